@@ -1,0 +1,216 @@
+"""Classes in SIMD lanes: the passes over a long row.
+
+A row is read in blocks of `BLOCK` classes.  Each block gives a state (maximum, sum of exponentials) from the first-level
+cache, and the states merge in float64: a row of any length is read from memory once for its loss, and the error of a sum
+does not grow with its length.  While a block is exponentiated the next one is prefetched.  The exponentials are kept in
+scratch relative to their own block's maximum; the emit pass scales them, one fused multiply-add a class.
+"""
+
+from collections import namedtuple
+
+from ..jit import inline
+from .common import class_mass, transform
+from .elementary import exp_nonpositive
+from .laws import scalar, vector
+from .simd import (
+    extract,
+    first_lanes,
+    get,
+    hmax,
+    hsum,
+    lane_is,
+    lanes_of,
+    load,
+    load_n,
+    moved,
+    prefetch,
+    put,
+    select,
+    splat,
+    store,
+    store_n,
+    stream,
+    until_aligned,
+)
+
+BLOCK = 2048  # classes: 8 KB of float32, a quarter of a first-level cache
+INF = float("inf")
+
+# The row being worked on: references to logits, soft target, class weights, kept exponentials, maxima of the blocks and
+# gradient; the number of classes; the target's (-1: none); and the way in bytes to the row that comes next.
+Row = namedtuple("Row", ("x", "y", "w", "e", "bases", "out", "k", "t", "next"))
+# What its reduction found: the maximum, the sum without the target's term, sum w_j (z_j - m) and sum w_j.
+State = namedtuple("State", ("m", "others", "dot", "mass"))
+
+_shift, _merge, _merge_dot, _exp = scalar["shift"], scalar["merge"], scalar["merge_dot"], scalar["exp"]
+_term, _cap_slope = vector["term"], vector["cap_slope"]
+
+
+@inline
+def block_max(x, j, stop):
+    """The largest element of a block; four chains, as a maximum waits four cycles for the one before it."""
+    width = lanes_of(x)
+    a = splat(x, -INF)
+    b, c, d = a, a, a
+    while j + 4 * width <= stop:
+        v0, v1, v2, v3 = load(x, j), load(x, j + width), load(x, j + 2 * width), load(x, j + 3 * width)
+        a, b = select(v0 > a, v0, a), select(v1 > b, v1, b)
+        c, d = select(v2 > c, v2, c), select(v3 > d, v3, d)
+        j += 4 * width
+    while j < stop:
+        v0 = load_n(x, j, stop - j, -INF)
+        a = select(v0 > a, v0, a)
+        j += width
+    a, c = select(b > a, b, a), select(d > c, d, c)
+    return hmax(select(c > a, c, a))
+
+
+@inline
+def masses(flags, o, row, j, n, whole):
+    """w_j of the vector at `j`, of which `n` lanes are live; 0 in the others."""
+    one = splat(row.x, 1.0)
+    y = one
+    if flags.soft:
+        y = load(row.y, j) if whole else load_n(row.y, j, n, 0.0)
+    w = one
+    if flags.weighted:
+        w = load(row.w, j) if whole else load_n(row.w, j, n, 0.0)
+    v = class_mass(flags, o, y, w)
+    return v if whole else first_lanes(v, n)
+
+
+@inline
+def exponentials(flags, o, row, j, n, base, stored, whole):
+    """(z - base, exp(z - base)) of the vector at `j`; the exponentials of dead lanes are 0."""
+    x = load(row.x, j) if whole else load_n(row.x, j, n, -INF)
+    d = transform(flags, o, x) - base
+    p = exp_nonpositive(d)
+    p = p if whole else first_lanes(p, n)
+    if stored:
+        if whole:
+            store(row.e, j, p)
+        else:
+            store_n(row.e, j, n, p)
+    return d, p
+
+
+@inline
+def block_sums(flags, o, row, j, stop, base, stored, ahead, special):
+    """(sum of exponentials but the target's, sum w d, sum w) of a block.
+
+    `special` blocks hold the target or end in a part of a vector; the others skip both questions.
+    """
+    width = lanes_of(row.x)
+    total = splat(row.x, 0.0)
+    dot, mass = total, total
+    while j + width <= stop:
+        prefetch(ahead, j)
+        d, p = exponentials(flags, o, row, j, width, base, stored, True)
+        total = total + (select(lane_is(row.x, row.t - j), 0.0, p) if special else p)
+        if flags.smooth or flags.soft:
+            v = masses(flags, o, row, j, width, True)
+            dot, mass = dot + _term(v, d), mass + v
+        j += width
+    if special and j < stop:
+        d, p = exponentials(flags, o, row, j, stop - j, base, stored, False)
+        total = total + select(lane_is(row.x, row.t - j), 0.0, p)
+        if flags.smooth or flags.soft:
+            v = masses(flags, o, row, j, stop - j, False)
+            dot, mass = dot + _term(v, d), mass + v
+    return hsum(total), hsum(dot), hsum(mass)
+
+
+@inline
+def transformed(flags, o, x, value):
+    """`transform` of one number, by the instructions that transform vectors, so that it has the very same bits."""
+    return extract(transform(flags, o, splat(x, value)), 0)
+
+
+@inline
+def reduce_row(flags, o, row, stored):
+    """The State of a row, block by block; leaves the blocks' maxima in `bases` when exponentials are `stored`."""
+    m, others, dot, mass = -INF, 0.0, 0.0, 0.0
+    for j in range(0, row.k, BLOCK):
+        stop = min(j + BLOCK, row.k)
+        top = transformed(flags, o, row.x, block_max(row.x, j, stop))
+        base = _shift(float(top))
+        # The block after this one, at the same offset; after the last block, the first of the next row.
+        ahead = moved(row.x, row.next, -j) if stop == row.k else moved(row.x, 0, BLOCK)
+        if j <= row.t < stop or (stop - j) % lanes_of(row.x) != 0:
+            total, dots, weight = block_sums(flags, o, row, j, stop, base, stored, ahead, True)
+        else:
+            total, dots, weight = block_sums(flags, o, row, j, stop, base, stored, ahead, False)
+        if stored:
+            put(row.bases, j // BLOCK, base)
+        if j == 0:
+            m, others, dot, mass = float(top), total, dots, weight
+        else:
+            higher, others = _merge(m, others, float(top), total)
+            dot = _merge_dot(dot, mass, m, higher) + _merge_dot(dots, weight, float(top), higher)
+            m, mass = higher, mass + weight
+    return State(m, others, dot, mass)
+
+
+@inline
+def emit_vector(flags, o, row, j, n, base, a, b, at_target, stored, streamed, special, whole):
+    """Write ``A p_j - B w_j`` (the target's own gradient in its lane) times the transform's slope."""
+    x = load(row.x, j) if whole else load_n(row.x, j, n, -INF)
+    if stored:
+        p = load(row.e, j) if whole else load_n(row.e, j, n, 0.0)
+    else:
+        p = exp_nonpositive(transform(flags, o, x) - base)
+    g = p * a
+    if flags.soft or flags.smooth:
+        g = g - masses(flags, o, row, j, n, whole) * b
+    if special:
+        g = select(lane_is(row.x, row.t - j), at_target, g)
+    if flags.cap:
+        g = g * _cap_slope(x, 1.0 / o.cap)
+    if not whole:
+        store_n(row.out, j, n, g)
+    elif streamed:
+        stream(row.out, j, g)
+    else:
+        store(row.out, j, g)
+
+
+@inline
+def emit_block(flags, o, row, j, stop, base, a, b, at_target, stored, streamed, special):
+    """Write the gradient of a block; streamed stores begin at the first aligned address."""
+    width = lanes_of(row.x)
+    n = min(until_aligned(row.out), stop - j) if streamed else 0
+    if n > 0:
+        emit_vector(flags, o, row, j, n, base, a, b, at_target, stored, streamed, special, False)
+        j += n
+    while j + width <= stop:
+        emit_vector(flags, o, row, j, width, base, a, b, at_target, stored, streamed, special, True)
+        j += width
+    if j < stop:
+        emit_vector(flags, o, row, j, stop - j, base, a, b, at_target, stored, streamed, special, False)
+
+
+@inline
+def emit_row(flags, o, row, m, a, b, at_target, stored, streamed):
+    """Write a row's gradient: `a` (with 1/s), `b` and `at_target` include every factor but the softcap's slope."""
+    top = _shift(m)
+    for j in range(0, row.k, BLOCK):
+        stop = min(j + BLOCK, row.k)
+        # Kept exponentials are relative to their block's maximum, recomputed ones to the row's.
+        factor = a * _exp(float(get(row.bases, j // BLOCK)) - top) if stored else a
+        if j <= row.t < stop:
+            emit_block(flags, o, row, j, stop, top, factor, b, at_target, stored, streamed, True)
+        else:
+            emit_block(flags, o, row, j, stop, top, factor, b, at_target, stored, streamed, False)
+
+
+@inline
+def clear_row(row):
+    """Zeros for the gradient of an ignored row, whatever its logits are."""
+    width = lanes_of(row.out)
+    zero = splat(row.out, 0.0)
+    j = 0
+    while j + width <= row.k:
+        store(row.out, j, zero)
+        j += width
+    if j < row.k:
+        store_n(row.out, j, row.k - j, zero)

@@ -1,0 +1,170 @@
+r"""The mathematics of the library, once: plain functions of primitives, for vectors, scalars, arrays and GPU threads.
+
+A row of K logits is summarised by ``(m, s)``: ``m = max_j z_j`` and ``s = sum_j exp(z_j - m)``, so that
+``lse = m + log(s)``.  A loss ``f(lse, z_t, sum_j w_j z_j)`` has the gradient
+
+    dL/dz_j = A p_j - B w_j - C [j = t],    A = df/dlse,  B = -df/d(sum w z),  C = -df/dz_t,
+
+so that every loss is its value and three numbers a row (`index_score`, `soft_score`).  Values are written with ``log s`` and ``d_j = z_j - m``, never
+with ``lse - z_t``, which loses the digits of a large common offset; ``others`` is ``s`` without the target's own term,
+because ``1 - p_t = others / s`` keeps the digits that ``p_t - 1`` loses when the model is confident.
+
+Nothing here imports anything.  The functions use the names in `PRIMITIVES`, which do not exist in this module:
+``bind`` gives each target a copy of the functions with its own primitives and its own compiler.  Their conditions depend
+on compile-time flags only; choices that depend on data are ``where(condition, a, b)``, which evaluates both.
+"""
+
+from types import FunctionType
+
+PRIMITIVES = ("exp", "log", "log1p", "tanh", "where")
+INF = float("inf")
+
+
+# ruff: noqa: F821  (the primitives)
+
+
+def shift(m):
+    """What to subtract before exp: the maximum, but 0 for a part that is all -inf, where -inf - -inf would be NaN."""
+    return where(m == -INF, 0.0, m)
+
+
+def merge(m, s, m2, s2):
+    """The state of two parts of a row together; associative and commutative, with the identity (-inf, 0)."""
+    top = where(m > m2, m, m2)
+    base = shift(top)
+    return top, s * exp(m - base) + s2 * exp(m2 - base)
+
+
+def merge_dot(dot, total, m, top):
+    """``sum w_j (z_j - m)`` with respect to a new maximum; `total` is ``sum w_j``."""
+    return dot + where(total == 0.0, 0.0, total * (shift(m) - shift(top)))
+
+
+def normaliser(m, s):
+    """s, or NaN where a probability does not exist: a row that is all -inf, or that holds +inf (as in torch)."""
+    return where(m * 0.0 == 0.0, s, m - m)
+
+
+def log_sum_exp(m, s):
+    """log(sum_j exp(z_j)); -inf for a row that is all -inf."""
+    return shift(m) + log(s)
+
+
+def term(w, d):
+    """``w * d`` with 0 * -inf = 0: a class of weight 0 adds nothing, however impossible it is."""
+    return where(w == 0.0, 0.0, w * d)
+
+
+def capped(x, cap, inverse_cap):
+    """Softcap: ``c tanh(x / c)``."""
+    return tanh(x * inverse_cap) * cap
+
+
+def cap_slope(x, inverse_cap):
+    """The derivative of the softcap: ``1 - tanh(x / c)**2``."""
+    y = tanh(x * inverse_cap)
+    return 1.0 - y * y
+
+
+def negative_log_likelihood(d, others, s):
+    """``-log p_t = log(s) - (z_t - m)``; as log1p where the target is the maximum, so that tiny losses keep digits."""
+    return where(d == 0.0, log1p(others), log(s) - d)
+
+
+def focal(nll, q, u, gamma):
+    """The focal loss ``(1-q)**gamma * nll`` of ``q = p_t``, ``u = 1 - q``, and its derivative by nll (Lin et al., 2017).
+
+    ``d/dnll = (1-q)**gamma * (1 + gamma * q * nll / (1-q))``, whose last fraction tends to 1 as q does.
+    """
+    factor = where(u == 0.0, 0.0, exp(log(u) * gamma))
+    steepness = where(q == 0.0, 0.0, where(u == 0.0, 1.0, nll / u) * q * gamma)
+    return where(nll == 0.0, 0.0, factor * nll), factor * (steepness + 1.0)
+
+
+def smoothing(log_s, dot, mass, share):
+    """(loss, A) of ``share * sum_j w_j (-log p_j)``, as ``log(s) sum w_j - sum w_j d_j``; its B is `share`."""
+    return (log_s * mass - dot) * share, mass * share
+
+
+def z_loss(lse, weight, strength):
+    """(loss, A) of ``strength * lse**2``, which keeps the normaliser near 1 (Chowdhery et al., 2022)."""
+    return lse * lse * weight * strength, lse * weight * (strength * 2.0)
+
+
+def target_gradient(a, b, c, q, u, w):
+    """``A p_t - B w_t - C`` without cancellation for A = C: ``(A - C) p_t - C (1 - p_t) - B w_t``."""
+    return (a - c) * q - c * u - w * b
+
+
+def index_score(flags, o, weight, m, others, dot, mass, d):
+    """Score a row whose target is a class.
+
+    Parameters
+    ----------
+    flags, o
+        The compile-time switches and the numbers that go with them.
+    weight
+        The class weight of the target (1 without weights).
+    m, others, dot, mass, d
+        The maximum, the sum without the target's term, ``sum_j w_j (z_j - m)``, ``sum_j w_j``, and ``z_t - m``.
+
+    Returns
+    -------
+    tuple
+        ``(loss, s, A, B, gradient of the target's logit)``.
+    """
+    e = exp(d)
+    s = normaliser(m, others + e)
+    log_s, q, u = log(s), e / s, others / s
+    loss, a = negative_log_likelihood(d, others, s), weight * o.keep
+    c = a
+    if flags.focal:
+        loss, slope = focal(loss, q, u, o.gamma)
+        a = a * slope
+        c = a
+    loss = loss * (weight * o.keep)
+    if flags.smooth:
+        more, a_more = smoothing(log_s, dot, mass, o.share)
+        loss, a = loss + more, a + a_more
+    if flags.z_loss:
+        more, a_more = z_loss(shift(m) + log_s, weight, o.z_loss)
+        loss, a = loss + more, a + a_more
+    return loss, s, a, o.share, target_gradient(a, o.share, c, q, u, weight)
+
+
+def soft_score(flags, o, one, m, s, dot, mass):
+    """(loss, s, A) of a row whose target is a distribution v: `dot` is ``sum_j v_j (z_j - m)``, `mass` ``sum_j v_j``."""
+    s = normaliser(m, s)
+    log_s = log(s)
+    loss, a = smoothing(log_s, dot, mass, 1.0)
+    if flags.z_loss:
+        more, a_more = z_loss(shift(m) + log_s, one, o.z_loss)
+        loss, a = loss + more, a + a_more
+    return loss, s, a
+
+
+def bind(primitives, decorate):
+    """Every function of this module as a namespace for one target.
+
+    Parameters
+    ----------
+    primitives : dict
+        The target's `PRIMITIVES` by name.
+    decorate : callable
+        What compiles a function for the target (the identity for plain Python).
+
+    Returns
+    -------
+    dict
+        The functions by name.
+    """
+    missing = set(PRIMITIVES) - set(primitives)
+    if missing:
+        raise TypeError(f"the target lacks the primitives {sorted(missing)}")
+    bound = {"INF": INF, **primitives}
+    for name, function in list(globals().items()):
+        if isinstance(function, FunctionType) and name != "bind":
+            copy = FunctionType(function.__code__, bound, name)
+            copy.__doc__, copy.__module__ = function.__doc__, __name__
+            bound[name] = decorate(copy)
+    return bound
