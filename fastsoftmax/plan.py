@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 
 class Flags(NamedTuple):
-    """What a cross-entropy kernel has to do; each is a compile-time constant, so that what is off costs nothing."""
+    """What a kernel has to do; each is a compile-time constant, so that what is off costs nothing."""
 
+    index: bool = False  # the target is class indices
     soft: bool = False  # the target is probabilities
     weighted: bool = False  # class weights
     smooth: bool = False  # label smoothing (of indices; soft targets are smoothed as they are read)
@@ -16,6 +17,9 @@ class Flags(NamedTuple):
     temper: bool = False  # temperature
     factors: bool = False  # each row has its own weight or upstream gradient
     grad: bool = False
+    packed: bool = False  # (rows in lanes) a tile is copied to scratch before it is worked on
+    kept: bool = False  # exponentials are kept in scratch between the passes
+    streamed: bool = False  # the output is written past the caches
 
 
 class Layout(NamedTuple):

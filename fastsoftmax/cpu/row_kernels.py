@@ -5,7 +5,6 @@ whether its classes are contiguous.
 """
 
 from .. import jit
-from ..plan import Flags
 from . import params as P
 from .common import computing, read_options, row_address
 from .laws import scalar
@@ -14,7 +13,6 @@ from .simd import (
     FLOAT64,
     fence,
     get,
-    hsum,
     integer_at,
     lanes_of,
     load,
@@ -22,7 +20,6 @@ from .simd import (
     put,
     put_float,
     ref,
-    splat,
     store,
     store_n,
 )
@@ -34,7 +31,7 @@ _log, _exp = scalar["log"], scalar["exp"]
 
 
 @jit.inline
-def _bounds(params, chunk):
+def bounds(params, chunk):
     first = chunk * integer_at(params, P.CHUNK)
     return first, min(first + integer_at(params, P.CHUNK), integer_at(params, P.ROWS))
 
@@ -47,13 +44,13 @@ def _scratch(params, slot):
     return base, base + (blocks * 8 + 63) // 64 * 64
 
 
-def cross_entropy(flags, x_kind, y_kind, x_contiguous, y_contiguous, stored, streamed):
+def cross_entropy(flags, x_kind, y_kind, x_contiguous, y_contiguous):
     """Loss, and the gradient if ``flags.grad``, of each row of a chunk; the chunk's losses are summed in row order."""
     source, kind = jit.DIGEST, computing(x_kind)
 
     def kernel(params, chunk, slot):
         source  # noqa: B018  a part of the cache's key
-        first, last = _bounds(params, chunk)
+        first, last = bounds(params, chunk)
         o, k = read_options(params), integer_at(params, P.CLASSES)
         bases, kept = _scratch(params, slot)
         result = ref(integer_at(params, P.RESULT), 0, kind, True)
@@ -70,32 +67,32 @@ def cross_entropy(flags, x_kind, y_kind, x_contiguous, y_contiguous, stored, str
                 ref(bases, 0, FLOAT64, True),
                 ref(row_address(params, P.OUT, i), integer_at(params, P.OUT_CLASS), x_kind, x_contiguous),
                 k,
-                -1 if flags.soft else integer_at(integer_at(params, P.TARGET), i),
+                integer_at(integer_at(params, P.TARGET), i) if flags.index else -1,
                 way,
             )
             loss = 0.0
-            if not flags.soft and row.t == integer_at(params, P.IGNORE_INDEX):
+            if flags.index and row.t == integer_at(params, P.IGNORE_INDEX):
                 if flags.grad:
                     clear_row(row)
             else:
                 up = o.scale * float(get(grad_factor, i)) if flags.factors and flags.grad else o.scale
-                loss = _row_loss(flags, o, row, up, stored, streamed)
+                loss = _row_loss(flags, o, row, up)
                 if flags.factors:
                     loss = loss * float(get(loss_factor, i))
             total += loss
             if integer_at(params, P.RESULT) != 0:
                 put(result, i, loss)
         put_float(integer_at(params, P.PARTIAL), chunk, total)
-        if streamed:
+        if flags.streamed:
             fence()
 
     return jit.kernel(kernel)
 
 
 @jit.inline
-def _row_loss(flags, o, row, up, stored, streamed):
+def _row_loss(flags, o, row, up):
     """Reduce, score and emit one row; `up` multiplies its gradient."""
-    state = reduce_row(flags, o, row, stored)
+    state = reduce_row(flags, o, row)
     at_target = 0.0
     if flags.soft:
         loss, s, a = _soft_score(flags, o, 1.0, state.m, state.others, state.dot, state.mass)
@@ -106,17 +103,17 @@ def _row_loss(flags, o, row, up, stored, streamed):
         loss, s, a, b, at_target = _index_score(flags, o, weight, state.m, state.others, state.dot, state.mass, d)
     if flags.grad:
         up = up * o.inverse_temperature
-        emit_row(flags, o, row, state.m, a * up / s, b * up, at_target * up, stored, streamed)
+        emit_row(flags, o, row, state.m, a * up / s, b * up, at_target * up)
     return loss
 
 
-def softmax(kind_of, x_kind, x_contiguous, out_contiguous, stored, streamed):
+def softmax(flags, kind_of, x_kind, x_contiguous, out_contiguous):
     """softmax, log_softmax or logsumexp (`kind_of`) of each row of a chunk."""
-    source, kind, flags = jit.DIGEST, computing(x_kind), Flags()
+    source, kind = jit.DIGEST, computing(x_kind)
 
     def kernel(params, chunk, slot):
         source  # noqa: B018  a part of the cache's key
-        first, last = _bounds(params, chunk)
+        first, last = bounds(params, chunk)
         o, k = read_options(params), integer_at(params, P.CLASSES)
         bases, kept = _scratch(params, slot)
         result = ref(integer_at(params, P.RESULT), 0, x_kind, True)
@@ -125,16 +122,16 @@ def softmax(kind_of, x_kind, x_contiguous, out_contiguous, stored, streamed):
             out = ref(row_address(params, P.OUT, i), integer_at(params, P.OUT_CLASS), x_kind, out_contiguous)
             e, blocks = ref(kept, 0, kind, True), ref(bases, 0, FLOAT64, True)
             row = Row(x, x, x, e, blocks, out, k, -1, integer_at(params, P.X_INNER))
-            state = reduce_row(flags, o, row, stored)
+            state = reduce_row(flags, o, row)
             if kind_of == SOFTMAX:
                 s = _normaliser(state.m, state.others)
-                emit_row(flags, o, row, state.m, 1.0 / s, 0.0, 0.0, stored, streamed)
+                emit_row(flags, o, row, state.m, 1.0 / s, 0.0, 0.0)
             elif kind_of == LOG_SOFTMAX:
                 log_s = _log(_normaliser(state.m, state.others))
                 _emit_difference(row, _shift(state.m), log_s)
             else:
                 put(result, i, _finished(row, state))
-        if streamed:
+        if flags.streamed:
             fence()
 
     return jit.kernel(kernel)

@@ -80,13 +80,13 @@ def masses(flags, o, row, j, n, whole):
 
 
 @inline
-def exponentials(flags, o, row, j, n, base, stored, whole):
+def exponentials(flags, o, row, j, n, base, whole):
     """(z - base, exp(z - base)) of the vector at `j`; the exponentials of dead lanes are 0."""
     x = load(row.x, j) if whole else load_n(row.x, j, n, -INF)
     d = transform(flags, o, x) - base
     p = exp_nonpositive(d)
     p = p if whole else first_lanes(p, n)
-    if stored:
+    if flags.kept:
         if whole:
             store(row.e, j, p)
         else:
@@ -95,7 +95,7 @@ def exponentials(flags, o, row, j, n, base, stored, whole):
 
 
 @inline
-def block_sums(flags, o, row, j, stop, base, stored, ahead, special):
+def block_sums(flags, o, row, j, stop, base, ahead, special):
     """(sum of exponentials but the target's, sum w d, sum w) of a block.
 
     `special` blocks hold the target or end in a part of a vector; the others skip both questions.
@@ -105,14 +105,14 @@ def block_sums(flags, o, row, j, stop, base, stored, ahead, special):
     dot, mass = total, total
     while j + width <= stop:
         prefetch(ahead, j)
-        d, p = exponentials(flags, o, row, j, width, base, stored, True)
+        d, p = exponentials(flags, o, row, j, width, base, True)
         total = total + (select(lane_is(row.x, row.t - j), 0.0, p) if special else p)
         if flags.smooth or flags.soft:
             v = masses(flags, o, row, j, width, True)
             dot, mass = dot + _term(v, d), mass + v
         j += width
     if special and j < stop:
-        d, p = exponentials(flags, o, row, j, stop - j, base, stored, False)
+        d, p = exponentials(flags, o, row, j, stop - j, base, False)
         total = total + select(lane_is(row.x, row.t - j), 0.0, p)
         if flags.smooth or flags.soft:
             v = masses(flags, o, row, j, stop - j, False)
@@ -127,8 +127,8 @@ def transformed(flags, o, x, value):
 
 
 @inline
-def reduce_row(flags, o, row, stored):
-    """The State of a row, block by block; leaves the blocks' maxima in `bases` when exponentials are `stored`."""
+def reduce_row(flags, o, row):
+    """The State of a row, block by block; leaves the blocks' maxima in `bases` when exponentials are kept."""
     m, others, dot, mass = -INF, 0.0, 0.0, 0.0
     for j in range(0, row.k, BLOCK):
         stop = min(j + BLOCK, row.k)
@@ -137,10 +137,10 @@ def reduce_row(flags, o, row, stored):
         # The block after this one, at the same offset; after the last block, the first of the next row.
         ahead = moved(row.x, row.next, -j) if stop == row.k else moved(row.x, 0, BLOCK)
         if j <= row.t < stop or (stop - j) % lanes_of(row.x) != 0:
-            total, dots, weight = block_sums(flags, o, row, j, stop, base, stored, ahead, True)
+            total, dots, weight = block_sums(flags, o, row, j, stop, base, ahead, True)
         else:
-            total, dots, weight = block_sums(flags, o, row, j, stop, base, stored, ahead, False)
-        if stored:
+            total, dots, weight = block_sums(flags, o, row, j, stop, base, ahead, False)
+        if flags.kept:
             put(row.bases, j // BLOCK, base)
         if j == 0:
             m, others, dot, mass = float(top), total, dots, weight
@@ -152,10 +152,10 @@ def reduce_row(flags, o, row, stored):
 
 
 @inline
-def emit_vector(flags, o, row, j, n, base, a, b, at_target, stored, streamed, special, whole):
+def emit_vector(flags, o, row, j, n, base, a, b, at_target, special, whole):
     """Write ``A p_j - B w_j`` (the target's own gradient in its lane) times the transform's slope."""
     x = load(row.x, j) if whole else load_n(row.x, j, n, -INF)
-    if stored:
+    if flags.kept:
         p = load(row.e, j) if whole else load_n(row.e, j, n, 0.0)
     else:
         p = exp_nonpositive(transform(flags, o, x) - base)
@@ -168,39 +168,39 @@ def emit_vector(flags, o, row, j, n, base, a, b, at_target, stored, streamed, sp
         g = g * _cap_slope(x, 1.0 / o.cap)
     if not whole:
         store_n(row.out, j, n, g)
-    elif streamed:
+    elif flags.streamed:
         stream(row.out, j, g)
     else:
         store(row.out, j, g)
 
 
 @inline
-def emit_block(flags, o, row, j, stop, base, a, b, at_target, stored, streamed, special):
+def emit_block(flags, o, row, j, stop, base, a, b, at_target, special):
     """Write the gradient of a block; streamed stores begin at the first aligned address."""
     width = lanes_of(row.x)
-    n = min(until_aligned(row.out), stop - j) if streamed else 0
+    n = min(until_aligned(row.out), stop - j) if flags.streamed else 0
     if n > 0:
-        emit_vector(flags, o, row, j, n, base, a, b, at_target, stored, streamed, special, False)
+        emit_vector(flags, o, row, j, n, base, a, b, at_target, special, False)
         j += n
     while j + width <= stop:
-        emit_vector(flags, o, row, j, width, base, a, b, at_target, stored, streamed, special, True)
+        emit_vector(flags, o, row, j, width, base, a, b, at_target, special, True)
         j += width
     if j < stop:
-        emit_vector(flags, o, row, j, stop - j, base, a, b, at_target, stored, streamed, special, False)
+        emit_vector(flags, o, row, j, stop - j, base, a, b, at_target, special, False)
 
 
 @inline
-def emit_row(flags, o, row, m, a, b, at_target, stored, streamed):
+def emit_row(flags, o, row, m, a, b, at_target):
     """Write a row's gradient: `a` (with 1/s), `b` and `at_target` include every factor but the softcap's slope."""
     top = _shift(m)
     for j in range(0, row.k, BLOCK):
         stop = min(j + BLOCK, row.k)
         # Kept exponentials are relative to their block's maximum, recomputed ones to the row's.
-        factor = a * _exp(float(get(row.bases, j // BLOCK)) - top) if stored else a
+        factor = a * _exp(float(get(row.bases, j // BLOCK)) - top) if flags.kept else a
         if j <= row.t < stop:
-            emit_block(flags, o, row, j, stop, top, factor, b, at_target, stored, streamed, True)
+            emit_block(flags, o, row, j, stop, top, factor, b, at_target, True)
         else:
-            emit_block(flags, o, row, j, stop, top, factor, b, at_target, stored, streamed, False)
+            emit_block(flags, o, row, j, stop, top, factor, b, at_target, False)
 
 
 @inline

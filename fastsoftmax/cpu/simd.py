@@ -340,6 +340,11 @@ def lanes_of(_typing, r):
 # Memory -----------------------------------------------------------------------------------------------------------
 
 
+def _pair(builder, base, step):
+    empty = ir.Constant(ir.LiteralStructType([I64, I64]), ir.Undefined)
+    return builder.insert_value(builder.insert_value(empty, base, 0), step, 1)
+
+
 @intrinsic(prefer_literal=True)
 def ref(_typing, address, step, storage, contiguous):
     """A reference to elements of kind `storage` at `address`, `step` bytes apart."""
@@ -349,8 +354,7 @@ def ref(_typing, address, step, storage, contiguous):
 
     def emit(context, builder, sig, args):
         base, step = (context.cast(builder, v, t, types.int64) for v, t in zip(args[:2], sig.args[:2], strict=True))
-        pair = builder.insert_value(ir.Constant(ir.LiteralStructType([I64, I64]), ir.Undefined), base, 0)
-        return builder.insert_value(pair, I64(ty.itemsize) if ty.contiguous else step, 1)
+        return _pair(builder, base, I64(ty.itemsize) if ty.contiguous else step)
 
     return ty(address, step, storage, contiguous), emit
 
@@ -366,6 +370,17 @@ def moved(_typing, r, offset, elements):
         return builder.insert_value(args[0], base, 0)
 
     return r(r, types.int64, types.int64), emit
+
+
+@intrinsic
+def ref_like(_typing, like, address):
+    """A contiguous reference of the same storage kind at another address."""
+    ty = Ref(like.storage, True)
+
+    def emit(_context, builder, _sig, args):
+        return _pair(builder, args[1], I64(ty.itemsize))
+
+    return ty(like, types.int64), emit
 
 
 @intrinsic
@@ -598,25 +613,25 @@ def prefetch(_typing, r, index):
 
 
 @intrinsic
-def labels(_typing, like, address, index, n):
-    """`n` (at least 1) int64 labels as integer lanes like those of `like`; -1 in the lanes after them."""
-    lanes = like.vec.lanes
-    ints = _integers(like.vec)
+def labels(_typing, like, address, index, n, ignore):
+    """The first `n` of the int64 labels from number `index` on, as integer lanes that go with the floats of `like`.
+
+    Labels equal to `ignore`, and the lanes past `n`, become -1.  The comparison is done before the labels are narrowed.
+    """
+    ints, lanes = _integers(like.vec), like.vec.lanes
     wide = ir.VectorType(I64, lanes)
+    none = ir.Constant(wide, [-1] * lanes)
 
     def emit(_context, builder, _sig, args):
-        _, address, index, n = args
+        _, address, index, n, ignore = args
         where = builder.add(address, builder.mul(index, I64(8)))
-        pointer = builder.inttoptr(where, wide.as_pointer())
-        loaded = _call(
-            builder,
-            f"llvm.masked.load.v{lanes}i64.p0",
-            wide,
-            [pointer, I32(8), _live(builder, lanes, n), ir.Constant(wide, [-1] * lanes)],
-        )
+        arguments = [builder.inttoptr(where, wide.as_pointer()), I32(8), _live(builder, lanes, n), none]
+        loaded = _call(builder, f"llvm.masked.load.v{lanes}i64.p0", wide, arguments)
+        ignored = builder.icmp_signed("==", loaded, _splat(builder, ignore, wide))
+        loaded = builder.select(ignored, none, loaded)
         return loaded if ints.dtype is types.int64 else builder.trunc(loaded, ints.llvm)
 
-    return ints(like, types.int64, types.int64, types.int64), emit
+    return ints(like, types.int64, types.int64, types.int64, types.int64), emit
 
 
 @intrinsic

@@ -1,0 +1,153 @@
+"""The kernels that work through chunks of tiles with rows in SIMD lanes (the passes are in `lanes`).
+
+Each function closes a kernel over compile-time constants: the losses' flags, and for every operand its storage kind and
+whether its rows are contiguous.
+"""
+
+from .. import jit
+from . import params as P
+from .common import computing, read_options
+from .lanes import (
+    Tile,
+    emit_difference,
+    emit_rows,
+    locate,
+    log_sum_exp,
+    pack,
+    reduce_rows,
+    tile_address,
+    unpack,
+)
+from .laws import vector
+from .row_kernels import LOGSUMEXP, SOFTMAX, bounds
+from .simd import (
+    first_lanes,
+    hsum,
+    integer_at,
+    labels,
+    lanes_of,
+    load_n,
+    put_float,
+    ref,
+    ref_like,
+    select,
+    splat,
+    store_n,
+)
+
+_index_score, _soft_score, _normaliser = vector["index_score"], vector["soft_score"], vector["normaliser"]
+_log, _shift = vector["log"], vector["shift"]
+
+
+def cross_entropy(flags, x_kind, y_kind, x_contiguous, y_contiguous):
+    """Loss, and the gradient if ``flags.grad``, of each tile of a chunk; the losses are summed in a fixed order."""
+    source, kind = jit.DIGEST, computing(x_kind)
+
+    def kernel(params, chunk, slot):
+        source  # noqa: B018  a part of the cache's key
+        first, last = bounds(params, chunk)
+        o = read_options(params)
+        total = 0.0
+        for number in range(first, last):
+            buffer = ref(_scratch(params, slot), 0, kind, True)
+            outer, start, rows = locate(params, number, lanes_of(buffer))
+            tile = Tile(
+                ref(tile_address(params, P.X, outer, start), integer_at(params, P.X_INNER), x_kind, x_contiguous),
+                ref(tile_address(params, P.Y, outer, start), integer_at(params, P.Y_INNER), y_kind, y_contiguous),
+                ref(tile_address(params, P.OUT, outer, start), integer_at(params, P.OUT_INNER), x_kind, x_contiguous),
+                integer_at(params, P.X_CLASS),
+                integer_at(params, P.Y_CLASS),
+                integer_at(params, P.OUT_CLASS),
+                ref(integer_at(params, P.CLASS_WEIGHT), 0, kind, True),
+                buffer,
+                integer_at(params, P.CLASSES),
+                rows,
+            )
+            if flags.packed:
+                pack(tile)
+            index = outer * integer_at(params, P.INNER) + start
+            for v in range((rows + lanes_of(buffer) - 1) // lanes_of(buffer)):
+                total += hsum(_vector_loss(flags, o, params, tile, v, index + v * lanes_of(buffer)))
+            if flags.packed and flags.grad:
+                unpack(tile)
+        put_float(integer_at(params, P.PARTIAL), chunk, total)
+
+    return jit.kernel(kernel)
+
+
+@jit.inline
+def _scratch(params, slot):
+    return integer_at(params, P.SCRATCH) + slot * integer_at(params, P.SCRATCH_SIZE)
+
+
+@jit.inline
+def _vector_loss(flags, o, params, tile, v, index):
+    """Reduce, score and emit the rows of a vector, the first of which has number `index`; 0 in dead lanes."""
+    n = min(tile.rows - v * lanes_of(tile.x), lanes_of(tile.x))
+    one = splat(tile.x, 1.0)
+    t = labels(
+        tile.x, integer_at(params, P.TARGET), index, n if flags.index else 0, integer_at(params, P.IGNORE_INDEX)
+    )
+    s = reduce_rows(flags, o, tile, v, t)
+    if flags.soft:
+        loss, norm, a = _soft_score(flags, o, one, s.m, s.others, s.dot, s.mass)
+        b, at_target = one, one
+    else:
+        loss, norm, a, share, at_target = _index_score(flags, o, s.weight, s.m, s.others, s.dot, s.mass, s.d)
+        b = splat(tile.x, share)
+    if flags.grad:
+        up = one * (o.scale * o.inverse_temperature)
+        if flags.factors:
+            up = up * load_n(ref_like(tile.buffer, integer_at(params, P.GRAD_FACTOR)), index, n, 0.0)
+        emit_rows(flags, o, tile, v, t, s.m, a * up / norm, b * up, at_target * up)
+    if flags.factors:
+        loss = loss * load_n(ref_like(tile.buffer, integer_at(params, P.LOSS_FACTOR)), index, n, 0.0)
+    if flags.index:
+        loss = select(t > -1, loss, 0.0)
+    loss = first_lanes(loss, n)
+    if integer_at(params, P.RESULT) != 0:
+        store_n(ref_like(tile.buffer, integer_at(params, P.RESULT)), index, n, loss)
+    return loss
+
+
+@jit.inline
+def _normalised(flags, o, exponential, tile, v):
+    """softmax or log_softmax of the rows of vector number `v`."""
+    s = reduce_rows(flags, o, tile, v, labels(tile.x, 0, 0, 0, 0))
+    norm = _normaliser(s.m, s.others)
+    if exponential:
+        emit_rows(flags, o, tile, v, labels(tile.x, 0, 0, 0, 0), s.m, 1.0 / norm, norm, norm)
+    else:
+        emit_difference(flags, tile, v, _shift(s.m), _log(norm))
+
+
+def softmax(flags, kind_of, x_kind, x_contiguous, out_contiguous):
+    """softmax, log_softmax or logsumexp (`kind_of`) of each tile of a chunk."""
+    source, kind = jit.DIGEST, computing(x_kind)
+
+    def kernel(params, chunk, slot):
+        source  # noqa: B018  a part of the cache's key
+        first, last = bounds(params, chunk)
+        o = read_options(params)
+        result = ref(integer_at(params, P.RESULT), 0, x_kind, True)
+        for number in range(first, last):
+            buffer = ref(_scratch(params, slot), 0, kind, True)
+            outer, start, rows = locate(params, number, lanes_of(buffer))
+            x = ref(tile_address(params, P.X, outer, start), integer_at(params, P.X_INNER), x_kind, x_contiguous)
+            out = ref(
+                tile_address(params, P.OUT, outer, start), integer_at(params, P.OUT_INNER), x_kind, out_contiguous
+            )
+            steps = integer_at(params, P.X_CLASS), integer_at(params, P.OUT_CLASS)
+            tile = Tile(x, x, out, steps[0], 0, steps[1], buffer, buffer, integer_at(params, P.CLASSES), rows)
+            if flags.packed:
+                pack(tile)
+            for v in range((rows + lanes_of(x) - 1) // lanes_of(x)):
+                if kind_of == LOGSUMEXP:
+                    index = outer * integer_at(params, P.INNER) + start + v * lanes_of(x)
+                    store_n(result, index, min(rows - v * lanes_of(x), lanes_of(x)), log_sum_exp(flags, tile, v))
+                else:
+                    _normalised(flags, o, kind_of == SOFTMAX, tile, v)
+            if flags.packed and kind_of != LOGSUMEXP:
+                unpack(tile)
+
+    return jit.kernel(kernel)

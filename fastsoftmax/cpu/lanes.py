@@ -1,0 +1,211 @@
+"""Rows in SIMD lanes: the passes over a tile of rows with few classes, or of class-major input.
+
+With few classes a row does not fill a vector; here 16 rows (8 of float64) go through together, one in each lane, with no
+horizontal operation and no scalar code.  A tile is packed into scratch (transposed, where classes are contiguous),
+worked on there, and unpacked: logits, then exponentials, then gradients stand in the same scratch.  Where a tile of
+class-major input would be too large for that, `flags.packed` is off and every pass reads the logits again.
+"""
+
+from collections import namedtuple
+
+from ..jit import inline
+from . import params as P
+from .common import class_mass, transform
+from .elementary import exp_nonpositive
+from .laws import vector
+from .simd import (
+    get,
+    integer_at,
+    lanes_of,
+    load,
+    load_n,
+    moved,
+    select,
+    splat,
+    store,
+    store_n,
+)
+
+RUN = 32  # classes whose exponentials are summed plainly before a compensated addition
+INF = float("inf")
+
+# The tile being worked on: references to row 0 of logits, soft target and gradient, their steps from class to class,
+# class weights, scratch; the number of classes and of rows.
+Tile = namedtuple("Tile", ("x", "y", "out", "x_class", "y_class", "out_class", "w", "buffer", "k", "rows"))
+# What the reduction of a vector of rows found; `d` is z_t - m and `weight` the class weight of the target.
+State = namedtuple("State", ("m", "others", "dot", "mass", "d", "weight"))
+
+_shift, _term, _cap_slope, _log = vector["shift"], vector["term"], vector["cap_slope"], vector["log"]
+
+
+@inline
+def load_rows(r, step, j, v, rows):
+    """Class `j` of the rows of vector number `v`; 0 in the lanes past the tile's last row."""
+    here, width = moved(r, j * step, 0), lanes_of(r)
+    n = rows - v * width
+    return load(here, v * width) if n >= width else load_n(here, v * width, n, 0.0)
+
+
+@inline
+def store_rows(r, step, j, v, rows, x):
+    """Write class `j` of the rows of vector number `v`."""
+    here, width = moved(r, j * step, 0), lanes_of(r)
+    n = rows - v * width
+    if n >= width:
+        store(here, v * width, x)
+    else:
+        store_n(here, v * width, n, x)
+
+
+@inline
+def slot(tile, j, v):
+    """The index in scratch of class `j` of vector number `v`."""
+    return (v * tile.k + j) * lanes_of(tile.x)
+
+
+@inline
+def pack(tile):
+    """Copy the tile's logits to scratch, all vectors of a class before the next class."""
+    for j in range(tile.k):
+        for v in range((tile.rows + lanes_of(tile.x) - 1) // lanes_of(tile.x)):
+            store(tile.buffer, slot(tile, j, v), load_rows(tile.x, tile.x_class, j, v, tile.rows))
+
+
+@inline
+def unpack(tile):
+    """Copy the results in scratch to where they belong."""
+    for j in range(tile.k):
+        for v in range((tile.rows + lanes_of(tile.x) - 1) // lanes_of(tile.x)):
+            store_rows(tile.out, tile.out_class, j, v, tile.rows, load(tile.buffer, slot(tile, j, v)))
+
+
+@inline
+def logits(flags, tile, j, v):
+    """Class `j` of vector number `v`, as it came."""
+    if flags.packed:
+        return load(tile.buffer, slot(tile, j, v))
+    return load_rows(tile.x, tile.x_class, j, v, tile.rows)
+
+
+@inline
+def emit(flags, tile, j, v, g):
+    """Hand over class `j` of vector number `v` of the result."""
+    if flags.packed:
+        store(tile.buffer, slot(tile, j, v), g)
+    else:
+        store_rows(tile.out, tile.out_class, j, v, tile.rows, g)
+
+
+@inline
+def masses(flags, o, tile, j, v):
+    """w_j of the rows of vector number `v`."""
+    y = splat(tile.x, 1.0)
+    w = y
+    if flags.soft:
+        y = load_rows(tile.y, tile.y_class, j, v, tile.rows)
+    if flags.weighted:
+        w = splat(tile.x, get(tile.w, j))
+    return class_mass(flags, o, y, w)
+
+
+@inline
+def maximum(flags, tile, v):
+    """The largest logit of each row; NaNs do not count (they come back through the sum)."""
+    m = splat(tile.x, -INF)
+    for j in range(tile.k):
+        x = logits(flags, tile, j, v)
+        m = select(x > m, x, m)
+    return m
+
+
+@inline
+def two_sum(total, part):
+    """(total + part, what rounding took from it), for what is not negative."""
+    result = total + part
+    return result, select(total > part, (total - result) + part, (part - result) + total)
+
+
+@inline
+def reduce_rows(flags, o, tile, v, t):
+    """The State of the rows of vector number `v`, whose targets are the lanes of `t`."""
+    # The transforms are monotonic: the largest transformed logit is the largest logit transformed.
+    m, zero = transform(flags, o, maximum(flags, tile, v)), splat(tile.x, 0.0)
+    base = _shift(m)
+    others, lost, dot, mass, d_t, weight = zero, zero, zero, zero, zero, splat(tile.x, 1.0)
+    for begin in range(0, tile.k, RUN):
+        part, part_dot = zero, zero
+        for j in range(begin, min(begin + RUN, tile.k)):
+            d = transform(flags, o, logits(flags, tile, j, v)) - base
+            p = exp_nonpositive(d)
+            if flags.kept:
+                store(tile.buffer, slot(tile, j, v), p)
+            if flags.index:
+                p, d_t = select(t == j, 0.0, p), select(t == j, d, d_t)
+            part = part + p
+            if flags.smooth or flags.soft or flags.weighted:
+                w = masses(flags, o, tile, j, v)
+                part_dot, mass, weight = part_dot + _term(w, d), mass + w, select(t == j, w, weight)
+        others, error = two_sum(others, part)
+        lost, dot = lost + error, dot + part_dot
+    return State(m, others + lost, dot, mass, d_t, weight)
+
+
+@inline
+def log_sum_exp(flags, tile, v):
+    """logsumexp of the rows of vector number `v`.
+
+    Elements equal to the maximum have the exponent 0 by definition, so that infinite maxima come out right.
+    """
+    m, total = maximum(flags, tile, v), splat(tile.x, 0.0)
+    lost = total
+    for begin in range(0, tile.k, RUN):
+        part = splat(tile.x, 0.0)
+        for j in range(begin, min(begin + RUN, tile.k)):
+            x = logits(flags, tile, j, v)
+            part = part + exp_nonpositive(select(x == m, 0.0, x - m))
+        total, error = two_sum(total, part)
+        lost = lost + error
+    return m + _log(total + lost)
+
+
+@inline
+def emit_difference(flags, tile, v, m, log_s):
+    """Write ``(x_j - m) - log s``."""
+    for j in range(tile.k):
+        emit(flags, tile, j, v, logits(flags, tile, j, v) - m - log_s)
+
+
+@inline
+def emit_rows(flags, o, tile, v, t, m, a, b, at_target):
+    """Write ``A p_j - B w_j`` (with 1/s and all factors in them) times the transform's slope; 0 for ignored rows."""
+    base = _shift(m)
+    for j in range(tile.k):
+        x = logits(flags, tile, j, v)
+        p = x if flags.kept else exp_nonpositive(transform(flags, o, x) - base)
+        g = p * a
+        if flags.soft or flags.smooth:
+            g = g - masses(flags, o, tile, j, v) * b
+        if flags.index:
+            g = select(t == j, at_target, g)
+        if flags.cap:
+            g = g * _cap_slope(x, 1.0 / o.cap)
+        if flags.index:
+            g = select(t > -1, g, 0.0)
+        emit(flags, tile, j, v, g)
+
+
+@inline
+def locate(params, number, width):
+    """(outer index, first row within it, number of rows) of tile `number`; a tile never spans two outer indices."""
+    inner = integer_at(params, P.INNER)
+    height = integer_at(params, P.TILE) * width
+    across = (inner + height - 1) // height
+    outer = number // across
+    start = (number - outer * across) * height
+    return outer, start, min(height, inner - start)
+
+
+@inline
+def tile_address(params, base, outer, start):
+    """The address of a tile's first row for the operand in the fields `base` to `base + 2`."""
+    return integer_at(params, base) + outer * integer_at(params, base + 1) + start * integer_at(params, base + 2)
