@@ -1,44 +1,72 @@
-"""Which kernel runs, over what tiles: pure heuristics on hashable descriptions, without Numba."""
+"""Which kernel runs, over what tiles: pure heuristics on hashable descriptions, without Numba.
+
+A plan depends on shapes and strides alone, never on the number of threads: the pieces that losses are summed by are the
+same everywhere, and so are the results, bit by bit.
+"""
 
 from functools import lru_cache
 from typing import NamedTuple
 
-
-class Flags(NamedTuple):
-    """What a kernel has to do; each is a compile-time constant, so that what is off costs nothing."""
-
-    index: bool = False  # the target is class indices
-    soft: bool = False  # the target is probabilities
-    weighted: bool = False  # class weights
-    smooth: bool = False  # label smoothing (of indices; soft targets are smoothed as they are read)
-    z_loss: bool = False
-    focal: bool = False
-    cap: bool = False  # softcap
-    temper: bool = False  # temperature
-    factors: bool = False  # each row has its own weight or upstream gradient
-    grad: bool = False
-    packed: bool = False  # (rows in lanes) a tile is copied to scratch before it is worked on
-    kept: bool = False  # exponentials are kept in scratch between the passes
-    streamed: bool = False  # the output is written past the caches
-
-
-class Layout(NamedTuple):
-    """How the logits lie in memory, as far as it decides which kernel is best."""
-
-    storage: int  # FLOAT16, BFLOAT16, FLOAT32 or FLOAT64 of cpu.simd
-    contiguous_classes: bool
-    contiguous_rows: bool
-    classes: int
-    lanes: bool  # rows in SIMD lanes, rather than classes
+from .spec import BLOCK
 
 
 class Plan(NamedTuple):
-    """How the work is cut.  It depends on shapes alone: results do not depend on the number of threads."""
+    """How the work is cut."""
 
-    chunk: int  # rows in a piece of work
+    lanes: bool  # rows in SIMD lanes, rather than classes
+    chunk: int  # rows, or tiles of rows, in a piece of work
     chunks: int
+    tile: int  # SIMD vectors of rows in a tile (with rows in lanes)
     parallel: bool
-    stored: bool  # exponentials are kept in scratch between the passes over a row
+    packed: bool
+    kept: bool
+    streamed: bool
     scratch: int  # bytes a thread
-    stream: bool  # gradients are written past the caches
-    tile: int  # SIMD vectors of rows in a tile (lanes only)
+
+
+FEW_CLASSES = 48  # up to here a row does not fill enough vectors: rows go in lanes
+CHUNK = 1 << 15  # elements in a piece of work: some 10 microseconds
+PARALLEL = 1 << 16  # elements below which a parallel launch (4 microseconds, and cold caches) does not pay
+LABELS = 1 << 14  # labels in a piece of work of the scan
+PARALLEL_LABELS = 1 << 17  # labels below which the scan is not worth a parallel launch
+TILE_BYTES = 1 << 17  # scratch of a tile of rows in lanes: stays in the second-level cache
+KEPT_BYTES = 1 << 19  # longest row of exponentials that is kept: half of a second-level cache
+STREAM_BYTES = 1 << 25  # outputs that no cache would hold are written past them
+
+
+@lru_cache(maxsize=4096)
+def rows_in_lanes(classes: int, class_step: int, row_step: int, itemsize: int) -> bool:
+    """Whether rows go in SIMD lanes: few classes, or classes farther apart in memory than rows."""
+    if classes <= FEW_CLASSES:
+        return True
+    return abs(class_step) != itemsize and 0 < abs(row_step) < abs(class_step)
+
+
+@lru_cache(maxsize=4096)
+def plan(outer: int, inner: int, classes: int, computed: int, lanes: bool, keep: bool, streamable: bool) -> Plan:
+    """Cut ``outer * inner`` rows of `classes` logits that are computed with in `computed` bytes each.
+
+    `keep` says that the kernel can use kept exponentials, `streamable` that its output may go past the caches.
+    """
+    rows = outer * inner
+    parallel = rows * classes >= PARALLEL
+    if lanes:
+        vector = classes * 64
+        width = 64 // computed
+        packed = vector <= 2 * TILE_BYTES
+        tile = max(1, min(8, TILE_BYTES // vector, -(-inner // width)))
+        tiles = outer * -(-inner // (tile * width))
+        chunk = max(1, CHUNK // (classes * tile * width))
+        scratch = vector * tile if packed else 0
+        return Plan(True, chunk, -(-tiles // chunk), tile, parallel, packed, packed and keep, False, scratch + 64)
+    kept = keep and classes * computed <= KEPT_BYTES
+    chunk = max(1, CHUNK // classes)
+    blocks = -(-classes // BLOCK)
+    scratch = _lines(blocks * 8) + _lines(classes * computed) if kept else 0
+    streamed = streamable and rows * classes * computed >= STREAM_BYTES
+    return Plan(False, chunk, -(-rows // chunk), 1, parallel, False, kept, streamed, scratch + 64)
+
+
+def _lines(size: int) -> int:
+    """Bytes rounded up to whole cache lines."""
+    return (size + 63) // 64 * 64

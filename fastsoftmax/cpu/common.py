@@ -5,15 +5,10 @@ from collections import namedtuple
 from ..jit import inline
 from . import params as P
 from .laws import vector
-from .simd import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, float_at, fma, integer_at
+from .simd import float_at, fma, integer_at
 
 Options = namedtuple("Options", P.FLOATS)
 _capped = vector["capped"]
-
-
-def computing(storage):
-    """The storage kind of scratch and of weights for logits of a kind: what they are computed in."""
-    return {FLOAT16: FLOAT32, BFLOAT16: FLOAT32, FLOAT32: FLOAT32, FLOAT64: FLOAT64}[storage]
 
 
 @inline

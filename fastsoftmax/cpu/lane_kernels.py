@@ -5,8 +5,9 @@ whether its rows are contiguous.
 """
 
 from .. import jit
+from ..spec import COMPUTED, LOGSUMEXP, SOFTMAX
 from . import params as P
-from .common import computing, read_options
+from .common import read_options
 from .lanes import (
     Tile,
     emit_difference,
@@ -19,7 +20,7 @@ from .lanes import (
     unpack,
 )
 from .laws import vector
-from .row_kernels import LOGSUMEXP, SOFTMAX, bounds
+from .row_kernels import bounds
 from .simd import (
     first_lanes,
     hsum,
@@ -39,9 +40,9 @@ _index_score, _soft_score, _normaliser = vector["index_score"], vector["soft_sco
 _log, _shift = vector["log"], vector["shift"]
 
 
-def cross_entropy(flags, x_kind, y_kind, x_contiguous, y_contiguous):
+def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """Loss, and the gradient if ``flags.grad``, of each tile of a chunk; the losses are summed in a fixed order."""
-    source, kind = jit.DIGEST, computing(x_kind)
+    source, kind = jit.DIGEST, COMPUTED[x_kind]
 
     def kernel(params, chunk, slot):
         source  # noqa: B018  a part of the cache's key
@@ -54,7 +55,7 @@ def cross_entropy(flags, x_kind, y_kind, x_contiguous, y_contiguous):
             tile = Tile(
                 ref(tile_address(params, P.X, outer, start), integer_at(params, P.X_INNER), x_kind, x_contiguous),
                 ref(tile_address(params, P.Y, outer, start), integer_at(params, P.Y_INNER), y_kind, y_contiguous),
-                ref(tile_address(params, P.OUT, outer, start), integer_at(params, P.OUT_INNER), x_kind, x_contiguous),
+                ref(tile_address(params, P.OUT, outer, start), integer_at(params, P.OUT_INNER), x_kind, out_contiguous),
                 integer_at(params, P.X_CLASS),
                 integer_at(params, P.Y_CLASS),
                 integer_at(params, P.OUT_CLASS),
@@ -121,9 +122,9 @@ def _normalised(flags, o, exponential, tile, v):
         emit_difference(flags, tile, v, _shift(s.m), _log(norm))
 
 
-def softmax(flags, kind_of, x_kind, x_contiguous, out_contiguous):
-    """softmax, log_softmax or logsumexp (`kind_of`) of each tile of a chunk."""
-    source, kind = jit.DIGEST, computing(x_kind)
+def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
+    """softmax, log_softmax or logsumexp (`variant`) of each tile of a chunk."""
+    source, kind = jit.DIGEST, COMPUTED[x_kind]
 
     def kernel(params, chunk, slot):
         source  # noqa: B018  a part of the cache's key
@@ -142,12 +143,12 @@ def softmax(flags, kind_of, x_kind, x_contiguous, out_contiguous):
             if flags.packed:
                 pack(tile)
             for v in range((rows + lanes_of(x) - 1) // lanes_of(x)):
-                if kind_of == LOGSUMEXP:
+                if variant == LOGSUMEXP:
                     index = outer * integer_at(params, P.INNER) + start + v * lanes_of(x)
                     store_n(result, index, min(rows - v * lanes_of(x), lanes_of(x)), log_sum_exp(flags, tile, v))
                 else:
-                    _normalised(flags, o, kind_of == SOFTMAX, tile, v)
-            if flags.packed and kind_of != LOGSUMEXP:
+                    _normalised(flags, o, variant == SOFTMAX, tile, v)
+            if flags.packed and variant != LOGSUMEXP:
                 unpack(tile)
 
     return jit.kernel(kernel)

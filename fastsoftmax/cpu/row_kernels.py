@@ -5,12 +5,12 @@ whether its classes are contiguous.
 """
 
 from .. import jit
+from ..spec import COMPUTED, FLOAT64, LOG_SOFTMAX, SOFTMAX
 from . import params as P
-from .common import computing, read_options, row_address
+from .common import read_options, row_address
 from .laws import scalar
 from .rows import BLOCK, INF, Row, clear_row, emit_row, reduce_row, transformed
 from .simd import (
-    FLOAT64,
     fence,
     get,
     integer_at,
@@ -24,7 +24,6 @@ from .simd import (
     store_n,
 )
 
-SOFTMAX, LOG_SOFTMAX, LOGSUMEXP = range(3)
 _index_score, _soft_score = scalar["index_score"], scalar["soft_score"]
 _normaliser, _shift, _log_sum_exp = scalar["normaliser"], scalar["shift"], scalar["log_sum_exp"]
 _log, _exp = scalar["log"], scalar["exp"]
@@ -44,9 +43,9 @@ def _scratch(params, slot):
     return base, base + (blocks * 8 + 63) // 64 * 64
 
 
-def cross_entropy(flags, x_kind, y_kind, x_contiguous, y_contiguous):
+def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """Loss, and the gradient if ``flags.grad``, of each row of a chunk; the chunk's losses are summed in row order."""
-    source, kind = jit.DIGEST, computing(x_kind)
+    source, kind = jit.DIGEST, COMPUTED[x_kind]
 
     def kernel(params, chunk, slot):
         source  # noqa: B018  a part of the cache's key
@@ -65,7 +64,7 @@ def cross_entropy(flags, x_kind, y_kind, x_contiguous, y_contiguous):
                 ref(integer_at(params, P.CLASS_WEIGHT), 0, kind, True),
                 ref(kept, 0, kind, True),
                 ref(bases, 0, FLOAT64, True),
-                ref(row_address(params, P.OUT, i), integer_at(params, P.OUT_CLASS), x_kind, x_contiguous),
+                ref(row_address(params, P.OUT, i), integer_at(params, P.OUT_CLASS), x_kind, out_contiguous),
                 k,
                 integer_at(integer_at(params, P.TARGET), i) if flags.index else -1,
                 way,
@@ -107,9 +106,9 @@ def _row_loss(flags, o, row, up):
     return loss
 
 
-def softmax(flags, kind_of, x_kind, x_contiguous, out_contiguous):
-    """softmax, log_softmax or logsumexp (`kind_of`) of each row of a chunk."""
-    source, kind = jit.DIGEST, computing(x_kind)
+def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
+    """softmax, log_softmax or logsumexp (`variant`) of each row of a chunk."""
+    source, kind = jit.DIGEST, COMPUTED[x_kind]
 
     def kernel(params, chunk, slot):
         source  # noqa: B018  a part of the cache's key
@@ -123,10 +122,10 @@ def softmax(flags, kind_of, x_kind, x_contiguous, out_contiguous):
             e, blocks = ref(kept, 0, kind, True), ref(bases, 0, FLOAT64, True)
             row = Row(x, x, x, e, blocks, out, k, -1, integer_at(params, P.X_INNER))
             state = reduce_row(flags, o, row)
-            if kind_of == SOFTMAX:
+            if variant == SOFTMAX:
                 s = _normaliser(state.m, state.others)
                 emit_row(flags, o, row, state.m, 1.0 / s, 0.0, 0.0)
-            elif kind_of == LOG_SOFTMAX:
+            elif variant == LOG_SOFTMAX:
                 log_s = _log(_normaliser(state.m, state.others))
                 _emit_difference(row, _shift(state.m), log_s)
             else:

@@ -9,6 +9,7 @@ scratch relative to their own block's maximum; the emit pass scales them, one fu
 from collections import namedtuple
 
 from ..jit import inline
+from ..spec import BLOCK
 from .common import class_mass, transform
 from .elementary import exp_nonpositive
 from .laws import scalar, vector
@@ -33,7 +34,7 @@ from .simd import (
     until_aligned,
 )
 
-BLOCK = 2048  # classes: 8 KB of float32, a quarter of a first-level cache
+
 INF = float("inf")
 
 # The row being worked on: references to logits, soft target, class weights, kept exponentials, maxima of the blocks and

@@ -21,11 +21,11 @@ from numba.extending import (
     type_callable,
 )
 
+from ..spec import BFLOAT16, FLOAT32, ITEMSIZE
+
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 BYTES = 64  # of a vector of the computing type: one cache line, one AVX-512 register
 
-# How elements lie in memory (the ints are compile-time constants of the kernels).
-FLOAT16, BFLOAT16, FLOAT32, FLOAT64 = range(4)
 _COMPUTE = (types.float32, types.float32, types.float32, types.float64)
 _CELL = (I16, I16, ir.FloatType(), ir.DoubleType())
 _LLVM = {
@@ -56,7 +56,7 @@ class Ref(types.Type):
         self.storage, self.contiguous = storage, contiguous
         self.dtype = _COMPUTE[storage]
         self.cell = _CELL[storage]
-        self.itemsize = (2, 2, 4, 8)[storage]
+        self.itemsize = ITEMSIZE[storage]
         self.vec = Vec(self.dtype, BYTES // (self.dtype.bitwidth // 8))
         super().__init__(f"Ref({storage},{contiguous})")
 

@@ -1,0 +1,305 @@
+"""Arguments to checked, normalised problems: every user error is raised here, and only here.
+
+What comes out has the classes in the last axis, native dtypes or `None` for a storage kind that the kernels do not read,
+row-wise arrays that are C-contiguous, and options that are plain numbers.
+"""
+
+import math
+import operator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .spec import storage_of
+
+Array = NDArray[Any]
+REDUCTIONS = ("mean", "sum", "none")
+
+
+class Options(NamedTuple):
+    """The options of a loss, checked."""
+
+    ignore_index: int
+    label_smoothing: float
+    z_loss: float
+    focal_gamma: float
+    temperature: float
+    softcap: float | None
+    reduction: str
+
+
+class Rows(NamedTuple):
+    """An operand with its classes in the last axis."""
+
+    array: Array
+    dtype: np.dtype[Any]  # of results, and of the logits where they must be converted first
+
+
+class Loss(NamedTuple):
+    """A cross-entropy to compute."""
+
+    x: Rows
+    index: Array | None  # int64, C-contiguous, shape (...); or
+    soft: Array | None  # probabilities with the classes in the last axis
+    class_weight: Array | None  # float64
+    sample_weight: Array | None  # float64, shape (...)
+    grad_output: Array | float  # float64
+    options: Options
+    out: Array | None  # where the gradient goes, with the classes in the last axis
+
+
+class Map(NamedTuple):
+    """A function from rows to rows (or to a number a row) to compute."""
+
+    x: Rows
+    y: Rows | None  # the second operand of a vector-Jacobian product
+    out: Array | None
+
+
+def _numbers(name: str, value: ArrayLike) -> Array:
+    """`value` as an array of real numbers."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array of numbers; NumPy cannot make one: {error}") from None
+    if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8 or array.dtype.name == "bfloat16":
+        return array
+    raise TypeError(
+        f"{name} must have dtype float16, bfloat16, float32, float64 or an integer dtype, got {array.dtype} "
+        f"with shape {array.shape}; convert it, for example with {name}.astype(numpy.float64)"
+    )
+
+
+def _result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of results: that of floating input in native byte order, float64 for integers."""
+    if storage_of(dtype) >= 0:
+        return dtype
+    return np.dtype(np.float64) if dtype.kind in "biu" else dtype.newbyteorder("=")
+
+
+def _axis(axis: Any, ndim: int, name: str) -> int:
+    try:
+        index = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis must be an integer, got {axis!r}") from None
+    if not -ndim <= index < ndim:
+        where = f"must be in [-{ndim}, {ndim})" if ndim else "does not exist"
+        raise ValueError(f"axis {where} for {name} with {ndim} dimensions, got {index}")
+    return index % ndim
+
+
+def rows(name: str, value: ArrayLike, axis: Any) -> Rows:
+    """An operand whose classes are along `axis`."""
+    array = value if type(value) is np.ndarray and storage_of(value.dtype) >= 0 else _numbers(name, value)
+    ndim = array.ndim
+    if axis != -1 or ndim == 0:
+        axis = _axis(axis, ndim, name)
+        if axis != ndim - 1:
+            array = np.moveaxis(array, axis, -1)
+    if array.shape[-1] == 0:
+        raise ValueError(
+            f"{name} must have at least one class along axis {axis}, got shape {np.shape(value)}; "
+            "a softmax over nothing is not defined"
+        )
+    return Rows(array, _result_dtype(array.dtype))
+
+
+def output(out: Any, like: Array, dtype: np.dtype[Any]) -> None:
+    """Check an `out=` argument against the shape and dtype of the result."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a numpy.ndarray, got {type(out).__name__}; leave it out to get a new array")
+    if out.shape != like.shape:
+        raise ValueError(f"out must have the shape of the result, {like.shape}, got {out.shape}")
+    if out.dtype != dtype:
+        raise TypeError(f"out must have dtype {dtype}, as the result has, got {out.dtype}; use numpy.empty_like(...)")
+    if not out.flags.writeable:
+        raise ValueError("out must be writeable, got a read-only array; pass a copy")
+    if out.size > 1 and any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
+        raise ValueError(f"out must not be broadcast, got strides {out.strides}: its elements share memory")
+
+
+def _last(out: Array | None, like: ArrayLike, axis: Any) -> Array | None:
+    """`out` with the classes in the last axis."""
+    return out if out is None or axis == -1 else np.moveaxis(out, axis, -1)
+
+
+def _number(name: str, value: Any, low: float, *, strict: bool = False, high: float = math.inf) -> float:
+    """A finite option within its bounds."""
+    bounds = f"{'>' if strict else '>='} {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number {bounds}, got {value!r}") from None
+    if not (math.isfinite(number) and low <= number <= high and (number > low or not strict)):
+        raise ValueError(f"{name} must be a finite number {bounds}, got {value!r}")
+    return number
+
+
+def _options(
+    ignore_index: Any,
+    label_smoothing: Any,
+    z_loss: Any,
+    focal_gamma: Any,
+    temperature: Any,
+    softcap: Any,
+    reduction: Any,
+) -> Options:
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, got {reduction!r}")
+    try:
+        ignored = operator.index(ignore_index)
+    except TypeError:
+        raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}") from None
+    if not -(2**63) <= ignored < 2**63:
+        raise ValueError(f"ignore_index must fit in 64 bits, got {ignored}")
+    return Options(
+        ignored,
+        _number("label_smoothing", label_smoothing, 0.0, high=1.0),
+        _number("z_loss", z_loss, 0.0),
+        _number("focal_gamma", focal_gamma, 0.0),
+        _number("temperature", temperature, 0.0, strict=True),
+        None if softcap is None or softcap == math.inf else _number("softcap", softcap, 0.0, strict=True),
+        reduction,
+    )
+
+
+_cached_options = lru_cache(maxsize=256)(_options)
+
+
+def options(*values: Any) -> Options:
+    """The checked options; a set of values that was seen before costs one look-up."""
+    try:
+        hash(values)
+    except TypeError:
+        return _options(*values)
+    return _cached_options(*values)
+
+
+def _indices(target: Array, x: Array) -> Array:
+    """Class indices as a C-contiguous, aligned int64 array; their range is checked when the rows are counted."""
+    if target.dtype == np.uint64 and target.size and target.max() > np.iinfo(np.int64).max:
+        row = np.unravel_index(int(target.argmax()), target.shape)
+        raise bad_label(int(target.max()), row, x.shape[-1])
+    if target.dtype == np.int64 and target.flags.carray:
+        return target
+    return np.array(target, dtype=np.int64, order="C")
+
+
+def bad_label(value: int, row: tuple[Any, ...], classes: int) -> ValueError:
+    """The error for a class index that is not one."""
+    where = tuple(map(int, row))
+    return ValueError(
+        f"target must hold class indices in [0, {classes}) or ignore_index, got {value} at "
+        f"{'row ' + str(where[0]) if len(where) == 1 else 'position ' + str(where)}; "
+        "mend the labels, or pass ignore_index to leave out rows with that value"
+    )
+
+
+def _target(target: ArrayLike, x: Array, axis: Any, ignore_index: int) -> tuple[Array | None, Array | None]:
+    """(class indices, None) or (None, probabilities with the classes in the last axis)."""
+    array = target if type(target) is np.ndarray else _numbers("target", target)
+    kind = array.dtype.kind
+    if kind in "iu" and array.shape == x.shape[:-1]:
+        return _indices(array, x), None
+    original = x.shape if axis == -1 else np.moveaxis(x, -1, axis).shape
+    if array.shape == original:
+        if ignore_index >= 0:
+            raise ValueError(
+                f"ignore_index must be negative when target holds probabilities, got {ignore_index}; "
+                "give rows a sample_weight of 0 instead"
+            )
+        array = _numbers("target", array)
+        return None, array if axis == -1 else np.moveaxis(array, axis, -1)
+    if array.shape == x.shape[:-1]:
+        raise TypeError(
+            f"class indices must have an integer dtype, got {array.dtype} with shape {array.shape}; "
+            "use target.astype(numpy.int64)"
+        )
+    raise ValueError(
+        f"target must have shape {x.shape[:-1]} (class indices) or {original} (probabilities) "
+        f"for logits of shape {original}, got {array.shape}"
+    )
+
+
+def _weights(name: str, value: ArrayLike, shape: tuple[int, ...], meaning: str) -> Array:
+    array = _numbers(name, value).astype(np.float64, order="C")
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, one weight {meaning}, got {array.shape}")
+    good = (array >= 0) & (array < math.inf)
+    if not good.all():
+        where = tuple(map(int, np.argwhere(~good)[0]))
+        raise ValueError(f"{name} must hold finite numbers >= 0, got {array[where]} at {where}")
+    return array
+
+
+def _grad_output(value: ArrayLike, shape: tuple[int, ...], reduction: str) -> Array | float:
+    array = _numbers("grad_output", value)
+    if array.ndim == 0:
+        return float(array)
+    if reduction != "none":
+        raise ValueError(f"grad_output must be a scalar for reduction={reduction!r}, got an array of shape {array.shape}")
+    if array.shape != shape:
+        raise ValueError(f"grad_output must have shape {shape}, one number a row, or be a scalar, got {array.shape}")
+    return array.astype(np.float64, order="C")
+
+
+def cross_entropy(
+    logits: ArrayLike,
+    target: ArrayLike,
+    axis: Any,
+    class_weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    opts: Options,
+    grad_output: ArrayLike | None = None,
+    out: Array | None = None,
+) -> Loss:
+    """A cross-entropy problem from the arguments of the public functions."""
+    x = rows("logits", logits, axis)
+    shape = x.array.shape[:-1]
+    index, soft = _target(target, x.array, axis, opts.ignore_index)
+    if soft is not None and opts.focal_gamma:
+        raise ValueError("focal_gamma is defined for class indices, got target with probabilities; leave it at 0")
+    if out is not None:
+        output(out, np.asarray(logits), x.dtype)
+    return Loss(
+        x,
+        index,
+        soft,
+        None if class_weight is None else _weights("class_weight", class_weight, x.array.shape[-1:], "a class"),
+        None if sample_weight is None else _weights("sample_weight", sample_weight, shape, "a row"),
+        1.0 if grad_output is None else _grad_output(grad_output, shape, opts.reduction),
+        opts,
+        _last(out, logits, axis),
+    )
+
+
+def row_map(x: ArrayLike, axis: Any, out: Array | None) -> Map:
+    """A softmax-like problem along one axis."""
+    r = rows("x", x, axis)
+    if out is not None:
+        output(out, np.asarray(x), r.dtype)
+    return Map(r, None, _last(out, x, axis))
+
+
+def product(y: ArrayLike, grad: ArrayLike, axis: Any, out: Array | None) -> Map:
+    """A vector-Jacobian product along one axis."""
+    a, b = rows("y", y, axis), rows("grad", grad, axis)
+    if a.array.shape != b.array.shape:
+        raise ValueError(f"grad must have the shape of y, {np.shape(y)}, got {np.shape(grad)}")
+    if out is not None:
+        output(out, np.asarray(y), a.dtype)
+    return Map(a, b, _last(out, y, axis))
+
+
+def axes(axis: Any, ndim: int) -> tuple[int, ...] | None:
+    """The axes of a tuple or None, sorted; None for a single axis."""
+    if axis is None:
+        return tuple(range(ndim))
+    if not isinstance(axis, tuple):
+        return None
+    found = sorted(_axis(a, ndim, "x") for a in axis)
+    if len(set(found)) != len(found) or not found:
+        raise ValueError(f"axis must name at least one axis, each once, got {axis}")
+    return tuple(found)

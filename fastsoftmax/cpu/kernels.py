@@ -1,0 +1,26 @@
+"""The compiled kernels by what they do, each compiled (or loaded from the disk cache) once, at its first use."""
+
+import threading
+
+from . import lane_kernels, row_kernels, targets, vjp
+
+_MAKERS = {
+    "cross_entropy": (row_kernels.cross_entropy, lane_kernels.cross_entropy),
+    "softmax": (row_kernels.softmax, lane_kernels.softmax),
+    "vjp": (vjp.rows, vjp.lanes),
+    "scan": (targets.scan, targets.scan),
+}
+_compiled = {}
+_compiling = threading.Lock()
+
+
+def address(name, lanes, *constants):
+    """The address of a kernel: its `name`, its layout, and the constants it is closed over."""
+    key = (name, lanes, constants)
+    found = _compiled.get(key)
+    if found is None:
+        with _compiling:
+            if key not in _compiled:
+                _compiled[key] = _MAKERS[name][lanes](*constants)
+            found = _compiled[key]
+    return found.address

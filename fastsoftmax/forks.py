@@ -1,0 +1,25 @@
+"""Whether this process is a fork of one that had started Numba's threads.
+
+They do not survive a fork, and GNU OpenMP kills a child that launches again: such a child computes in one thread.  This
+module is imported with the package, before Numba, so that the fork is seen however early it comes.
+"""
+
+import os
+import sys
+
+_lost = False
+
+
+def _after_fork() -> None:
+    global _lost
+    launcher = sys.modules.get("numba.np.ufunc.parallel")
+    _lost = _lost or (launcher is not None and getattr(launcher, "_is_initialized", True))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def threads_lost() -> bool:
+    """True in a process that must not launch Numba's threads."""
+    return _lost

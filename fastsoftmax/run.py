@@ -1,0 +1,193 @@
+"""What each public function does with a checked problem: allocate the result, describe the job, and have it executed.
+
+The only module that knows which backend computes.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from . import check
+from .check import Array, Loss, Map
+from .cpu import kernels, launch, params
+from .cpu.execute import Job, Operands, computed, execute
+from .plan import LABELS, PARALLEL_LABELS
+from .spec import LOGSUMEXP, SOFTMAX, Flags
+
+Scalar = np.floating[Any]
+
+
+def _overlap(a: Array, b: Array) -> bool:
+    """Whether two arrays share memory; assumed where deciding it would take long."""
+    if not np.may_share_memory(a, b):
+        return False
+    try:
+        return bool(np.shares_memory(a, b, max_work=10_000))
+    except np.exceptions.TooHardError:
+        return True
+
+
+def _same(a: Array, b: Array) -> bool:
+    """Whether two arrays are the very same elements in the same places."""
+    return (
+        a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
+        and (a.strides, a.shape, a.dtype) == (b.strides, b.shape, b.dtype)
+    )  # fmt: skip
+
+
+def _destination(x: check.Rows, out: Array | None, in_place: list[Array], others: list[Array]) -> Array:
+    """Where results can be written while operands are read: `out`, or a new array where writing would disturb them.
+
+    An operand of `in_place` may be `out` itself, element by element.
+    """
+    if out is None:
+        return np.empty_like(x.array, dtype=x.dtype, subok=False)
+    disturbed = any(_overlap(out, a) and not _same(out, a) for a in in_place) or any(_overlap(out, a) for a in others)
+    return np.empty_like(out, subok=False) if disturbed else out
+
+
+def _delivered(written: Array, out: Array | None) -> Array:
+    if out is None or written is out:
+        return written
+    np.copyto(out, written)
+    return out
+
+
+def _ordered(data: Operands) -> tuple[Operands, tuple[int, ...] | None]:
+    """Leading axes by the logits' strides, longest first, so that memory is walked in its own order."""
+    strides = [abs(s) for s in data.x.strides[:-1]]
+    order = sorted(range(len(strides)), key=lambda axis: -strides[axis])
+    if order == list(range(len(strides))):
+        return data, None
+    wide = [None if a is None else a.transpose(*order, len(order)) for a in data[:3]]
+    narrow = [None if a is None else np.ascontiguousarray(a.transpose(order)) for a in data[3:]]
+    return Operands(*wide, *narrow), tuple(order)  # type: ignore[arg-type]
+
+
+def row_map(problem: Map, kernel: str, variant: int) -> Array:
+    """softmax and log_softmax (kernel "softmax"), and their vector-Jacobian products ("vjp")."""
+    x = problem.x
+    sources = [x.array] if problem.y is None else [x.array, problem.y.array]
+    out = _destination(x, problem.out, sources, [])
+    flags = Flags(kept=kernel == "softmax" and variant == SOFTMAX)
+    job = Job(kernel, flags, variant, x.dtype, x.array.shape[-1], {}, {})
+    execute(job, _ordered(Operands(x.array, None if problem.y is None else problem.y.array, out))[0])
+    return _delivered(out, problem.out)
+
+
+def logsumexp(problem: Map) -> Array:
+    """logsumexp of every row."""
+    x = problem.x
+    result = np.empty(x.array.shape[:-1], x.dtype)
+    data, order = _ordered(Operands(x.array, result=result))
+    execute(Job("softmax", Flags(), LOGSUMEXP, x.dtype, x.array.shape[-1], {}, {}), data)
+    return _restored(data.result, order)
+
+
+def _restored(result: Array | None, order: tuple[int, ...] | None) -> Array:
+    """A row-wise result with its axes in the caller's order."""
+    assert result is not None
+    return result if order is None else result.transpose(np.argsort(order))
+
+
+def _counted(problem: Loss) -> float:
+    """The sum of the weights of the rows that count, once every label is known to be in range."""
+    rows = problem.x.array.size // problem.x.array.shape[-1]
+    if problem.index is None:
+        return float(rows if problem.sample_weight is None else problem.sample_weight.sum())
+    if rows == 0:
+        return 0.0
+    chunks = -(-rows // LABELS)
+    found = np.empty((chunks, 2))
+    weighted, factored = problem.class_weight is not None, problem.sample_weight is not None
+    fields = {
+        "rows": rows,
+        "chunk": LABELS,
+        "classes": problem.x.array.shape[-1],
+        "ignore_index": problem.options.ignore_index,
+        "target": problem.index.ctypes.data,
+        "result": found.ctypes.data,
+        "class_weight": problem.class_weight.ctypes.data if problem.class_weight is not None else 0,
+        "loss_factor": problem.sample_weight.ctypes.data if problem.sample_weight is not None else 0,
+    }
+    kernel = kernels.address("scan", False, weighted, factored)
+    launch.launch(kernel, params.pack(fields), chunks, launch.threads_for(rows >= PARALLEL_LABELS))
+    bad = found[:, 0].max()
+    if bad >= 0:
+        position = np.unravel_index(int(bad), problem.index.shape)
+        raise check.bad_label(int(problem.index[position]), position, problem.x.array.shape[-1])
+    return float(found[:, 1].sum())
+
+
+def _flags(problem: Loss, grad: bool) -> Flags:
+    o = problem.options
+    return Flags(
+        index=problem.index is not None,
+        soft=problem.soft is not None,
+        weighted=problem.class_weight is not None,
+        smooth=problem.index is not None and o.label_smoothing > 0,
+        z_loss=o.z_loss > 0,
+        focal=o.focal_gamma > 0,
+        cap=o.softcap is not None,
+        temper=o.temperature != 1,
+        factors=problem.sample_weight is not None or isinstance(problem.grad_output, np.ndarray),
+        grad=grad,
+        kept=grad,
+    )
+
+
+def _job(problem: Loss, grad: bool, count: float, class_weight: Array | None) -> Job:
+    """The constants of a cross-entropy; `count` is the denominator of the mean."""
+    o, classes = problem.options, problem.x.array.shape[-1]
+    scale = 1.0 if isinstance(problem.grad_output, np.ndarray) else problem.grad_output
+    if o.reduction == "mean":
+        scale = scale / count if count else scale * math.inf
+    numbers = {
+        "scale": scale,
+        "keep": 1.0 - o.label_smoothing,
+        "share": o.label_smoothing / classes,
+        "z_loss": o.z_loss,
+        "gamma": o.focal_gamma,
+        "cap": o.softcap or 0.0,
+        "inverse_temperature": 1.0 / o.temperature,
+    }
+    fields = {
+        "ignore_index": o.ignore_index,
+        "class_weight": 0 if class_weight is None else class_weight.ctypes.data,
+    }
+    return Job("cross_entropy", _flags(problem, grad), 0, problem.x.dtype, classes, fields, numbers)
+
+
+def _factors(problem: Loss, dtype: np.dtype[Any]) -> tuple[Array | None, Array | None]:
+    """What multiplies each row's loss and each row's gradient, in the computing dtype."""
+    weight, up = problem.sample_weight, problem.grad_output
+    if weight is None and not isinstance(up, np.ndarray):
+        return None, None
+    shape = problem.x.array.shape[:-1]
+    loss = np.ones(shape, dtype) if weight is None else weight.astype(dtype)
+    if not isinstance(up, np.ndarray):
+        return loss, loss
+    return loss, (up if weight is None else up * weight).astype(dtype)
+
+
+def cross_entropy(problem: Loss, grad: bool) -> tuple[Any, Array | None]:
+    """(loss, gradient or None) of a cross-entropy."""
+    x, index, dtype = problem.x, problem.index, computed(problem.x.dtype)
+    count = _counted(problem)
+    out = None
+    if grad:
+        out = _destination(x, problem.out, [x.array], [] if problem.soft is None else [problem.soft])
+        if problem.out is not None and index is not None and _overlap(problem.out, index):
+            index = index.copy()
+    class_weight = None if problem.class_weight is None else problem.class_weight.astype(dtype)
+    reduction = problem.options.reduction
+    result = np.empty(x.array.shape[:-1], dtype) if reduction == "none" else None
+    data, order = _ordered(Operands(x.array, problem.soft, out, index, *_factors(problem, dtype), result))
+    total = execute(_job(problem, grad, count, class_weight), data)
+    loss: Any
+    if reduction == "none":
+        loss = _restored(data.result, order)[()]
+    else:
+        loss = dtype.type(total if reduction == "sum" else total / count if count else math.nan)
+    return loss, None if out is None else _delivered(out, problem.out)
