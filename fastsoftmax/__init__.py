@@ -1,0 +1,35 @@
+"""Softmax, cross-entropy and their gradients in fused, compiled passes over NumPy arrays.
+
+Public is what this module lists in ``__all__``, and `fastsoftmax.reference`.  Importing it imports NumPy, not Numba:
+that happens at the first call that computes.
+"""
+
+from . import forks as _forks  # noqa: F401  sees every fork from here on
+from . import reference
+from .api import (
+    LossAndGrad,
+    cross_entropy,
+    cross_entropy_and_grad,
+    log_softmax,
+    log_softmax_vjp,
+    logsumexp,
+    softmax,
+    softmax_vjp,
+)
+from .system import show_versions, warmup
+from .version import __version__
+
+__all__ = [
+    "LossAndGrad",
+    "__version__",
+    "cross_entropy",
+    "cross_entropy_and_grad",
+    "log_softmax",
+    "log_softmax_vjp",
+    "logsumexp",
+    "reference",
+    "show_versions",
+    "softmax",
+    "softmax_vjp",
+    "warmup",
+]
