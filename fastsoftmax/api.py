@@ -1,6 +1,7 @@
 """The public functions: documentation, and ``run(check(...))``."""
 
 import importlib
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,53 +11,395 @@ from . import check
 from .spec import LOG_SOFTMAX, SOFTMAX
 
 Array = NDArray[Any]
-__all__ = []
 
 
 class LossAndGrad(NamedTuple):
-    """The loss and its gradient with respect to the logits."""
+    """The loss, and its gradient with respect to the logits as they were given."""
 
     loss: Any
     grad: Array
 
 
+@cache
 def _run() -> Any:
-    """The module that computes; it is imported at the first call, because importing Numba takes half a second."""
-    global _run
-    module = importlib.import_module(".run", __package__)
-    _run = lambda: module  # noqa: E731
-    return module
+    """The module that computes, at the first call that does: importing Numba takes half a second."""
+    return importlib.import_module(".run", __package__)
 
 
-def softmax(x, axis=-1, *, out=None):
-    r = check.row_map(x, axis, out)
-    y = _run().row_map(r, "softmax", SOFTMAX)
-    return out if out is not None else y if axis == -1 else np.moveaxis(y, -1, axis)
+def _mapped(problem: check.Map, kernel: str, variant: int, axis: Any, out: Array | None) -> Array:
+    result: Array = _run().row_map(problem, kernel, variant)
+    if out is not None:
+        return out
+    return result if axis == -1 else np.moveaxis(result, -1, axis)
 
-def log_softmax(x, axis=-1, *, out=None):
-    r = check.row_map(x, axis, out)
-    y = _run().row_map(r, "softmax", LOG_SOFTMAX)
-    return out if out is not None else y if axis == -1 else np.moveaxis(y, -1, axis)
 
-def logsumexp(x, axis=-1, *, keepdims=False):
-    r = check.row_map(x, axis, None)
-    return _run().logsumexp(r)[()]
+def _normalised(x: ArrayLike, axis: Any, out: Array | None, variant: int) -> Array:
+    if axis is None or isinstance(axis, tuple):
+        result: Array = _run().map_over_axes(check.over_axes(x, axis, out), variant)
+        return result
+    return _mapped(check.row_map(x, axis, out), "softmax", variant, axis, out)
 
-def softmax_vjp(y, grad, axis=-1, *, out=None):
-    r = check.product(y, grad, axis, out)
-    g = _run().row_map(r, "vjp", SOFTMAX)
-    return out if out is not None else g if axis == -1 else np.moveaxis(g, -1, axis)
 
-def log_softmax_vjp(y, grad, axis=-1, *, out=None):
-    r = check.product(y, grad, axis, out)
-    g = _run().row_map(r, "vjp", LOG_SOFTMAX)
-    return out if out is not None else g if axis == -1 else np.moveaxis(g, -1, axis)
+def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, out: Array | None = None) -> Array:
+    r"""Softmax along one axis, or jointly along several.
 
-def cross_entropy(logits, target, *, axis=-1, class_weight=None, sample_weight=None, ignore_index=-100, label_smoothing=0.0, z_loss=0.0, focal_gamma=0.0, temperature=1.0, softcap=None, reduction="mean"):
-    o = check.options(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
-    return _run().cross_entropy(check.cross_entropy(logits, target, axis, class_weight, sample_weight, o), False)[0]
+    .. math:: p_j = \exp(x_j - m) / \sum_i \exp(x_i - m), \qquad m = \max_i x_i
 
-def cross_entropy_and_grad(logits, target, *, axis=-1, class_weight=None, sample_weight=None, ignore_index=-100, label_smoothing=0.0, z_loss=0.0, focal_gamma=0.0, temperature=1.0, softcap=None, reduction="mean", grad_output=None, out=None):
-    o = check.options(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
-    loss, grad = _run().cross_entropy(check.cross_entropy(logits, target, axis, class_weight, sample_weight, o, grad_output, out), True)
-    return LossAndGrad(loss, out if out is not None else grad if axis == -1 else np.moveaxis(grad, -1, axis))
+    Parameters
+    ----------
+    x : array_like
+        Numbers of any shape and strides.  float16 and bfloat16 are computed in float32, integers in float64.
+    axis : int, tuple of int or None, default -1
+        Where the probabilities sum to 1; None means all axes.
+    out : ndarray, optional
+        Where to write the result: the shape of `x`, the dtype of the result.  It may be `x` itself.
+
+    Returns
+    -------
+    ndarray
+        Probabilities in the shape of `x`, in its dtype (float64 for integers).  A row that holds NaN or +inf, or nothing
+        but -inf, is NaN; -inf among other values has probability exactly 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has an unsuitable dtype, shape or value; the message says which.
+
+    Notes
+    -----
+    O(n) time, one pass over memory; no temporary grows with `x`, except that axes which cannot be merged into one are
+    copied to the result first.
+
+    Examples
+    --------
+    >>> import fastsoftmax as fs
+    >>> fs.softmax([0.0, 0.0, 0.0, 0.0])
+    array([0.25, 0.25, 0.25, 0.25])
+    >>> fs.softmax([[1000.0, 1000.0], [0.0, -float("inf")]])
+    array([[0.5, 0.5],
+           [1. , 0. ]])
+    """
+    return _normalised(x, axis, out, SOFTMAX)
+
+
+def log_softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, out: Array | None = None) -> Array:
+    r"""Logarithm of the softmax along one axis, or jointly along several.
+
+    .. math:: \log p_j = (x_j - m) - \log \sum_i \exp(x_i - m)
+
+    Parameters
+    ----------
+    x : array_like
+        Numbers of any shape and strides.  float16 and bfloat16 are computed in float32, integers in float64.
+    axis : int, tuple of int or None, default -1
+        Where the probabilities sum to 1; None means all axes.
+    out : ndarray, optional
+        Where to write the result: the shape of `x`, the dtype of the result.  It may be `x` itself.
+
+    Returns
+    -------
+    ndarray
+        Log-probabilities in the shape of `x`, in its dtype (float64 for integers).  A row that holds NaN or +inf, or
+        nothing but -inf, is NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has an unsuitable dtype, shape or value; the message says which.
+
+    Notes
+    -----
+    O(n) time, as for `softmax`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastsoftmax as fs
+    >>> np.exp(fs.log_softmax([1.0, 1.0])).tolist()
+    [0.5, 0.5]
+    """
+    return _normalised(x, axis, out, LOG_SOFTMAX)
+
+
+def logsumexp(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, keepdims: bool = False) -> Any:
+    r"""Logarithm of the sum of exponentials, along one axis or several.
+
+    .. math:: \mathrm{lse} = m + \log \sum_j \exp(x_j - m), \qquad m = \max_j x_j
+
+    Parameters
+    ----------
+    x : array_like
+        Numbers of any shape and strides.  float16 and bfloat16 are computed in float32, integers in float64.
+    axis : int, tuple of int or None, default -1
+        What is summed over; None means all axes.
+    keepdims : bool, default False
+        Keep the axes that were summed over, with length 1.
+
+    Returns
+    -------
+    ndarray or scalar
+        In the dtype of `x` (float64 for integers).  -inf where all elements are -inf, +inf where one is +inf, NaN where
+        one is NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has an unsuitable dtype, shape or value; the message says which.
+
+    Notes
+    -----
+    O(n) time; long rows are read once.  Axes which cannot be merged into one are copied, some rows at a time.
+
+    Examples
+    --------
+    >>> import fastsoftmax as fs
+    >>> float(fs.logsumexp([1000.0, -float("inf")]))
+    1000.0
+    """
+    if axis is None or isinstance(axis, tuple):
+        several = check.over_axes(x, axis, None)
+        result = _run().logsumexp_over_axes(several)
+        axis = several.axes
+    else:
+        result = _run().logsumexp(check.row_map(x, axis, None))
+    return np.expand_dims(result, axis) if keepdims else result[()]
+
+
+def softmax_vjp(y: ArrayLike, grad: ArrayLike, axis: int = -1, *, out: Array | None = None) -> Array:
+    r"""Vector-Jacobian product of `softmax`, from its output.
+
+    .. math:: \frac{\partial L}{\partial x_j} = y_j \left(g_j - \sum_i g_i y_i\right)
+
+    Parameters
+    ----------
+    y : array_like
+        What `softmax` returned.
+    grad : array_like
+        The gradient g of a scalar L with respect to `y`, of the same shape.
+    axis : int, default -1
+        The axis of the softmax.
+    out : ndarray, optional
+        Where to write the result: the shape of `y`, the dtype of the result.  It may be `y` or `grad` itself.
+
+    Returns
+    -------
+    ndarray
+        The gradient of L with respect to the softmax's input, in the shape and dtype of `y` (float64 for integers).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has an unsuitable dtype, shape or value; the message says which.
+
+    Notes
+    -----
+    O(n) time; sums of long rows are accumulated in float64.
+
+    Examples
+    --------
+    >>> import fastsoftmax as fs
+    >>> fs.softmax_vjp([0.5, 0.5], [1.0, 0.0])
+    array([ 0.25, -0.25])
+    """
+    return _mapped(check.product(y, grad, axis, out), "vjp", SOFTMAX, axis, out)
+
+
+def log_softmax_vjp(y: ArrayLike, grad: ArrayLike, axis: int = -1, *, out: Array | None = None) -> Array:
+    r"""Vector-Jacobian product of `log_softmax`, from its output.
+
+    .. math:: \frac{\partial L}{\partial x_j} = g_j - \exp(y_j) \sum_i g_i
+
+    Parameters
+    ----------
+    y : array_like
+        What `log_softmax` returned.
+    grad : array_like
+        The gradient g of a scalar L with respect to `y`, of the same shape.
+    axis : int, default -1
+        The axis of the softmax.
+    out : ndarray, optional
+        Where to write the result: the shape of `y`, the dtype of the result.  It may be `y` or `grad` itself.
+
+    Returns
+    -------
+    ndarray
+        The gradient of L with respect to the input of log_softmax, in the shape and dtype of `y` (float64 for integers).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has an unsuitable dtype, shape or value; the message says which.
+
+    Notes
+    -----
+    O(n) time; sums of long rows are accumulated in float64.
+
+    Examples
+    --------
+    >>> import numpy as np, fastsoftmax as fs
+    >>> fs.log_softmax_vjp(np.log([0.5, 0.5]), [1.0, 0.0])
+    array([ 0.5, -0.5])
+    """
+    return _mapped(check.product(y, grad, axis, out), "vjp", LOG_SOFTMAX, axis, out)
+
+
+def cross_entropy(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: int = -1,
+    class_weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    focal_gamma: float = 0.0,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    reduction: str = "mean",
+) -> Any:
+    r"""Cross-entropy between logits and targets.
+
+    With :math:`z = \mathrm{softcap}(x) / \text{temperature}`, :math:`\log p_j = (z_j - m) - \log \sum_i e^{z_i - m}`,
+    class weights w (1 if not given), smoothing ε and K classes, the loss of a row with class index t is
+
+    .. math:: \ell = (1-ε)\, w_t\, (1 - p_t)^γ (-\log p_t) + \frac{ε}{K} \sum_j w_j (-\log p_j) + w_t\, λ\, \mathrm{lse}^2
+
+    and that of a row with probabilities q (which need not sum to 1)
+
+    .. math:: \ell = \sum_j w_j \left((1-ε) q_j + \frac{ε}{K}\right) (-\log p_j) + λ\, \mathrm{lse}^2
+
+    Parameters
+    ----------
+    logits : array_like, shape (..., K)
+        Scores of K classes, of any strides.  float16 and bfloat16 are computed in float32, integers in float64.
+    target : array_like, shape (...) or (..., K)
+        Class indices of an integer dtype, or probabilities in the shape of `logits`.
+    axis : int, default -1
+        The axis of the classes in `logits` (and in probabilities).
+    class_weight : array_like, shape (K,), optional
+        Weights w >= 0 of the classes.
+    sample_weight : array_like, shape (...), optional
+        Weights >= 0 that multiply the rows' losses.
+    ignore_index : int, default -100
+        Rows with this class index have loss 0 and gradient 0, whatever their logits.  Probabilities have no such rows:
+        with them it must be negative, and means nothing.
+    label_smoothing : float in [0, 1], default 0
+        ε: how much of the target is spread over all classes (Szegedy et al., 2016).
+    z_loss : float, default 0
+        λ: penalty on the squared log-normaliser lse (Chowdhery et al., 2022).
+    focal_gamma : float, default 0
+        γ: focal loss, which plays down rows that are already right (Lin et al., 2017).  For class indices; it does not
+        touch the smoothing term.
+    temperature : float > 0, default 1
+        What the logits are divided by, after the softcap.
+    softcap : float > 0, optional
+        c: logits are replaced by c·tanh(x / c).
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides the sum of the rows' losses by the sum of the rows' weights: of ``w_t * sample_weight`` over rows
+        that are not ignored, or of `sample_weight` alone for probabilities.
+
+    Returns
+    -------
+    scalar, or ndarray of shape (...) for "none"
+        float32 for half precision, else in the dtype of the logits.  Sums over rows are accumulated in float64 in a
+        fixed order.  The mean of no rows is NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has an unsuitable dtype, shape or value; the message says which, and where.  Labels are checked
+        before anything is computed.
+
+    Notes
+    -----
+    O(n) time, one pass over memory, no temporary that grows with the logits.  Semantics are those of
+    ``torch.nn.functional.cross_entropy`` where it has the option, except that 0·(-log 0) is 0.
+
+    Examples
+    --------
+    A probability of 0.9 for the true class costs 0.105, one of 0.2 costs 1.609:
+
+    >>> import numpy as np, fastsoftmax as fs
+    >>> losses = fs.cross_entropy(np.log([[0.9, 0.1], [0.8, 0.2]]), [0, 1], reduction="none")
+    >>> losses.round(3).tolist()
+    [0.105, 1.609]
+    """
+    options = check.options(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
+    problem = check.cross_entropy(logits, target, axis, class_weight, sample_weight, options)
+    return _run().cross_entropy(problem, grad=False)[0]
+
+
+def cross_entropy_and_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: int = -1,
+    class_weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    focal_gamma: float = 0.0,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    reduction: str = "mean",
+    grad_output: ArrayLike | None = None,
+    out: Array | None = None,
+) -> LossAndGrad:
+    r"""`cross_entropy` and its gradient with respect to the logits, in one pass.
+
+    .. math:: \frac{\partial \ell}{\partial z_j} = A p_j - B_j - C [j = t]
+
+    For the plain loss A = C = 1 and B = 0: the gradient is p − y.  With the symbols of `cross_entropy`,
+
+    ==============================  ===========================================  ======================
+    loss                            A                                            B_j, C
+    ==============================  ===========================================  ======================
+    class index                     (1−ε) w_t + ε/K Σw                           ε/K w_j, (1−ε) w_t
+    focal (c in place of 1 − ε)     (1−ε) w_t c + ε/K Σw                         ε/K w_j, (1−ε) w_t c
+    probabilities                   Σ_j B_j                                      w_j ((1−ε) q_j + ε/K), 0
+    z-loss                          \+ 2 λ lse w_t (2 λ lse for probabilities)    unchanged
+    ==============================  ===========================================  ======================
+
+    with :math:`c = (1-p_t)^γ \left(1 + γ p_t \frac{-\log p_t}{1-p_t}\right)`; the softcap multiplies by
+    :math:`1 - \tanh^2(x_j / c)` and the temperature by its inverse.
+
+    Parameters
+    ----------
+    logits, target, axis, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, focal_gamma, temperature, \
+softcap, reduction
+        As for `cross_entropy`.
+    grad_output : scalar, or array_like of shape (...) for "none", default 1
+        The upstream gradient that the gradient is multiplied by, in the same pass.
+    out : ndarray, optional
+        Where to write the gradient: the shape of `logits`, the dtype of the gradient.  It may be `logits` itself.
+
+    Returns
+    -------
+    LossAndGrad
+        ``(loss, grad)``: the loss as from `cross_entropy`, and the gradient in the shape and dtype of the logits
+        (float64 for integers).  Rows that are ignored have gradient 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has an unsuitable dtype, shape or value; the message says which, and where.
+
+    Notes
+    -----
+    O(n) time: each logit is read from memory once and each gradient written once.  ``1 - p_t`` is computed from the
+    other classes' terms, so that the gradient of a confident row keeps its digits.
+
+    Examples
+    --------
+    >>> import numpy as np, fastsoftmax as fs
+    >>> loss, grad = fs.cross_entropy_and_grad(np.zeros((1, 2)), [0])
+    >>> round(float(loss), 4), grad.tolist()
+    (0.6931, [[-0.5, 0.5]])
+    """
+    options = check.options(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
+    problem = check.cross_entropy(logits, target, axis, class_weight, sample_weight, options, grad_output, out)
+    loss, grad = _run().cross_entropy(problem, grad=True)
+    if out is not None:
+        return LossAndGrad(loss, out)
+    return LossAndGrad(loss, grad if axis == -1 else np.moveaxis(grad, -1, axis))

@@ -120,7 +120,7 @@ def output(out: Any, like: Array, dtype: np.dtype[Any]) -> None:
         raise ValueError(f"out must not be broadcast, got strides {out.strides}: its elements share memory")
 
 
-def _last(out: Array | None, like: ArrayLike, axis: Any) -> Array | None:
+def _last(out: Array | None, axis: Any) -> Array | None:
     """`out` with the classes in the last axis."""
     return out if out is None or axis == -1 else np.moveaxis(out, axis, -1)
 
@@ -271,7 +271,7 @@ def cross_entropy(
         None if sample_weight is None else _weights("sample_weight", sample_weight, shape, "a row"),
         1.0 if grad_output is None else _grad_output(grad_output, shape, opts.reduction),
         opts,
-        _last(out, logits, axis),
+        _last(out, axis),
     )
 
 
@@ -280,7 +280,7 @@ def row_map(x: ArrayLike, axis: Any, out: Array | None) -> Map:
     r = rows("x", x, axis)
     if out is not None:
         output(out, np.asarray(x), r.dtype)
-    return Map(r, None, _last(out, x, axis))
+    return Map(r, None, _last(out, axis))
 
 
 def product(y: ArrayLike, grad: ArrayLike, axis: Any, out: Array | None) -> Map:
@@ -290,16 +290,27 @@ def product(y: ArrayLike, grad: ArrayLike, axis: Any, out: Array | None) -> Map:
         raise ValueError(f"grad must have the shape of y, {np.shape(y)}, got {np.shape(grad)}")
     if out is not None:
         output(out, np.asarray(y), a.dtype)
-    return Map(a, b, _last(out, y, axis))
+    return Map(a, b, _last(out, axis))
 
 
-def axes(axis: Any, ndim: int) -> tuple[int, ...] | None:
-    """The axes of a tuple or None, sorted; None for a single axis."""
-    if axis is None:
-        return tuple(range(ndim))
-    if not isinstance(axis, tuple):
-        return None
-    found = sorted(_axis(a, ndim, "x") for a in axis)
-    if len(set(found)) != len(found) or not found:
+class Axes(NamedTuple):
+    """A softmax-like problem over several axes at once."""
+
+    array: Array
+    dtype: np.dtype[Any]  # of results
+    axes: tuple[int, ...]  # sorted
+    out: Array | None
+
+
+def over_axes(x: ArrayLike, axis: tuple[Any, ...] | None, out: Array | None) -> Axes:
+    """A softmax-like problem over a tuple of axes, or all of them."""
+    array = _numbers("x", x)
+    found = sorted(range(array.ndim) if axis is None else [_axis(a, array.ndim, "x") for a in axis])
+    if axis is not None and (not found or len(set(found)) != len(found)):
         raise ValueError(f"axis must name at least one axis, each once, got {axis}")
-    return tuple(found)
+    if any(array.shape[a] == 0 for a in found):
+        raise ValueError(f"x must have at least one element along the axes {axis}, got shape {array.shape}")
+    dtype = _result_dtype(array.dtype)
+    if out is not None:
+        output(out, array, dtype)
+    return Axes(array, dtype, tuple(found), out)

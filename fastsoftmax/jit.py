@@ -56,3 +56,14 @@ def kernel(function):
 def driver(function, *, parallel):
     """Compile a function that Python calls to run a kernel over its chunks."""
     return _compiled(lambda cache: njit(cache=cache, parallel=parallel, nogil=True, **OPTIONS), function)
+
+
+def target():
+    """(name, features) of the CPU that kernels are compiled for: this machine's, or what NUMBA_CPU_NAME says."""
+    import llvmlite.binding as llvm  # noqa: PLC0415
+    from numba.core import config  # noqa: PLC0415
+
+    name = config.CPU_NAME or llvm.get_host_cpu_name()
+    if config.CPU_FEATURES is not None:
+        return name, config.CPU_FEATURES
+    return name, "" if config.CPU_NAME else llvm.get_host_cpu_features().flatten()

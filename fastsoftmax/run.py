@@ -4,6 +4,7 @@ The only module that knows which backend computes.
 """
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from . import check
 from .check import Array, Loss, Map
 from .cpu import kernels, launch, params
-from .cpu.execute import Job, Operands, computed, execute
+from .cpu.execute import CONVERTED, Job, Operands, computed, execute, pieces
 from .plan import LABELS, PARALLEL_LABELS
 from .spec import LOGSUMEXP, SOFTMAX, Flags
 
@@ -74,6 +75,56 @@ def row_map(problem: Map, kernel: str, variant: int) -> Array:
     job = Job(kernel, flags, variant, x.dtype, x.array.shape[-1], {}, {})
     execute(job, _ordered(Operands(x.array, None if problem.y is None else problem.y.array, out))[0])
     return _delivered(out, problem.out)
+
+
+def _merged(array: Array, leading: int) -> Array | None:
+    """A view with all axes from number `leading` on merged into one; None where strides do not allow it."""
+    classes = [(n, s) for n, s in zip(array.shape[leading:], array.strides[leading:], strict=True) if n > 1]
+    if any(far != near * n for (_, far), (n, near) in pairwise(classes)):
+        return None
+    count, step = math.prod(n for n, _ in classes), classes[-1][1] if classes else array.itemsize
+    shape, strides = (*array.shape[:leading], count), (*array.strides[:leading], step)
+    return np.lib.stride_tricks.as_strided(array, shape, strides)
+
+
+def _axes_last(problem: check.Axes) -> tuple[int, ...]:
+    """A permutation that puts the problem's axes last, the longest strides first: their order among them is free."""
+    strides = problem.array.strides
+    rest = [a for a in range(problem.array.ndim) if a not in problem.axes]
+    return (*rest, *sorted(problem.axes, key=lambda a: -abs(strides[a])))
+
+
+def map_over_axes(problem: check.Axes, variant: int) -> Array:
+    """softmax and log_softmax over several axes: they are merged into one, by a copy to the result if need be."""
+    order, leading = _axes_last(problem), problem.array.ndim - len(problem.axes)
+    moved = problem.array.transpose(order)
+    x = _merged(moved, leading)
+    target = None if problem.out is None else _merged(problem.out.transpose(order), leading)
+    if x is None or target is None:
+        target = np.empty((*moved.shape[:leading], math.prod(moved.shape[leading:])), problem.dtype)
+    if x is None:
+        target.reshape(moved.shape)[...] = moved
+        x = target
+    result = row_map(Map(check.Rows(x, problem.dtype), None, target), "softmax", variant)
+    if problem.out is not None and np.may_share_memory(result, problem.out):
+        return problem.out
+    return _delivered(result.reshape(moved.shape).transpose(np.argsort(order)), problem.out)
+
+
+def logsumexp_over_axes(problem: check.Axes) -> Array:
+    """logsumexp over several axes; where they cannot be merged, rows are copied, some at a time."""
+    leading = problem.array.ndim - len(problem.axes)
+    moved = problem.array.transpose(_axes_last(problem))
+    x = _merged(moved, leading)
+    if x is not None:
+        return logsumexp(Map(check.Rows(x, problem.dtype), None, None))
+    classes = math.prod(moved.shape[leading:])
+    result = np.empty(moved.shape[:leading], problem.dtype)
+    for index in pieces(moved.shape[:leading], max(1, CONVERTED // classes)):
+        rows = moved[(*index, ...)]
+        flat = rows.astype(problem.dtype).reshape(*rows.shape[: rows.ndim - len(problem.axes)], classes)
+        result[(*index, ...)] = logsumexp(Map(check.Rows(flat, problem.dtype), None, None))
+    return result
 
 
 def logsumexp(problem: Map) -> Array:

@@ -106,7 +106,7 @@ def _dtypes_of_y(job: Job) -> tuple[np.dtype[Any], ...]:
 
 def _converted(job: Job, data: Operands) -> Iterator[float]:
     """The losses of pieces whose operands are copied to what the kernels read, some rows at a time."""
-    for index in _pieces(data.x.shape[:-1], max(1, CONVERTED // job.classes)):
+    for index in pieces(data.x.shape[:-1], max(1, CONVERTED // job.classes)):
         piece = data.piece(*index)
         y = piece.y
         if y is not None and y.dtype not in _dtypes_of_y(job):
@@ -114,7 +114,7 @@ def _converted(job: Job, data: Operands) -> Iterator[float]:
         yield execute(job, piece._replace(x=piece.x.astype(job.dtype, copy=False), y=y))
 
 
-def _pieces(shape: tuple[int, ...], rows: int) -> Iterator[tuple[Any, ...]]:
+def pieces(shape: tuple[int, ...], rows: int) -> Iterator[tuple[Any, ...]]:
     """Indices that cut leading axes of a shape into pieces of at most `rows` rows (but at least one)."""
     across = math.prod(shape[1:])
     if not shape or shape[0] * across <= rows:
@@ -124,7 +124,7 @@ def _pieces(shape: tuple[int, ...], rows: int) -> Iterator[tuple[Any, ...]]:
             yield (slice(i, i + rows // across),)
     else:
         for i in range(shape[0]):
-            yield from ((i, *rest) for rest in _pieces(shape[1:], rows))
+            yield from ((i, *rest) for rest in pieces(shape[1:], rows))
 
 
 def _address(array: Array | None) -> int:

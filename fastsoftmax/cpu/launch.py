@@ -92,3 +92,8 @@ def launch(kernel, params, chunks, threads):
             _launching.release()
     else:
         _serial(kernel, address, chunks)
+
+
+def cache_folder():
+    """Where compiled code is kept on disk; None where there is no such place."""
+    return _serial.stats.cache_path

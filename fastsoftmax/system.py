@@ -1,0 +1,150 @@
+"""What this installation is made of, and compiling ahead."""
+
+import importlib.metadata
+import importlib.util
+import platform
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import api
+from .version import __version__
+
+Progress = Callable[[int, int, str], None]
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.lower().startswith(("model name", "cpu model")):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _vector_bits(features: str) -> int:
+    """The width of the vector registers that code is generated for."""
+    present = {f[1:] for f in features.split(",") if f.startswith("+")}
+    if "avx512f" in present:
+        return 512
+    return 256 if "avx" in present else 128
+
+
+def _cuda() -> str:
+    packages = ("numba-cuda", "numba-cuda-mlir")
+    found = [f"{p} {importlib.metadata.version(p)}" for p in packages if importlib.util.find_spec(p.replace("-", "_"))]
+    return f"not used yet ({', '.join(found) or 'no numba-cuda installed'})"
+
+
+def versions() -> dict[str, str]:
+    """The facts that `show_versions` prints, by name.
+
+    Returns
+    -------
+    dict of str to str
+        Versions, the CPU and its vector width, threads, and where compiled kernels are kept.
+
+    Examples
+    --------
+    >>> import fastsoftmax.system
+    >>> fastsoftmax.system.versions()["fastsoftmax"] == fastsoftmax.__version__
+    True
+    """
+    import numba  # noqa: PLC0415  importing it takes half a second: only here, when asked
+    import scipy  # noqa: PLC0415
+    from numba.core import config  # noqa: PLC0415
+
+    from . import forks, jit  # noqa: PLC0415
+    from .cpu import launch  # noqa: PLC0415
+
+    threads = numba.get_num_threads()
+    name, features = jit.target()
+    return {
+        "fastsoftmax": __version__,
+        "Python": f"{platform.python_version()} ({platform.system()} {platform.machine()})",
+        "NumPy": np.__version__,
+        "SciPy": scipy.__version__,
+        "Numba": numba.__version__,
+        "CPU": f"{_cpu_name()} (LLVM: {name})",
+        "vector width": f"{_vector_bits(features)} bits",
+        "threading layer": f"{numba.threading_layer()}{', off after a fork' if forks.threads_lost() else ''}",
+        "threads": f"{threads} of {config.NUMBA_NUM_THREADS}",
+        "cache folder": launch.cache_folder() or "none (kernels are compiled by every process)",
+        "CUDA": _cuda(),
+    }
+
+
+def show_versions() -> None:
+    """Print the versions, the CPU, the threads and the cache folder, as bug reports need them.
+
+    Examples
+    --------
+    >>> import fastsoftmax
+    >>> fastsoftmax.show_versions()  # doctest: +ELLIPSIS
+    fastsoftmax ...
+    """
+    facts = versions()
+    width = max(map(len, facts))
+    for name, fact in facts.items():
+        print(f"{name:<{width}}  {fact}")
+
+
+def _calls(dtype: np.dtype[Any]) -> Iterator[tuple[str, Callable[[], object]]]:
+    """A small call of each function for each layout that is met often: what it compiles is what later calls load."""
+    for layout, shape in (("few classes", (64, 10)), ("many classes", (4, 1000))):
+        x = np.zeros(shape, dtype)
+        y = np.zeros(shape[0], np.int64)
+        yield f"cross_entropy_and_grad, {layout}", lambda x=x, y=y: api.cross_entropy_and_grad(x, y)  # type: ignore[misc]
+        yield f"cross_entropy, {layout}", lambda x=x, y=y: api.cross_entropy(x, y)  # type: ignore[misc]
+        for function in (api.softmax, api.log_softmax, api.logsumexp):
+            yield f"{function.__name__}, {layout}", lambda f=function, x=x: f(x)  # type: ignore[misc]
+        for product in (api.softmax_vjp, api.log_softmax_vjp):
+            yield f"{product.__name__}, {layout}", lambda f=product, x=x: f(x, x)  # type: ignore[misc]
+    big = np.zeros((1 << 8, 1 << 8), dtype)
+    yield "threads", lambda: api.softmax(big)
+
+
+def _line(done: int, total: int, name: str) -> None:
+    """Progress on a terminal; nothing where it would only fill a log."""
+    if sys.stderr.isatty():
+        end = "\n" if done == total else ""
+        print(f"\r\x1b[Kcompiling kernels {done}/{total} {name if done < total else ''}", end=end, file=sys.stderr)
+
+
+def warmup(dtypes: Sequence[Any] = (np.float32, np.float64), *, progress: bool | Progress = True) -> int:
+    """Compile the kernels that are used most, so that no later call waits for a compiler.
+
+    Compiled kernels are kept on disk: one call at installation serves every process after it.  Options of the losses
+    compile kernels of their own when they are first used, in about a quarter of a second each.
+
+    Parameters
+    ----------
+    dtypes : sequence of dtype, default (float32, float64)
+        The dtypes of logits to prepare for.
+    progress : bool or callable, default True
+        True shows a line on standard error when that is a terminal; a function is called with
+        ``(done, total, name of the next)``.
+
+    Returns
+    -------
+    int
+        The number of calls that were prepared.
+
+    Examples
+    --------
+    >>> import fastsoftmax
+    >>> fastsoftmax.warmup(["float32"], progress=False)
+    15
+    """
+    calls = [(f"{np.dtype(d).name}: {name}", call) for d in dtypes for name, call in _calls(np.dtype(d))]
+    report: Progress | None = progress if callable(progress) else _line if progress else None
+    for done, (name, call) in enumerate(calls):
+        if report:
+            report(done, len(calls), name)
+        call()
+    if report:
+        report(len(calls), len(calls), "")
+    return len(calls)
