@@ -11,8 +11,10 @@ import numpy as np
 
 from . import check
 from .check import Array, Loss, Map
-from .cpu import kernels, launch, params
-from .cpu.execute import CONVERTED, Job, Operands, computed, execute, pieces
+from .cpu import kernels, launch
+from .cpu.execute import CONVERTED, Job, Operands, address, computed, execute, pieces
+from .cpu.params import FIELDS, FIRST_OF_SHAPE, Numbers, Shape, pack_call
+from .cpu.targets import count as count_labels
 from .plan import LABELS, PARALLEL_LABELS
 from .spec import LOGSUMEXP, SOFTMAX, Flags
 
@@ -57,6 +59,8 @@ def _delivered(written: Array, out: Array | None) -> Array:
 
 def _ordered(data: Operands) -> tuple[Operands, tuple[int, ...] | None]:
     """Leading axes by the logits' strides, longest first, so that memory is walked in its own order."""
+    if data.x.ndim <= 2:
+        return data, None
     strides = [abs(s) for s in data.x.strides[:-1]]
     order = sorted(range(len(strides)), key=lambda axis: -strides[axis])
     if order == list(range(len(strides))):
@@ -72,7 +76,7 @@ def row_map(problem: Map, kernel: str, variant: int) -> Array:
     sources = [x.array] if problem.y is None else [x.array, problem.y.array]
     out = _destination(x, problem.out, sources, [])
     flags = Flags(kept=kernel == "softmax" and variant == SOFTMAX)
-    job = Job(kernel, flags, variant, x.dtype, x.array.shape[-1], {}, {})
+    job = Job(kernel, flags, variant, x.dtype)
     execute(job, _ordered(Operands(x.array, None if problem.y is None else problem.y.array, out))[0])
     return _delivered(out, problem.out)
 
@@ -132,7 +136,7 @@ def logsumexp(problem: Map) -> Array:
     x = problem.x
     result = np.empty(x.array.shape[:-1], x.dtype)
     data, order = _ordered(Operands(x.array, result=result))
-    execute(Job("softmax", Flags(), LOGSUMEXP, x.dtype, x.array.shape[-1], {}, {}), data)
+    execute(Job("softmax", Flags(), LOGSUMEXP, x.dtype), data)
     return _restored(data.result, order)
 
 
@@ -144,31 +148,38 @@ def _restored(result: Array | None, order: tuple[int, ...] | None) -> Array:
 
 def _counted(problem: Loss) -> float:
     """The sum of the weights of the rows that count, once every label is known to be in range."""
-    rows = problem.x.array.size // problem.x.array.shape[-1]
-    if problem.index is None:
-        return float(rows if problem.sample_weight is None else problem.sample_weight.sum())
-    if rows == 0:
-        return 0.0
-    chunks = -(-rows // LABELS)
-    found = np.empty((chunks, 2))
-    weighted, factored = problem.class_weight is not None, problem.sample_weight is not None
-    fields = {
-        "rows": rows,
-        "chunk": LABELS,
-        "classes": problem.x.array.shape[-1],
-        "ignore_index": problem.options.ignore_index,
-        "target": problem.index.ctypes.data,
-        "result": found.ctypes.data,
-        "class_weight": problem.class_weight.ctypes.data if problem.class_weight is not None else 0,
-        "loss_factor": problem.sample_weight.ctypes.data if problem.sample_weight is not None else 0,
-    }
-    kernel = kernels.address("scan", False, weighted, factored)
-    launch.launch(kernel, params.pack(fields), chunks, launch.threads_for(rows >= PARALLEL_LABELS))
-    bad = found[:, 0].max()
+    index, factors = problem.index, problem.sample_weight
+    if index is None:
+        rows = problem.x.array.size // problem.x.array.shape[-1]
+        return float(rows if factors is None else factors.sum())
+    classes = problem.x.array.shape[-1]
+    if problem.class_weight is None and factors is None and index.size < PARALLEL_LABELS:
+        bad, total = count_labels(address(index), index.size, classes, problem.options.ignore_index)
+    else:
+        bad, total = _scanned(index, classes, problem)
     if bad >= 0:
-        position = np.unravel_index(int(bad), problem.index.shape)
-        raise check.bad_label(int(problem.index[position]), position, problem.x.array.shape[-1])
-    return float(found[:, 1].sum())
+        position = np.unravel_index(int(bad), index.shape)
+        raise check.bad_label(int(index[position]), position, classes)
+    return float(total)
+
+
+def _scanned(index: Array, classes: int, problem: Loss) -> tuple[float, float]:
+    """(number of the first bad row or -1, sum of weights), by the kernel that takes weights and many labels."""
+    weights, factors = problem.class_weight, problem.sample_weight
+    chunks = -(-index.size // LABELS)
+    if not chunks:
+        return -1.0, 0.0
+    found, space = np.empty((chunks, 2)), np.empty(FIELDS, np.int64)
+    pack_call(
+        *(space, 0, 0, 0, 0, 0, address(index), address(weights), address(factors), 0),
+        *(address(found), 0, 0, problem.options.ignore_index, *Numbers()),
+    )
+    space[FIRST_OF_SHAPE:] = Shape(index.size, index.size, classes, LABELS, 1, 0)
+    kernel = kernels.address("scan", False, weights is not None, factors is not None)
+    threads = launch.threads_for() if index.size >= PARALLEL_LABELS else 1
+    launch.launch(kernel, address(space), chunks, threads)
+    bad = found[:, 0]
+    return float(bad[bad >= 0].min(initial=math.inf) if bad.max() >= 0 else -1), float(found[:, 1].sum())
 
 
 def _flags(problem: Loss, grad: bool) -> Flags:
@@ -188,26 +199,16 @@ def _flags(problem: Loss, grad: bool) -> Flags:
     )
 
 
-def _job(problem: Loss, grad: bool, count: float, class_weight: Array | None) -> Job:
-    """The constants of a cross-entropy; `count` is the denominator of the mean."""
-    o, classes = problem.options, problem.x.array.shape[-1]
+def _numbers(problem: Loss, count: float) -> Numbers:
+    """The numbers of a cross-entropy; `count` is the denominator of the mean."""
+    o = problem.options
     scale = 1.0 if isinstance(problem.grad_output, np.ndarray) else problem.grad_output
     if o.reduction == "mean":
         scale = scale / count if count else scale * math.inf
-    numbers = {
-        "scale": scale,
-        "keep": 1.0 - o.label_smoothing,
-        "share": o.label_smoothing / classes,
-        "z_loss": o.z_loss,
-        "gamma": o.focal_gamma,
-        "cap": o.softcap or 0.0,
-        "inverse_temperature": 1.0 / o.temperature,
-    }
-    fields = {
-        "ignore_index": o.ignore_index,
-        "class_weight": 0 if class_weight is None else class_weight.ctypes.data,
-    }
-    return Job("cross_entropy", _flags(problem, grad), 0, problem.x.dtype, classes, fields, numbers)
+    share = o.label_smoothing / problem.x.array.shape[-1]
+    return Numbers(
+        scale, 1.0 - o.label_smoothing, share, o.z_loss, o.focal_gamma, o.softcap or 0.0, 1.0 / o.temperature
+    )
 
 
 def _factors(problem: Loss, dtype: np.dtype[Any]) -> tuple[Array | None, Array | None]:
@@ -235,7 +236,9 @@ def cross_entropy(problem: Loss, grad: bool) -> tuple[Any, Array | None]:
     reduction = problem.options.reduction
     result = np.empty(x.array.shape[:-1], dtype) if reduction == "none" else None
     data, order = _ordered(Operands(x.array, problem.soft, out, index, *_factors(problem, dtype), result))
-    total = execute(_job(problem, grad, count, class_weight), data)
+    numbers = _numbers(problem, count)
+    flags, ignore = _flags(problem, grad), problem.options.ignore_index
+    total = execute(Job("cross_entropy", flags, 0, x.dtype, numbers, ignore, class_weight), data)
     loss: Any
     if reduction == "none":
         loss = _restored(data.result, order)[()]

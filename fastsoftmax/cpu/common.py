@@ -5,9 +5,9 @@ from collections import namedtuple
 from ..jit import inline
 from . import params as P
 from .laws import vector
-from .simd import float_at, fma, integer_at
+from .simd import float_at, fma, integer_at, ref
 
-Options = namedtuple("Options", P.FLOATS)
+Options = namedtuple("Options", P.Numbers._fields)
 _capped = vector["capped"]
 
 
@@ -43,9 +43,35 @@ def class_mass(flags, o, y, w):
 
 
 @inline
-def row_address(params, base, i):
-    """The address of row `i` of the operand whose address and strides stand in the fields `base` to `base + 2`."""
-    inner = integer_at(params, P.INNER)
-    outer = i // inner
-    step, near = integer_at(params, base + 1), integer_at(params, base + 2)
-    return integer_at(params, base) + outer * step + (i - outer * inner) * near
+def bounds(params, chunk):
+    """(first, last + 1) of the rows, or tiles, of a chunk."""
+    first = chunk * integer_at(params, P.CHUNK)
+    return first, min(first + integer_at(params, P.CHUNK), integer_at(params, P.ROWS))
+
+
+@inline
+def address_of(params, operand, strides, outer, inner):
+    """The address of a row by its two levels; `operand` and `strides` are fields."""
+    far, near = integer_at(params, strides), integer_at(params, strides + 1)
+    return integer_at(params, operand) + outer * far + inner * near
+
+
+@inline
+def row_ref(params, operand, strides, i, kind, contiguous):
+    """A reference to the classes of row `i` of an operand."""
+    outer = i // integer_at(params, P.INNER)
+    inner = i - outer * integer_at(params, P.INNER)
+    return ref(address_of(params, operand, strides, outer, inner), integer_at(params, strides + 2), kind, contiguous)
+
+
+@inline
+def tile_ref(params, operand, strides, outer, start, kind, contiguous):
+    """A reference to the first class of the rows of an operand from number `start` on."""
+    address = address_of(params, operand, strides, outer, start)
+    return ref(address, integer_at(params, strides + 1), kind, contiguous)
+
+
+@inline
+def scratch_of(params, slot):
+    """The address of a thread's scratch."""
+    return integer_at(params, P.SCRATCH) + slot * integer_at(params, P.SCRATCH_SIZE)

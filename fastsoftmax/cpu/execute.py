@@ -1,21 +1,26 @@
 """From operands to launched kernels: arrays become addresses and strides, and what the kernels do not read is converted.
 
 The kernels take rows on two levels of strides.  Leading axes are merged where they can be; more levels are walked here.
+Everything that follows from shapes, strides and dtypes is worked out once and remembered (a `Recipe`): a call on a small
+batch is mostly Python, and would otherwise spend most of its time here.
 """
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..plan import plan, rows_in_lanes
 from ..spec import COMPUTED, FLOAT64, ITEMSIZE, Flags, storage_of
-from . import kernels, launch, params
+from . import kernels, launch
+from .params import FIELDS, FIRST_OF_SHAPE, Numbers, Shape, pack_call
 
 Array = Any  # of NumPy
-
+Strides = tuple[int, ...]
 CONVERTED = 1 << 18  # elements of an operand that are converted at a time
+NEUTRAL = Numbers()
 
 
 class Job(NamedTuple):
@@ -25,24 +30,9 @@ class Job(NamedTuple):
     flags: Flags
     variant: int
     dtype: np.dtype[Any]  # of the logits once they are readable, and of what is written
-    classes: int
-    fields: dict[str, int]  # parameters that do not depend on the piece
-    numbers: dict[str, float]
-
-    @property
-    def storage(self) -> int:
-        """The storage kind of the logits."""
-        return storage_of(self.dtype)
-
-    @property
-    def computed(self) -> np.dtype[Any]:
-        """The dtype that the kernels compute in, which scratch, weights and factors have."""
-        return computed(self.dtype)
-
-
-def computed(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """What logits of a dtype are computed in: float64 for float64, else float32."""
-    return np.dtype(np.float64 if COMPUTED[storage_of(dtype)] == FLOAT64 else np.float32)
+    numbers: Numbers = NEUTRAL
+    ignore_index: int = 0
+    class_weight: Array | None = None  # in the computing dtype
 
 
 class Operands(NamedTuple):
@@ -58,59 +48,143 @@ class Operands(NamedTuple):
 
     def piece(self, *index: Any) -> "Operands":
         """Views of the rows at an index of the leading axes."""
-        return Operands(*(None if a is None else a[(*index, ...)] for a in self))  # type: ignore[arg-type]
+        return Operands(*(None if a is None else a[(*index, ...)] for a in self))
 
 
-class Geometry(NamedTuple):
-    """Two levels of rows, and the strides in bytes of each operand: outer, inner, class."""
+class Recipe(NamedTuple):
+    """What shapes, strides and dtypes say about a launch."""
 
-    outer: int
-    inner: int
-    steps: tuple[tuple[int, int, int], ...]
+    kernel: int  # address
+    chunks: int
+    parallel: bool
+    scratch: int  # bytes a thread
+    shape: Array  # the fields of the shape, int64
 
 
-def geometry(arrays: list[Array]) -> Geometry | None:
-    """The leading axes of operands of one shape merged into two levels; None where that takes more."""
-    merged: list[tuple[int, tuple[int, ...]]] = []
-    for axis, n in enumerate(arrays[0].shape[:-1]):
-        steps = tuple([a.strides[axis] for a in arrays])
+@lru_cache(maxsize=64)
+def computed(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """What logits of a dtype are computed in: float64 for float64, else float32."""
+    return np.dtype(np.float64 if COMPUTED[storage_of(dtype)] == FLOAT64 else np.float32)
+
+
+def address(array: Array | None) -> int:
+    """Where an array's first element lies; 0 for None."""
+    return 0 if array is None else array.__array_interface__["data"][0]
+
+
+def execute(job: Job, data: Operands) -> float:
+    """Run a job on all rows of its operands; returns the sum of the losses (0 where there are none)."""
+    x, y, out = data.x, data.y, data.out
+    if x.size == 0:
+        return 0.0
+    recipe = _recipe(
+        *(job.kernel, job.flags, job.variant, job.dtype, x.shape, x.dtype, x.strides, out is x),
+        *(None if y is None else y.dtype, None if y is None else y.strides, None if out is None else out.strides),
+    )
+    if recipe is None:
+        if x.dtype != job.dtype or (y is not None and y.dtype not in _y_dtypes(job.kernel, job.dtype)):
+            return math.fsum(_converted(job, data))
+        return math.fsum([execute(job, data.piece(i)) for i in range(x.shape[0])])
+    return _launch(job, data, recipe)
+
+
+def _launch(job: Job, data: Operands, recipe: Recipe) -> float:
+    """Fill in the parameters of a call and run its kernel."""
+    threads = launch.threads_for() if recipe.parallel else 1
+    # One allocation: parameters, partial losses, and the threads' scratch from a cache line's beginning.
+    size = FIELDS + recipe.chunks + 8
+    space = np.empty(size + recipe.scratch * threads // 8, np.int64)
+    begin = address(space)
+    partial = space[FIELDS : FIELDS + recipe.chunks].view(np.float64)
+    x, y, out, target, loss_factor, grad_factor, result = data
+    pack_call(
+        *(space, 0, 0, address(x), address(y), address(out), address(target), address(job.class_weight)),
+        *(address(loss_factor), address(grad_factor), address(result)),
+        *(begin + FIELDS * 8, (begin + size * 8) // 64 * 64, job.ignore_index),
+        *job.numbers,
+    )
+    space[FIRST_OF_SHAPE:FIELDS] = recipe.shape
+    launch.launch(recipe.kernel, begin, recipe.chunks, threads)
+    if job.kernel != "cross_entropy":
+        return 0.0
+    return float(partial[0] if recipe.chunks == 1 else partial.sum())
+
+
+@lru_cache(maxsize=4096)
+def _recipe(
+    kernel: str,
+    flags: Flags,
+    variant: int,
+    dtype: np.dtype[Any],
+    shape: Strides,
+    x_dtype: np.dtype[Any],
+    x: Strides,
+    in_place: bool,
+    y_dtype: np.dtype[Any] | None,
+    y: Strides | None,
+    out: Strides | None,
+) -> Recipe | None:
+    """The recipe for operands of some shapes and strides; None where the kernels cannot take them as they are."""
+    work = computed(dtype)
+    readable = x_dtype == dtype and (y_dtype is None or y_dtype in _y_dtypes(kernel, dtype))
+    levels = geometry(shape, [s for s in (x, y, out) if s is not None]) if readable else None
+    if levels is None:
+        return None
+    (outer, inner), steps = levels
+    classes, width = shape[-1], 64 // work.itemsize
+    lanes = rows_in_lanes(classes, steps[0][2], steps[0][1], dtype.itemsize)
+    streamable = out is not None and not in_place and out[-1] == dtype.itemsize
+    keep = flags.kept and not (lanes and flags.cap)
+    p = plan(outer, inner, classes, work.itemsize, lanes, keep, streamable)
+    flags = flags._replace(packed=p.packed, kept=p.kept, streamed=p.streamed)
+    found = iter(steps)
+    places = [None if s is None else next(found) for s in (x, y, out)]
+    sizes = (dtype.itemsize, y_dtype.itemsize if y_dtype is not None else 0, dtype.itemsize)
+    level = 1 if lanes else 2
+    contiguous = [place is None or place[level] == size for place, size in zip(places, sizes, strict=True)]
+    storage = storage_of(dtype)
+    compiled = kernels.address(
+        *(kernel, lanes, flags, variant, storage, storage if y_dtype is None else storage_of(y_dtype), *contiguous)
+    )
+    rows = outer * -(-inner // (p.tile * width)) if lanes else outer * inner
+    strides = [step for place in places for step in place or (0, 0, 0)]
+    fields = np.array(Shape(rows, inner, classes, p.chunk, p.tile, p.scratch, *strides), np.int64)
+    return Recipe(compiled, p.chunks, p.parallel, p.scratch, fields)
+
+
+def geometry(shape: Strides, operands: list[Strides]) -> tuple[tuple[int, int], list[tuple[int, int, int]]] | None:
+    """Leading axes merged into two levels: their lengths, and each operand's strides (outer, inner, class).
+
+    None where it takes more than two levels.
+    """
+    merged: list[tuple[int, Strides]] = []
+    for axis, n in enumerate(shape[:-1]):
         if n == 1:
             continue
+        steps = tuple(strides[axis] for strides in operands)
         if merged and all(far == near * n for far, near in zip(merged[-1][1], steps, strict=True)):
             merged[-1] = (merged[-1][0] * n, steps)
         else:
             merged.append((n, steps))
     if len(merged) > 2:
         return None
-    single = (1, (0,) * len(arrays))
+    single = (1, (0,) * len(operands))
     (outer, far), (inner, near) = ([single, single] + merged)[-2:]
-    return Geometry(outer, inner, tuple(zip(far, near, (a.strides[-1] for a in arrays), strict=True)))
+    return (outer, inner), [(f, n, s[-1]) for f, n, s in zip(far, near, operands, strict=True)]
 
 
-def execute(job: Job, data: Operands) -> float:
-    """Run a job on all rows of its operands; returns the sum of the losses (0 where there are none)."""
-    if data.x.size == 0:
-        return 0.0
-    if data.x.dtype != job.dtype or (data.y is not None and data.y.dtype not in _dtypes_of_y(job)):
-        return math.fsum(_converted(job, data))
-    geo = geometry([a for a in data[:3] if a is not None])
-    if geo is None:
-        return math.fsum([execute(job, data.piece(i)) for i in range(data.x.shape[0])])
-    return _launch(job, data, geo)
-
-
-def _dtypes_of_y(job: Job) -> tuple[np.dtype[Any], ...]:
+def _y_dtypes(kernel: str, dtype: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
     """What a second operand may be: products read one dtype, losses also soft targets in the computing dtype."""
-    return (job.dtype,) if job.kernel == "vjp" else (job.computed, job.dtype)
+    return (dtype,) if kernel == "vjp" else (computed(dtype), dtype)
 
 
 def _converted(job: Job, data: Operands) -> Iterator[float]:
     """The losses of pieces whose operands are copied to what the kernels read, some rows at a time."""
-    for index in pieces(data.x.shape[:-1], max(1, CONVERTED // job.classes)):
+    for index in pieces(data.x.shape[:-1], max(1, CONVERTED // data.x.shape[-1])):
         piece = data.piece(*index)
         y = piece.y
-        if y is not None and y.dtype not in _dtypes_of_y(job):
-            y = y.astype(_dtypes_of_y(job)[0])
+        if y is not None and y.dtype not in _y_dtypes(job.kernel, job.dtype):
+            y = y.astype(_y_dtypes(job.kernel, job.dtype)[0])
         yield execute(job, piece._replace(x=piece.x.astype(job.dtype, copy=False), y=y))
 
 
@@ -125,57 +199,3 @@ def pieces(shape: tuple[int, ...], rows: int) -> Iterator[tuple[Any, ...]]:
     else:
         for i in range(shape[0]):
             yield from ((i, *rest) for rest in pieces(shape[1:], rows))
-
-
-def _address(array: Array | None) -> int:
-    return 0 if array is None else array.__array_interface__["data"][0]
-
-
-class Where(NamedTuple):
-    """An operand as a kernel sees it."""
-
-    address: int
-    outer: int
-    inner: int
-    step: int  # from class to class
-    contiguous: bool  # along what goes in SIMD lanes
-
-
-def _launch(job: Job, data: Operands, geo: Geometry) -> float:
-    """Plan and run one kernel over rows that lie in two levels."""
-    itemsize, width = data.x.itemsize, 64 // job.computed.itemsize
-    lanes = rows_in_lanes(job.classes, geo.steps[0][2], geo.steps[0][1], itemsize)
-    streamable = data.out is not None and data.out is not data.x and geo.steps[-1][2] == itemsize
-    keep = job.flags.kept and not (lanes and job.flags.cap)
-    p = plan(geo.outer, geo.inner, job.classes, job.computed.itemsize, lanes, keep, streamable)
-    flags = job.flags._replace(packed=p.packed, kept=p.kept, streamed=p.streamed)
-    steps = iter(geo.steps)
-    x, y, out = (
-        None if a is None else Where(_address(a), *(s := next(steps)), s[1 if lanes else 2] == a.itemsize)
-        for a in data[:3]
-    )
-    y_storage = job.storage if data.y is None else storage_of(data.y.dtype)
-    contiguous = (True if a is None else a.contiguous for a in (x, y, out))
-    kernel = kernels.address(job.kernel, lanes, flags, job.variant, job.storage, y_storage, *contiguous)
-    threads = launch.threads_for(p.parallel)
-    scratch, partial = np.empty(p.scratch * threads + 64, np.uint8), np.empty(p.chunks)
-    fields = {
-        "rows": geo.outer * -(-geo.inner // (p.tile * width)) if lanes else geo.outer * geo.inner,
-        "inner": geo.inner,
-        "classes": job.classes,
-        "chunk": p.chunk,
-        "tile": p.tile,
-        "target": _address(data.target),
-        "loss_factor": _address(data.loss_factor),
-        "grad_factor": _address(data.grad_factor),
-        "result": _address(data.result),
-        "partial": _address(partial),
-        "scratch": (_address(scratch) + 63) // 64 * 64,
-        "scratch_size": p.scratch,
-    }
-    for name, where in (("x", x), ("y", y), ("out", out)):
-        if where is not None:
-            fields |= {name: where.address, f"{name}_outer": where.outer}
-            fields |= {f"{name}_inner": where.inner, f"{name}_class": where.step}
-    launch.launch(kernel, params.pack({**job.fields, **fields}, job.numbers), p.chunks, threads)
-    return float(partial.sum()) if job.kernel == "cross_entropy" else 0.0

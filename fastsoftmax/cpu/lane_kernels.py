@@ -7,7 +7,7 @@ whether its rows are contiguous.
 from .. import jit
 from ..spec import COMPUTED, LOGSUMEXP, SOFTMAX
 from . import params as P
-from .common import read_options
+from .common import bounds, read_options, scratch_of, tile_ref
 from .lanes import (
     Tile,
     emit_difference,
@@ -16,11 +16,9 @@ from .lanes import (
     log_sum_exp,
     pack,
     reduce_rows,
-    tile_address,
     unpack,
 )
 from .laws import vector
-from .row_kernels import bounds
 from .simd import (
     first_lanes,
     hsum,
@@ -50,15 +48,15 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
         o = read_options(params)
         total = 0.0
         for number in range(first, last):
-            buffer = ref(_scratch(params, slot), 0, kind, True)
+            buffer = ref(scratch_of(params, slot), 0, kind, True)
             outer, start, rows = locate(params, number, lanes_of(buffer))
             tile = Tile(
-                ref(tile_address(params, P.X, outer, start), integer_at(params, P.X_INNER), x_kind, x_contiguous),
-                ref(tile_address(params, P.Y, outer, start), integer_at(params, P.Y_INNER), y_kind, y_contiguous),
-                ref(tile_address(params, P.OUT, outer, start), integer_at(params, P.OUT_INNER), x_kind, out_contiguous),
-                integer_at(params, P.X_CLASS),
-                integer_at(params, P.Y_CLASS),
-                integer_at(params, P.OUT_CLASS),
+                tile_ref(params, P.X, P.X_STRIDES, outer, start, x_kind, x_contiguous),
+                tile_ref(params, P.Y, P.Y_STRIDES, outer, start, y_kind, y_contiguous),
+                tile_ref(params, P.OUT, P.OUT_STRIDES, outer, start, x_kind, out_contiguous),
+                integer_at(params, P.X_STRIDES + 2),
+                integer_at(params, P.Y_STRIDES + 2),
+                integer_at(params, P.OUT_STRIDES + 2),
                 ref(integer_at(params, P.CLASS_WEIGHT), 0, kind, True),
                 buffer,
                 integer_at(params, P.CLASSES),
@@ -74,11 +72,6 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
         put_float(integer_at(params, P.PARTIAL), chunk, total)
 
     return jit.kernel(kernel)
-
-
-@jit.inline
-def _scratch(params, slot):
-    return integer_at(params, P.SCRATCH) + slot * integer_at(params, P.SCRATCH_SIZE)
 
 
 @jit.inline
@@ -132,13 +125,11 @@ def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_co
         o = read_options(params)
         result = ref(integer_at(params, P.RESULT), 0, x_kind, True)
         for number in range(first, last):
-            buffer = ref(_scratch(params, slot), 0, kind, True)
+            buffer = ref(scratch_of(params, slot), 0, kind, True)
             outer, start, rows = locate(params, number, lanes_of(buffer))
-            x = ref(tile_address(params, P.X, outer, start), integer_at(params, P.X_INNER), x_kind, x_contiguous)
-            out = ref(
-                tile_address(params, P.OUT, outer, start), integer_at(params, P.OUT_INNER), x_kind, out_contiguous
-            )
-            steps = integer_at(params, P.X_CLASS), integer_at(params, P.OUT_CLASS)
+            x = tile_ref(params, P.X, P.X_STRIDES, outer, start, x_kind, x_contiguous)
+            out = tile_ref(params, P.OUT, P.OUT_STRIDES, outer, start, x_kind, out_contiguous)
+            steps = integer_at(params, P.X_STRIDES + 2), integer_at(params, P.OUT_STRIDES + 2)
             tile = Tile(x, x, out, steps[0], 0, steps[1], buffer, buffer, integer_at(params, P.CLASSES), rows)
             if flags.packed:
                 pack(tile)

@@ -203,9 +203,3 @@ def locate(params, number, width):
     outer = number // across
     start = (number - outer * across) * height
     return outer, start, min(height, inner - start)
-
-
-@inline
-def tile_address(params, base, outer, start):
-    """The address of a tile's first row for the operand in the fields `base` to `base + 2`."""
-    return integer_at(params, base) + outer * integer_at(params, base + 1) + start * integer_at(params, base + 2)

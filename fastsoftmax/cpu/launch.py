@@ -72,9 +72,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def threads_for(parallel):
-    """How many threads (and scratch slots) a launch from here would use; Numba's own setting is the limit."""
-    if not parallel or forks.threads_lost():
+def threads_for():
+    """How many threads (and scratch slots) a launch from here may use; Numba's own setting is the limit."""
+    if forks.threads_lost():
         return 1
     threads = numba.get_num_threads()
     if threading.current_thread() is not threading.main_thread() and numba.threading_layer() == "workqueue":
@@ -83,15 +83,14 @@ def threads_for(parallel):
 
 
 def launch(kernel, params, chunks, threads):
-    """Run `kernel` (an address) for every chunk with at most `threads` threads."""
-    address = params.ctypes.data
+    """Run `kernel` for every chunk with at most `threads` threads; it and its parameters are addresses."""
     if threads > 1 and _launching.acquire(blocking=False):
         try:
-            _parallel(kernel, address, chunks, threads)
+            _parallel(kernel, params, chunks, threads)
         finally:
             _launching.release()
     else:
-        _serial(kernel, address, chunks)
+        _serial(kernel, params, chunks)
 
 
 def cache_folder():

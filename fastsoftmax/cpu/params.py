@@ -1,34 +1,56 @@
-"""The block of parameters that every kernel reads: 8-byte fields, packed by the launcher."""
+"""The block of parameters that every kernel reads: 8-byte fields, first those of one call, then those of its shape."""
 
 import struct
+from typing import NamedTuple
 
-import numpy as np
-
-INTEGERS = (
-    *("next_chunk", "rows", "inner", "classes", "chunk"),
-    *("x", "x_outer", "x_inner", "x_class"),  # address; strides in bytes of rows (two levels) and classes
-    *("y", "y_outer", "y_inner", "y_class"),
-    *("out", "out_outer", "out_inner", "out_class"),
-    *("target", "ignore_index", "class_weight", "loss_factor", "grad_factor"),
-    *("result", "partial", "scratch", "scratch_size", "tile"),
+#: Integers of a call: a counter, addresses of operands, results and scratch, and the label to ignore.
+CALL = (
+    *("next_chunk", "x", "y", "out", "target", "class_weight", "loss_factor", "grad_factor"),
+    *("result", "partial", "scratch", "ignore_index"),
 )
-FLOATS = ("scale", "keep", "share", "z_loss", "gamma", "cap", "inverse_temperature")
-
-# The same as numbers, which are compile-time constants of the kernels.
-NEXT_CHUNK, ROWS, INNER, CLASSES, CHUNK = range(5)
-X, X_OUTER, X_INNER, X_CLASS, Y, Y_OUTER, Y_INNER, Y_CLASS, OUT, OUT_OUTER, OUT_INNER, OUT_CLASS = range(5, 17)
-TARGET, IGNORE_INDEX, CLASS_WEIGHT, LOSS_FACTOR, GRAD_FACTOR = range(17, 22)
-RESULT, PARTIAL, SCRATCH, SCRATCH_SIZE, TILE = range(22, 27)
-SCALE, KEEP, SHARE, Z_LOSS, GAMMA, CAP, INVERSE_TEMPERATURE = range(
-    len(INTEGERS), len(INTEGERS) + len(FLOATS)
-)
-
-_FORMAT = struct.Struct(f"={len(INTEGERS)}q{len(FLOATS)}d")
-_INTEGER_DEFAULTS = dict.fromkeys(INTEGERS, 0)
-_FLOAT_DEFAULTS = {**dict.fromkeys(FLOATS, 0.0), "scale": 1.0, "keep": 1.0, "inverse_temperature": 1.0}
+NEXT_CHUNK, X, Y, OUT, TARGET, CLASS_WEIGHT, LOSS_FACTOR, GRAD_FACTOR = range(8)
+RESULT, PARTIAL, SCRATCH, IGNORE_INDEX = range(8, 12)
 
 
-def pack(integers, floats=None):
-    """The parameter block as an int64 array; fields that are not given are 0 (or their neutral value)."""
-    values = {**_INTEGER_DEFAULTS, **integers}.values(), {**_FLOAT_DEFAULTS, **(floats or {})}.values()
-    return np.frombuffer(bytearray(_FORMAT.pack(*values[0], *values[1])), np.int64)
+class Numbers(NamedTuple):
+    """The floats of a call."""
+
+    scale: float = 1.0  # of gradients
+    keep: float = 1.0  # 1 - label_smoothing
+    share: float = 0.0  # label_smoothing / K
+    z_loss: float = 0.0
+    gamma: float = 0.0
+    cap: float = 0.0
+    inverse_temperature: float = 1.0
+
+
+SCALE, KEEP, SHARE, Z_LOSS, GAMMA, CAP, INVERSE_TEMPERATURE = range(12, 19)
+
+
+class Shape(NamedTuple):
+    """The integers of a shape; strides in bytes, `outer` and `inner` from row to row, `step` from class to class."""
+
+    rows: int  # or tiles of rows, where those go in SIMD lanes
+    inner: int
+    classes: int
+    chunk: int
+    tile: int
+    scratch_size: int
+    x_outer: int = 0
+    x_inner: int = 0
+    x_step: int = 0
+    y_outer: int = 0
+    y_inner: int = 0
+    y_step: int = 0
+    out_outer: int = 0
+    out_inner: int = 0
+    out_step: int = 0
+
+
+ROWS, INNER, CLASSES, CHUNK, TILE, SCRATCH_SIZE = range(19, 25)
+X_STRIDES, Y_STRIDES, OUT_STRIDES = 25, 28, 31  # three fields each
+FIRST_OF_SHAPE, FIELDS = 19, 34
+
+_CALL = struct.Struct(f"={len(CALL)}q{len(Numbers._fields)}d")
+#: Write the fields of a call into a block: ``pack_call(block, 0, *integers, *numbers)``.
+pack_call = _CALL.pack_into

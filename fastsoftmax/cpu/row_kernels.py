@@ -7,7 +7,7 @@ whether its classes are contiguous.
 from .. import jit
 from ..spec import COMPUTED, FLOAT64, LOG_SOFTMAX, SOFTMAX
 from . import params as P
-from .common import read_options, row_address
+from .common import bounds, read_options, row_ref, scratch_of
 from .laws import scalar
 from .rows import BLOCK, INF, Row, clear_row, emit_row, reduce_row, transformed
 from .simd import (
@@ -30,16 +30,10 @@ _log, _exp = scalar["log"], scalar["exp"]
 
 
 @jit.inline
-def bounds(params, chunk):
-    first = chunk * integer_at(params, P.CHUNK)
-    return first, min(first + integer_at(params, P.CHUNK), integer_at(params, P.ROWS))
-
-
-@jit.inline
 def _scratch(params, slot):
     """(address of the blocks' maxima, address of the exponentials) of a thread; the latter begins a cache line."""
-    base = integer_at(params, P.SCRATCH) + slot * integer_at(params, P.SCRATCH_SIZE)
     blocks = (integer_at(params, P.CLASSES) + BLOCK - 1) // BLOCK
+    base = scratch_of(params, slot)
     return base, base + (blocks * 8 + 63) // 64 * 64
 
 
@@ -55,16 +49,16 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
         result = ref(integer_at(params, P.RESULT), 0, kind, True)
         loss_factor = ref(integer_at(params, P.LOSS_FACTOR), 0, kind, True)
         grad_factor = ref(integer_at(params, P.GRAD_FACTOR), 0, kind, True)
-        way = integer_at(params, P.X_INNER)
+        way = integer_at(params, P.X_STRIDES + 1)
         total = 0.0
         for i in range(first, last):
             row = Row(
-                ref(row_address(params, P.X, i), integer_at(params, P.X_CLASS), x_kind, x_contiguous),
-                ref(row_address(params, P.Y, i), integer_at(params, P.Y_CLASS), y_kind, y_contiguous),
+                row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous),
+                row_ref(params, P.Y, P.Y_STRIDES, i, y_kind, y_contiguous),
                 ref(integer_at(params, P.CLASS_WEIGHT), 0, kind, True),
                 ref(kept, 0, kind, True),
                 ref(bases, 0, FLOAT64, True),
-                ref(row_address(params, P.OUT, i), integer_at(params, P.OUT_CLASS), x_kind, out_contiguous),
+                row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous),
                 k,
                 integer_at(integer_at(params, P.TARGET), i) if flags.index else -1,
                 way,
@@ -117,10 +111,10 @@ def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_co
         bases, kept = _scratch(params, slot)
         result = ref(integer_at(params, P.RESULT), 0, x_kind, True)
         for i in range(first, last):
-            x = ref(row_address(params, P.X, i), integer_at(params, P.X_CLASS), x_kind, x_contiguous)
-            out = ref(row_address(params, P.OUT, i), integer_at(params, P.OUT_CLASS), x_kind, out_contiguous)
+            x = row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous)
+            out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
             e, blocks = ref(kept, 0, kind, True), ref(bases, 0, FLOAT64, True)
-            row = Row(x, x, x, e, blocks, out, k, -1, integer_at(params, P.X_INNER))
+            row = Row(x, x, x, e, blocks, out, k, -1, integer_at(params, P.X_STRIDES + 1))
             state = reduce_row(flags, o, row)
             if variant == SOFTMAX:
                 s = _normaliser(state.m, state.others)

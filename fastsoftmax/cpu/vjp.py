@@ -10,10 +10,9 @@ from .. import jit
 from ..jit import inline
 from ..spec import BLOCK, LOG_SOFTMAX
 from . import params as P
+from .common import bounds, row_ref, tile_ref
 from .elementary import exp
-from .lanes import RUN, load_rows, locate, store_rows, tile_address
-from .common import row_address
-from .row_kernels import bounds
+from .lanes import RUN, load_rows, locate, store_rows
 from .simd import first_lanes, hsum, integer_at, lanes_of, load, load_n, ref, splat, store, store_n
 
 
@@ -64,9 +63,9 @@ def rows(_flags, variant, kind, _grad_kind, y_contiguous, g_contiguous, out_cont
         first, last = bounds(params, chunk)
         k = integer_at(params, P.CLASSES)
         for i in range(first, last):
-            y = ref(row_address(params, P.X, i), integer_at(params, P.X_CLASS), kind, y_contiguous)
-            g = ref(row_address(params, P.Y, i), integer_at(params, P.Y_CLASS), kind, g_contiguous)
-            out = ref(row_address(params, P.OUT, i), integer_at(params, P.OUT_CLASS), kind, out_contiguous)
+            y = row_ref(params, P.X, P.X_STRIDES, i, kind, y_contiguous)
+            g = row_ref(params, P.Y, P.Y_STRIDES, i, kind, g_contiguous)
+            out = row_ref(params, P.OUT, P.OUT_STRIDES, i, kind, out_contiguous)
             _row_emit(logarithmic, y, g, out, k, _row_sum(logarithmic, y, g, k))
 
     return jit.kernel(kernel)
@@ -92,13 +91,13 @@ def lanes(_flags, variant, kind, _grad_kind, y_contiguous, g_contiguous, out_con
         source  # noqa: B018  a part of the cache's key
         first, last = bounds(params, chunk)
         k = integer_at(params, P.CLASSES)
-        steps = integer_at(params, P.X_CLASS), integer_at(params, P.Y_CLASS), integer_at(params, P.OUT_CLASS)
+        steps = integer_at(params, P.X_STRIDES + 2), integer_at(params, P.Y_STRIDES + 2), integer_at(params, P.OUT_STRIDES + 2)
         for number in range(first, last):
             width = lanes_of(ref(0, 0, kind, True))
             outer, start, n = locate(params, number, width)
-            y = ref(tile_address(params, P.X, outer, start), integer_at(params, P.X_INNER), kind, y_contiguous)
-            g = ref(tile_address(params, P.Y, outer, start), integer_at(params, P.Y_INNER), kind, g_contiguous)
-            out = ref(tile_address(params, P.OUT, outer, start), integer_at(params, P.OUT_INNER), kind, out_contiguous)
+            y = tile_ref(params, P.X, P.X_STRIDES, outer, start, kind, y_contiguous)
+            g = tile_ref(params, P.Y, P.Y_STRIDES, outer, start, kind, g_contiguous)
+            out = tile_ref(params, P.OUT, P.OUT_STRIDES, outer, start, kind, out_contiguous)
             for v in range((n + width - 1) // width):
                 total = _lane_sum(logarithmic, y, g, steps[0], steps[1], k, v, n)
                 for j in range(k):

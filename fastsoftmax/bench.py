@@ -1,0 +1,164 @@
+"""The benchmark cases: what is computed, what it is compared with, and how the contestants are timed.
+
+The main job shows a few of them; the suite in ``benchmarks/`` of the repository runs them all.  The contestants are
+written as users of NumPy and SciPy write them; all of one case are timed in turn, repetition by repetition, so that a
+machine that slows down slows them all.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.special
+from numpy.typing import NDArray
+
+from . import api
+
+Array = NDArray[Any]
+Call = Callable[[], object]
+
+LOSS, SOFTMAX = "loss + gradient", "softmax"
+FUNCTIONS = (LOSS, SOFTMAX)
+OURS, INTO, NUMPY, SCIPY = "fastsoftmax", "fastsoftmax, out=", "NumPy", "SciPy"
+
+#: Shapes of logits, from a mini-batch of digits to a language model's vocabulary.
+SHAPES = ((64, 10), (65536, 10), (1024, 100), (4096, 1000), (8192, 4096), (512, 32000), (512, 131072))
+#: The few that the main job shows.
+SHOWN = ((64, 10), (65536, 10), (4096, 1000), (512, 32000))
+
+SHORTEST = 2e-4  # seconds that a repetition lasts at least: 10,000 ticks of the clock
+
+
+class Case(NamedTuple):
+    """A function on logits of a shape and dtype."""
+
+    function: str
+    rows: int
+    classes: int
+    dtype: str = "float32"
+
+    @property
+    def shape(self) -> str:
+        """The shape as tables write it."""
+        return f"{self.rows}x{self.classes}"
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that any implementation must move: the logits once in, the result once out."""
+        return 2 * self.rows * self.classes * np.dtype(self.dtype).itemsize
+
+
+class Timing(NamedTuple):
+    """Seconds a call, over the repetitions."""
+
+    least: float
+    median: float
+
+
+def cases(shapes: Iterable[tuple[int, int]] = SHAPES) -> list[Case]:
+    """Both functions on every shape."""
+    return [Case(function, *shape) for shape in shapes for function in FUNCTIONS]
+
+
+def data(case: Case) -> tuple[Array, NDArray[np.int64]]:
+    """Logits and targets of a case, the same ones every time."""
+    random = np.random.default_rng(0)
+    logits = random.standard_normal((case.rows, case.classes), np.float32).astype(case.dtype, copy=False)
+    return logits, random.integers(0, case.classes, case.rows)
+
+
+def numpy_softmax(x: Array) -> Array:
+    """Softmax with one temporary."""
+    e = x - x.max(axis=1, keepdims=True)
+    np.exp(e, out=e)
+    e /= e.sum(axis=1, keepdims=True)
+    return e
+
+
+def numpy_loss_and_grad(x: Array, target: NDArray[np.int64]) -> tuple[Any, Array]:
+    """Mean cross-entropy and its gradient, fused by hand: one exponential a logit serves both."""
+    rows = np.arange(len(x))
+    e = x - x.max(axis=1, keepdims=True)
+    d = e[rows, target]
+    np.exp(e, out=e)
+    s = e.sum(axis=1, keepdims=True)
+    loss = (np.log(s[:, 0]) - d).mean()
+    e /= s
+    e[rows, target] -= 1
+    e /= len(x)
+    return loss, e
+
+
+def scipy_loss_and_grad(x: Array, target: NDArray[np.int64]) -> tuple[Any, Array]:
+    """Mean cross-entropy and its gradient by SciPy's functions: a log-softmax for the one, a softmax for the other."""
+    rows = np.arange(len(x))
+    loss = -scipy.special.log_softmax(x, axis=1)[rows, target].mean()
+    grad = scipy.special.softmax(x, axis=1)
+    grad[rows, target] -= 1
+    return loss, grad / len(x)
+
+
+def contestants(case: Case) -> dict[str, Call]:
+    """The ways to compute a case, by name; those of the same case work on the same arrays."""
+    x, target = data(case)
+    out = np.zeros_like(x)
+    if case.function == SOFTMAX:
+        return {
+            OURS: lambda: api.softmax(x),
+            INTO: lambda: api.softmax(x, out=out),
+            NUMPY: lambda: numpy_softmax(x),
+            SCIPY: lambda: scipy.special.softmax(x, axis=1),
+        }
+    return {
+        OURS: lambda: api.cross_entropy_and_grad(x, target),
+        INTO: lambda: api.cross_entropy_and_grad(x, target, out=out),
+        NUMPY: lambda: numpy_loss_and_grad(x, target),
+        SCIPY: lambda: scipy_loss_and_grad(x, target),
+    }
+
+
+def _seconds(call: Call, times: int) -> float:
+    start = time.perf_counter()
+    for _ in range(times):
+        call()
+    return (time.perf_counter() - start) / times
+
+
+def measure(calls: dict[str, Call], *, seconds: float, least: int = 3, most: int = 200) -> dict[str, Timing]:
+    """Time calls in turn, repetition by repetition.
+
+    Parameters
+    ----------
+    calls : dict of str to callable
+        What to time, by name.  Each is called once or twice before it is timed.
+    seconds : float
+        How long to go on.
+    least, most : int
+        Bounds on the number of repetitions, whatever the time.
+
+    Returns
+    -------
+    dict of str to Timing
+        The least and the median time of a call, by name.
+    """
+    for call in calls.values():
+        call()
+    times = {name: max(1, int(SHORTEST / max(_seconds(call, 1), 1e-9))) for name, call in calls.items()}
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    end = time.perf_counter() + seconds
+    names = list(calls)
+    for repetition in range(most):
+        if repetition >= least and time.perf_counter() >= end:
+            break
+        for name in names:
+            found[name].append(_seconds(calls[name], times[name]))
+        names.append(names.pop(0))  # so that nobody always runs in the caches that the same other has left
+    return {name: Timing(min(list_), statistics.median(list_)) for name, list_ in found.items()}
+
+
+def table(wanted: Iterable[Case], *, seconds: float) -> Iterator[tuple[Case, dict[str, Timing]]]:
+    """Measure cases one after the other, each for about so many seconds."""
+    for case in wanted:
+        yield case, measure(contestants(case), seconds=seconds)

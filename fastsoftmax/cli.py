@@ -1,0 +1,265 @@
+"""The command line: a demonstration on real data, the facts that bug reports need, and compiling ahead.
+
+Results go to standard output as plain text; progress goes to standard error, and only where that is a terminal.
+"""
+
+import argparse
+import contextlib
+import functools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import system
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .bench import Case, Timing
+    from .digits import Report
+
+Advance = Callable[[int, int, str], None]  # done, of how many, what comes next
+Measured = list[tuple["Case", "dict[str, Timing]"]]
+
+SUCCESS, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
+GOOD = 0.95  # held-out accuracy that softmax regression reaches on the digits
+SECONDS = 0.8  # for each line of the table
+#: Optional modules, and the packages that bring them.
+EXTRAS = {"ml_dtypes": "ml_dtypes", "rich": "scikit-learn rich", "sklearn": "scikit-learn rich"}
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+
+DESCRIPTION = """\
+Without a command: say what machine this is, train softmax regression on handwritten digits with the fused
+loss-and-gradient pass, take the same steps with NumPy, compare weights and times, and show a table of kernel speed
+against NumPy and SciPy. Takes less than a minute; needs scikit-learn and rich."""
+EPILOG = """\
+exit status: 0 success; 1 the weights disagree or the accuracy is below 0.95; 2 wrong usage, or scikit-learn or rich is
+missing; 130 interrupted."""
+
+
+def _dtype(name: str) -> str:
+    """A dtype of logits, for argparse."""
+    if name not in DTYPES:
+        raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(DTYPES)}")
+    return name
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="print the same as one JSON object"
+    )
+    top = argparse.ArgumentParser(
+        prog="python -m fastsoftmax",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common],
+    )
+    top.add_argument("--version", action="version", version=f"fastsoftmax {__version__}")
+    commands = top.add_subparsers(dest="command", title="commands", metavar="{info,warmup}")
+    commands.add_parser("info", parents=[common], help="versions, CPU, threads, cache folder", description=info.__doc__)
+    ahead = commands.add_parser(
+        "warmup", parents=[common], help="compile the usual kernels ahead", description=warmup.__doc__
+    )
+    ahead.add_argument(
+        "dtypes",
+        nargs="*",
+        type=_dtype,
+        metavar="DTYPE",
+        help=f"of logits: {', '.join(DTYPES)} (default: float32 float64)",
+    )
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        What was typed after the program's name; by default that of this process.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    args = parser().parse_args(arguments)
+    commands = {None: demonstration, "info": info, "warmup": warmup}
+    try:
+        status = commands[args.command](args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader, `head` for instance, has seen enough; nor can the exit's flush succeed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILURE
+    except ModuleNotFoundError as error:
+        missing = EXTRAS.get((error.name or "").partition(".")[0])
+        if missing is None:
+            raise
+        print(
+            f"{missing} is missing; install it with: {Path(sys.executable).name} -m pip install {missing}",
+            file=sys.stderr,
+        )
+        return USAGE
+    return status
+
+
+def _wants_json(args: argparse.Namespace) -> bool:
+    return getattr(args, "json", False)
+
+
+def info(args: argparse.Namespace) -> int:
+    """Print the versions, the CPU, the threads and the cache folder, as bug reports need them."""
+    if _wants_json(args):
+        print(json.dumps(system.versions(), indent=2))
+    else:
+        system.show_versions()
+    return SUCCESS
+
+
+def warmup(args: argparse.Namespace) -> int:
+    """Compile the kernels that are used most and keep them on disk, so that no later call waits for a compiler."""
+    if "bfloat16" in args.dtypes:
+        import ml_dtypes  # noqa: F401, PLC0415  NumPy knows the name once it is imported
+    start = time.perf_counter()
+    count = system.warmup(args.dtypes or ("float32", "float64"))
+    seconds = time.perf_counter() - start
+    if _wants_json(args):
+        print(json.dumps({"calls": count, "seconds": seconds}, indent=2))
+    else:
+        print(f"{count} calls are ready after {seconds:.1f} s")
+    return SUCCESS
+
+
+def demonstration(args: argparse.Namespace) -> int:
+    """Train on digits with the fused pass and with NumPy, compare, and measure the kernels."""
+    import rich  # noqa: F401, PLC0415  whatever is missing is to be said before anything is computed
+    import sklearn.datasets  # noqa: F401, PLC0415
+
+    show = _nothing if _wants_json(args) else functools.partial(print, flush=True)
+    facts = system.versions()
+    show(machine_text(facts))
+    with _progress() as advance:
+        seconds = _compile(advance)
+        report = _train(advance)
+    show(training_text(report, seconds))
+    with _progress() as advance:
+        measured = _measure(advance)
+    show(speed_text(measured))
+    if _wants_json(args):
+        print(json.dumps(as_json(facts, seconds, report, measured), indent=2))
+    return SUCCESS if report.weights_agree and report.held_out_accuracy >= GOOD else FAILURE
+
+
+def _nothing(_: str) -> None:
+    pass
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Advance]:
+    """A bar on standard error where that is a terminal, and nothing elsewhere."""
+    from rich.console import Console  # noqa: PLC0415  an extra brings rich
+    from rich.progress import Progress  # noqa: PLC0415
+
+    terminal = sys.stderr.isatty()  # asked here, because rich listens to FORCE_COLOR as well
+    console = Console(stderr=True, force_terminal=terminal)
+    bar = Progress(console=console, transient=True, disable=not terminal, redirect_stdout=False, redirect_stderr=False)
+    with bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total, name: bar.update(task, completed=done, total=total, description=name)
+
+
+def _compile(advance: Advance) -> float:
+    """Seconds until the kernels were compiled, or loaded."""
+    start = time.perf_counter()
+    system.warmup(["float32"], progress=lambda done, total, name: advance(done, total, f"Compiling {name}"))
+    return time.perf_counter() - start
+
+
+def _train(advance: Advance) -> "Report":
+    from . import digits  # noqa: PLC0415  it imports SciPy, which other commands do without
+
+    done = 0
+
+    def epoch_done() -> None:
+        nonlocal done
+        done += 1
+        advance(done, 2 * digits.EPOCHS, "Training" if done <= digits.EPOCHS else "The same steps with NumPy")
+
+    return digits.compare(digits.load(), epoch_done)
+
+
+def _measure(advance: Advance) -> Measured:
+    from . import bench  # noqa: PLC0415
+
+    wanted = bench.cases(bench.SHOWN)
+    found: Measured = []
+    for case in wanted:
+        advance(len(found), len(wanted), f"Measuring {case.function} {case.shape}")
+        found.append((case, bench.measure(bench.contestants(case), seconds=SECONDS)))
+    return found
+
+
+def machine_text(facts: dict[str, str]) -> str:
+    """What machine and which versions these are."""
+    width = max(map(len, facts))
+    return "\n".join(["Machine", *(f"  {name:<{width}}  {fact}" for name, fact in facts.items())])
+
+
+def training_text(r: "Report", kernel_seconds: float) -> str:
+    """What the training found."""
+    verdict = "they agree" if r.weights_agree else "THEY DO NOT AGREE"
+    return f"""
+Softmax regression on handwritten digits
+  data            {r.images} images to train on, {r.held_out} held out; {r.features} pixels, {r.classes} classes, {r.dtype}
+  kernels         ready after {kernel_seconds:.1f} s
+  training        {r.epochs} epochs, {r.steps} steps of {r.batch} images, in {r.seconds:.2f} s
+  train loss      {r.train_loss:.4f}
+  held-out        accuracy {r.held_out_accuracy:.4f}
+  same in NumPy   weights differ by {r.weights_difference:.1e} (relative norm): {verdict}
+  fused pass      {r.pass_microseconds:.1f} us a batch, NumPy {r.numpy_pass_microseconds:.1f} us: \
+{r.pass_speedup:.2f} times as fast
+  whole training  {r.seconds:.2f} s, with NumPy {r.numpy_seconds:.2f} s: {r.training_speedup:.2f} times as fast
+"""
+
+
+def speed_text(measured: Measured) -> str:
+    """A table of kernel speed."""
+    from .bench import NUMPY, OURS, SCIPY  # noqa: PLC0415
+
+    header = f"  {'':<16} {'logits':>11} {OURS:>12} {NUMPY:>10} {SCIPY:>10}   against {NUMPY:>5} {SCIPY:>6}"
+    lines = ["Kernel speed on this machine: float32, milliseconds a call, median of runs in turn", header]
+    for case, times in measured:
+        ours, numpy, scipy = (times[name].median for name in (OURS, NUMPY, SCIPY))
+        lines.append(
+            f"  {case.function:<16} {case.shape:>11} {ours * 1e3:>12.3f} {numpy * 1e3:>10.3f} {scipy * 1e3:>10.3f}"
+            f"           {numpy / ours:>5.1f}x {scipy / ours:>5.1f}x"
+        )
+    return "\n".join(lines)
+
+
+def as_json(facts: dict[str, str], kernel_seconds: float, report: "Report", measured: Measured) -> dict[str, Any]:
+    """All that the demonstration found, as JSON has it."""
+    return {
+        "machine": facts,
+        "kernels_ready_seconds": kernel_seconds,
+        "training": report._asdict(),
+        "speed": [
+            {
+                "function": case.function,
+                "shape": [case.rows, case.classes],
+                "dtype": case.dtype,
+                "bytes": case.nbytes,
+                "seconds": {name: timing._asdict() for name, timing in times.items()},
+            }
+            for case, times in measured
+        ],
+    }
