@@ -96,23 +96,22 @@ def exponentials(flags, o, row, j, n, base, whole):
 
 
 @inline
-def block_sums(flags, o, row, j, stop, base, ahead, special):
-    """(sum of exponentials but the target's, sum w d, sum w) of a block.
-
-    `special` blocks hold the target or end in a part of a vector; the others skip both questions.
-    """
+def block_sums(flags, o, row, j, stop, base, ahead):
+    """(sum of exponentials but the target's, sum w d, sum w) of a block."""
     width = lanes_of(row.x)
     total = splat(row.x, 0.0)
     dot, mass = total, total
     while j + width <= stop:
         prefetch(ahead, j)
         d, p = exponentials(flags, o, row, j, width, base, True)
-        total = total + (select(lane_is(row.x, row.t - j), 0.0, p) if special else p)
+        if j <= row.t < j + width:  # a branch that is taken once a row costs less than a mask in every vector
+            p = select(lane_is(row.x, row.t - j), 0.0, p)
+        total = total + p
         if flags.smooth or flags.soft:
             v = masses(flags, o, row, j, width, True)
             dot, mass = dot + _term(v, d), mass + v
         j += width
-    if special and j < stop:
+    if j < stop:
         d, p = exponentials(flags, o, row, j, stop - j, base, False)
         total = total + select(lane_is(row.x, row.t - j), 0.0, p)
         if flags.smooth or flags.soft:
@@ -137,10 +136,7 @@ def reduce_row(flags, o, row):
         base = _shift(float(top))
         # The block after this one, at the same offset; after the last block, the first of the next row.
         ahead = moved(row.x, row.next, -j) if stop == row.k else moved(row.x, 0, BLOCK)
-        if j <= row.t < stop or (stop - j) % lanes_of(row.x) != 0:
-            total, dots, weight = block_sums(flags, o, row, j, stop, base, ahead, True)
-        else:
-            total, dots, weight = block_sums(flags, o, row, j, stop, base, ahead, False)
+        total, dots, weight = block_sums(flags, o, row, j, stop, base, ahead)
         if flags.kept:
             put(row.bases, j // BLOCK, base)
         if j == 0:
@@ -153,7 +149,7 @@ def reduce_row(flags, o, row):
 
 
 @inline
-def emit_vector(flags, o, row, j, n, base, a, b, at_target, special, whole):
+def emit_vector(flags, o, row, j, n, base, a, b, at_target, whole):
     """Write ``A p_j - B w_j`` (the target's own gradient in its lane) times the transform's slope."""
     x = load(row.x, j) if whole else load_n(row.x, j, n, -INF)
     if flags.kept:
@@ -163,7 +159,7 @@ def emit_vector(flags, o, row, j, n, base, a, b, at_target, special, whole):
     g = p * a
     if flags.soft or flags.smooth:
         g = g - masses(flags, o, row, j, n, whole) * b
-    if special:
+    if j <= row.t < j + n:
         g = select(lane_is(row.x, row.t - j), at_target, g)
     if flags.cap:
         g = g * _cap_slope(x, 1.0 / o.cap)
@@ -176,18 +172,18 @@ def emit_vector(flags, o, row, j, n, base, a, b, at_target, special, whole):
 
 
 @inline
-def emit_block(flags, o, row, j, stop, base, a, b, at_target, special):
+def emit_block(flags, o, row, j, stop, base, a, b, at_target):
     """Write the gradient of a block; streamed stores begin at the first aligned address."""
     width = lanes_of(row.x)
     n = min(until_aligned(row.out), stop - j) if flags.streamed else 0
     if n > 0:
-        emit_vector(flags, o, row, j, n, base, a, b, at_target, special, False)
+        emit_vector(flags, o, row, j, n, base, a, b, at_target, False)
         j += n
     while j + width <= stop:
-        emit_vector(flags, o, row, j, width, base, a, b, at_target, special, True)
+        emit_vector(flags, o, row, j, width, base, a, b, at_target, True)
         j += width
     if j < stop:
-        emit_vector(flags, o, row, j, stop - j, base, a, b, at_target, special, False)
+        emit_vector(flags, o, row, j, stop - j, base, a, b, at_target, False)
 
 
 @inline
@@ -198,10 +194,7 @@ def emit_row(flags, o, row, m, a, b, at_target):
         stop = min(j + BLOCK, row.k)
         # Kept exponentials are relative to their block's maximum, recomputed ones to the row's.
         factor = a * _exp(float(get(row.bases, j // BLOCK)) - top) if flags.kept else a
-        if j <= row.t < stop:
-            emit_block(flags, o, row, j, stop, top, factor, b, at_target, True)
-        else:
-            emit_block(flags, o, row, j, stop, top, factor, b, at_target, False)
+        emit_block(flags, o, row, j, stop, top, factor, b, at_target)
 
 
 @inline

@@ -253,6 +253,19 @@ def mantissa_bits(_typing, like):
 
 
 @intrinsic
+def scalef(_typing, x, n):
+    """``x * 2**n`` for whole n, correctly rounded, on machines with AVX-512."""
+    kind, lanes = ("ps", 16) if x.dtype is types.float32 else ("pd", 8)
+
+    def emit(_context, builder, _sig, args):
+        mask = ir.Constant(ir.IntType(lanes), -1)
+        ops = [*args, ir.Constant(x.llvm, None), mask, I32(4)]  # all lanes; round as the machine is set to
+        return _call(builder, f"llvm.x86.avx512.mask.scalef.{kind}.512", x.llvm, ops)
+
+    return x(x, n), emit
+
+
+@intrinsic
 def to_float(_typing, like, x):
     """The integers `x` converted to floats like `like`."""
     return like(like, x), lambda _c, builder, _s, args: builder.sitofp(args[1], like.llvm)
