@@ -7,7 +7,7 @@ machine that slows down slows them all.
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,7 +71,7 @@ def data(case: Case) -> tuple[Array, NDArray[np.int64]]:
 
 def numpy_softmax(x: Array) -> Array:
     """Softmax with one temporary."""
-    e = x - x.max(axis=1, keepdims=True)
+    e: Array = x - x.max(axis=1, keepdims=True)
     np.exp(e, out=e)
     e /= e.sum(axis=1, keepdims=True)
     return e
@@ -156,9 +156,3 @@ def measure(calls: dict[str, Call], *, seconds: float, least: int = 3, most: int
             found[name].append(_seconds(calls[name], times[name]))
         names.append(names.pop(0))  # so that nobody always runs in the caches that the same other has left
     return {name: Timing(min(list_), statistics.median(list_)) for name, list_ in found.items()}
-
-
-def table(wanted: Iterable[Case], *, seconds: float) -> Iterator[tuple[Case, dict[str, Timing]]]:
-    """Measure cases one after the other, each for about so many seconds."""
-    for case in wanted:
-        yield case, measure(contestants(case), seconds=seconds)

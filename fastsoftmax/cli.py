@@ -219,7 +219,7 @@ def training_text(r: "Report", kernel_seconds: float) -> str:
     verdict = "they agree" if r.weights_agree else "THEY DO NOT AGREE"
     return f"""
 Softmax regression on handwritten digits
-  data            {r.images} images to train on, {r.held_out} held out; {r.features} pixels, {r.classes} classes, {r.dtype}
+  data            {r.images} to train on, {r.held_out} held out; {r.features} pixels, {r.classes} classes; {r.dtype}
   kernels         ready after {kernel_seconds:.1f} s
   training        {r.epochs} epochs, {r.steps} steps of {r.batch} images, in {r.seconds:.2f} s
   train loss      {r.train_loss:.4f}
