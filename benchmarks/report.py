@@ -1,12 +1,14 @@
 """Run the benchmark cases in turn and write what was found to ``benchmarks/results/NAME.md`` and ``NAME.json``.
 
+    python -m benchmarks.report [--readme]
+
 Everything in those files is generated: the machine, the versions, the date, the numbers. ``--readme`` also rewrites the
 table of README.md, between its two comments.
 
-Besides the contestants each case has two floors, measured in turn with them and on arrays of the same size: *copy*, which
-reads the logits once and writes as many bytes elsewhere, and *update*, which multiplies them in place. NumPy does both,
-in as many threads as the kernels may use where the array is large enough to pay for them. No implementation that writes
-its result to a new place can be faster than the copy, and none that works in place faster than the update.
+Besides the contestants each case has two floors, measured in turn with them and on arrays of the same size: *copy*
+reads the logits once and writes as many bytes elsewhere, *update* multiplies them in place. NumPy does both, in as many
+threads as the kernels may use where the array is large enough to pay for them. No implementation that writes its result
+to a new place can be faster than the copy, and none that works in place faster than the update.
 """
 
 import argparse
@@ -66,10 +68,8 @@ def _ms(seconds: float) -> str:
 
 def _table(measured: Measured, function: str) -> list[str]:
     """One function's cases as rows of Markdown."""
-    lines = [
-        "| logits | MB moved | fastsoftmax | with `out=` | NumPy | SciPy | × NumPy | × SciPy | copy | update | copy / `out=` |",
-        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
+    columns = "logits,MB moved,fastsoftmax,with `out=`,NumPy,SciPy,× NumPy,× SciPy,copy,update,copy ÷ `out=`".split(",")
+    lines = [f"| {' | '.join(columns)} |", "|---:" * len(columns) + "|"]
     for case, times in measured:
         if case.function == function:
             ours, into, numpy, scipy, copy, update = (
@@ -88,9 +88,10 @@ def _bandwidth(measured: Measured) -> str:
     case, times = max(measured, key=lambda pair: pair[0].nbytes)
     copy, update = (case.nbytes / times[name].least / 1e9 for name in (COPY, UPDATE))
     return (
-        f"Floors: *copy* reads the logits and writes as many bytes elsewhere ({copy:.1f} GB/s at {case.shape}), *update* "
-        f"multiplies them in place ({update:.1f} GB/s); NumPy does both, in all threads from {THREADED >> 20} MiB on. "
-        "A result that is written to a new place cannot come faster than the copy."
+        f"Two floors: *copy* reads the logits and writes as many bytes elsewhere ({copy:.1f} GB/s at {case.shape}), "
+        f"*update* multiplies them in place ({update:.1f} GB/s); NumPy does both, in all threads from "
+        f"{THREADED >> 20} MiB on. A result that is written to a new place cannot come faster than the copy. "
+        "× NumPy and × SciPy: how many times as fast `fastsoftmax` is that allocates its result, as those do."
     )
 
 
