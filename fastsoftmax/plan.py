@@ -51,8 +51,8 @@ def plan(outer: int, inner: int, classes: int, computed: int, lanes: bool, keep:
     rows = outer * inner
     parallel = rows * classes >= PARALLEL
     if lanes:
-        vector = classes * 64
         width = 64 // computed
+        vector = -(-classes // width) * width * 64  # whole squares, for transposing
         packed = vector <= 2 * TILE_BYTES
         tile = max(1, min(8, TILE_BYTES // vector, -(-inner // width)))
         tiles = outer * -(-inner // (tile * width))

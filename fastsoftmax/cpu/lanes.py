@@ -16,6 +16,7 @@ from .laws import vector
 from .simd import (
     get,
     integer_at,
+    itemsize_of,
     lanes_of,
     load,
     load_n,
@@ -24,6 +25,8 @@ from .simd import (
     splat,
     store,
     store_n,
+    transpose_in,
+    transpose_out,
 )
 
 RUN = 32  # classes whose exponentials are summed plainly before a compensated addition
@@ -59,23 +62,34 @@ def store_rows(r, step, j, v, rows, x):
 
 @inline
 def slot(tile, j, v):
-    """The index in scratch of class `j` of vector number `v`."""
-    return (v * tile.k + j) * lanes_of(tile.x)
+    """The index in scratch of class `j` of vector number `v`; each vector of rows has whole squares to transpose."""
+    width = lanes_of(tile.x)
+    return (v * ((tile.k + width - 1) // width * width) + j) * width
 
 
 @inline
 def pack(tile):
-    """Copy the tile's logits to scratch, all vectors of a class before the next class."""
+    """Copy the tile's logits to scratch, by transposing squares where classes are contiguous and rows fill a vector."""
+    width = lanes_of(tile.x)
+    whole = tile.rows // width if tile.x_class == itemsize_of(tile.x) else 0
+    for v in range(whole):
+        for j in range(0, tile.k, width):
+            transpose_in(tile.buffer, slot(tile, j, v), tile.x, v * width, j, tile.k - j)
     for j in range(tile.k):
-        for v in range((tile.rows + lanes_of(tile.x) - 1) // lanes_of(tile.x)):
+        for v in range(whole, (tile.rows + width - 1) // width):
             store(tile.buffer, slot(tile, j, v), load_rows(tile.x, tile.x_class, j, v, tile.rows))
 
 
 @inline
 def unpack(tile):
     """Copy the results in scratch to where they belong."""
+    width = lanes_of(tile.x)
+    whole = tile.rows // width if tile.out_class == itemsize_of(tile.out) else 0
+    for v in range(whole):
+        for j in range(0, tile.k, width):
+            transpose_out(tile.buffer, slot(tile, j, v), tile.out, v * width, j, tile.k - j)
     for j in range(tile.k):
-        for v in range((tile.rows + lanes_of(tile.x) - 1) // lanes_of(tile.x)):
+        for v in range(whole, (tile.rows + width - 1) // width):
             store_rows(tile.out, tile.out_class, j, v, tile.rows, load(tile.buffer, slot(tile, j, v)))
 
 

@@ -8,9 +8,10 @@ from .. import jit
 from ..spec import COMPUTED, FLOAT64, LOG_SOFTMAX, SOFTMAX
 from . import params as P
 from .common import bounds, read_options, row_ref, scratch_of
-from .laws import scalar
+from .laws import scalar, vector
 from .rows import BLOCK, INF, Row, clear_row, emit_row, reduce_row, transformed
 from .simd import (
+    extract,
     fence,
     get,
     integer_at,
@@ -20,13 +21,14 @@ from .simd import (
     put,
     put_float,
     ref,
+    splat,
     store,
     store_n,
 )
 
-_index_score, _soft_score = scalar["index_score"], scalar["soft_score"]
-_normaliser, _shift, _log_sum_exp = scalar["normaliser"], scalar["shift"], scalar["log_sum_exp"]
-_log, _exp = scalar["log"], scalar["exp"]
+_index_score, _soft_score = vector["index_score"], vector["soft_score"]
+_log_sum_exp, _log = vector["log_sum_exp"], vector["log"]
+_normaliser, _shift = scalar["normaliser"], scalar["shift"]
 
 
 @jit.inline
@@ -84,20 +86,27 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
 
 @jit.inline
 def _row_loss(flags, o, row, up):
-    """Reduce, score and emit one row; `up` multiplies its gradient."""
+    """Reduce, score and emit one row; `up` multiplies its gradient.
+
+    The score is computed in float64 vectors all of whose lanes are the same: three calls of the C library's scalar
+    functions take longer than that.
+    """
     state = reduce_row(flags, o, row)
-    at_target = 0.0
+    one = splat(row.bases, 1.0)
+    m, others, dot, mass = one * state.m, one * state.others, one * state.dot, one * state.mass
     if flags.soft:
-        loss, s, a = _soft_score(flags, o, 1.0, state.m, state.others, state.dot, state.mass)
-        b = 1.0
+        loss, s, a = _soft_score(flags, o, one, m, others, dot, mass)
+        b, at_target = one, one
     else:
-        d = float(transformed(flags, o, row.x, get(row.x, row.t))) - _shift(state.m)
-        weight = float(get(row.w, row.t)) if flags.weighted else 1.0
-        loss, s, a, b, at_target = _index_score(flags, o, weight, state.m, state.others, state.dot, state.mass, d)
+        d = one * (float(transformed(flags, o, row.x, get(row.x, row.t))) - _shift(state.m))
+        weight = one * float(get(row.w, row.t)) if flags.weighted else one
+        loss, s, a, share, at_target = _index_score(flags, o, weight, m, others, dot, mass, d)
+        b = one * share
     if flags.grad:
         up = up * o.inverse_temperature
-        emit_row(flags, o, row, state.m, a * up / s, b * up, at_target * up)
-    return loss
+        a, b, at_target = a / s * up, b * up, at_target * up
+        emit_row(flags, o, row, state.m, extract(a, 0), extract(b, 0), extract(at_target, 0))
+    return extract(loss, 0)
 
 
 def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
@@ -120,8 +129,8 @@ def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_co
                 s = _normaliser(state.m, state.others)
                 emit_row(flags, o, row, state.m, 1.0 / s, 0.0, 0.0)
             elif variant == LOG_SOFTMAX:
-                log_s = _log(_normaliser(state.m, state.others))
-                _emit_difference(row, _shift(state.m), log_s)
+                s = splat(blocks, _normaliser(state.m, state.others))
+                _emit_difference(row, _shift(state.m), extract(_log(s), 0))
             else:
                 put(result, i, _finished(row, state))
         if flags.streamed:
@@ -138,7 +147,7 @@ def _finished(row, state):
             if get(row.x, j) != get(row.x, j):
                 return state.others
         return INF
-    return _log_sum_exp(state.m, state.others)
+    return extract(_log_sum_exp(splat(row.bases, state.m), splat(row.bases, state.others)), 0)
 
 
 @jit.inline

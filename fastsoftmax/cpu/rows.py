@@ -193,7 +193,8 @@ def emit_row(flags, o, row, m, a, b, at_target):
     for j in range(0, row.k, BLOCK):
         stop = min(j + BLOCK, row.k)
         # Kept exponentials are relative to their block's maximum, recomputed ones to the row's.
-        factor = a * _exp(float(get(row.bases, j // BLOCK)) - top) if flags.kept else a
+        base = get(row.bases, j // BLOCK) if flags.kept else top
+        factor = a if base == top else a * _exp(base - top)
         emit_block(flags, o, row, j, stop, top, factor, b, at_target)
 
 

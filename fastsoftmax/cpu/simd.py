@@ -591,6 +591,78 @@ def stream(_typing, r, index, v):
     return types.void(r, types.int64, v), emit
 
 
+def _transposed(builder, rows):
+    """A square of vectors with rows and columns exchanged: log2(n) rounds of two-vector shuffles."""
+    n, rows = len(rows), list(rows)
+    distance = 1
+    while distance < n:
+        low = [k - distance + n if k & distance else k for k in range(n)]
+        high = [k + n if k & distance else k + distance for k in range(n)]
+        masks = [ir.Constant(ir.VectorType(I32, n), pattern) for pattern in (low, high)]
+        for i in range(n):
+            if not i & distance:
+                pair = rows[i], rows[i + distance]
+                rows[i], rows[i + distance] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+        distance *= 2
+    return rows
+
+
+@intrinsic
+def transpose_in(_typing, buffer, slot, r, row, j, n):
+    """Copy `n` classes from number `j` on, of a whole vector of rows from number `row` on, to vectors in `buffer`.
+
+    `r` steps from row to row and classes are contiguous.  One vector a class is written from element `slot` on; those
+    past the `n`-th are junk.
+    """
+    lanes = r.vec.lanes
+
+    def emit(context, builder, sig, args):
+        value, slot, source, row, j, n = args
+        live, name = _masked(builder, r, n)
+        blank = ir.Constant(_cells(r), None)
+        offset = builder.mul(j, I64(r.itemsize))
+        rows = []
+        for k in range(lanes):
+            start = _pointer(builder, r, source, builder.add(row, I64(k)), I8)
+            pointer = builder.bitcast(builder.gep(start, [offset]), _cells(r).as_pointer())
+            cells = _call(builder, f"llvm.masked.load.{name}", _cells(r), [pointer, I32(1), live, blank])
+            rows.append(_widen(builder, r, cells))
+        for k, column in enumerate(_transposed(builder, rows)):
+            where = builder.add(slot, I64(k * lanes))
+            builder.store(column, _pointer(builder, buffer, value, where, buffer.vec.llvm), align=4)
+        return context.get_dummy_value()
+
+    return types.void(buffer, types.int64, r, types.int64, types.int64, types.int64), emit
+
+
+@intrinsic
+def transpose_out(_typing, buffer, slot, r, row, j, n):
+    """The way back of `transpose_in`."""
+    lanes = r.vec.lanes
+
+    def emit(context, builder, sig, args):
+        value, slot, target, row, j, n = args
+        live, name = _masked(builder, r, n)
+        offset = builder.mul(j, I64(r.itemsize))
+        columns = []
+        for k in range(lanes):
+            where = builder.add(slot, I64(k * lanes))
+            columns.append(builder.load(_pointer(builder, buffer, value, where, buffer.vec.llvm), align=4))
+        for k, line in enumerate(_transposed(builder, columns)):
+            start = _pointer(builder, r, target, builder.add(row, I64(k)), I8)
+            pointer = builder.bitcast(builder.gep(start, [offset]), _cells(r).as_pointer())
+            _call(builder, f"llvm.masked.store.{name}", ir.VoidType(), [_narrow(builder, r, line), pointer, I32(1), live])
+        return context.get_dummy_value()
+
+    return types.void(buffer, types.int64, r, types.int64, types.int64, types.int64), emit
+
+
+@intrinsic
+def itemsize_of(_typing, r):
+    """The size of an element in memory."""
+    return types.int64(r), lambda *_: I64(r.itemsize)
+
+
 @intrinsic
 def get(_typing, r, index):
     """One element, as a scalar of the type that is computed with."""
