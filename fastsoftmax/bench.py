@@ -57,6 +57,9 @@ class Timing(NamedTuple):
     median: float
 
 
+Measured = list[tuple[Case, dict[str, Timing]]]
+
+
 def cases(shapes: Iterable[tuple[int, int]] = SHAPES) -> list[Case]:
     """Both functions on every shape."""
     return [Case(function, *shape) for shape in shapes for function in FUNCTIONS]
@@ -159,3 +162,16 @@ def measure(calls: dict[str, Call], *, seconds: float, least: int = 3, most: int
             found[name].append(_seconds(calls[name], times[name]))
         names.append(names.pop(0))  # so that nobody always runs in the caches that the same other has left
     return {name: Timing(min(list_), statistics.median(list_)) for name, list_ in found.items()}
+
+
+def text(measured: Measured) -> str:
+    """A table for people."""
+    header = f"  {'':<16} {'logits':>11} {OURS:>12} {NUMPY:>10} {SCIPY:>10}   against {NUMPY:>5} {SCIPY:>6}"
+    lines = ["Kernel speed on this machine: float32, milliseconds a call, best of runs in turn", header]
+    for case, times in measured:
+        ours, numpy, scipy = (times[name].least for name in (OURS, NUMPY, SCIPY))
+        lines.append(
+            f"  {case.function:<16} {case.shape:>11} {ours * 1e3:>12.3f} {numpy * 1e3:>10.3f} {scipy * 1e3:>10.3f}"
+            f"           {numpy / ours:>5.1f}x {scipy / ours:>5.1f}x"
+        )
+    return "\n".join(lines)

@@ -8,21 +8,22 @@ import contextlib
 import functools
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from . import system
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .bench import Case, Timing
+    from .bench import Measured
     from .digits import Report
 
 Advance = Callable[[int, int, str], None]  # done, of how many, what comes next
-Measured = list[tuple["Case", "dict[str, Timing]"]]
 
 SUCCESS, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
 GOOD = 0.95  # held-out accuracy that softmax regression reaches on the digits
@@ -129,13 +130,12 @@ def warmup(args: argparse.Namespace) -> int:
     """Compile the kernels that are used most and keep them on disk, so that no later call waits for a compiler."""
     if "bfloat16" in args.dtypes:
         import ml_dtypes  # noqa: F401, PLC0415  NumPy knows the name once it is imported
-    start = time.perf_counter()
-    count = system.warmup(args.dtypes or ("float32", "float64"))
-    seconds = time.perf_counter() - start
+    with _progress() as advance:
+        calls, seconds = _compile(args.dtypes or ["float32", "float64"], advance)
     if _wants_json(args):
-        print(json.dumps({"calls": count, "seconds": seconds}, indent=2))
+        print(json.dumps({"calls": calls, "seconds": seconds}, indent=2))
     else:
-        print(f"{count} calls are ready after {seconds:.1f} s")
+        print(f"{calls} calls are ready after {seconds:.1f} s")
     return SUCCESS
 
 
@@ -144,16 +144,20 @@ def demonstration(args: argparse.Namespace) -> int:
     import rich  # noqa: F401, PLC0415  whatever is missing is to be said before anything is computed
     import sklearn.datasets  # noqa: F401, PLC0415
 
+    from . import bench, digits  # noqa: PLC0415  they import SciPy, which the other commands do without
+
     show = _nothing if _wants_json(args) else functools.partial(print, flush=True)
     facts = system.versions()
     show(machine_text(facts))
     with _progress() as advance:
-        seconds = _compile(advance)
+        _, seconds = _compile(["float32"], advance)
+    show(f"\nKernels\n  ready after {seconds:.1f} s\n")
+    with _progress() as advance:
         report = _train(advance)
-    show(training_text(report, seconds))
+    show(digits.text(report) + "\n")
     with _progress() as advance:
         measured = _measure(advance)
-    show(speed_text(measured))
+    show(bench.text(measured))
     if _wants_json(args):
         print(json.dumps(as_json(facts, seconds, report, measured), indent=2))
     return SUCCESS if report.weights_agree and report.held_out_accuracy >= GOOD else FAILURE
@@ -164,11 +168,54 @@ def _nothing(_: str) -> None:
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Advance]:
-    """A bar on standard error where that is a terminal, and nothing elsewhere."""
-    from rich.console import Console  # noqa: PLC0415  an extra brings rich
-    from rich.progress import Progress  # noqa: PLC0415
+def _interruptions() -> Iterator[Callable[[], None]]:
+    """A function that raises KeyboardInterrupt when an interruption has come in; a second one is raised at once.
 
+    One that is raised wherever it comes in may end up in a callback of the compiler, which prints it and goes on.
+    """
+    came = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        if came:
+            signal.default_int_handler(number, frame)
+        came = True
+
+    def check() -> None:
+        if came:
+            raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield check  # whoever runs us has decided what an interruption does
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield check
+        check()
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Advance]:
+    """A bar on standard error where that is a terminal, and a place to be interrupted everywhere."""
+    with _interruptions() as check, _bar() as show:
+
+        def advance(done: int, total: int, name: str) -> None:
+            check()
+            show(done, total, name)
+
+        yield advance
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Advance]:
+    try:
+        from rich.console import Console  # noqa: PLC0415  an extra brings rich
+        from rich.progress import Progress  # noqa: PLC0415
+    except ModuleNotFoundError:  # only the demonstration insists on it
+        yield lambda done, total, name: None
+        return
     terminal = sys.stderr.isatty()  # asked here, because rich listens to FORCE_COLOR as well
     console = Console(stderr=True, force_terminal=terminal)
     bar = Progress(console=console, transient=True, disable=not terminal, redirect_stdout=False, redirect_stderr=False)
@@ -177,15 +224,15 @@ def _progress() -> Iterator[Advance]:
         yield lambda done, total, name: bar.update(task, completed=done, total=total, description=name)
 
 
-def _compile(advance: Advance) -> float:
-    """Seconds until the kernels were compiled, or loaded."""
+def _compile(dtypes: Sequence[str], advance: Advance) -> tuple[int, float]:
+    """How many calls are ready, and the seconds until their kernels were compiled or loaded."""
     start = time.perf_counter()
-    system.warmup(["float32"], progress=lambda done, total, name: advance(done, total, f"Compiling {name}"))
-    return time.perf_counter() - start
+    calls = system.warmup(dtypes, progress=lambda done, total, name: advance(done, total, f"Compiling {name}"))
+    return calls, time.perf_counter() - start
 
 
 def _train(advance: Advance) -> "Report":
-    from . import digits  # noqa: PLC0415  it imports SciPy, which other commands do without
+    from . import digits  # noqa: PLC0415
 
     done = 0
 
@@ -197,7 +244,7 @@ def _train(advance: Advance) -> "Report":
     return digits.compare(digits.load(), epoch_done)
 
 
-def _measure(advance: Advance) -> Measured:
+def _measure(advance: Advance) -> "Measured":
     from . import bench  # noqa: PLC0415
 
     wanted = bench.cases(bench.SHOWN)
@@ -214,39 +261,7 @@ def machine_text(facts: dict[str, str]) -> str:
     return "\n".join(["Machine", *(f"  {name:<{width}}  {fact}" for name, fact in facts.items())])
 
 
-def training_text(r: "Report", kernel_seconds: float) -> str:
-    """What the training found."""
-    verdict = "they agree" if r.weights_agree else "THEY DO NOT AGREE"
-    return f"""
-Softmax regression on handwritten digits
-  data            {r.images} to train on, {r.held_out} held out; {r.features} pixels, {r.classes} classes; {r.dtype}
-  kernels         ready after {kernel_seconds:.1f} s
-  training        {r.epochs} epochs, {r.steps} steps of {r.batch} images, in {r.seconds:.2f} s
-  train loss      {r.train_loss:.4f}
-  held-out        accuracy {r.held_out_accuracy:.4f}
-  same in NumPy   weights differ by {r.weights_difference:.1e} (relative norm): {verdict}
-  fused pass      {r.pass_microseconds:.1f} us a batch, NumPy {r.numpy_pass_microseconds:.1f} us: \
-{r.pass_speedup:.2f} times as fast
-  whole training  {r.seconds:.2f} s, with NumPy {r.numpy_seconds:.2f} s: {r.training_speedup:.2f} times as fast
-"""
-
-
-def speed_text(measured: Measured) -> str:
-    """A table of kernel speed."""
-    from .bench import NUMPY, OURS, SCIPY  # noqa: PLC0415
-
-    header = f"  {'':<16} {'logits':>11} {OURS:>12} {NUMPY:>10} {SCIPY:>10}   against {NUMPY:>5} {SCIPY:>6}"
-    lines = ["Kernel speed on this machine: float32, milliseconds a call, median of runs in turn", header]
-    for case, times in measured:
-        ours, numpy, scipy = (times[name].median for name in (OURS, NUMPY, SCIPY))
-        lines.append(
-            f"  {case.function:<16} {case.shape:>11} {ours * 1e3:>12.3f} {numpy * 1e3:>10.3f} {scipy * 1e3:>10.3f}"
-            f"           {numpy / ours:>5.1f}x {scipy / ours:>5.1f}x"
-        )
-    return "\n".join(lines)
-
-
-def as_json(facts: dict[str, str], kernel_seconds: float, report: "Report", measured: Measured) -> dict[str, Any]:
+def as_json(facts: dict[str, str], kernel_seconds: float, report: "Report", measured: "Measured") -> dict[str, Any]:
     """All that the demonstration found, as JSON has it."""
     return {
         "machine": facts,
