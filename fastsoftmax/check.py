@@ -41,7 +41,7 @@ class Loss(NamedTuple):
     """A cross-entropy to compute."""
 
     x: Rows
-    index: Array | None  # int64, C-contiguous, shape (...); or
+    labels: Array | None  # class indices: int64, C-contiguous, shape (...); or
     soft: Array | None  # probabilities with the classes in the last axis
     class_weight: Array | None  # float64
     sample_weight: Array | None  # float64, shape (...)
@@ -64,7 +64,7 @@ def _numbers(name: str, value: ArrayLike) -> Array:
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name} must be an array of numbers; NumPy cannot make one: {error}") from None
-    if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8 or array.dtype.name == "bfloat16":
+    if (array.dtype.kind in "biuf" and array.dtype.itemsize <= 8) or array.dtype.name == "bfloat16":
         return array
     raise TypeError(
         f"{name} must have dtype float16, bfloat16, float32, float64 or an integer dtype, got {array.dtype} "
@@ -239,7 +239,9 @@ def _grad_output(value: ArrayLike, shape: tuple[int, ...], reduction: str) -> Ar
     if array.ndim == 0:
         return float(array)
     if reduction != "none":
-        raise ValueError(f"grad_output must be a scalar for reduction={reduction!r}, got an array of shape {array.shape}")
+        raise ValueError(
+            f"grad_output must be a scalar for reduction={reduction!r}, got an array of shape {array.shape}"
+        )
     if array.shape != shape:
         raise ValueError(f"grad_output must have shape {shape}, one number a row, or be a scalar, got {array.shape}")
     return array.astype(np.float64, order="C")
@@ -258,14 +260,14 @@ def cross_entropy(
     """A cross-entropy problem from the arguments of the public functions."""
     x = rows("logits", logits, axis)
     shape = x.array.shape[:-1]
-    index, soft = _target(target, x.array, axis, opts.ignore_index)
+    labels, soft = _target(target, x.array, axis, opts.ignore_index)
     if soft is not None and opts.focal_gamma:
         raise ValueError("focal_gamma is defined for class indices, got target with probabilities; leave it at 0")
     if out is not None:
         output(out, np.asarray(logits), x.dtype)
     return Loss(
         x,
-        index,
+        labels,
         soft,
         None if class_weight is None else _weights("class_weight", class_weight, x.array.shape[-1:], "a class"),
         None if sample_weight is None else _weights("sample_weight", sample_weight, shape, "a row"),

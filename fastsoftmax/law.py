@@ -20,9 +20,6 @@ PRIMITIVES = ("exp", "log", "log1p", "tanh", "where")
 INF = float("inf")
 
 
-# ruff: noqa: F821  (the primitives)
-
-
 def shift(m):
     """What to subtract before exp: the maximum, but 0 for a part that is all -inf, where -inf - -inf would be NaN."""
     return where(m == -INF, 0.0, m)
@@ -72,7 +69,7 @@ def negative_log_likelihood(d, others, s):
 
 
 def focal(nll, q, u, gamma):
-    """The focal loss ``(1-q)**gamma * nll`` of ``q = p_t``, ``u = 1 - q``, and its derivative by nll (Lin et al., 2017).
+    """The focal loss ``(1-q)**gamma * nll`` of ``q = p_t``, ``u = 1 - q``, and its derivative by nll (Lin et al. 2017).
 
     ``d/dnll = (1-q)**gamma * (1 + gamma * q * nll / (1-q))``, whose last fraction tends to 1 as q does.
     """
@@ -133,7 +130,7 @@ def index_score(flags, o, weight, m, others, dot, mass, d):
 
 
 def soft_score(flags, o, one, m, s, dot, mass):
-    """(loss, s, A) of a row whose target is a distribution v: `dot` is ``sum_j v_j (z_j - m)``, `mass` ``sum_j v_j``."""
+    """(loss, s, A) of a row with a distribution v as its target; `dot` is ``sum_j v_j (z_j - m)``, `mass` is ``sum v``."""
     s = normaliser(m, s)
     log_s = log(s)
     loss, a = smoothing(log_s, dot, mass, 1.0)

@@ -26,7 +26,7 @@ def _overlap(a: Array, b: Array) -> bool:
     if not np.may_share_memory(a, b):
         return False
     try:
-        return bool(np.shares_memory(a, b, max_work=10_000))
+        return bool(np.shares_memory(a, b, max_work=10_000))  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True
 
@@ -67,7 +67,7 @@ def _ordered(data: Operands) -> tuple[Operands, tuple[int, ...] | None]:
         return data, None
     wide = [None if a is None else a.transpose(*order, len(order)) for a in data[:3]]
     narrow = [None if a is None else np.ascontiguousarray(a.transpose(order)) for a in data[3:]]
-    return Operands(*wide, *narrow), tuple(order)  # type: ignore[arg-type]
+    return Operands(*wide, *narrow), tuple(order)
 
 
 def row_map(problem: Map, kernel: str, variant: int) -> Array:
@@ -148,35 +148,36 @@ def _restored(result: Array | None, order: tuple[int, ...] | None) -> Array:
 
 def _counted(problem: Loss) -> float:
     """The sum of the weights of the rows that count, once every label is known to be in range."""
-    index, factors = problem.index, problem.sample_weight
-    if index is None:
+    labels, factors = problem.labels, problem.sample_weight
+    if labels is None:
         rows = problem.x.array.size // problem.x.array.shape[-1]
         return float(rows if factors is None else factors.sum())
     classes = problem.x.array.shape[-1]
-    if problem.class_weight is None and factors is None and index.size < PARALLEL_LABELS:
-        bad, total = count_labels(address(index), index.size, classes, problem.options.ignore_index)
+    if problem.class_weight is None and factors is None and labels.size < PARALLEL_LABELS:
+        bad, total = count_labels(address(labels), labels.size, classes, problem.options.ignore_index)
     else:
-        bad, total = _scanned(index, classes, problem)
+        bad, total = _scanned(labels, classes, problem)
     if bad >= 0:
-        position = np.unravel_index(int(bad), index.shape)
-        raise check.bad_label(int(index[position]), position, classes)
+        position = np.unravel_index(int(bad), labels.shape)
+        raise check.bad_label(int(labels[position]), position, classes)
     return float(total)
 
 
-def _scanned(index: Array, classes: int, problem: Loss) -> tuple[float, float]:
+def _scanned(labels: Array, classes: int, problem: Loss) -> tuple[float, float]:
     """(number of the first bad row or -1, sum of weights), by the kernel that takes weights and many labels."""
     weights, factors = problem.class_weight, problem.sample_weight
-    chunks = -(-index.size // LABELS)
+    chunks = -(-labels.size // LABELS)
     if not chunks:
         return -1.0, 0.0
-    found, space = np.empty((chunks, 2)), np.empty(FIELDS, np.int64)
+    found = np.empty((chunks, 2))
+    space: Any = np.empty(FIELDS, np.int64)
     pack_call(
-        *(space, 0, 0, 0, 0, 0, address(index), address(weights), address(factors), 0),
+        *(space, 0, 0, 0, 0, 0, address(labels), address(weights), address(factors), 0),
         *(address(found), 0, 0, problem.options.ignore_index, *Numbers()),
     )
-    space[FIRST_OF_SHAPE:] = Shape(index.size, index.size, classes, LABELS, 1, 0)
+    space[FIRST_OF_SHAPE:] = Shape(labels.size, labels.size, classes, LABELS, 1, 0)
     kernel = kernels.address("scan", False, weights is not None, factors is not None)
-    threads = launch.threads_for() if index.size >= PARALLEL_LABELS else 1
+    threads = launch.threads_for() if labels.size >= PARALLEL_LABELS else 1
     launch.launch(kernel, address(space), chunks, threads)
     bad = found[:, 0]
     return float(bad[bad >= 0].min(initial=math.inf) if bad.max() >= 0 else -1), float(found[:, 1].sum())
@@ -185,10 +186,10 @@ def _scanned(index: Array, classes: int, problem: Loss) -> tuple[float, float]:
 def _flags(problem: Loss, grad: bool) -> Flags:
     o = problem.options
     return Flags(
-        index=problem.index is not None,
+        hard=problem.labels is not None,
         soft=problem.soft is not None,
         weighted=problem.class_weight is not None,
-        smooth=problem.index is not None and o.label_smoothing > 0,
+        smooth=problem.labels is not None and o.label_smoothing > 0,
         z_loss=o.z_loss > 0,
         focal=o.focal_gamma > 0,
         cap=o.softcap is not None,
@@ -225,17 +226,17 @@ def _factors(problem: Loss, dtype: np.dtype[Any]) -> tuple[Array | None, Array |
 
 def cross_entropy(problem: Loss, grad: bool) -> tuple[Any, Array | None]:
     """(loss, gradient or None) of a cross-entropy."""
-    x, index, dtype = problem.x, problem.index, computed(problem.x.dtype)
+    x, labels, dtype = problem.x, problem.labels, computed(problem.x.dtype)
     count = _counted(problem)
     out = None
     if grad:
         out = _destination(x, problem.out, [x.array], [] if problem.soft is None else [problem.soft])
-        if problem.out is not None and index is not None and _overlap(problem.out, index):
-            index = index.copy()
+        if problem.out is not None and labels is not None and _overlap(problem.out, labels):
+            labels = labels.copy()
     class_weight = None if problem.class_weight is None else problem.class_weight.astype(dtype)
     reduction = problem.options.reduction
     result = np.empty(x.array.shape[:-1], dtype) if reduction == "none" else None
-    data, order = _ordered(Operands(x.array, problem.soft, out, index, *_factors(problem, dtype), result))
+    data, order = _ordered(Operands(x.array, problem.soft, out, labels, *_factors(problem, dtype), result))
     numbers = _numbers(problem, count)
     flags, ignore = _flags(problem, grad), problem.options.ignore_index
     total = execute(Job("cross_entropy", flags, 0, x.dtype, numbers, ignore, class_weight), data)

@@ -34,7 +34,7 @@ BLOCK = 2048  # classes in a block of a long row: 8 KB of float32, a quarter of 
 class Flags(NamedTuple):
     """What a kernel has to do; what is off costs nothing."""
 
-    index: bool = False  # the target is class indices
+    hard: bool = False  # the target is class indices
     soft: bool = False  # the target is probabilities
     weighted: bool = False  # class weights
     smooth: bool = False  # label smoothing (of indices; soft targets are smoothed as they are read)

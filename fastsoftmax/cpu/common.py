@@ -1,13 +1,12 @@
 """What the kernels of both layouts share: reading their parameters and the elementwise part of the losses."""
 
-from collections import namedtuple
-
 from ..jit import inline
 from . import params as P
 from .laws import vector
-from .simd import float_at, fma, integer_at, ref
+from .memory import float_at, integer_at, ref
+from .simd import fma
 
-Options = namedtuple("Options", P.Numbers._fields)
+Options = P.Numbers  # of floats that are read from the parameters
 _capped = vector["capped"]
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..plan import plan, rows_in_lanes
-from ..spec import COMPUTED, FLOAT64, ITEMSIZE, Flags, storage_of
+from ..spec import COMPUTED, FLOAT64, Flags, storage_of
 from . import kernels, launch
 from .params import FIELDS, FIRST_OF_SHAPE, Numbers, Shape, pack_call
 
@@ -93,7 +93,7 @@ def _launch(job: Job, data: Operands, recipe: Recipe) -> float:
     threads = launch.threads_for() if recipe.parallel else 1
     # One allocation: parameters, partial losses, and the threads' scratch from a cache line's beginning.
     size = FIELDS + recipe.chunks + 8
-    space = np.empty(size + recipe.scratch * threads // 8, np.int64)
+    space: Array = np.empty(size + recipe.scratch * threads // 8, np.int64)
     begin = address(space)
     partial = space[FIELDS : FIELDS + recipe.chunks].view(np.float64)
     x, y, out, target, loss_factor, grad_factor, result = data

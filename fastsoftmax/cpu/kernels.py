@@ -1,6 +1,7 @@
 """The compiled kernels by what they do, each compiled (or loaded from the disk cache) once, at its first use."""
 
 import threading
+from typing import Any
 
 from . import lane_kernels, row_kernels, targets, vjp
 
@@ -10,7 +11,7 @@ _MAKERS = {
     "vjp": (vjp.rows, vjp.lanes),
     "scan": (targets.scan, targets.scan),
 }
-_compiled = {}
+_compiled: dict[Any, Any] = {}
 _compiling = threading.Lock()
 
 

@@ -19,20 +19,8 @@ from .lanes import (
     unpack,
 )
 from .laws import vector
-from .simd import (
-    first_lanes,
-    hsum,
-    integer_at,
-    labels,
-    lanes_of,
-    load_n,
-    put_float,
-    ref,
-    ref_like,
-    select,
-    splat,
-    store_n,
-)
+from .memory import integer_at, labels, lanes_of, load_n, put_float, ref, ref_like, store_n
+from .simd import first_lanes, hsum, select, splat
 
 _index_score, _soft_score, _normaliser = vector["index_score"], vector["soft_score"], vector["normaliser"]
 _log, _shift = vector["log"], vector["shift"]
@@ -79,9 +67,7 @@ def _vector_loss(flags, o, params, tile, v, index):
     """Reduce, score and emit the rows of a vector, the first of which has number `index`; 0 in dead lanes."""
     n = min(tile.rows - v * lanes_of(tile.x), lanes_of(tile.x))
     one = splat(tile.x, 1.0)
-    t = labels(
-        tile.x, integer_at(params, P.TARGET), index, n if flags.index else 0, integer_at(params, P.IGNORE_INDEX)
-    )
+    t = labels(tile.x, integer_at(params, P.TARGET), index, n if flags.hard else 0, integer_at(params, P.IGNORE_INDEX))
     s = reduce_rows(flags, o, tile, v, t)
     if flags.soft:
         loss, norm, a = _soft_score(flags, o, one, s.m, s.others, s.dot, s.mass)
@@ -96,7 +82,7 @@ def _vector_loss(flags, o, params, tile, v, index):
         emit_rows(flags, o, tile, v, t, s.m, a * up / norm, b * up, at_target * up)
     if flags.factors:
         loss = loss * load_n(ref_like(tile.buffer, integer_at(params, P.LOSS_FACTOR)), index, n, 0.0)
-    if flags.index:
+    if flags.hard:
         loss = select(t > -1, loss, 0.0)
     loss = first_lanes(loss, n)
     if integer_at(params, P.RESULT) != 0:

@@ -13,21 +13,9 @@ from . import params as P
 from .common import class_mass, transform
 from .elementary import exp_nonpositive
 from .laws import vector
-from .simd import (
-    get,
-    integer_at,
-    itemsize_of,
-    lanes_of,
-    load,
-    load_n,
-    moved,
-    select,
-    splat,
-    store,
-    store_n,
-    transpose_in,
-    transpose_out,
-)
+from .memory import get, integer_at, itemsize_of, lanes_of, load, load_n, moved, store, store_n
+from .simd import select, splat
+from .squares import transpose_in, transpose_out
 
 RUN = 32  # classes whose exponentials are summed plainly before a compensated addition
 INF = float("inf")
@@ -153,7 +141,7 @@ def reduce_rows(flags, o, tile, v, t):
             p = exp_nonpositive(d)
             if flags.kept:
                 store(tile.buffer, slot(tile, j, v), p)
-            if flags.index:
+            if flags.hard:
                 p, d_t = select(t == j, 0.0, p), select(t == j, d, d_t)
             part = part + p
             if flags.smooth or flags.soft or flags.weighted:
@@ -199,11 +187,11 @@ def emit_rows(flags, o, tile, v, t, m, a, b, at_target):
         g = p * a
         if flags.soft or flags.smooth:
             g = g - masses(flags, o, tile, j, v) * b
-        if flags.index:
+        if flags.hard:
             g = select(t == j, at_target, g)
         if flags.cap:
             g = g * _cap_slope(x, 1.0 / o.cap)
-        if flags.index:
+        if flags.hard:
             g = select(t > -1, g, 0.0)
         emit(flags, tile, j, v, g)
 

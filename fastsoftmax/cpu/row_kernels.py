@@ -5,26 +5,13 @@ whether its classes are contiguous.
 """
 
 from .. import jit
-from ..spec import COMPUTED, FLOAT64, LOG_SOFTMAX, SOFTMAX
+from ..spec import BLOCK, COMPUTED, FLOAT64, LOG_SOFTMAX, SOFTMAX
 from . import params as P
 from .common import bounds, read_options, row_ref, scratch_of
 from .laws import scalar, vector
-from .rows import BLOCK, INF, Row, clear_row, emit_row, reduce_row, transformed
-from .simd import (
-    extract,
-    fence,
-    get,
-    integer_at,
-    lanes_of,
-    load,
-    load_n,
-    put,
-    put_float,
-    ref,
-    splat,
-    store,
-    store_n,
-)
+from .memory import fence, get, integer_at, lanes_of, load, load_n, put, put_float, ref, store, store_n
+from .rows import INF, Row, clear_row, emit_row, reduce_row, transformed
+from .simd import extract, splat
 
 _index_score, _soft_score = vector["index_score"], vector["soft_score"]
 _log_sum_exp, _log = vector["log_sum_exp"], vector["log"]
@@ -62,11 +49,11 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
                 ref(bases, 0, FLOAT64, True),
                 row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous),
                 k,
-                integer_at(integer_at(params, P.TARGET), i) if flags.index else -1,
+                integer_at(integer_at(params, P.TARGET), i) if flags.hard else -1,
                 way,
             )
             loss = 0.0
-            if flags.index and row.t == integer_at(params, P.IGNORE_INDEX):
+            if flags.hard and row.t == integer_at(params, P.IGNORE_INDEX):
                 if flags.grad:
                     clear_row(row)
             else:

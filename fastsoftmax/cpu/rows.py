@@ -13,27 +13,8 @@ from ..spec import BLOCK
 from .common import class_mass, transform
 from .elementary import exp_nonpositive
 from .laws import scalar, vector
-from .simd import (
-    extract,
-    first_lanes,
-    get,
-    hmax,
-    hsum,
-    lane_is,
-    lanes_of,
-    load,
-    load_n,
-    moved,
-    prefetch,
-    put,
-    select,
-    splat,
-    store,
-    store_n,
-    stream,
-    until_aligned,
-)
-
+from .memory import get, lanes_of, load, load_n, moved, prefetch, put, store, store_n, stream, until_aligned
+from .simd import extract, first_lanes, hmax, hsum, lane_is, select, splat
 
 INF = float("inf")
 

@@ -8,7 +8,7 @@ from .. import jit
 from ..spec import FLOAT64
 from . import params as P
 from .common import bounds
-from .simd import get, integer_at, put_float, ref
+from .memory import get, integer_at, put_float, ref
 
 
 @jit.inline

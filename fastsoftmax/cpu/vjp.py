@@ -13,7 +13,8 @@ from . import params as P
 from .common import bounds, row_ref, tile_ref
 from .elementary import exp
 from .lanes import RUN, load_rows, locate, store_rows
-from .simd import first_lanes, hsum, integer_at, lanes_of, load, load_n, ref, splat, store, store_n
+from .memory import integer_at, lanes_of, load, load_n, ref, store, store_n
+from .simd import first_lanes, hsum, splat
 
 
 @inline
@@ -91,7 +92,11 @@ def lanes(_flags, variant, kind, _grad_kind, y_contiguous, g_contiguous, out_con
         source  # noqa: B018  a part of the cache's key
         first, last = bounds(params, chunk)
         k = integer_at(params, P.CLASSES)
-        steps = integer_at(params, P.X_STRIDES + 2), integer_at(params, P.Y_STRIDES + 2), integer_at(params, P.OUT_STRIDES + 2)
+        steps = (
+            integer_at(params, P.X_STRIDES + 2),
+            integer_at(params, P.Y_STRIDES + 2),
+            integer_at(params, P.OUT_STRIDES + 2),
+        )
         for number in range(first, last):
             width = lanes_of(ref(0, 0, kind, True))
             outer, start, n = locate(params, number, width)
