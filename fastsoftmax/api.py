@@ -57,8 +57,8 @@ def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, out: Array
     Returns
     -------
     ndarray
-        Probabilities in the shape of `x`, in its dtype (float64 for integers).  A row that holds NaN or +inf, or nothing
-        but -inf, is NaN; -inf among other values has probability exactly 0.
+        Probabilities in the shape of `x`, in its dtype (float64 for integers).  A row that holds NaN or +inf, or
+        nothing but -inf, is NaN; -inf among other values has probability exactly 0.
 
     Raises
     ------
@@ -222,7 +222,8 @@ def log_softmax_vjp(y: ArrayLike, grad: ArrayLike, axis: int = -1, *, out: Array
     Returns
     -------
     ndarray
-        The gradient of L with respect to the input of log_softmax, in the shape and dtype of `y` (float64 for integers).
+        The gradient of L with respect to the input of log_softmax, in the shape and dtype of `y` (float64 for
+        integers).
 
     Raises
     ------
@@ -262,7 +263,7 @@ def cross_entropy(
     With :math:`z = \mathrm{softcap}(x) / \text{temperature}`, :math:`\log p_j = (z_j - m) - \log \sum_i e^{z_i - m}`,
     class weights w (1 if not given), smoothing ε and K classes, the loss of a row with class index t is
 
-    .. math:: \ell = (1-ε)\, w_t\, (1 - p_t)^γ (-\log p_t) + \frac{ε}{K} \sum_j w_j (-\log p_j) + w_t\, λ\, \mathrm{lse}^2
+    .. math:: \ell = (1-ε)\, w_t (1 - p_t)^γ (-\log p_t) + \frac{ε}{K} \sum_j w_j (-\log p_j) + w_t λ\, \mathrm{lse}^2
 
     and that of a row with probabilities q (which need not sum to 1)
 
@@ -366,8 +367,9 @@ def cross_entropy_and_grad(
 
     Parameters
     ----------
-    logits, target, axis, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, focal_gamma, temperature, \
-softcap, reduction
+    logits, target, axis, class_weight, sample_weight, ignore_index
+        As for `cross_entropy`.
+    label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction
         As for `cross_entropy`.
     grad_output : scalar, or array_like of shape (...) for "none", default 1
         The upstream gradient that the gradient is multiplied by, in the same pass.

@@ -1,7 +1,7 @@
 """Arguments to checked, normalised problems: every user error is raised here, and only here.
 
-What comes out has the classes in the last axis, native dtypes or `None` for a storage kind that the kernels do not read,
-row-wise arrays that are C-contiguous, and options that are plain numbers.
+What comes out has the classes in the last axis, the dtype of results beside the logits as they came, row-wise arrays
+that are C-contiguous, and options that are plain numbers.
 """
 
 import math

@@ -5,13 +5,14 @@ A row of K logits is summarised by ``(m, s)``: ``m = max_j z_j`` and ``s = sum_j
 
     dL/dz_j = A p_j - B w_j - C [j = t],    A = df/dlse,  B = -df/d(sum w z),  C = -df/dz_t,
 
-so that every loss is its value and three numbers a row (`index_score`, `soft_score`).  Values are written with ``log s`` and ``d_j = z_j - m``, never
-with ``lse - z_t``, which loses the digits of a large common offset; ``others`` is ``s`` without the target's own term,
-because ``1 - p_t = others / s`` keeps the digits that ``p_t - 1`` loses when the model is confident.
+so that every loss is its value and three numbers a row (`index_score`, `soft_score`).  Values are written with
+``log s`` and ``d_j = z_j - m``, never with ``lse - z_t``, which loses the digits of a large common offset; ``others``
+is ``s`` without the target's own term, because ``1 - p_t = others / s`` keeps the digits that ``p_t - 1`` loses when
+the model is confident.
 
-Nothing here imports anything.  The functions use the names in `PRIMITIVES`, which do not exist in this module:
-``bind`` gives each target a copy of the functions with its own primitives and its own compiler.  Their conditions depend
-on compile-time flags only; choices that depend on data are ``where(condition, a, b)``, which evaluates both.
+Nothing here is imported by name.  The functions use the names in `PRIMITIVES`, which do not exist in this module:
+``bind`` gives each target a copy of the functions with its own primitives and its own compiler.  Their conditions
+depend on compile-time flags only; choices that depend on data are ``where(condition, a, b)``, which evaluates both.
 """
 
 from types import FunctionType
@@ -130,7 +131,7 @@ def index_score(flags, o, weight, m, others, dot, mass, d):
 
 
 def soft_score(flags, o, one, m, s, dot, mass):
-    """(loss, s, A) of a row with a distribution v as its target; `dot` is ``sum_j v_j (z_j - m)``, `mass` is ``sum v``."""
+    """(loss, s, A) of a row with a distribution v for its target; `dot` is ``sum v_j (z_j - m)``, `mass` ``sum v_j``."""
     s = normaliser(m, s)
     log_s = log(s)
     loss, a = smoothing(log_s, dot, mass, 1.0)

@@ -12,6 +12,7 @@ _capped = vector["capped"]
 
 @inline
 def read_options(params):
+    """The floats of a call."""
     return Options(
         float_at(params, P.SCALE),
         float_at(params, P.KEEP),

@@ -1,8 +1,8 @@
-"""From operands to launched kernels: arrays become addresses and strides, and what the kernels do not read is converted.
+"""From operands to launched kernels: arrays become addresses and strides; what kernels do not read is converted.
 
 The kernels take rows on two levels of strides.  Leading axes are merged where they can be; more levels are walked here.
-Everything that follows from shapes, strides and dtypes is worked out once and remembered (a `Recipe`): a call on a small
-batch is mostly Python, and would otherwise spend most of its time here.
+Everything that follows from shapes, strides and dtypes is worked out once and remembered (a `Recipe`): a call on a
+small batch is mostly Python, and would otherwise spend most of its time here.
 """
 
 import math
@@ -169,7 +169,7 @@ def geometry(shape: Strides, operands: list[Strides]) -> tuple[tuple[int, int], 
     if len(merged) > 2:
         return None
     single = (1, (0,) * len(operands))
-    (outer, far), (inner, near) = ([single, single] + merged)[-2:]
+    (outer, far), (inner, near) = [single, single, *merged][-2:]
     return (outer, inner), [(f, n, s[-1]) for f, n, s in zip(far, near, operands, strict=True)]
 
 

@@ -1,7 +1,7 @@
 """Rows in SIMD lanes: the passes over a tile of rows with few classes, or of class-major input.
 
-With few classes a row does not fill a vector; here 16 rows (8 of float64) go through together, one in each lane, with no
-horizontal operation and no scalar code.  A tile is packed into scratch (transposed, where classes are contiguous),
+With few classes a row does not fill a vector; here 16 rows (8 of float64) go through together, one in each lane, with
+no horizontal operation and no scalar code.  A tile is packed into scratch (transposed, where classes are contiguous),
 worked on there, and unpacked: logits, then exponentials, then gradients stand in the same scratch.  Where a tile of
 class-major input would be too large for that, `flags.packed` is off and every pass reads the logits again.
 """

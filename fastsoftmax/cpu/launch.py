@@ -1,8 +1,8 @@
 """Running a kernel over its chunks: in this thread, or in Numba's threads when that is safe.
 
 Kernels are C functions of (parameters, chunk, scratch slot), so that the serial and the parallel run execute the same
-machine code, and only the two drivers here are ever compiled for threads.  Threads take chunks off a shared counter: one
-that is held up (another process on its core) does not hold up the rest.
+machine code, and only one function is ever compiled for threads.  Threads take chunks off a shared counter: one that
+is held up (another process on its core) leaves its share to the rest.
 """
 
 import os

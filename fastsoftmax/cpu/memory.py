@@ -111,12 +111,14 @@ def fence(_typing):
 
 
 def pointer_to(builder, r, value, index, llvm):
+    """The address of element number `index` of the reference `value`, as a pointer to `llvm`."""
     base, step = (builder.extract_value(value, k) for k in (0, 1))
     step = I64(r.itemsize) if r.contiguous else step
     return builder.inttoptr(builder.add(base, builder.mul(index, step)), llvm.as_pointer())
 
 
 def cells_of(r):
+    """The LLVM vector of storage cells that make one vector."""
     return ir.VectorType(r.cell, r.vec.lanes)
 
 

@@ -1,9 +1,9 @@
 """Classes in SIMD lanes: the passes over a long row.
 
-A row is read in blocks of `BLOCK` classes.  Each block gives a state (maximum, sum of exponentials) from the first-level
-cache, and the states merge in float64: a row of any length is read from memory once for its loss, and the error of a sum
-does not grow with its length.  While a block is exponentiated the next one is prefetched.  The exponentials are kept in
-scratch relative to their own block's maximum; the emit pass scales them, one fused multiply-add a class.
+A row is read in blocks of `BLOCK` classes.  Each block gives a state (maximum, sum of exponentials) from the
+first-level cache, and the states merge in float64: a row of any length is read from memory once for its loss, and the
+error of a sum does not grow with its length.  While a block is exponentiated the next one is prefetched.  The
+exponentials are kept in scratch relative to their own block's maximum; the emit pass scales them.
 """
 
 from collections import namedtuple

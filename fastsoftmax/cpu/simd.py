@@ -37,6 +37,7 @@ class Vec(types.Type):
 
     @property
     def llvm(self):
+        """The type in LLVM."""
         return ir.VectorType(_LLVM[self.dtype], self.lanes)
 
 
@@ -50,6 +51,7 @@ class _VecModel(models.PrimitiveModel):
 
 
 def splat_ir(builder, value, llvm):
+    """`value` in every lane of a vector of the type `llvm`."""
     one = builder.insert_element(ir.Constant(llvm, ir.Undefined), value, I32(0))
     return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(I32, llvm.count), None))
 
@@ -128,6 +130,7 @@ def _negate(_context, builder, _sig, args):
 
 
 def call(builder, name, result, args):
+    """Call an intrinsic of LLVM."""
     fnty = ir.FunctionType(result, [a.type for a in args])
     return builder.call(cgutils.get_or_insert_function(builder.module, fnty, name), args)
 
@@ -149,7 +152,10 @@ def splat(_typing, like, value):
 
 @intrinsic
 def fma(_typing, a, b, c):
-    """``a * b + c``, fused where the machine fuses: `llvm.fma` would be a libm call on plain x86-64, 20 times slower."""
+    """``a * b + c``, fused where the machine fuses.
+
+    `llvm.fma` would be a call of the C library on plain x86-64, 20 times slower.
+    """
     vec = _vector_of(a, b, c)
 
     def emit(context, builder, sig, args):
@@ -201,6 +207,7 @@ def horner(_typing, x, single, double):
 
 
 def integers_like(vec):
+    """The vector type of integers as wide as the floats of `vec`."""
     return Vec(types.int32 if vec.dtype.bitwidth == 32 else types.int64, vec.lanes)
 
 

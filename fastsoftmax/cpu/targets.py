@@ -1,7 +1,7 @@
 """The pass over class indices that comes before everything else.
 
-Numba does not check bounds: a label outside [0, K) that reached a kernel would be a read, and a write, somewhere else in
-memory.  So every label is compared as an int64 here, before any of them is used as an index.
+Numba does not check bounds: a label outside [0, K) that reached a kernel would be a read, and a write, somewhere else
+in memory.  So every label is compared as an int64 here, before any of them is used as an index.
 """
 
 from .. import jit

@@ -1,0 +1,146 @@
+"""The public functions in plain float64 NumPy: the specification, and the oracle of the tests.
+
+Everything is converted to float64, nothing is fused, and nothing is taken from the formulas that the kernels compile.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .api import LossAndGrad
+
+Array = NDArray[np.float64]
+Axis = int | tuple[int, ...] | None
+
+
+def _float64(x: ArrayLike) -> Array:
+    return np.asarray(x).astype(np.float64)
+
+
+def logsumexp(x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False) -> Any:
+    """``log(sum_j exp(x_j))``; infinite where the maximum is."""
+    z = _float64(x)
+    m = z.max(axis=axis, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        total = np.exp(np.where(z == m, 0.0, z - m)).sum(axis=axis, keepdims=True)
+        result = m + np.log(total)
+    return result if keepdims else np.squeeze(result, axis)[()]
+
+
+def log_softmax(x: ArrayLike, axis: Axis = -1) -> Array:
+    """``(x_j - m) - log(sum_i exp(x_i - m))``; NaN where the maximum is infinite."""
+    z = _float64(x)
+    with np.errstate(invalid="ignore"):
+        d = z - z.max(axis=axis, keepdims=True)
+        result: Array = d - np.log(np.exp(d).sum(axis=axis, keepdims=True))
+    return result
+
+
+def softmax(x: ArrayLike, axis: Axis = -1) -> Array:
+    """``exp(x_j - m) / sum_i exp(x_i - m)``; NaN where the maximum is infinite."""
+    z = _float64(x)
+    with np.errstate(invalid="ignore"):
+        e = np.exp(z - z.max(axis=axis, keepdims=True))
+        result: Array = e / e.sum(axis=axis, keepdims=True)
+    return result
+
+
+def softmax_vjp(y: ArrayLike, grad: ArrayLike, axis: int = -1) -> Array:
+    """``y_j (g_j - sum_i g_i y_i)``."""
+    y, g = _float64(y), _float64(grad)
+    result: Array = y * (g - (g * y).sum(axis=axis, keepdims=True))
+    return result
+
+
+def log_softmax_vjp(y: ArrayLike, grad: ArrayLike, axis: int = -1) -> Array:
+    """``g_j - exp(y_j) sum_i g_i``."""
+    y, g = _float64(y), _float64(grad)
+    result: Array = g - np.exp(y) * g.sum(axis=axis, keepdims=True)
+    return result
+
+
+def cross_entropy(logits: ArrayLike, target: ArrayLike, **options: Any) -> Any:
+    """The loss of `cross_entropy_and_grad`."""
+    return cross_entropy_and_grad(logits, target, **options).loss
+
+
+def cross_entropy_and_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: int = -1,
+    class_weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    focal_gamma: float = 0.0,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    reduction: str = "mean",
+    grad_output: ArrayLike = 1.0,
+) -> LossAndGrad:
+    """Cross-entropy and its gradient; the parameters are those of `fastsoftmax.cross_entropy_and_grad`."""
+    x = np.moveaxis(_float64(logits), axis, -1)
+    classes = x.shape[-1]
+    hard = np.ndim(target) == x.ndim - 1
+    w = np.ones(classes) if class_weight is None else _float64(class_weight)
+    rows = np.ones(x.shape[:-1]) if sample_weight is None else _float64(sample_weight)
+    with np.errstate(all="ignore"):
+        z = x if softcap is None else softcap * np.tanh(x / softcap)
+        slope = np.ones_like(x) if softcap is None else 1 - np.tanh(x / softcap) ** 2
+        z, slope = z / temperature, slope / temperature
+        m = z.max(axis=-1, keepdims=True)
+        e, d = np.exp(z - m), z - m
+        s = e.sum(axis=-1, keepdims=True)
+        p, minus_log_p, lse = e / s, np.log(s) - d, (m + np.log(s))[..., 0]
+        if hard:
+            labels = np.asarray(target)
+            used = labels != ignore_index
+            t = np.where(used, labels, 0).astype(np.int64)[..., None]
+            one_hot = np.arange(classes) == t
+            others = np.where(one_hot, 0.0, e).sum(axis=-1, keepdims=True)
+            # log1p where the target is the maximum, so that small losses have all their digits.
+            d_t = np.take_along_axis(d, t, -1)
+            nll = np.where(d_t == 0, np.log1p(others), np.log(s) - d_t)
+            minus_log_p = np.where(one_hot, nll, minus_log_p)
+            p_minus_1 = np.where(one_hot, -others / s, p)
+            factor, focal_slope = _focal(nll, others / s, p, t, focal_gamma)
+            w_t = w[t]
+            share = label_smoothing / classes
+            loss = (1 - label_smoothing) * w_t * factor * nll
+            grad = (1 - label_smoothing) * w_t * focal_slope * p_minus_1
+            if share:
+                loss = loss + share * _weighted(w, minus_log_p).sum(axis=-1, keepdims=True)
+                grad = grad + share * (w.sum() * p - w)
+            loss, row_weight = loss[..., 0], w_t[..., 0]
+        else:
+            used = np.ones(x.shape[:-1], dtype=bool)
+            q = np.moveaxis(_float64(target), axis, -1)
+            v = w * ((1 - label_smoothing) * q + label_smoothing / classes)
+            loss = _weighted(v, minus_log_p).sum(axis=-1)
+            grad = v.sum(axis=-1, keepdims=True) * p - v
+            row_weight = np.ones(x.shape[:-1])
+        loss = loss + z_loss * row_weight * lse**2
+        grad = (grad + (2 * z_loss * row_weight * lse)[..., None] * p) * slope
+        loss = np.where(used, loss * rows, 0.0)
+        count = (row_weight * rows)[used].sum()
+        scale = np.broadcast_to(_float64(grad_output), rows.shape) * rows / (count if reduction == "mean" else 1.0)
+        grad = np.where(used[..., None], grad * scale[..., None], 0.0)
+        total = loss[()] if reduction == "none" else loss.sum() / (count if reduction == "mean" else 1.0)
+    return LossAndGrad(total, np.moveaxis(grad, -1, axis))
+
+
+def _weighted(w: Array, x: Array) -> Array:
+    """``w * x`` with 0 * inf = 0: a class of weight 0 adds nothing, however impossible it is."""
+    return np.where(w == 0, 0.0, w * x)
+
+
+def _focal(nll: Array, u: Array, p: Array, t: NDArray[np.int64], gamma: float) -> tuple[Any, Any]:
+    """``(1-q)**gamma`` and the derivative by nll of ``(1-q)**gamma nll``, for ``q = p_t`` and ``u = 1 - q``."""
+    if gamma == 0:
+        return 1.0, 1.0
+    q = np.take_along_axis(p, t, -1)
+    steepness = np.where(q == 0, 0.0, gamma * q * np.where(u == 0, 1.0, nll / u))
+    return u**gamma, u**gamma * (1 + steepness)

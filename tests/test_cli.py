@@ -1,0 +1,226 @@
+"""The command line as people meet it: in a terminal, in a pipe, interrupted, and with something missing."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastsoftmax
+from fastsoftmax import bench, cli, digits, system
+
+ROOT = Path(__file__).parent.parent
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but tabs and newlines
+#: The main job on one small shape, with the usual answer to SIGINT even where this process ignores it.
+SMALL = """
+import signal, sys
+from fastsoftmax import bench, cli
+signal.signal(signal.SIGINT, signal.default_int_handler)
+bench.SHOWN, cli.SECONDS = ((64, 10),), 0.0
+"""
+RUN = SMALL + "sys.exit(cli.main(sys.argv[1:]))"
+
+
+def run(code, *arguments, stderr=subprocess.PIPE, **environment):
+    """A child process that runs `code` in the repository's folder."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env={**os.environ, **environment},
+        cwd=ROOT,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(bench, "SHOWN", ((64, 10),))
+    monkeypatch.setattr(cli, "SECONDS", 0.0)
+
+
+def test_demonstration_as_json(small, capsys):
+    assert cli.main(["--json"]) == 0
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)
+    assert printed.err == ""
+    assert found["machine"]["fastsoftmax"] == fastsoftmax.__version__
+    training = found["training"]
+    assert training["images"] + training["held_out"] == 1797
+    assert training["held_out_accuracy"] >= 0.95
+    assert training["weights_agree"]
+    assert training["weights_difference"] <= 1e-5
+    assert training["train_loss"] < 0.2
+    assert [(line["function"], line["shape"]) for line in found["speed"]] == [(f, [64, 10]) for f in bench.FUNCTIONS]
+    assert set(found["speed"][0]["seconds"]) == {bench.OURS, bench.INTO, bench.NUMPY, bench.SCIPY}
+
+
+def test_demonstration_in_a_pipe():
+    done = run(RUN, FORCE_COLOR="1")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert not CONTROL.search(done.stdout)
+    for expected in ("Machine", system.versions()["CPU"], "train loss", "held-out", "they agree", "loss + gradient"):
+        assert expected in done.stdout
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals on this system")
+def test_progress_on_a_terminal():
+    terminal, end = os.openpty()
+    try:
+        done = run(RUN, stderr=end, TERM="xterm-256color")
+    finally:
+        os.close(end)
+    shown = bytearray()
+    with contextlib.suppress(OSError):  # Linux says so when the other end is closed
+        while piece := os.read(terminal, 65536):
+            shown += piece
+    os.close(terminal)
+    assert done.returncode == 0
+    assert b"\x1b[" in shown
+    assert b"Training" in shown
+    assert not CONTROL.search(done.stdout)
+
+
+@pytest.mark.parametrize("module", ["sklearn", "rich"])
+def test_missing_extra(module):
+    done = run(f"import sys; sys.modules[{module!r}] = None\n{RUN}")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert "-m pip install scikit-learn rich" in done.stderr
+
+
+def test_other_missing_modules_are_no_excuse(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fastsoftmax.digits", None)
+    with pytest.raises(ModuleNotFoundError, match=r"fastsoftmax\.digits"):
+        cli.main(["--json"])
+
+
+def test_warmup_without_rich_still_warms(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    assert cli.main(["warmup", "float32", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["calls"] > 0
+
+
+@pytest.mark.parametrize("where", ["_compile", "_train", "_measure"])
+def test_interrupted(where):
+    """An interruption that comes in at any stage ends the run with one line."""
+    interrupt = f"""
+stage = cli.{where}
+def interrupted(*arguments):
+    signal.raise_signal(signal.SIGINT)
+    return stage(*arguments)
+cli.{where} = interrupted
+"""
+    done = run(f"{SMALL}{interrupt}\nsys.exit(cli.main(sys.argv[1:]))")
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+    assert not CONTROL.search(done.stdout)
+
+
+def test_second_interruption_is_immediate():
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    with pytest.raises(KeyboardInterrupt), cli._interruptions() as check:
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        check()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_reader_that_leaves():
+    """``python -m fastsoftmax info | head -0``."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "fastsoftmax", "info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    )
+    assert child.stdout is not None
+    child.stdout.close()
+    assert child.stderr is not None
+    with child.stderr as stderr:
+        assert stderr.read() == b""
+    assert child.wait(60) == cli.FAILURE
+
+
+def test_info(capsys):
+    assert cli.main(["info"]) == 0
+    text = capsys.readouterr().out
+    assert cli.main(["--json", "info"]) == 0
+    before = json.loads(capsys.readouterr().out)
+    assert cli.main(["info", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == before == system.versions()
+    for name, fact in before.items():
+        assert re.search(rf"^{re.escape(name)} +{re.escape(fact)}$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["info", "--help"], ["warmup", "--help"], ["--version"]])
+def test_help(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(arguments)
+    assert exit_.value.code == 0
+    assert ("fastsoftmax" if arguments == ["--version"] else "--json") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["--nonsense"], ["warmup", "float8"]])
+def test_wrong_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(arguments)
+    assert exit_.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_disagreement_fails(small, monkeypatch, capsys):
+    monkeypatch.setattr(digits, "TOLERANCE", -1.0)
+    assert cli.main([]) == 1
+    assert "THEY DO NOT AGREE" in capsys.readouterr().out
+
+
+def test_digits_are_split_once_and_for_all():
+    first, second = digits.load(), digits.load()
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert first.x.min() == 0
+    assert first.x.max() == 1
+
+
+@pytest.mark.parametrize("case", bench.cases([(64, 10), (16, 300)]), ids=lambda c: f"{c.function}-{c.shape}")
+def test_contestants_agree(case):
+    calls = bench.contestants(case)
+    expected = calls.pop(bench.SCIPY)()
+    for call in calls.values():
+        for ours, theirs in zip(_parts(call()), _parts(expected), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+def _parts(result):
+    return result if isinstance(result, tuple) else (result,)
+
+
+def test_measure_counts_repetitions():
+    counts = {"a": 0, "b": 0}
+
+    def call(name):
+        counts[name] += 1
+
+    times = bench.measure({name: (lambda name=name: call(name)) for name in counts}, seconds=0.0, least=2)
+    assert set(times) == {"a", "b"}
+    assert all(0 < t.least <= t.median for t in times.values())
+    assert min(counts.values()) >= 2
+
+
+def test_version_is_the_one_that_was_built():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    assert declared["tool"]["hatch"]["version"]["path"] == "fastsoftmax/version.py"
+    with contextlib.suppress(metadata.PackageNotFoundError):  # a checkout that nobody installed
+        assert metadata.version("fastsoftmax") == fastsoftmax.__version__
