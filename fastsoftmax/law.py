@@ -131,7 +131,7 @@ def index_score(flags, o, weight, m, others, dot, mass, d):
 
 
 def soft_score(flags, o, one, m, s, dot, mass):
-    """(loss, s, A) of a row with a distribution v for its target; `dot` is ``sum v_j (z_j - m)``, `mass` ``sum v_j``."""
+    """(loss, s, A) of a row whose target is a distribution v; `dot` is ``sum v_j (z_j - m)``, `mass` ``sum v_j``."""
     s = normaliser(m, s)
     log_s = log(s)
     loss, a = smoothing(log_s, dot, mass, 1.0)

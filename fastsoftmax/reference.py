@@ -1,26 +1,28 @@
 """The public functions in plain float64 NumPy: the specification, and the oracle of the tests.
 
 Everything is converted to float64, nothing is fused, and nothing is taken from the formulas that the kernels compile.
+Each function also takes the dtype to compute in: ``dtype=numpy.longdouble`` is a yardstick for float64, and
+``dtype=numpy.float32`` says what these formulas lose when they are evaluated as they stand.
 """
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .api import LossAndGrad
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 Axis = int | tuple[int, ...] | None
 
 
-def _float64(x: ArrayLike) -> Array:
-    return np.asarray(x).astype(np.float64)
+def _converted(x: ArrayLike, dtype: DTypeLike) -> Array:
+    return np.asarray(x).astype(dtype)
 
 
-def logsumexp(x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False) -> Any:
+def logsumexp(x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False, dtype: DTypeLike = np.float64) -> Any:
     """``log(sum_j exp(x_j))``; infinite where the maximum is."""
-    z = _float64(x)
+    z = _converted(x, dtype)
     m = z.max(axis=axis, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         total = np.exp(np.where(z == m, 0.0, z - m)).sum(axis=axis, keepdims=True)
@@ -28,34 +30,34 @@ def logsumexp(x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False) -> Any:
     return result if keepdims else np.squeeze(result, axis)[()]
 
 
-def log_softmax(x: ArrayLike, axis: Axis = -1) -> Array:
+def log_softmax(x: ArrayLike, axis: Axis = -1, *, dtype: DTypeLike = np.float64) -> Array:
     """``(x_j - m) - log(sum_i exp(x_i - m))``; NaN where the maximum is infinite."""
-    z = _float64(x)
+    z = _converted(x, dtype)
     with np.errstate(invalid="ignore"):
         d = z - z.max(axis=axis, keepdims=True)
         result: Array = d - np.log(np.exp(d).sum(axis=axis, keepdims=True))
     return result
 
 
-def softmax(x: ArrayLike, axis: Axis = -1) -> Array:
+def softmax(x: ArrayLike, axis: Axis = -1, *, dtype: DTypeLike = np.float64) -> Array:
     """``exp(x_j - m) / sum_i exp(x_i - m)``; NaN where the maximum is infinite."""
-    z = _float64(x)
+    z = _converted(x, dtype)
     with np.errstate(invalid="ignore"):
         e = np.exp(z - z.max(axis=axis, keepdims=True))
         result: Array = e / e.sum(axis=axis, keepdims=True)
     return result
 
 
-def softmax_vjp(y: ArrayLike, grad: ArrayLike, axis: int = -1) -> Array:
+def softmax_vjp(y: ArrayLike, grad: ArrayLike, axis: int = -1, *, dtype: DTypeLike = np.float64) -> Array:
     """``y_j (g_j - sum_i g_i y_i)``."""
-    y, g = _float64(y), _float64(grad)
+    y, g = _converted(y, dtype), _converted(grad, dtype)
     result: Array = y * (g - (g * y).sum(axis=axis, keepdims=True))
     return result
 
 
-def log_softmax_vjp(y: ArrayLike, grad: ArrayLike, axis: int = -1) -> Array:
+def log_softmax_vjp(y: ArrayLike, grad: ArrayLike, axis: int = -1, *, dtype: DTypeLike = np.float64) -> Array:
     """``g_j - exp(y_j) sum_i g_i``."""
-    y, g = _float64(y), _float64(grad)
+    y, g = _converted(y, dtype), _converted(grad, dtype)
     result: Array = g - np.exp(y) * g.sum(axis=axis, keepdims=True)
     return result
 
@@ -80,13 +82,14 @@ def cross_entropy_and_grad(
     softcap: float | None = None,
     reduction: str = "mean",
     grad_output: ArrayLike = 1.0,
+    dtype: DTypeLike = np.float64,
 ) -> LossAndGrad:
     """Cross-entropy and its gradient; the parameters are those of `fastsoftmax.cross_entropy_and_grad`."""
-    x = np.moveaxis(_float64(logits), axis, -1)
+    x = np.moveaxis(_converted(logits, dtype), axis, -1)
     classes = x.shape[-1]
     hard = np.ndim(target) == x.ndim - 1
-    w = np.ones(classes) if class_weight is None else _float64(class_weight)
-    rows = np.ones(x.shape[:-1]) if sample_weight is None else _float64(sample_weight)
+    w = np.ones(classes, dtype) if class_weight is None else _converted(class_weight, dtype)
+    rows = np.ones(x.shape[:-1], dtype) if sample_weight is None else _converted(sample_weight, dtype)
     with np.errstate(all="ignore"):
         z = x if softcap is None else softcap * np.tanh(x / softcap)
         slope = np.ones_like(x) if softcap is None else 1 - np.tanh(x / softcap) ** 2
@@ -117,18 +120,19 @@ def cross_entropy_and_grad(
             loss, row_weight = loss[..., 0], w_t[..., 0]
         else:
             used = np.ones(x.shape[:-1], dtype=bool)
-            q = np.moveaxis(_float64(target), axis, -1)
+            q = np.moveaxis(_converted(target, dtype), axis, -1)
             v = w * ((1 - label_smoothing) * q + label_smoothing / classes)
             loss = _weighted(v, minus_log_p).sum(axis=-1)
             grad = v.sum(axis=-1, keepdims=True) * p - v
-            row_weight = np.ones(x.shape[:-1])
+            row_weight = np.ones(x.shape[:-1], dtype)
         loss = loss + z_loss * row_weight * lse**2
         grad = (grad + (2 * z_loss * row_weight * lse)[..., None] * p) * slope
         loss = np.where(used, loss * rows, 0.0)
         count = (row_weight * rows)[used].sum()
-        scale = np.broadcast_to(_float64(grad_output), rows.shape) * rows / (count if reduction == "mean" else 1.0)
+        divisor = count if reduction == "mean" else 1.0
+        scale = np.broadcast_to(_converted(grad_output, dtype), rows.shape) * rows / divisor
         grad = np.where(used[..., None], grad * scale[..., None], 0.0)
-        total = loss[()] if reduction == "none" else loss.sum() / (count if reduction == "mean" else 1.0)
+        total = loss[()] if reduction == "none" else loss.sum() / divisor
     return LossAndGrad(total, np.moveaxis(grad, -1, axis))
 
 
