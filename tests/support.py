@@ -1,0 +1,193 @@
+"""What the tests share: data, layouts, options, and the comparison with a reference in higher precision."""
+
+import ml_dtypes
+import numpy as np
+from hypothesis import strategies as st
+
+from fastsoftmax import reference
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+DTYPES = [np.dtype(np.float16), BFLOAT16, np.dtype(np.float32), np.dtype(np.float64)]
+#: Few classes (rows in lanes), a row that fills no vector, several vectors with a tail, and several blocks.
+CLASSES = [1, 2, 3, 10, 17, 47, 49, 100, 1000, 5000]
+#: What a test in the dtype is compared with; longdouble has more digits than float64 on x86 only.
+WIDE = {2: np.float64, 4: np.float64, 8: np.longdouble}
+
+
+def computed(dtype):
+    """What logits of a dtype are computed in."""
+    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+
+
+def spacing(x, dtype):
+    """The distance of neighbours in a dtype at the magnitudes of `x`, subnormals included."""
+    info = ml_dtypes.finfo(dtype)
+    size = np.maximum(np.abs(np.asarray(x, np.longdouble)), np.longdouble(info.smallest_normal))
+    return np.exp2(np.floor(np.log2(size))) * np.longdouble(info.eps)
+
+
+def assert_exact(actual, expected, naive, *, along=-1, ulps=4, size=0.0):
+    """Compare with exact values, within what the naive method loses in the same dtype and a few ulps.
+
+    Parameters
+    ----------
+    actual
+        The result, of any dtype.
+    expected
+        The value in higher precision.
+    naive
+        The value by the reference's formulas in the dtype that is computed in.
+    along
+        The axis whose elements depend on one another: the naive error is the largest along it, doubled, as both are
+        chances of rounding; ulps are those of its largest element.
+    ulps
+        Of the computing dtype, besides the one rounding to a narrower dtype.
+    size
+        The magnitude of what is added up, where it is larger than that of the result.
+    """
+    actual, naive = np.asarray(actual), np.asarray(naive)
+    expected = np.asarray(expected, np.longdouble)
+    assert actual.shape == expected.shape
+    missing = np.isnan(expected)
+    np.testing.assert_array_equal(np.isnan(actual.astype(np.float64)), missing)
+    infinite = np.isinf(expected)
+    got = actual.astype(np.longdouble)
+    np.testing.assert_array_equal(got[infinite], expected[infinite])
+    clean = np.where(missing | infinite, 0, expected)
+    with np.errstate(invalid="ignore"):
+        lost = np.where(missing | infinite, 0, np.abs(naive.astype(np.longdouble) - expected))
+    lost = np.where(np.isfinite(lost), lost, 0)  # the naive method may overflow where the result does not
+    work = computed(actual.dtype)
+    largest = np.max(np.abs(clean), axis=along, keepdims=True) if clean.ndim else np.abs(clean)
+    worst = np.max(lost, axis=along, keepdims=True) if clean.ndim else lost
+    tolerance = 2 * worst + ulps * spacing(np.maximum(largest, size), work)
+    if actual.dtype != work:
+        tolerance = tolerance + spacing(clean, actual.dtype) / 2
+    error = np.where(missing | infinite, 0, np.abs(got - clean))
+    excess = np.max(error / tolerance, initial=0.0)
+    assert excess <= 1, f"{float(excess):.2f} times the tolerance, largest error {float(error.max()):.3g}"
+
+
+def check(function, *operands, actual, along=-1, ulps=4, size=0.0, **options):
+    """Compare a result with the function of the same name in the reference."""
+    dtype = np.asarray(operands[0]).dtype
+    if dtype.kind in "biu":
+        dtype = np.dtype(np.float64)
+    exact, naive = both(function, *operands, dtype=dtype, **options)
+    assert_exact(actual, exact, naive, along=along, ulps=ulps, size=size)
+
+
+def both(function, *operands, dtype, **options):
+    """The reference in higher precision, and in the dtype that is computed in."""
+    of = getattr(reference, function.__name__)
+    with np.errstate(all="ignore"):
+        return (
+            of(*operands, dtype=WIDE[np.dtype(dtype).itemsize], **options),
+            of(*operands, dtype=computed(dtype), **options),
+        )
+
+
+def logits(seed, shape, dtype, scale=3.0):
+    """Normally distributed logits."""
+    return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(dtype)
+
+
+def _unaligned(x):
+    """The same numbers one byte away from an aligned address."""
+    room = np.zeros(x.nbytes + 1, np.uint8)[1:]
+    copy = room.view(x.dtype).reshape(x.shape)
+    copy[...] = x
+    return copy
+
+
+def _spread(x):
+    """Every second element of every second row, between numbers that must not be read."""
+    room = np.full([2 * n for n in x.shape], np.nan).astype(x.dtype)
+    view = room[tuple(slice(1, None, 2) for _ in x.shape)]
+    view[...] = x
+    return view
+
+
+def _readonly(x):
+    copy = x.copy()
+    copy.setflags(write=False)
+    return copy
+
+
+LAYOUTS = {
+    "C": lambda x: x.copy(),
+    "Fortran": lambda x: x.copy(order="F"),
+    "every second": _spread,
+    "backwards": lambda x: x[..., ::-1].copy()[..., ::-1],
+    "rows backwards": lambda x: x[::-1].copy()[::-1],
+    "rows apart": lambda x: np.concatenate([x, x * 0 + 1], axis=-1)[..., : x.shape[-1]],
+    "unaligned": _unaligned,
+    "read-only": _readonly,
+    "byte-swapped": lambda x: x.astype(x.dtype.newbyteorder()) if x.dtype != BFLOAT16 else x.copy(),
+}
+
+#: Sets of options, each with kernels of its own: every option alone, and together with the ones it meets in formulas.
+INDEX_OPTIONS = [
+    {},
+    {"label_smoothing": 0.1},
+    {"z_loss": 1e-2},
+    {"focal_gamma": 2.0},
+    {"temperature": 0.7},
+    {"softcap": 5.0},
+    {"class_weight": True},
+    {"sample_weight": True},
+    {"class_weight": True, "sample_weight": True, "label_smoothing": 0.2},
+    {"focal_gamma": 0.5, "label_smoothing": 0.1, "class_weight": True, "temperature": 2.0},
+    {"z_loss": 0.1, "softcap": 3.0, "sample_weight": True, "label_smoothing": 1.0},
+    {
+        **{"label_smoothing": 0.3, "z_loss": 1e-3, "focal_gamma": 1.5, "temperature": 1.5, "softcap": 8.0},
+        **{"class_weight": True, "sample_weight": True},
+    },
+]
+SOFT_OPTIONS = [
+    {},
+    {"label_smoothing": 0.1},
+    {"z_loss": 1e-2, "temperature": 0.7},
+    {"softcap": 5.0, "sample_weight": True},
+    {"class_weight": True, "label_smoothing": 0.2},
+    {
+        **{"label_smoothing": 0.3, "z_loss": 1e-3, "temperature": 1.5, "softcap": 8.0},
+        **{"class_weight": True, "sample_weight": True},
+    },
+]
+
+
+def names(options):
+    """A test's name for a set of options."""
+    return "+".join(options) or "plain"
+
+
+def filled(options, random, shape):
+    """Options with random weights where they say True; some of the weights are 0."""
+    made = dict(options)
+    for name, size in (("class_weight", shape[-1:]), ("sample_weight", shape[:-1])):
+        if made.get(name) is True:
+            weights = random.uniform(0.1, 2.0, size)
+            made[name] = np.where(random.uniform(size=size) < 0.1, 0.0, weights)
+    return made
+
+
+def labels(random, shape, ignored=0.2, ignore_index=-100):
+    """Class indices for logits of a shape, some of them ignored."""
+    drawn = random.integers(0, shape[-1], shape[:-1])
+    return np.where(random.uniform(size=shape[:-1]) < ignored, ignore_index, drawn)
+
+
+def probabilities(random, shape, dtype):
+    """Soft targets that do not sum to 1, some of them exactly 0."""
+    drawn = random.uniform(0, 2 / shape[-1], shape)
+    return np.where(random.uniform(size=shape) < 0.3, 0.0, drawn).astype(dtype)
+
+
+seeds = st.integers(0, 2**32 - 1)
+dtypes = st.sampled_from(DTYPES)
+floats = st.sampled_from(DTYPES[2:])
+row_counts = st.integers(1, 70)
+class_counts = st.sampled_from(CLASSES)
+layouts = st.sampled_from(list(LAYOUTS))
+scales = st.sampled_from([0.1, 1.0, 10.0, 300.0])
