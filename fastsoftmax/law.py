@@ -89,9 +89,9 @@ def z_loss(lse, weight, strength):
     return lse * lse * weight * strength, lse * weight * (strength * 2.0)
 
 
-def target_gradient(a, b, c, q, u, w):
-    """``A p_t - B w_t - C`` without cancellation for A = C: ``(A - C) p_t - C (1 - p_t) - B w_t``."""
-    return (a - c) * q - c * u - w * b
+def target_gradient(excess, b, c, q, u, w):
+    """``A p_t - B w_t - C`` without cancellation, for ``A = C + excess``: ``excess p_t - C (1 - p_t) - B w_t``."""
+    return excess * q - c * u - w * b
 
 
 def index_score(flags, o, weight, m, others, dot, mass, d):
@@ -114,20 +114,19 @@ def index_score(flags, o, weight, m, others, dot, mass, d):
     e = exp(d)
     s = normaliser(m, others + e)
     log_s, q, u = log(s), e / s, others / s
-    loss, a = negative_log_likelihood(d, others, s), weight * o.keep
-    c = a
+    loss, c = negative_log_likelihood(d, others, s), weight * o.keep
+    excess = weight * 0.0
     if flags.focal:
         loss, slope = focal(loss, q, u, o.gamma)
-        a = a * slope
-        c = a
+        c = c * slope
     loss = loss * (weight * o.keep)
     if flags.smooth:
-        more, a_more = smoothing(log_s, dot, mass, o.share)
-        loss, a = loss + more, a + a_more
+        more, excess = smoothing(log_s, dot, mass, o.share)
+        loss = loss + more
     if flags.z_loss:
-        more, a_more = z_loss(shift(m) + log_s, weight, o.z_loss)
-        loss, a = loss + more, a + a_more
-    return loss, s, a, o.share, target_gradient(a, o.share, c, q, u, weight)
+        more, a = z_loss(shift(m) + log_s, weight, o.z_loss)
+        loss, excess = loss + more, a + excess
+    return loss, s, c + excess, o.share, target_gradient(excess, o.share, c, q, u, weight)
 
 
 def soft_score(flags, o, one, m, s, dot, mass):

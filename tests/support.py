@@ -16,7 +16,7 @@ WIDE = {2: np.float64, 4: np.float64, 8: np.longdouble}
 
 def computed(dtype):
     """What logits of a dtype are computed in."""
-    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+    return np.dtype(np.float64 if np.dtype(dtype).newbyteorder("=") == np.float64 else np.float32)
 
 
 def spacing(x, dtype):
