@@ -244,5 +244,5 @@ def cross_entropy(problem: Loss, grad: bool) -> tuple[Any, Array | None]:
     if reduction == "none":
         loss = _restored(data.result, order)[()]
     else:
-        loss = dtype.type(total if reduction == "sum" else total / count if count else math.nan)
+        loss = dtype.type(total if reduction == "sum" else total / count if count else total * math.inf)
     return loss, None if out is None else _delivered(out, problem.out)

@@ -5,8 +5,6 @@ import pytest
 import scipy.special
 from hypothesis import given
 from hypothesis import strategies as st
-
-import fastsoftmax as fs
 from support import (
     BFLOAT16,
     DTYPES,
@@ -29,6 +27,8 @@ from support import (
     scales,
     seeds,
 )
+
+import fastsoftmax as fs
 
 reductions = st.sampled_from(["mean", "sum", "none"])
 

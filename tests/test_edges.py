@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from support import labels, logits
 
 import fastsoftmax as fs
-from support import labels, logits
 
 both_layouts = pytest.mark.parametrize("classes", [10, 300, 5000])
 both_floats = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -199,8 +199,10 @@ def test_target_class_of_weight_zero(classes):
 
 
 def test_weights_that_add_up_to_nothing():
-    """0 / 0, as in torch."""
-    x = logits(0, (2, 10), np.float32)
+    """0 / 0 and, where smoothing costs something all the same, 1 / 0, as in torch."""
+    x, w = logits(0, (2, 10), np.float32), np.ones(10)
+    w[3] = 0
+    assert fs.cross_entropy(x, [3, 3], class_weight=w, label_smoothing=0.1) == INF
     assert np.isnan(fs.cross_entropy(x, [3, 3], class_weight=np.zeros(10)))
     assert np.isnan(fs.cross_entropy(x, [3, 3], sample_weight=[0, 0]))
 

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-import fastsoftmax as fs
 from support import (
     INDEX_OPTIONS,
     SOFT_OPTIONS,
@@ -19,6 +17,8 @@ from support import (
     row_counts,
     seeds,
 )
+
+import fastsoftmax as fs
 
 small = st.sampled_from([2, 3, 10, 60])
 STEP = 1e-5

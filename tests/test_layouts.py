@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import DTYPES, LAYOUTS, check, dtypes, labels, logits, seeds
 
 import fastsoftmax as fs
-from support import DTYPES, LAYOUTS, check, dtypes, labels, logits, seeds
 
 MAPS = [fs.softmax, fs.log_softmax]
 
@@ -18,7 +18,7 @@ def by_name(function):
 @st.composite
 def strided(draw):
     """A view of two to four dimensions with any strides: sliced, reversed, transposed, broadcast."""
-    shape = draw(st.lists(st.integers(1, 7), min_size=1, max_size=3)) + [draw(st.sampled_from([3, 10, 60]))]
+    shape = [*draw(st.lists(st.integers(1, 7), min_size=1, max_size=3)), draw(st.sampled_from([3, 10, 60]))]
     steps = [draw(st.sampled_from([1, 2, -1, -3])) for _ in shape]
     room = logits(draw(seeds), [n * abs(s) for n, s in zip(shape, steps, strict=True)], draw(dtypes))
     view = room[tuple(slice(None, None, s) for s in steps)]

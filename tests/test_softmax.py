@@ -5,8 +5,6 @@ import pytest
 import scipy.special
 from hypothesis import given
 from hypothesis import strategies as st
-
-import fastsoftmax as fs
 from support import (
     BFLOAT16,
     CLASSES,
@@ -23,6 +21,8 @@ from support import (
     scales,
     seeds,
 )
+
+import fastsoftmax as fs
 
 MAPS = [fs.softmax, fs.log_softmax]
 FUNCTIONS = [*MAPS, fs.logsumexp]

@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 from hypothesis import given
-
-import fastsoftmax as fs
 from support import (
     DTYPES,
     LAYOUTS,
@@ -20,6 +18,8 @@ from support import (
     row_counts,
     seeds,
 )
+
+import fastsoftmax as fs
 
 PRODUCTS = [(fs.softmax, fs.softmax_vjp), (fs.log_softmax, fs.log_softmax_vjp)]
 both_products = pytest.mark.parametrize(("function", "product"), PRODUCTS, ids=[p.__name__ for _, p in PRODUCTS])
@@ -104,7 +104,9 @@ def test_mixed_dtypes(dtype):
             of = getattr(fs.reference, product.__name__)
             # The gradient is converted to the dtype of y, which is one more rounding.
             rounded = g.astype(dtype)
-            assert_exact(result, of(y, rounded, dtype=wide), of(y, rounded, dtype=work), size=terms(product, y, rounded))
+            assert_exact(
+                result, of(y, rounded, dtype=wide), of(y, rounded, dtype=work), size=terms(product, y, rounded)
+            )
 
 
 def test_long_rows():
