@@ -129,7 +129,7 @@ def cross_entropy_and_grad(
         grad = (grad + (2 * z_loss * row_weight * lse)[..., None] * p) * slope
         loss = np.where(used, loss * rows, 0.0)
         count = (row_weight * rows)[used].sum()
-        divisor = count if reduction == "mean" else 1.0
+        divisor = (count or np.nan) if reduction == "mean" else 1.0  # the mean of nothing is NaN
         scale = np.broadcast_to(_converted(grad_output, dtype), rows.shape) * rows / divisor
         grad = np.where(used[..., None], grad * scale[..., None], 0.0)
         total = loss[()] if reduction == "none" else loss.sum() / divisor

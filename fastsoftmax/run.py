@@ -205,7 +205,7 @@ def _numbers(problem: Loss, count: float) -> Numbers:
     o = problem.options
     scale = 1.0 if isinstance(problem.grad_output, np.ndarray) else problem.grad_output
     if o.reduction == "mean":
-        scale = scale / count if count else scale * math.inf
+        scale = scale / count if count else math.nan  # as in torch, with smoothing too
     share = o.label_smoothing / problem.x.array.shape[-1]
     return Numbers(
         scale, 1.0 - o.label_smoothing, share, o.z_loss, o.focal_gamma, o.softcap or 0.0, 1.0 / o.temperature
@@ -244,5 +244,5 @@ def cross_entropy(problem: Loss, grad: bool) -> tuple[Any, Array | None]:
     if reduction == "none":
         loss = _restored(data.result, order)[()]
     else:
-        loss = dtype.type(total if reduction == "sum" else total / count if count else total * math.inf)
+        loss = dtype.type(total if reduction == "sum" else total / count if count else math.nan)
     return loss, None if out is None else _delivered(out, problem.out)

@@ -140,8 +140,13 @@ INDEX_OPTIONS = [
     {"focal_gamma": 0.5, "label_smoothing": 0.1, "class_weight": True, "temperature": 2.0},
     {"z_loss": 0.1, "softcap": 3.0, "sample_weight": True, "label_smoothing": 1.0},
     {
-        "label_smoothing": 0.3, "z_loss": 1e-3, "focal_gamma": 1.5, "temperature": 1.5, "softcap": 8.0,
-        "class_weight": True, "sample_weight": True,
+        "label_smoothing": 0.3,
+        "z_loss": 1e-3,
+        "focal_gamma": 1.5,
+        "temperature": 1.5,
+        "softcap": 8.0,
+        "class_weight": True,
+        "sample_weight": True,
     },
 ]
 SOFT_OPTIONS = [
@@ -151,8 +156,12 @@ SOFT_OPTIONS = [
     {"softcap": 5.0, "sample_weight": True},
     {"class_weight": True, "label_smoothing": 0.2},
     {
-        "label_smoothing": 0.3, "z_loss": 1e-3, "temperature": 1.5, "softcap": 8.0,
-        "class_weight": True, "sample_weight": True,
+        "label_smoothing": 0.3,
+        "z_loss": 1e-3,
+        "temperature": 1.5,
+        "softcap": 8.0,
+        "class_weight": True,
+        "sample_weight": True,
     },
 ]
 

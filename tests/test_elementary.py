@@ -75,8 +75,11 @@ def sample(dtype, mantissas, uniform):
     drawn[:, 0], drawn[:, -1] = 0, 2**count - 1  # the ends of each binade
     everywhere = (top | drawn).view(dtype).ravel()
     everywhere = everywhere[~np.isnan(everywhere)]
+    small = 2.0 ** rng.uniform(
+        math.log2(np.finfo(dtype).smallest_subnormal), math.log2(np.finfo(dtype).tiny), uniform // 8
+    )
     around_one = 1 + rng.normal(size=uniform // 4) * 2.0 ** rng.integers(-count, 0, uniform // 4)
-    return np.concatenate([everywhere, rng.uniform(low, high, uniform), around_one]).astype(dtype)
+    return np.concatenate([everywhere, rng.uniform(low, high, uniform), small, around_one]).astype(dtype)
 
 
 # Operators -------------------------------------------------------------------------------------------------------

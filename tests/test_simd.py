@@ -178,7 +178,7 @@ def test_streamed_stores(kind):
 
     values, size = numbers(width, DTYPES[wide]), DTYPES[kind].itemsize
     for before in range(width):
-        room = Room(kind, 2 * width, None, 64 - before * size)
+        room = Room(kind, 2 * width, None, (width - before) * size)
         assert run(values.ctypes.data, room.address) == before
         np.testing.assert_array_equal(room.elements[before : before + width].astype(np.float64), values)
         assert room.guards_hold(before, before + width)
