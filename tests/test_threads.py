@@ -245,27 +245,29 @@ print(forked(), launched)
     assert run(BEGIN + RECORD + FORK + code, NUMBA_NUM_THREADS="2") == "0 []\n"
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_kernels_release_the_interpreter(threads):
-    """Python runs in another thread during a call, though this one never gives way on its own."""
+@pytest.mark.parametrize(("driver", "threads"), [("_serial", 1), ("_parallel", 2)])
+def test_kernels_release_the_interpreter(driver, threads):
+    """Python runs in another thread during a launch, though this thread never gives way on its own."""
     code = f"""
 import time, numba
+from fastsoftmax.cpu import launch
 numba.set_num_threads({threads})
 x, out = np.ones((2, 1000, 1000), np.float32)
 fs.softmax(x, out=out)
-count, stop = 0, []
+count, stop, progress, driver = 0, [], [], launch.{driver}
 def counting():
     global count
     while not stop:
         count += 1
         time.sleep(0)  # gives way
+def observed(*arguments):
+    before = count
+    driver(*arguments)
+    progress.append(count - before)
+launch.{driver} = observed
 sys.setswitchinterval(1000)
 threading.Thread(target=counting).start()
-progress = []
-while not any(progress) and len(progress) < 1000:
-    before = count
-    fs.softmax(x, out=out)
-    progress.append(count - before)
+while not any(progress) and len(progress) < 1000: fs.softmax(x, out=out)
 stop.append(True)
 print(any(progress))
 """
