@@ -86,54 +86,55 @@ def cross_entropy_and_grad(
 ) -> LossAndGrad:
     """Cross-entropy and its gradient; the parameters are those of `fastsoftmax.cross_entropy_and_grad`."""
     x = np.moveaxis(_converted(logits, dtype), axis, -1)
-    classes = x.shape[-1]
-    hard = np.ndim(target) == x.ndim - 1
-    w = np.ones(classes, dtype) if class_weight is None else _converted(class_weight, dtype)
+    w = np.ones(x.shape[-1], dtype) if class_weight is None else _converted(class_weight, dtype)
     rows = np.ones(x.shape[:-1], dtype) if sample_weight is None else _converted(sample_weight, dtype)
     with np.errstate(all="ignore"):
         z = x if softcap is None else softcap * np.tanh(x / softcap)
         slope = np.ones_like(x) if softcap is None else 1 - np.tanh(x / softcap) ** 2
         z, slope = z / temperature, slope / temperature
-        m = z.max(axis=-1, keepdims=True)
-        e, d = np.exp(z - m), z - m
-        s = e.sum(axis=-1, keepdims=True)
-        p, minus_log_p, lse = e / s, np.log(s) - d, (m + np.log(s))[..., 0]
-        if hard:
-            labels = np.asarray(target)
-            used = labels != ignore_index
-            t = np.where(used, labels, 0).astype(np.int64)[..., None]
-            one_hot = np.arange(classes) == t
-            others = np.where(one_hot, 0.0, e).sum(axis=-1, keepdims=True)
-            # log1p where the target is the maximum, so that small losses have all their digits.
-            d_t = np.take_along_axis(d, t, -1)
-            nll = np.where(d_t == 0, np.log1p(others), np.log(s) - d_t)
-            minus_log_p = np.where(one_hot, nll, minus_log_p)
-            p_minus_1 = np.where(one_hot, -others / s, p)
-            factor, focal_slope = _focal(nll, others / s, p, t, focal_gamma)
-            w_t = w[t]
-            share = label_smoothing / classes
-            loss = (1 - label_smoothing) * w_t * factor * nll
-            grad = (1 - label_smoothing) * w_t * focal_slope * p_minus_1
-            if share:
-                loss = loss + share * _weighted(w, minus_log_p).sum(axis=-1, keepdims=True)
-                grad = grad + share * (w.sum() * p - w)
-            loss, row_weight = loss[..., 0], w_t[..., 0]
+        if np.ndim(target) == x.ndim - 1:
+            used = np.asarray(target) != ignore_index
+            t = np.where(used, target, 0).astype(np.int64)[..., None]
+            row_weight = w[t][..., 0]
+            loss, grad = _of_indices(z, t, w, label_smoothing, focal_gamma)
         else:
-            used = np.ones(x.shape[:-1], dtype=bool)
+            used, row_weight = np.ones(x.shape[:-1], dtype=bool), np.ones(x.shape[:-1], dtype)
             q = np.moveaxis(_converted(target, dtype), axis, -1)
-            v = w * ((1 - label_smoothing) * q + label_smoothing / classes)
-            loss = _weighted(v, minus_log_p).sum(axis=-1)
-            grad = v.sum(axis=-1, keepdims=True) * p - v
-            row_weight = np.ones(x.shape[:-1], dtype)
-        loss = loss + z_loss * row_weight * lse**2
-        grad = (grad + (2 * z_loss * row_weight * lse)[..., None] * p) * slope
-        loss = np.where(used, loss * rows, 0.0)
+            loss, grad = _of_probabilities(z, w * ((1 - label_smoothing) * q + label_smoothing / x.shape[-1]))
+        lse = logsumexp(z, keepdims=True, dtype=dtype)
+        loss = loss + z_loss * row_weight * lse[..., 0] ** 2
+        grad = (grad + 2 * z_loss * row_weight[..., None] * lse * softmax(z, dtype=dtype)) * slope
         count = (row_weight * rows)[used].sum()
         divisor = (count or np.nan) if reduction == "mean" else 1.0  # the mean of nothing is NaN
         scale = np.broadcast_to(_converted(grad_output, dtype), rows.shape) * rows / divisor
+        loss = np.where(used, loss * rows, 0.0)
         grad = np.where(used[..., None], grad * scale[..., None], 0.0)
         total = loss[()] if reduction == "none" else loss.sum() / divisor
     return LossAndGrad(total, np.moveaxis(grad, -1, axis))
+
+
+def _of_indices(z: Array, t: NDArray[np.int64], w: Array, smoothing: float, gamma: float) -> tuple[Array, Array]:
+    """The loss a row of class indices `t`, of shape (..., 1), and its gradient."""
+    m = z.max(axis=-1, keepdims=True)
+    one_hot = np.arange(z.shape[-1]) == t
+    e, d_t = np.exp(z - m), np.take_along_axis(z - m, t, -1)
+    s, others = e.sum(axis=-1, keepdims=True), np.where(one_hot, 0.0, e).sum(axis=-1, keepdims=True)
+    p, u = e / s, others / s  # u is 1 - p_t
+    nll = np.where(d_t == 0, np.log1p(others), np.log(s) - d_t)  # so that small losses have all their digits
+    factor, slope = _focal(nll, u, np.take_along_axis(p, t, -1), gamma)
+    loss = (1 - smoothing) * w[t] * factor * nll
+    grad = (1 - smoothing) * w[t] * slope * np.where(one_hot, -u, p)
+    if smoothing:
+        share = smoothing / z.shape[-1]
+        loss = loss + share * _weighted(w, np.where(one_hot, nll, np.log(s) - (z - m))).sum(axis=-1, keepdims=True)
+        grad = grad + share * (w.sum() * p - w)
+    return loss[..., 0], grad
+
+
+def _of_probabilities(z: Array, v: Array) -> tuple[Array, Array]:
+    """The loss a row, ``sum_j v_j (-log p_j)``, and its gradient."""
+    loss = _weighted(v, -log_softmax(z, dtype=z.dtype)).sum(axis=-1)
+    return loss, v.sum(axis=-1, keepdims=True) * softmax(z, dtype=z.dtype) - v
 
 
 def _weighted(w: Array, x: Array) -> Array:
@@ -141,10 +142,9 @@ def _weighted(w: Array, x: Array) -> Array:
     return np.where(w == 0, 0.0, w * x)
 
 
-def _focal(nll: Array, u: Array, p: Array, t: NDArray[np.int64], gamma: float) -> tuple[Any, Any]:
+def _focal(nll: Array, u: Array, q: Array, gamma: float) -> tuple[Any, Any]:
     """``(1-q)**gamma`` and the derivative by nll of ``(1-q)**gamma nll``, for ``q = p_t`` and ``u = 1 - q``."""
     if gamma == 0:
         return 1.0, 1.0
-    q = np.take_along_axis(p, t, -1)
     steepness = np.where(q == 0, 0.0, gamma * q * np.where(u == 0, 1.0, nll / u))
     return u**gamma, u**gamma * (1 + steepness)

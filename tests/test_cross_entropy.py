@@ -33,7 +33,7 @@ import fastsoftmax as fs
 reductions = st.sampled_from(["mean", "sum", "none"])
 
 
-def compare(x, target, options, reduction, grad_output=None):
+def assert_as_reference(x, target, options, reduction, grad_output=None):
     """Loss and gradient, and the loss alone, against the reference."""
     given_ = {} if grad_output is None else {"grad_output": grad_output}
     result = fs.cross_entropy_and_grad(x, target, reduction=reduction, **options, **given_)
@@ -92,7 +92,7 @@ def steepness(x, options):
 def test_class_indices(options, seed, rows, classes, dtype, scale, reduction):
     random = np.random.default_rng(seed)
     x = logits(seed, (rows, classes), dtype, scale)
-    compare(x, labels(random, x.shape), filled(options, random, x.shape), reduction)
+    assert_as_reference(x, labels(random, x.shape), filled(options, random, x.shape), reduction)
 
 
 @pytest.mark.parametrize("options", SOFT_OPTIONS, ids=names)
@@ -100,7 +100,7 @@ def test_class_indices(options, seed, rows, classes, dtype, scale, reduction):
 def test_probabilities(options, seed, rows, classes, dtype, scale, reduction):
     random = np.random.default_rng(seed)
     x = logits(seed, (rows, classes), dtype, scale)
-    compare(x, probabilities(random, x.shape, dtype), filled(options, random, x.shape), reduction)
+    assert_as_reference(x, probabilities(random, x.shape, dtype), filled(options, random, x.shape), reduction)
 
 
 @pytest.mark.parametrize("options", [INDEX_OPTIONS[0], INDEX_OPTIONS[-1]], ids=names)
@@ -108,7 +108,7 @@ def test_probabilities(options, seed, rows, classes, dtype, scale, reduction):
 def test_layouts_of_logits(options, seed, rows, classes, dtype, layout, reduction):
     random = np.random.default_rng(seed)
     x = LAYOUTS[layout](logits(seed, (rows, classes), dtype))
-    compare(x, labels(random, x.shape), filled(options, random, x.shape), reduction)
+    assert_as_reference(x, labels(random, x.shape), filled(options, random, x.shape), reduction)
 
 
 @given(seeds, row_counts, class_counts, dtypes, layouts, st.sampled_from(DTYPES), layouts)
@@ -119,7 +119,7 @@ def test_layouts_of_probabilities(seed, rows, classes, dtype, layout, target_dty
     q = LAYOUTS[target_layout](probabilities(random, x.shape, target_dtype))
     work = computed(dtype)
     # What is wider than the computing dtype is rounded to it; what is narrower is exact.
-    compare(x, q if target_dtype.itemsize <= work.itemsize else q.astype(work), {}, "sum")
+    assert_as_reference(x, q if target_dtype.itemsize <= work.itemsize else q.astype(work), {}, "sum")
     wide = fs.cross_entropy_and_grad(x, q, reduction="sum")
     narrow = fs.cross_entropy_and_grad(x, q.astype(work), reduction="sum")
     np.testing.assert_array_equal(wide.grad, narrow.grad)
@@ -132,9 +132,9 @@ def test_upstream_gradient(seed, rows, classes, dtype, soft, weighted):
     x = logits(seed, (rows, classes), dtype)
     target = probabilities(random, x.shape, dtype) if soft else labels(random, x.shape)
     options = {"sample_weight": random.uniform(0.1, 2, rows)} if weighted else {}
-    compare(x, target, options, "none", random.integers(-2, 3, rows) * random.uniform(0.5, 2, rows))
+    assert_as_reference(x, target, options, "none", random.integers(-2, 3, rows) * random.uniform(0.5, 2, rows))
     for reduction in ("mean", "sum", "none"):
-        compare(x, target, options, reduction, -2.5)
+        assert_as_reference(x, target, options, reduction, -2.5)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, -2])

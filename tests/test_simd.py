@@ -235,7 +235,7 @@ def test_maximum_of_a_block(kind):
     def run(address, j, stop):
         return rows.block_max(ref(address, 0, kind, True), j, stop)
 
-    count = 4 * WIDTHS[kind] + 5
+    count = 8 * WIDTHS[kind] + 5
     for j, stop in [(0, count), (3, count), (1, 4), (2, count - 6)]:
         for place in range(count):
             x = -np.abs(numbers(count)).astype(DTYPES[kind])

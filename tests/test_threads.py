@@ -21,7 +21,6 @@ import hashlib, os, signal, sys, threading, warnings
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import fastsoftmax as fs
-
 warnings.filterwarnings("ignore", "This process", DeprecationWarning)  # forks of threaded processes are meant here
 rng = np.random.default_rng(7)
 KINDS = [((20000, 10), "C"), ((20000, 10), "F"), ((600, 1000), "C"), ((600, 1000), "F"), ((7, 40000), "C")]
