@@ -2,6 +2,9 @@
 
 import hashlib
 import os
+import pickle
+import threading
+import warnings
 from pathlib import Path
 
 import numba
@@ -12,6 +15,11 @@ SIGNATURE = types.void(types.int64, types.int64, types.int64)
 
 #: Numba's division would otherwise branch on every zero divisor and raise.
 OPTIONS = {"error_model": "numpy"}
+
+#: Held by whoever compiles. A fork waits for it: neither it nor Numba's own lock would ever be released in the child.
+compiling = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=compiling.acquire, after_in_parent=compiling.release, after_in_child=compiling.release)
 
 #: For the small functions that kernels are made of.
 inline = njit(forceinline=True, **OPTIONS)
@@ -30,7 +38,7 @@ def _digest():
     """
     state = hashlib.sha256(numba.__version__.encode())
     root = Path(__file__).parent
-    for path in sorted([root / "law.py", Path(__file__), *(root / "cpu").glob("*.py")]):
+    for path in sorted([root / "law.py", root / "spec.py", Path(__file__), *(root / "cpu").glob("*.py")]):
         state.update(path.name.encode() + path.read_bytes())
     return int.from_bytes(state.digest()[:7], "little")
 
@@ -38,24 +46,40 @@ def _digest():
 DIGEST = _digest()
 
 
+def _named(function, constants):
+    """`function` with a name, and so with cache files, of its own for every set of constants.
+
+    Numba numbers the files of all that share a name: of two processes that compile different kernels at the same time
+    each may take the number of the other, and a later one would run the wrong code.
+    """
+    mark = hashlib.sha256(repr((constants, target())).encode()).hexdigest()[:16]
+    function.__qualname__ = f"{function.__qualname__}-{mark}"
+    return function
+
+
 def _compiled(decorator, function):
-    """`decorator(cache=...)` applied; without the cache where there is no folder to keep it in."""
+    """`decorator(cache=...)` applied; without the cache where it cannot be written or read."""
     if cache_enabled():
         try:
             return decorator(cache=True)(function)
         except RuntimeError:  # Numba: "no locator available": read-only install and no home folder
             pass
+        except (EOFError, OSError, pickle.UnpicklingError) as error:
+            warnings.warn(f"fastsoftmax: damaged files in Numba's cache, compiling without it: {error!r}", stacklevel=2)
     return decorator(cache=False)(function)
 
 
 def kernel(function):
     """Compile a kernel to a C function; it releases the GIL by never holding it, and every thread may call it."""
-    return _compiled(lambda cache: cfunc(SIGNATURE, cache=cache, **OPTIONS), function)
+    constants = [cell.cell_contents for cell in function.__closure__]
+    return _compiled(lambda cache: cfunc(SIGNATURE, cache=cache, **OPTIONS), _named(function, constants))
 
 
-def driver(function, *, parallel):
-    """Compile a function that Python calls to run a kernel over its chunks."""
-    return _compiled(lambda cache: njit(cache=cache, parallel=parallel, nogil=True, **OPTIONS), function)
+def driver(function, signature, *, parallel=False):
+    """Compile a function that Python calls, here and now."""
+    options = {"parallel": parallel, "nogil": True, **OPTIONS}
+    with compiling:
+        return _compiled(lambda cache: njit(signature, cache=cache, **options), _named(function, DIGEST))
 
 
 def target():

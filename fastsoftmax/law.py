@@ -44,8 +44,8 @@ def normaliser(m, s):
 
 
 def log_sum_exp(m, s):
-    """log(sum_j exp(z_j)); -inf for a row that is all -inf."""
-    return shift(m) + log(s)
+    """log(sum_j exp(z_j)); infinite where the maximum is, as long as s > 0 or m = -inf."""
+    return m + log(s)
 
 
 def term(w, d):

@@ -35,11 +35,15 @@ STREAM_BYTES = 1 << 25  # outputs that no cache would hold are written past them
 
 
 @lru_cache(maxsize=4096)
-def rows_in_lanes(classes: int, class_step: int, row_step: int, itemsize: int) -> bool:
-    """Whether rows go in SIMD lanes: few classes, or classes farther apart in memory than rows."""
+def rows_in_lanes(classes: int, strides: tuple[int, ...], itemsize: int) -> bool:
+    """Whether rows go in SIMD lanes: few classes, or classes farther apart in memory than rows.
+
+    The strides of axes of length 1 count: a row that is cut out of many is computed as they are.
+    """
     if classes <= FEW_CLASSES:
         return True
-    return abs(class_step) != itemsize and 0 < abs(row_step) < abs(class_step)
+    *rows, step = map(abs, strides)
+    return step != itemsize and min(filter(None, rows), default=step) < step
 
 
 @lru_cache(maxsize=4096)

@@ -132,7 +132,7 @@ def _recipe(
         return None
     (outer, inner), steps = levels
     classes, width = shape[-1], 64 // work.itemsize
-    lanes = rows_in_lanes(classes, steps[0][2], steps[0][1], dtype.itemsize)
+    lanes = rows_in_lanes(classes, x, dtype.itemsize)
     streamable = out is not None and not in_place and out[-1] == dtype.itemsize
     keep = flags.kept and not (lanes and flags.cap)
     p = plan(outer, inner, classes, work.itemsize, lanes, keep, streamable)

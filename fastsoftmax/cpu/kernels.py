@@ -1,8 +1,8 @@
 """The compiled kernels by what they do, each compiled (or loaded from the disk cache) once, at its first use."""
 
-import threading
 from typing import Any
 
+from .. import jit
 from . import lane_kernels, row_kernels, targets, vjp
 
 _MAKERS = {
@@ -12,7 +12,6 @@ _MAKERS = {
     "scan": (targets.scan, targets.scan),
 }
 _compiled: dict[Any, Any] = {}
-_compiling = threading.Lock()
 
 
 def address(name, lanes, *constants):
@@ -20,7 +19,7 @@ def address(name, lanes, *constants):
     key = (name, lanes, constants)
     found = _compiled.get(key)
     if found is None:
-        with _compiling:
+        with jit.compiling:
             if key not in _compiled:
                 _compiled[key] = _MAKERS[name][lanes](*constants)
             found = _compiled[key]

@@ -26,7 +26,8 @@ Tile = namedtuple("Tile", ("x", "y", "out", "x_class", "y_class", "out_class", "
 # What the reduction of a vector of rows found; `d` is z_t - m and `weight` the class weight of the target.
 State = namedtuple("State", ("m", "others", "dot", "mass", "d", "weight"))
 
-_shift, _term, _cap_slope, _log = vector["shift"], vector["term"], vector["cap_slope"], vector["log"]
+_shift, _term, _cap_slope = vector["shift"], vector["term"], vector["cap_slope"]
+_log_sum_exp = vector["log_sum_exp"]
 
 
 @inline
@@ -167,7 +168,7 @@ def log_sum_exp(flags, tile, v):
             part = part + exp_nonpositive(select(x == m, 0.0, x - m))
         total, error = two_sum(total, part)
         lost = lost + error
-    return m + _log(total + lost)
+    return _log_sum_exp(m, total + lost)
 
 
 @inline

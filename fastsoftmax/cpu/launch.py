@@ -7,6 +7,7 @@ is held up (another process on its core) leaves its share to the rest.
 
 import os
 import threading
+from functools import cache
 
 import numba
 from llvmlite import ir
@@ -46,7 +47,7 @@ def _serial(kernel, params, chunks):
         _call(kernel, params, chunk, 0)
 
 
-def _parallel(kernel, params, chunks, threads):
+def _shared(kernel, params, chunks, threads):
     for slot in prange(threads):
         chunk = _take(params)
         while chunk < chunks:
@@ -54,8 +55,18 @@ def _parallel(kernel, params, chunks, threads):
             chunk = _take(params)
 
 
-_serial = jit.driver(_serial, parallel=False)
-_parallel = jit.driver(_parallel, parallel=True)
+_serial = jit.driver(_serial, types.void(types.int64, types.int64, types.int64))
+
+
+@cache
+def _parallel_driver():
+    """Compiled (or loaded) when it is first needed: that takes seconds, and starts Numba's threads."""
+    return jit.driver(_shared, types.void(types.int64, types.int64, types.int64, types.int64), parallel=True)
+
+
+def _parallel(kernel, params, chunks, threads):
+    _parallel_driver()(kernel, params, chunks, threads)
+
 
 # One parallel launch at a time: the workqueue layer aborts the process when two threads enter it, and on the others a
 # second launch would only compete for the same cores. Whoever finds the lock taken runs the serial driver instead.

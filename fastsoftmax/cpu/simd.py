@@ -278,7 +278,7 @@ def hsum(_typing, x):
 
 @intrinsic
 def hmax(_typing, x):
-    """The largest lane; NaNs do not count (they come back through the sum)."""
+    """The largest lane, of numbers: those who call it keep NaNs out (they come back through the sum)."""
 
     def emit(_context, builder, _sig, args):
         v, n = args[0], x.lanes

@@ -4,6 +4,8 @@ Numba does not check bounds: a label outside [0, K) that reached a kernel would 
 in memory.  So every label is compared as an int64 here, before any of them is used as an index.
 """
 
+from numba import types
+
 from .. import jit
 from ..spec import FLOAT64
 from . import params as P
@@ -60,4 +62,6 @@ def _counted(target, rows, classes, ignore):
 
 
 #: ``count(address, rows, classes, ignore)``: the same for few labels without weights, called directly.
-count = jit.driver(_counted, parallel=False)
+count = jit.driver(
+    _counted, types.Tuple((types.int64, types.float64))(types.int64, types.int64, types.int64, types.int64)
+)
