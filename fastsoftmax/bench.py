@@ -123,9 +123,8 @@ def contestants(case: Case) -> dict[str, Call]:
 
 
 def _seconds(call: Call, times: int) -> float:
-    """Seconds a call, once the caches and the threads are those of this call and no longer of the one before."""
-    if times > 1:
-        call()
+    """Seconds a call, once caches, threads and allocator are as this call leaves them, not as the others do."""
+    call()
     start = time.perf_counter()
     for _ in range(times):
         call()

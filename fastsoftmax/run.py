@@ -4,21 +4,23 @@ The only module that knows which backend computes.
 """
 
 import math
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from . import check
-from .check import Array, Loss, Map
+from .check import Array, Loss, Map, Options
 from .cpu import kernels, launch
-from .cpu.execute import CONVERTED, Job, Operands, address, computed, execute, pieces
-from .cpu.params import FIELDS, FIRST_OF_SHAPE, Numbers, Shape, pack_call
+from .cpu.addresses import address
+from .cpu.execute import CONVERTED, Job, Operands, computed, execute, pieces
+from .cpu.params import FIELDS, Numbers, Shape, pack_block, pack_shape
 from .cpu.targets import count as count_labels
 from .plan import LABELS, PARALLEL_LABELS
 from .spec import LOGSUMEXP, SOFTMAX, Flags
 
-Scalar = np.floating[Any]
+ALIGNED = 1 << 18  # elements from which a new array is aligned to cache lines: below, it costs more than it gives
 
 
 def _overlap(a: Array, b: Array) -> bool:
@@ -39,13 +41,24 @@ def _same(a: Array, b: Array) -> bool:
     )  # fmt: skip
 
 
+def _new(like: Array, dtype: np.dtype[Any]) -> Array:
+    """An array in the shape and memory order of another; large ones begin a cache line.
+
+    NumPy's begin 16 bytes after one, where the C library has a header: every store of a vector would touch two lines.
+    """
+    if like.size < ALIGNED or not like.flags.c_contiguous:
+        return np.empty_like(like, dtype=dtype, subok=False)
+    room = np.empty(like.size * dtype.itemsize + 63, np.uint8)
+    return np.ndarray(like.shape, dtype, room, -address(room) % 64)
+
+
 def _destination(x: check.Rows, out: Array | None, in_place: list[Array], others: list[Array]) -> Array:
     """Where results can be written while operands are read: `out`, or a new array where writing would disturb them.
 
     An operand of `in_place` may be `out` itself, element by element.
     """
     if out is None:
-        return np.empty_like(x.array, dtype=x.dtype, subok=False)
+        return _new(x.array, x.dtype)
     disturbed = any(_overlap(out, a) and not _same(out, a) for a in in_place) or any(_overlap(out, a) for a in others)
     return np.empty_like(out, subok=False) if disturbed else out
 
@@ -75,7 +88,7 @@ def row_map(problem: Map, kernel: str, variant: int) -> Array:
     x = problem.x
     sources = [x.array] if problem.y is None else [x.array, problem.y.array]
     out = _destination(x, problem.out, sources, [])
-    flags = Flags(kept=kernel == "softmax" and variant == SOFTMAX)
+    flags = Flags(kept=kernel == "softmax" and variant == SOFTMAX, streamed=out is problem.out)
     job = Job(kernel, flags, variant, x.dtype)
     execute(job, _ordered(Operands(x.array, None if problem.y is None else problem.y.array, out))[0])
     return _delivered(out, problem.out)
@@ -171,11 +184,11 @@ def _scanned(labels: Array, classes: int, problem: Loss) -> tuple[float, float]:
         return -1.0, 0.0
     found = np.empty((chunks, 2))
     space: Any = np.empty(FIELDS, np.int64)
-    pack_call(
+    shape = Shape(labels.size, labels.size, classes, LABELS, 1, 0)
+    pack_block(
         *(space, 0, 0, 0, 0, 0, address(labels), address(weights), address(factors), 0),
-        *(address(found), 0, 0, problem.options.ignore_index, *Numbers()),
+        *(address(found), 0, 0, problem.options.ignore_index, *Numbers(), pack_shape(*shape)),
     )
-    space[FIRST_OF_SHAPE:] = Shape(labels.size, labels.size, classes, LABELS, 1, 0)
     kernel = kernels.address("scan", False, weights is not None, factors is not None)
     threads = launch.threads_for() if labels.size >= PARALLEL_LABELS else 1
     launch.launch(kernel, address(space), chunks, threads)
@@ -183,33 +196,31 @@ def _scanned(labels: Array, classes: int, problem: Loss) -> tuple[float, float]:
     return float(bad[bad >= 0].min(initial=math.inf) if bad.max() >= 0 else -1), float(found[:, 1].sum())
 
 
-def _flags(problem: Loss, grad: bool) -> Flags:
-    o = problem.options
+@lru_cache(maxsize=1024)
+def _flags(o: Options, hard: bool, weighted: bool, factors: bool, grad: bool, streamed: bool) -> Flags:
     return Flags(
-        hard=problem.labels is not None,
-        soft=problem.soft is not None,
-        weighted=problem.class_weight is not None,
-        smooth=problem.labels is not None and o.label_smoothing > 0,
+        hard=hard,
+        soft=not hard,
+        weighted=weighted,
+        smooth=hard and o.label_smoothing > 0,
         z_loss=o.z_loss > 0,
         focal=o.focal_gamma > 0,
         cap=o.softcap is not None,
         temper=o.temperature != 1,
-        factors=problem.sample_weight is not None or isinstance(problem.grad_output, np.ndarray),
+        factors=factors,
         grad=grad,
         kept=grad,
+        streamed=streamed,
     )
 
 
-def _numbers(problem: Loss, count: float) -> Numbers:
-    """The numbers of a cross-entropy; `count` is the denominator of the mean."""
-    o = problem.options
-    scale = 1.0 if isinstance(problem.grad_output, np.ndarray) else problem.grad_output
+@lru_cache(maxsize=1024)
+def _numbers(o: Options, classes: int, up: float, count: float) -> Numbers:
+    """The numbers of a cross-entropy; `up` multiplies gradients, `count` is the denominator of the mean."""
     if o.reduction == "mean":
-        scale = scale / count if count else math.nan  # as in torch, with smoothing too
-    share = o.label_smoothing / problem.x.array.shape[-1]
-    return Numbers(
-        scale, 1.0 - o.label_smoothing, share, o.z_loss, o.focal_gamma, o.softcap or 0.0, 1.0 / o.temperature
-    )
+        up = up / count if count else math.nan  # as in torch, with smoothing too
+    share = o.label_smoothing / classes
+    return Numbers(up, 1.0 - o.label_smoothing, share, o.z_loss, o.focal_gamma, o.softcap or 0.0, 1.0 / o.temperature)
 
 
 def _factors(problem: Loss, dtype: np.dtype[Any]) -> tuple[Array | None, Array | None]:
@@ -234,12 +245,13 @@ def cross_entropy(problem: Loss, grad: bool) -> tuple[Any, Array | None]:
         if problem.out is not None and labels is not None and _overlap(problem.out, labels):
             labels = labels.copy()
     class_weight = None if problem.class_weight is None else problem.class_weight.astype(dtype)
-    reduction = problem.options.reduction
+    options, up, reduction = problem.options, problem.grad_output, problem.options.reduction
     result = np.empty(x.array.shape[:-1], dtype) if reduction == "none" else None
     data, order = _ordered(Operands(x.array, problem.soft, out, labels, *_factors(problem, dtype), result))
-    numbers = _numbers(problem, count)
-    flags, ignore = _flags(problem, grad), problem.options.ignore_index
-    total = execute(Job("cross_entropy", flags, 0, x.dtype, numbers, ignore, class_weight), data)
+    numbers = _numbers(options, x.array.shape[-1], 1.0 if isinstance(up, np.ndarray) else up, count)
+    factors = data.loss_factor is not None
+    flags = _flags(options, labels is not None, class_weight is not None, factors, grad, out is problem.out)
+    total = execute(Job("cross_entropy", flags, 0, x.dtype, numbers, options.ignore_index, class_weight), data)
     loss: Any
     if reduction == "none":
         loss = _restored(data.result, order)[()]

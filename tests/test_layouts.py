@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from support import DTYPES, LAYOUTS, check, dtypes, labels, logits, seeds
 
 import fastsoftmax as fs
+from fastsoftmax.cpu.addresses import address
 
 MAPS = [fs.softmax, fs.log_softmax]
 
@@ -200,3 +201,23 @@ def test_memory_maps(classes, tmp_path):
     x.tofile(tmp_path / "x")
     mapped = np.memmap(tmp_path / "x", np.float32, "r", shape=x.shape)
     np.testing.assert_array_equal(fs.softmax(mapped), fs.softmax(x))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_addresses(dtype):
+    """Read from the array's struct, they are those that NumPy tells."""
+    x = np.zeros((5, 6), dtype)
+    views = [x, x.T, x[::-1], x[2:, 3:], x[:0], x[0, 0, ...], LAYOUTS["read-only"](x), np.broadcast_to(x[:1], (9, 6))]
+    for view in views:
+        assert address(view) == view.__array_interface__["data"][0]
+    assert address(None) == 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_large_results_begin_a_cache_line(dtype):
+    x = logits(0, (700, 1000), dtype)
+    for result in (fs.softmax(x), fs.cross_entropy_and_grad(x, np.zeros(700, int)).grad):
+        assert address(result) % 64 == 0
+        assert result.flags.c_contiguous
+        assert result.flags.writeable
+    check(fs.softmax, x, actual=fs.softmax(x))

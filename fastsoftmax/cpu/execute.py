@@ -15,7 +15,8 @@ import numpy as np
 from ..plan import plan, rows_in_lanes
 from ..spec import COMPUTED, FLOAT64, Flags, storage_of
 from . import kernels, launch
-from .params import FIELDS, FIRST_OF_SHAPE, Numbers, Shape, pack_call
+from .addresses import address
+from .params import FIELDS, Numbers, Shape, pack_block, pack_shape, unpack_float
 
 Array = Any  # of NumPy
 Strides = tuple[int, ...]
@@ -58,18 +59,13 @@ class Recipe(NamedTuple):
     chunks: int
     parallel: bool
     scratch: int  # bytes a thread
-    shape: Array  # the fields of the shape, int64
+    shape: bytes  # the fields of the shape
 
 
 @lru_cache(maxsize=64)
 def computed(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """What logits of a dtype are computed in: float64 for float64, else float32."""
     return np.dtype(np.float64 if COMPUTED[storage_of(dtype)] == FLOAT64 else np.float32)
-
-
-def address(array: Array | None) -> int:
-    """Where an array's first element lies; 0 for None."""
-    return 0 if array is None else array.__array_interface__["data"][0]
 
 
 def execute(job: Job, data: Operands) -> float:
@@ -95,19 +91,20 @@ def _launch(job: Job, data: Operands, recipe: Recipe) -> float:
     size = FIELDS + recipe.chunks + 8
     space: Array = np.empty(size + recipe.scratch * threads // 8, np.int64)
     begin = address(space)
-    partial = space[FIELDS : FIELDS + recipe.chunks].view(np.float64)
     x, y, out, target, loss_factor, grad_factor, result = data
-    pack_call(
+    pack_block(
         *(space, 0, 0, address(x), address(y), address(out), address(target), address(job.class_weight)),
         *(address(loss_factor), address(grad_factor), address(result)),
         *(begin + FIELDS * 8, (begin + size * 8) // 64 * 64, job.ignore_index),
         *job.numbers,
+        recipe.shape,
     )
-    space[FIRST_OF_SHAPE:FIELDS] = recipe.shape
     launch.launch(recipe.kernel, begin, recipe.chunks, threads)
     if job.kernel != "cross_entropy":
         return 0.0
-    return float(partial[0] if recipe.chunks == 1 else partial.sum())
+    if recipe.chunks == 1:
+        return float(unpack_float(space, FIELDS * 8)[0])
+    return float(space[FIELDS : FIELDS + recipe.chunks].view(np.float64).sum())
 
 
 @lru_cache(maxsize=4096)
@@ -133,7 +130,7 @@ def _recipe(
     (outer, inner), steps = levels
     classes, width = shape[-1], 64 // work.itemsize
     lanes = rows_in_lanes(classes, x, dtype.itemsize)
-    streamable = out is not None and not in_place and out[-1] == dtype.itemsize
+    streamable = flags.streamed and not in_place and out is not None and out[-1] == dtype.itemsize
     keep = flags.kept and not (lanes and flags.cap)
     p = plan(outer, inner, classes, work.itemsize, lanes, keep, streamable)
     flags = flags._replace(packed=p.packed, kept=p.kept, streamed=p.streamed)
@@ -148,8 +145,8 @@ def _recipe(
     )
     rows = outer * -(-inner // (p.tile * width)) if lanes else outer * inner
     strides = [step for place in places for step in place or (0, 0, 0)]
-    fields = np.array(Shape(rows, inner, classes, p.chunk, p.tile, p.scratch, *strides), np.int64)
-    return Recipe(compiled, p.chunks, p.parallel, p.scratch, fields)
+    fields = Shape(rows, inner, classes, p.chunk, p.tile, p.scratch, *strides)
+    return Recipe(compiled, p.chunks, p.parallel, p.scratch, pack_shape(*fields))
 
 
 def geometry(shape: Strides, operands: list[Strides]) -> tuple[tuple[int, int], list[tuple[int, int, int]]] | None:

@@ -49,8 +49,11 @@ class Shape(NamedTuple):
 
 ROWS, INNER, CLASSES, CHUNK, TILE, SCRATCH_SIZE = range(19, 25)
 X_STRIDES, Y_STRIDES, OUT_STRIDES = 25, 28, 31  # three fields each
-FIRST_OF_SHAPE, FIELDS = 19, 34
+FIELDS = 34
 
-_CALL = struct.Struct(f"={len(CALL)}q{len(Numbers._fields)}d")
-#: Write the fields of a call into a block: ``pack_call(block, 0, *integers, *numbers)``.
-pack_call = _CALL.pack_into
+#: The fields of a shape as bytes: ``pack_shape(*shape)``.
+pack_shape = struct.Struct(f"={len(Shape._fields)}q").pack
+#: Write a whole block: ``pack_block(block, 0, *integers, *numbers, pack_shape(*shape))``.
+pack_block = struct.Struct(f"={len(CALL)}q{len(Numbers._fields)}d{8 * len(Shape._fields)}s").pack_into
+#: The float at a byte of a block: ``unpack_float(block, byte)[0]``.
+unpack_float = struct.Struct("=d").unpack_from
