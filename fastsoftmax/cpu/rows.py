@@ -17,6 +17,7 @@ from .memory import get, lanes_of, load, load_n, moved, prefetch, put, store, st
 from .simd import extract, first_lanes, hmax, hsum, lane_is, select, splat
 
 INF = float("inf")
+RUN = 16  # vectors that are summed plainly before their sum is added to the block's
 
 # The row being worked on: references to logits, soft target, class weights, kept exponentials, maxima of the blocks and
 # gradient; the number of classes; the target's (-1: none); and the way in bytes to the row that comes next.
@@ -80,18 +81,23 @@ def exponentials(flags, o, row, j, n, base, whole):
 def block_sums(flags, o, row, j, stop, base, ahead):
     """(sum of exponentials but the target's, sum w d, sum w) of a block."""
     width = lanes_of(row.x)
-    total = splat(row.x, 0.0)
-    dot, mass = total, total
+    zero = splat(row.x, 0.0)
+    total, dot, mass = zero, zero, zero
     while j + width <= stop:
-        prefetch(ahead, j)
-        d, p = exponentials(flags, o, row, j, width, base, True)
-        if j <= row.t < j + width:  # a branch that is taken once a row costs less than a mask in every vector
-            p = select(lane_is(row.x, row.t - j), 0.0, p)
-        total = total + p
-        if flags.smooth or flags.soft:
-            v = masses(flags, o, row, j, width, True)
-            dot, mass = dot + _term(v, d), mass + v
-        j += width
+        # Short runs first: an error of half an ulp a vector adds up over a block.
+        end = min(j + RUN * width, stop)
+        part, part_dot, part_mass = zero, zero, zero
+        while j + width <= end:
+            prefetch(ahead, j)
+            d, p = exponentials(flags, o, row, j, width, base, True)
+            if j <= row.t < j + width:  # a branch that is taken once a row costs less than a mask in every vector
+                p = select(lane_is(row.x, row.t - j), 0.0, p)
+            part = part + p
+            if flags.smooth or flags.soft:
+                v = masses(flags, o, row, j, width, True)
+                part_dot, part_mass = part_dot + _term(v, d), part_mass + v
+            j += width
+        total, dot, mass = total + part, dot + part_dot, mass + part_mass
     if j < stop:
         d, p = exponentials(flags, o, row, j, stop - j, base, False)
         total = total + select(lane_is(row.x, row.t - j), 0.0, p)

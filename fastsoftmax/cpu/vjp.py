@@ -14,6 +14,7 @@ from .common import bounds, row_ref, tile_ref
 from .elementary import exp
 from .lanes import RUN, load_rows, locate, store_rows
 from .memory import integer_at, lanes_of, load, load_n, ref, store, store_n
+from .rows import RUN as VECTORS
 from .simd import first_lanes, hsum, splat
 
 
@@ -35,8 +36,11 @@ def _row_sum(logarithmic, y, g, k):
         stop, j = min(begin + BLOCK, k), begin
         total = splat(y, 0.0)
         while j + width <= stop:
-            total = total + _addend(logarithmic, load(y, j), load(g, j))
-            j += width
+            part, end = splat(y, 0.0), min(j + VECTORS * width, stop)
+            while j + width <= end:
+                part = part + _addend(logarithmic, load(y, j), load(g, j))
+                j += width
+            total = total + part
         if j < stop:
             n = stop - j
             total = total + first_lanes(_addend(logarithmic, load_n(y, j, n, 0.0), load_n(g, j, n, 0.0)), n)
