@@ -24,7 +24,7 @@ FUNCTIONS = (LOSS, SOFTMAX)
 OURS, INTO, NUMPY, SCIPY = "fastsoftmax", "fastsoftmax, out=", "NumPy", "SciPy"
 
 #: Shapes of logits, from a mini-batch of digits to a language model's vocabulary.
-SHAPES = ((64, 10), (65536, 10), (1024, 100), (4096, 1000), (8192, 4096), (512, 32000), (512, 131072))
+SHAPES = ((64, 10), (65536, 10), (65536, 48), (1024, 100), (4096, 1000), (8192, 4096), (512, 32000), (512, 131072))
 #: The few that the main job shows.
 SHOWN = ((64, 10), (65536, 10), (4096, 1000), (512, 32000))
 
