@@ -20,6 +20,7 @@ class Plan(NamedTuple):
     parallel: bool
     packed: bool
     kept: bool
+    direct: bool
     streamed: bool
     scratch: int  # bytes a thread
 
@@ -49,11 +50,13 @@ def rows_in_lanes(classes: int, strides: tuple[int, ...], itemsize: int) -> bool
 
 
 @lru_cache(maxsize=4096)
-def plan(outer: int, inner: int, classes: int, computed: int, lanes: bool, keep: bool, streamable: bool) -> Plan:
+def plan(
+    outer: int, inner: int, classes: int, computed: int, lanes: bool, keep: bool, direct: bool, streamable: bool
+) -> Plan:
     """Cut ``outer * inner`` rows of `classes` logits that are computed with in `computed` bytes each.
 
-    `keep` says that the kernel can use kept exponentials, `streamable` that its output may go past the caches: that it
-    is contiguous, an array that was there before, and not the logits themselves.
+    `keep` says that the kernel can use kept exponentials, `direct` that its output can hold them, `streamable` that its
+    output may go past the caches: that it is contiguous, was there before, and is not the logits themselves.
     """
     rows = outer * inner
     parallel = rows * classes >= PARALLEL
@@ -65,13 +68,16 @@ def plan(outer: int, inner: int, classes: int, computed: int, lanes: bool, keep:
         tiles = outer * -(-inner // (tile * width))
         chunk = max(1, CHUNK // (classes * tile * width))
         scratch = vector * tile if packed else 0
-        return Plan(True, chunk, -(-tiles // chunk), tile, parallel, packed, packed and keep, False, scratch + 64)
+        return Plan(
+            True, chunk, -(-tiles // chunk), tile, parallel, packed, packed and keep, False, False, scratch + 64
+        )
     kept = keep and classes * computed <= KEPT_BYTES
     chunk = max(1, CHUNK // classes)
     blocks = -(-classes // BLOCK)
-    scratch = _lines(blocks * 8) + _lines(classes * computed) if kept else 0
     streamed = streamable and rows * classes * computed >= STREAM_BYTES
-    return Plan(False, chunk, -(-rows // chunk), 1, parallel, False, kept, streamed, scratch + 64)
+    direct = direct and kept and not streamed
+    scratch = _lines(blocks * 8) + (0 if direct else _lines(classes * computed)) if kept else 0
+    return Plan(False, chunk, -(-rows // chunk), 1, parallel, False, kept, direct, streamed, scratch + 64)
 
 
 def _lines(size: int) -> int:

@@ -46,4 +46,5 @@ class Flags(NamedTuple):
     grad: bool = False
     packed: bool = False  # (rows in lanes) a tile is copied to scratch before it is worked on
     kept: bool = False  # exponentials are kept in scratch between the passes
+    direct: bool = False  # (classes in lanes) kept in the output instead
     streamed: bool = False  # the output is written past the caches

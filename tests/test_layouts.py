@@ -155,6 +155,22 @@ def test_gradient_overlaps_an_operand(classes):
     assert result.loss == expected.loss
 
 
+@pytest.mark.parametrize("options", [{}, {"softcap": 4.0, "label_smoothing": 0.1}], ids=str)
+def test_gradient_onto_another_view_of_the_logits(options):
+    """In place, though `out` is another object; merged, in pieces and along another axis."""
+    for index, axis in ((np.s_[:], -1), (np.s_[::2, ::2], -1), (np.s_[:], 0)):
+        room = logits(0, (6, 8, 10, 300) if axis == -1 else (300, 40), np.float32)
+        x = room[index]
+        target = labels(np.random.default_rng(0), np.moveaxis(x, axis, -1).shape)
+        expected = fs.cross_entropy_and_grad(x, target, axis=axis, **options)
+        result = fs.cross_entropy_and_grad(x, target, axis=axis, out=room[index], **options)
+        assert result.loss == expected.loss
+        np.testing.assert_array_equal(x, expected.grad)
+        x = room[index]
+        probabilities_ = fs.softmax(x, axis)
+        np.testing.assert_array_equal(fs.softmax(x, axis, out=room[index]), probabilities_)
+
+
 def test_gradient_overlaps_the_labels():
     room = np.zeros(40 * 10 * 8, np.uint8)
     out, target = room.view(np.float64).reshape(40, 10), room[: 40 * 8].view(np.int64)

@@ -73,8 +73,9 @@ def execute(job: Job, data: Operands) -> float:
     x, y, out = data.x, data.y, data.out
     if x.size == 0:
         return 0.0
+    in_place = out is not None and address(out) == address(x)  # by another view of the logits too
     recipe = _recipe(
-        *(job.kernel, job.flags, job.variant, job.dtype, x.shape, x.dtype, x.strides, out is x),
+        *(job.kernel, job.flags, job.variant, job.dtype, x.shape, x.dtype, x.strides, in_place),
         *(None if y is None else y.dtype, None if y is None else y.strides, None if out is None else out.strides),
     )
     if recipe is None:
@@ -130,10 +131,10 @@ def _recipe(
     (outer, inner), steps = levels
     classes, width = shape[-1], 64 // work.itemsize
     lanes = rows_in_lanes(classes, x, dtype.itemsize)
-    streamable = flags.streamed and not in_place and out is not None and out[-1] == dtype.itemsize
+    apart = out is not None and not in_place and out[-1] == dtype.itemsize  # a contiguous row that is not the logits'
     keep = flags.kept and not (lanes and flags.cap)
-    p = plan(outer, inner, classes, work.itemsize, lanes, keep, streamable)
-    flags = flags._replace(packed=p.packed, kept=p.kept, streamed=p.streamed)
+    p = plan(outer, inner, classes, work.itemsize, lanes, keep, apart and dtype == work, apart and flags.streamed)
+    flags = flags._replace(packed=p.packed, kept=p.kept, direct=p.direct, streamed=p.streamed)
     found = iter(steps)
     places = [None if s is None else next(found) for s in (x, y, out)]
     sizes = (dtype.itemsize, y_dtype.itemsize if y_dtype is not None else 0, dtype.itemsize)

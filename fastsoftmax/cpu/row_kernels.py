@@ -28,7 +28,7 @@ def _scratch(params, slot):
 
 def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """Loss, and the gradient if ``flags.grad``, of each row of a chunk; the chunk's losses are summed in row order."""
-    source, kind = jit.DIGEST, COMPUTED[x_kind]
+    source, kind, direct = jit.DIGEST, COMPUTED[x_kind], flags.direct
 
     def kernel(params, chunk, slot):
         source  # noqa: B018  a part of the cache's key
@@ -41,13 +41,14 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
         way = integer_at(params, P.X_STRIDES + 1)
         total = 0.0
         for i in range(first, last):
+            out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
             row = Row(
                 row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous),
                 row_ref(params, P.Y, P.Y_STRIDES, i, y_kind, y_contiguous),
                 ref(integer_at(params, P.CLASS_WEIGHT), 0, kind, True),
-                ref(kept, 0, kind, True),
+                out if direct else ref(kept, 0, kind, True),
                 ref(bases, 0, FLOAT64, True),
-                row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous),
+                out,
                 k,
                 integer_at(integer_at(params, P.TARGET), i) if flags.hard else -1,
                 way,
@@ -98,7 +99,7 @@ def _row_loss(flags, o, row, up):
 
 def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
     """softmax, log_softmax or logsumexp (`variant`) of each row of a chunk."""
-    source, kind = jit.DIGEST, COMPUTED[x_kind]
+    source, kind, direct = jit.DIGEST, COMPUTED[x_kind], flags.direct
 
     def kernel(params, chunk, slot):
         source  # noqa: B018  a part of the cache's key
@@ -109,7 +110,7 @@ def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_co
         for i in range(first, last):
             x = row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous)
             out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
-            e, blocks = ref(kept, 0, kind, True), ref(bases, 0, FLOAT64, True)
+            e, blocks = out if direct else ref(kept, 0, kind, True), ref(bases, 0, FLOAT64, True)
             row = Row(x, x, x, e, blocks, out, k, -1, integer_at(params, P.X_STRIDES + 1))
             state = reduce_row(flags, o, row)
             if variant == SOFTMAX:
