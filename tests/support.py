@@ -1,17 +1,38 @@
 """What the tests share: data, layouts, options, and the comparison with a reference in higher precision."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import ml_dtypes
 import numpy as np
 from hypothesis import strategies as st
 
 from fastsoftmax import reference
 
+ROOT = Path(__file__).parent.parent
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 DTYPES = [np.dtype(np.float16), BFLOAT16, np.dtype(np.float32), np.dtype(np.float64)]
 #: Few classes (rows in lanes), a row that fills no vector, several vectors with a tail, and several blocks.
 CLASSES = [1, 2, 3, 10, 17, 47, 49, 100, 1000, 5000]
 #: What a test in the dtype is compared with; longdouble has more digits than float64 on x86 only.
 WIDE = {2: np.float64, 4: np.float64, 8: np.longdouble}
+
+
+def child(code, *arguments, stderr=subprocess.PIPE, **environment):
+    """A process that has run `code` in the repository's folder."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env={**os.environ, **environment},
+        cwd=ROOT,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
+    )
 
 
 def computed(dtype):

@@ -9,15 +9,14 @@ import subprocess
 import sys
 import tomllib
 from importlib import metadata
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support import ROOT, child
 
 import fastsoftmax
 from fastsoftmax import bench, cli, digits, system
 
-ROOT = Path(__file__).parent.parent
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but tabs and newlines
 #: The main job on one small shape, with the usual answer to SIGINT even where this process ignores it.
 SMALL = """
@@ -27,21 +26,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 bench.SHOWN, cli.SECONDS = ((64, 10),), 0.0
 """
 RUN = SMALL + "sys.exit(cli.main(sys.argv[1:]))"
-
-
-def run(code, *arguments, stderr=subprocess.PIPE, **environment):
-    """A child process that runs `code` in the repository's folder."""
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        env={**os.environ, **environment},
-        cwd=ROOT,
-        encoding="utf-8",
-        timeout=300,
-        check=False,
-    )
 
 
 @pytest.fixture
@@ -67,7 +51,7 @@ def test_demonstration_as_json(small, capsys):
 
 
 def test_demonstration_in_a_pipe():
-    done = run(RUN, FORCE_COLOR="1")
+    done = child(RUN, FORCE_COLOR="1")
     assert done.returncode == 0
     assert done.stderr == ""
     assert not CONTROL.search(done.stdout)
@@ -79,7 +63,7 @@ def test_demonstration_in_a_pipe():
 def test_progress_on_a_terminal():
     terminal, end = os.openpty()
     try:
-        done = run(RUN, stderr=end, TERM="xterm-256color")
+        done = child(RUN, stderr=end, TERM="xterm-256color")
     finally:
         os.close(end)
     shown = bytearray()
@@ -95,7 +79,7 @@ def test_progress_on_a_terminal():
 
 @pytest.mark.parametrize("module", ["sklearn", "rich"])
 def test_missing_extra(module):
-    done = run(f"import sys; sys.modules[{module!r}] = None\n{RUN}")
+    done = child(f"import sys; sys.modules[{module!r}] = None\n{RUN}")
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
@@ -125,7 +109,7 @@ def interrupted(*arguments):
     return stage(*arguments)
 cli.{where} = interrupted
 """
-    done = run(f"{SMALL}{interrupt}\nsys.exit(cli.main(sys.argv[1:]))")
+    done = child(f"{SMALL}{interrupt}\nsys.exit(cli.main(sys.argv[1:]))")
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
     assert not CONTROL.search(done.stdout)
 
@@ -142,15 +126,15 @@ def test_second_interruption_is_immediate():
 
 def test_reader_that_leaves():
     """``python -m fastsoftmax info | head -0``."""
-    child = subprocess.Popen(
+    reader = subprocess.Popen(
         [sys.executable, "-m", "fastsoftmax", "info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
     )
-    assert child.stdout is not None
-    child.stdout.close()
-    assert child.stderr is not None
-    with child.stderr as stderr:
+    assert reader.stdout is not None
+    reader.stdout.close()
+    assert reader.stderr is not None
+    with reader.stderr as stderr:
         assert stderr.read() == b""
-    assert child.wait(60) == cli.FAILURE
+    assert reader.wait(60) == cli.FAILURE
 
 
 def test_info(capsys):

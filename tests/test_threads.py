@@ -1,17 +1,14 @@
 """Threads: results that do not depend on them, and every way to bring them together that must not end a process."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support import child
 
 import fastsoftmax as fs
 from fastsoftmax.cpu import launch
 
-ROOT = Path(__file__).parent.parent
 LAYERS = ("workqueue", "omp", "tbb")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork on this system")
 
@@ -67,15 +64,7 @@ def right(x): return digest(x, ["mean"]) in expected
 
 def run(code, **environment):
     """What a child process prints that runs `code` in the repository's folder; no warning and no error is accepted."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        capture_output=True,
-        env={**os.environ, **environment},
-        cwd=ROOT,
-        encoding="utf-8",
-        timeout=200,
-        check=False,
-    )
+    done = child(code, PYTHONWARNINGS="error", **environment)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
