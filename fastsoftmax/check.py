@@ -179,9 +179,9 @@ def options(*values: Any) -> Options:
 
 def _indices(target: Array, x: Array) -> Array:
     """Class indices as a C-contiguous, aligned int64 array; their range is checked when the rows are counted."""
-    if target.dtype == np.uint64 and target.size and target.max() > np.iinfo(np.int64).max:
-        row = np.unravel_index(int(target.argmax()), target.shape)
-        raise bad_label(int(target.max()), row, x.shape[-1])
+    if target.dtype == np.uint64 and target.size and np.max(target) > np.iinfo(np.int64).max:
+        row = np.unravel_index(int(np.argmax(target)), target.shape)
+        raise bad_label(int(np.max(target)), row, x.shape[-1])
     if target.dtype == np.int64 and target.flags.carray:
         return target
     return np.array(target, dtype=np.int64, order="C")

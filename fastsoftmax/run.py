@@ -27,8 +27,9 @@ def _overlap(a: Array, b: Array) -> bool:
     """Whether two arrays share memory; assumed where deciding it would take long."""
     if not np.may_share_memory(a, b):
         return False
+    decide: Any = np.shares_memory  # NumPy's annotations of the bound differ between releases
     try:
-        return bool(np.shares_memory(a, b, max_work=10_000))  # type: ignore[arg-type]
+        return bool(decide(a, b, max_work=10_000))
     except np.exceptions.TooHardError:
         return True
 
@@ -182,7 +183,7 @@ def _scanned(labels: Array, classes: int, problem: Loss) -> tuple[float, float]:
     chunks = -(-labels.size // LABELS)
     if not chunks:
         return -1.0, 0.0
-    found = np.empty((chunks, 2))
+    found: Any = np.empty((chunks, 2))
     space: Any = np.empty(FIELDS, np.int64)
     shape = Shape(labels.size, labels.size, classes, LABELS, 1, 0)
     pack_block(
