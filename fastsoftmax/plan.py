@@ -4,7 +4,6 @@ A plan depends on shapes and strides alone, never on the number of threads: the 
 same everywhere, and so are the results, bit by bit.
 """
 
-from functools import lru_cache
 from typing import NamedTuple
 
 from .spec import BLOCK
@@ -37,7 +36,6 @@ KEPT_BYTES = 1 << 19  # longest row of exponentials that is kept: half of a seco
 STREAM_BYTES = 1 << 25
 
 
-@lru_cache(maxsize=4096)
 def rows_in_lanes(classes: int, strides: tuple[int, ...], itemsize: int) -> bool:
     """Whether rows go in SIMD lanes: few classes, or classes farther apart in memory than rows.
 
@@ -49,7 +47,6 @@ def rows_in_lanes(classes: int, strides: tuple[int, ...], itemsize: int) -> bool
     return step != itemsize and min(filter(None, rows), default=step) < step
 
 
-@lru_cache(maxsize=4096)
 def plan(
     outer: int, inner: int, classes: int, computed: int, lanes: bool, keep: bool, direct: bool, streamable: bool
 ) -> Plan:

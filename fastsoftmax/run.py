@@ -36,10 +36,7 @@ def _overlap(a: Array, b: Array) -> bool:
 
 def _same(a: Array, b: Array) -> bool:
     """Whether two arrays are the very same elements in the same places."""
-    return (
-        a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
-        and (a.strides, a.shape, a.dtype) == (b.strides, b.shape, b.dtype)
-    )  # fmt: skip
+    return address(a) == address(b) and (a.strides, a.shape, a.dtype) == (b.strides, b.shape, b.dtype)
 
 
 def _new(like: Array, dtype: np.dtype[Any]) -> Array:
