@@ -145,26 +145,53 @@ def _outer_step(_typing, sums, x, j, n, g, g_step, row, columns, classes):
 
 @intrinsic(prefer_literal=True)
 def _add_to(_typing, sums, out, out_step, j, n, columns, classes):
-    """Add a tile's accumulators, `n` elements of each class, to what is in memory from feature `j` on."""
+    """Write a tile's accumulators, `n` elements of each class, from feature `j` on."""
     width = columns.literal_value
+    whole = isinstance(n, types.NoneType)
 
     def emit(context, builder, _sig, args):
         sums, value, step, j, n = args[:5]
-        zeros = ir.Constant(out.vec.llvm, None)
         for q in range(classes.literal_value):
             here = _moved_ir(builder, value, step, q)
             for v in range(width):
                 at = I64(v * out.vec.lanes)
-                index, left = builder.add(j, at), builder.sub(n, at)
-                old = load_n_ir(builder, out, here, index, left, zeros)
-                new = builder.fadd(old, builder.extract_value(sums, q * width + v))
-                live, name = masked(builder, out, left)
-                pointer = pointer_to(builder, out, here, index, cells_of(out))
-                call(builder, f"llvm.masked.store.{name}", ir.VoidType(), [new, pointer, I32(1), live])
+                pointer = pointer_to(builder, out, here, builder.add(j, at), cells_of(out))
+                vector = builder.extract_value(sums, q * width + v)
+                if whole:
+                    builder.store(vector, pointer, align=1)
+                else:
+                    live, name = masked(builder, out, builder.sub(n, at))
+                    call(builder, f"llvm.masked.store.{name}", ir.VoidType(), [vector, pointer, I32(1), live])
         return context.get_dummy_value()
 
     word = types.int64
-    return types.void(sums, out, word, word, word, columns, classes), emit
+    return types.void(sums, out, word, word, n, columns, classes), emit
+
+
+@intrinsic(prefer_literal=True)
+def _read(_typing, out, out_step, j, n, columns, classes):
+    """What is in memory where a tile's accumulators go."""
+    width = columns.literal_value
+    whole = isinstance(n, types.NoneType)
+    ty = types.UniTuple(out.vec, width * classes.literal_value)
+
+    def emit(_context, builder, _sig, args):
+        value, step, j, n = args[:4]
+        sums = ir.Constant(ir.ArrayType(out.vec.llvm, ty.count), None)
+        for q in range(classes.literal_value):
+            here = _moved_ir(builder, value, step, q)
+            for v in range(width):
+                at = I64(v * out.vec.lanes)
+                index = builder.add(j, at)
+                if whole:
+                    old = load_ir(builder, out, here, index)
+                else:
+                    old = load_n_ir(builder, out, here, index, builder.sub(n, at), ir.Constant(out.vec.llvm, None))
+                sums = builder.insert_value(sums, old, q * width + v)
+        return sums
+
+    word = types.int64
+    return ty(out, word, word, n, columns, classes), emit
 
 
 def _dots(classes):
@@ -187,22 +214,26 @@ def _dots(classes):
 
 def _outer(classes):
     """The gradients of a fixed number of classes and `COLUMNS` vectors of features, `n` elements at most."""
-    count = COLUMNS * classes
 
     @inline
     def outer(x, x_step, rows, j, n, g, g_step, out, out_step, ahead):
-        sums, width = _zeros(x, count), lanes_of(x)
+        width = lanes_of(x)
         if n == COLUMNS * width:
+            sums = _read(out, out_step, j, None, COLUMNS, classes)
             for row in range(rows):
                 here = moved(x, row * x_step, 0)
                 sums = _outer_step(sums, here, j, None, g, g_step, row, COLUMNS, classes)
                 if ahead != 0:
                     for v in range(COLUMNS):
                         prefetch(moved(here, ahead, 0), j + v * width)
+            _add_to(sums, out, out_step, j, None, COLUMNS, classes)
         else:
-            for row in range(rows):
-                sums = _outer_step(sums, moved(x, row * x_step, 0), j, n, g, g_step, row, COLUMNS, classes)
-        _add_to(sums, out, out_step, j, n, COLUMNS, classes)
+            for i in range(j, j + n, width):
+                left = min(width, j + n - i)
+                sums = _read(out, out_step, i, left, 1, classes)
+                for row in range(rows):
+                    sums = _outer_step(sums, moved(x, row * x_step, 0), i, left, g, g_step, row, 1, classes)
+                _add_to(sums, out, out_step, i, left, 1, classes)
 
     return outer
 
