@@ -9,7 +9,7 @@ from . import plan_linear, run
 from .check import Array
 from .check_linear import Linear, LinearLoss
 from .cpu.blas import single_threaded
-from .cpu.execute import Job, Operands, computed, execute
+from .cpu.execute import Job, Operands, computed, execute, largest
 from .cpu.matrices import as_matrix, matrix, product
 from .cpu.own import own, recipes, sparse_logits
 from .cpu.passes import Found, Pass, Sparse
@@ -172,6 +172,5 @@ def top_k(problem: Linear, k: int) -> tuple[Array, Array]:
     job = Job("softmax", Flags(), LOG_SOFTMAX, problem.dtype)
     for at, z in _blocks(problem, None):
         execute(job, Operands(z, out=z))
-        indices[at] = np.argsort(-z, axis=1, kind="stable")[:, :k]
-        values[at] = np.take_along_axis(z, indices[at], axis=1)
+        largest(z, values[at], indices[at])
     return indices, values
