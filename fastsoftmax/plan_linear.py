@@ -53,7 +53,7 @@ def linear_plan(
     if gradient:
         chunks = min(chunks, max(1, GRADS // (logits * (features * itemsize + 8))))
     chunk = -(-rows // (chunks * size)) * size
-    return LinearPlan(False, few, size, max(1, chunk), -(-rows // max(1, chunk)), parallel)
+    return LinearPlan(False, few, size, max(1, chunk), max(1, -(-rows // max(1, chunk))), parallel)
 
 
 def _multiple(rows: float, of: int) -> int:

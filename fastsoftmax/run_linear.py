@@ -236,7 +236,7 @@ def _shared(p: Pass, plan: LinearPlan, jobs: list[Job]) -> Found:
             run_sparse.add_gradient(p.x[block.index], g, grad_weight)
             if grad_bias is not None:
                 grad_bias += g.sum(axis=0, dtype=np.float64)
-        elif grad_weight is not None:
+        elif grad_weight is not None and grad_weight.size:
             product(flipped, x, grad_weight, sums=grad_bias, add=True)
         elif grad_bias is not None:
             grad_bias += g.sum(axis=0, dtype=np.float64)
