@@ -79,8 +79,8 @@ def assert_exact(actual, expected, naive, *, along=-1, ulps=4, size=0.0):
         lost = np.where(missing | infinite, 0, np.abs(naive.astype(np.longdouble) - expected))
     lost = np.where(np.isfinite(lost), lost, 0)  # the naive method may overflow where the result does not
     work = computed(actual.dtype)
-    largest = np.max(np.abs(clean), axis=along, keepdims=True) if clean.ndim else np.abs(clean)
-    worst = np.max(lost, axis=along, keepdims=True) if clean.ndim else lost
+    largest = np.max(np.abs(clean), axis=along, keepdims=True, initial=0.0) if clean.ndim else np.abs(clean)
+    worst = np.max(lost, axis=along, keepdims=True, initial=0.0) if clean.ndim else lost
     tolerance = 2 * worst + ulps * spacing(np.maximum(largest, size), work)
     if actual.dtype != work:
         tolerance = tolerance + spacing(clean, actual.dtype) / 2

@@ -77,7 +77,7 @@ def _sizes(x, weight, target, bias, options, reduction, up):
     z = a @ w.T + b
     steep = 1 + (np.abs(a) @ np.abs(w).T + np.abs(b)).max(axis=1, keepdims=True) / options.get("temperature", 1.0)
     grad = reference.cross_entropy_and_grad(z, target, reduction=reduction, grad_output=up, **options).grad
-    grad = np.abs(grad).max(axis=1, keepdims=True) + terms(z, target, options, reduction, up)
+    grad = np.nan_to_num(np.abs(grad)).max(axis=1, keepdims=True) + terms(z, target, options, reduction, up)
     rows = np.reshape(options.get("sample_weight", np.ones(len(z))), (-1, 1)) * np.max(options.get("class_weight", 1.0))
     return (rows + terms(z, target, options, "sum", 1.0)) * steep, grad * steep, divisor(z, target, options)
 
