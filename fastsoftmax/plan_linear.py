@@ -56,6 +56,29 @@ def linear_plan(
     return LinearPlan(False, few, size, max(1, chunk), max(1, -(-rows // max(1, chunk))), parallel)
 
 
+def sparse_plan(
+    shape: tuple[int, int], stored: int, logits: int, itemsize: int, *, gradient: bool, by_column: bool, block: int | None
+) -> LinearPlan:
+    """Cut the rows of sparse features with `stored` values.
+
+    Blocks are large where every one of them walks through all columns.  Two chunks are the least for a gradient, however
+    large: one of them becomes the result, and the other is a gradient's worth of memory besides.
+    """
+    rows, features = shape
+    most = OWN_BLOCK // (logits * itemsize)
+    size = max(1, min(block or _multiple(min(most, 1 << 14 if by_column else 256), 16), rows))
+    chunks = CHUNKS
+    if gradient:
+        chunks = min(chunks, max(2, GRADS // (logits * (max(features, 1) * itemsize + 8))))
+    chunk = max(1, -(-rows // (chunks * size)) * size)
+    return LinearPlan(False, False, size, chunk, max(1, -(-rows // chunk)), stored * logits >= PARALLEL >> 2)
+
+
+def sparse_chunk(rows: int, shape: tuple[int, int], by_column: bool) -> int:
+    """The rows that a thread takes at a time for their logits alone."""
+    return max(1, -(-rows // (4 if by_column else CHUNKS)))
+
+
 def _multiple(rows: float, of: int) -> int:
     """A number of rows rounded down to whole vectors, where there is more than one."""
     return max(1, int(rows) // of * of if rows >= of else int(rows))

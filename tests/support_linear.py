@@ -26,7 +26,7 @@ def shared():
 @contextmanager
 def ways():
     """A list of the ways that passes take meanwhile: "tiles", "own" or "shared", with their plans."""
-    taken, own, share = [], run_linear._own, run_linear._shared
+    taken, own, share = [], run_linear.own, run_linear.shared
 
     def on_own(p, plan, *rest):
         taken.append(("tiles" if plan.few else "own", plan))
@@ -36,7 +36,7 @@ def ways():
         taken.append(("shared", plan))
         return share(p, plan, *rest)
 
-    with mock.patch.object(run_linear, "_own", on_own), mock.patch.object(run_linear, "_shared", on_shared):
+    with mock.patch.object(run_linear, "own", on_own), mock.patch.object(run_linear, "shared", on_shared):
         yield taken
 
 
