@@ -18,7 +18,7 @@ Axis = int | tuple[int, ...] | None
 
 
 def _converted(x: Any, dtype: DTypeLike) -> Array:
-    return np.asarray(x.toarray() if hasattr(x, "toarray") else x).astype(dtype)
+    return x.astype(dtype).toarray() if hasattr(x, "toarray") else np.asarray(x).astype(dtype)
 
 
 def logsumexp(x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False, dtype: DTypeLike = np.float64) -> Any:
