@@ -52,7 +52,7 @@ def linear_plan(
     if gradient:
         chunks = min(chunks, max(1, GRADS // (logits * (features * itemsize + 8))))
     chunk = -(-rows // (chunks * size)) * size
-    return LinearPlan(False, few, size, max(1, chunk), -(-rows // max(1, chunk)), parallel)
+    return LinearPlan(False, few, size, max(1, chunk), max(1, -(-rows // max(1, chunk))), parallel)
 
 
 def sparse_plan(
@@ -70,7 +70,7 @@ def sparse_plan(
     if gradient:
         chunks = min(chunks, max(2, GRADS // (logits * (max(features, 1) * itemsize + 8))))
     chunk = max(1, -(-rows // (chunks * size)) * size)
-    return LinearPlan(False, False, size, chunk, -(-rows // chunk), stored * logits >= PARALLEL >> 2)
+    return LinearPlan(False, False, size, chunk, max(1, -(-rows // chunk)), stored * logits >= PARALLEL >> 2)
 
 
 def sparse_chunk(rows: int, shape: tuple[int, int], by_column: bool) -> int:

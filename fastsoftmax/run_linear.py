@@ -62,6 +62,16 @@ def _passed(p: Pass, jobs: list[Job], block: int | None) -> Found:
         return shared(p, plan if plan.shared else _plan(p, False, block), jobs)
 
 
+def _operands(problem: Linear) -> list[Array]:
+    """The arrays that are read until the last row is done."""
+    x = problem.x.array
+    return [
+        *([x.data, x.indices, x.indptr] if problem.x.sparse else [x]),
+        problem.weight.array,
+        *([] if problem.bias is None else [problem.bias.array]),
+    ]
+
+
 def _bias(problem: Linear) -> Array | None:
     return None if problem.bias is None else np.ascontiguousarray(problem.bias.array, problem.dtype)
 
@@ -89,8 +99,10 @@ def _grad_x(problem: LinearLoss) -> Array:
     if out is None:
         return np.zeros(x.shape, x.dtype)
     in_place = same(out, x.array)
-    operands = (problem.linear.weight.array, labels, problem.loss.soft, None if in_place else x.array)
-    if out.strides[1] != out.itemsize or any(a is not None and overlap(out, a) for a in operands):
+    operands = [*_operands(problem.linear), labels, problem.loss.soft]
+    disturbed = any(a is not None and overlap(out, a) for a in operands if not (in_place and a is x.array))
+    there = matrix(out, x.dtype)
+    if there is None or there.flipped or disturbed:
         return np.zeros(x.shape, x.dtype)
     if labels is not None:
         ignored = labels == problem.loss.options.ignore_index
@@ -156,14 +168,15 @@ def predict(problem: Linear) -> Array:
 
 def predict_proba(problem: Linear, out: Array | None) -> Array:
     """The probabilities of the classes for each row."""
-    result = np.empty((problem.x.shape[0], problem.classes), problem.proba_dtype) if out is None else out
+    shape, dtype = (problem.x.shape[0], problem.classes), problem.proba_dtype
+    result = np.empty(shape, dtype) if out is None or any(overlap(out, a) for a in _operands(problem)) else out
     job = Job("softmax", Flags(kept=True), SOFTMAX, problem.dtype)
     room = result if result.dtype == problem.dtype and result.flags.carray else None
     for at, z in _blocks(problem, room):
         execute(job, Operands(z, out=z))
         if room is None:
             result[at] = z
-    return result
+    return delivered(result, out)
 
 
 def top_k(problem: Linear, k: int) -> tuple[Array, Array]:

@@ -31,7 +31,7 @@ def shared(p: Pass, plan: LinearPlan, jobs: list[Job]) -> Found:
         product(x, weight.T, here, bias=p.bias)
         losses.append(block.differentiate(jobs, here))
         g = Matrix(here[:, : p.classes], p.logits, False)
-        if grad_weight is not None:
+        if grad_weight is not None and grad_weight.size:
             product(g.T, x, grad_weight, sums=grad_bias, add=True)
         elif grad_bias is not None:
             grad_bias += g.array.sum(axis=0, dtype=np.float64)
