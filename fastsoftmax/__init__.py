@@ -17,6 +17,7 @@ from .api import (
     softmax_vjp,
 )
 from .linear import (
+    HessianProduct,
     LinearLossAndGrad,
     TopK,
     linear_cross_entropy,
@@ -25,11 +26,13 @@ from .linear import (
     linear_predict,
     linear_predict_proba,
     linear_top_k,
+    workspace_bytes,
 )
 from .system import show_versions, warmup
 from .version import __version__
 
 __all__ = [
+    "HessianProduct",
     "LinearLossAndGrad",
     "LossAndGrad",
     "TopK",
@@ -50,4 +53,5 @@ __all__ = [
     "softmax",
     "softmax_vjp",
     "warmup",
+    "workspace_bytes",
 ]
