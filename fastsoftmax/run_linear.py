@@ -86,8 +86,15 @@ def cross_entropy(problem: LinearLoss) -> tuple[Any, dict[str, Array]]:
     loss_factor, grad_factor = run.factors_of(loss)
     p = Pass(
         *(_features(linear), linear.weight.array, _bias(linear), linear.dtype, linear.classes),
-        *(loss.labels, loss.options.ignore_index, loss.soft, loss_factor, grad_factor, result),
-        *("weight" in wanted, "bias" in wanted, grad_x),
+        labels=loss.labels,
+        ignore_index=loss.options.ignore_index,
+        soft=loss.soft,
+        loss_factor=loss_factor,
+        grad_factor=grad_factor,
+        result=result,
+        grad_weight="weight" in wanted,
+        grad_bias="bias" in wanted,
+        grad_x=grad_x,
     )
     found = _passed(p, [run.loss_job(loss, count, grad=bool(wanted))], problem.block)
     grads = {"x": grad_x, "weight": found.grad_weight, "bias": found.grad_bias}

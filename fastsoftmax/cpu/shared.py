@@ -80,9 +80,12 @@ class _Block:
                 second *= p.loss_factor[self.index, None]
             execute(jobs[0], Operands(first, out=first))
             return execute(jobs[1], Operands(first, second, first))
-        soft, *narrow = [None if a is None else a[self.index] for a in (p.soft, p.labels, p.loss_factor, p.grad_factor)]
+        soft, labels, *factors = (
+            None if a is None else a[self.index] for a in (p.soft, p.labels, p.loss_factor, p.grad_factor)
+        )
         result = None if p.result is None else np.empty(self.rows, p.dtype)
-        total = execute(jobs[0], Operands(z, soft, z if jobs[0].flags.grad else None, *narrow[:3], result))
+        out = z if jobs[0].flags.grad else None
+        total = execute(jobs[0], Operands(z, soft, out, labels, factors[0], factors[1], result))
         if p.result is not None:
             p.result[self.index] = result
         return total
