@@ -59,9 +59,7 @@ class Progress:
             return
         self._last = step
         if self._bar is not None:
-            self._bar.update(
-                self._bar.task_ids[0], completed=step.iteration, loss=step.loss, gradient=step.gradient
-            )
+            self._bar.update(self._bar.task_ids[0], completed=step.iteration, loss=step.loss, gradient=step.gradient)
         elif step.iteration & (step.iteration - 1) == 0:
             self._line(step)
 

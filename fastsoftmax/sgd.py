@@ -68,7 +68,8 @@ class Stepper:
             v = self.white.gradient(grad)
             largest = float(np.linalg.norm(v))
         shrink = self.loss.penalty * float((self.factor**2).max(initial=0.0))
-        return MARGIN * 0.5 * largest + shrink
+        bound = 0.25 if self.loss.rows == 1 else 0.5  # of the largest eigenvalue of diag(p) - p pᵀ, here of p (1 - p)
+        return MARGIN * bound * largest + shrink
 
     def step(self, batch: Data, rate: float, scale: float = 1.0) -> tuple[float, Array]:
         """One step; the objective and its gradient where they were taken, at θ moved on by the momentum."""
