@@ -1,8 +1,8 @@
 """Softmax, cross-entropy and their gradients in fused, compiled passes over NumPy arrays.
 
-Public is what this module lists in ``__all__``, `fastsoftmax.reference` and `fastsoftmax.SoftmaxRegression`, which needs
-scikit-learn and is imported when it is first asked for.  Importing the package imports NumPy, not Numba: that happens at
-the first call that computes.
+Public is what this module lists in ``__all__``, `fastsoftmax.reference`, and `fastsoftmax.SoftmaxRegression`, which is
+imported when it is asked for, as it needs scikit-learn.  Importing the package imports NumPy, not Numba: that happens
+at the first call that computes.
 """
 
 from typing import TYPE_CHECKING, Any

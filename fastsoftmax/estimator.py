@@ -22,7 +22,8 @@ try:
     from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 except ImportError as error:
     raise ImportError(
-        f"SoftmaxRegression needs scikit-learn 1.6 or newer ({error}); install it with: pip install 'fastsoftmax[sklearn]'"
+        f"SoftmaxRegression needs scikit-learn 1.6 or newer ({error}); "
+        "install it with: pip install 'fastsoftmax[sklearn]'"
     ) from error
 
 try:  # experimental since scikit-learn 1.9, and may change
@@ -127,7 +128,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
     def __init__(
         self,
         *,
-        C: float = 1.0,  # noqa: N803
+        C: float = 1.0,
         fit_intercept: bool = True,
         class_weight: dict[Any, float] | str | None = None,
         label_smoothing: float = 0.0,

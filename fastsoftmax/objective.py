@@ -1,8 +1,8 @@
 """The objective of softmax regression: loss, gradient and curvature by the fused linear pass.
 
 Parameters are one array θ of shape (R, d + 1): a row of coefficients a class with its intercept in the last column.
-Two classes have one row, R = 1: the first class then has the logit 0, so that the softmax of (0, w·x + b) is the logistic
-function, and w is penalised as `sklearn.linear_model.LogisticRegression` penalises it.
+Two classes have one row, R = 1: the first class then has the logit 0, so that the softmax of (0, w·x + b) is the
+logistic function, and w is penalised as `sklearn.linear_model.LogisticRegression` penalises it.
 """
 
 from typing import Any, NamedTuple
@@ -88,7 +88,7 @@ class Loss(NamedTuple):
         return loss, grad
 
     def hessian_product(self, data: Data, theta: Array, direction: Array) -> Array:
-        """The product of the objective's Hessian at θ with a direction, (R, d + 1): two passes, nothing of n·K numbers."""
+        """The product of the objective's Hessian at θ with a direction, (R, d + 1), without n·K numbers."""
         weight, bias = self.layers(theta)
         along = self.layers(direction)
         product = linear.linear_hessian_product(

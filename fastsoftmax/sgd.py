@@ -1,8 +1,8 @@
 """Stochastic gradient descent with Nesterov momentum, whose step size needs no tuning.
 
-Steps are taken in coordinates in which the features have mean 0 and variance 1 (`fastsoftmax.whiten`), so that one step
-size suits all of them.  There the Hessian of a batch's loss is at most half the largest eigenvalue of the batch's second
-moments (Böhning, 1992), which a power iteration finds; the step size is its inverse.
+Steps are taken in coordinates in which the features have mean 0 and variance 1 (`fastsoftmax.whiten`), so that one
+step size suits all of them.  There the Hessian of a batch's loss is at most half the largest eigenvalue of the batch's
+second moments (Böhning, 1992), which a power iteration finds; the step size is its inverse.
 """
 
 from collections.abc import Iterator
@@ -127,7 +127,7 @@ class Descent:
         return 1 / found if found else 1.0
 
     def epoch(self) -> tuple[float, float]:
-        """One pass over the rows; the mean objective on the way, and the gradient's largest element in the last batch."""
+        """One pass over the rows; the mean objective on the way, and the last batch's largest gradient element."""
         total, largest = 0.0, 0.0
         for batch in self._draw():
             if not batch.total():

@@ -86,7 +86,7 @@ def minimise(
         loss = loss._replace(dtype=np.float64)
     search = Search(data, loss, theta, tol, max_iter, report)
     search.run(method)
-    # Softmax does not change when all classes' rows are moved alike, and no penalty is smaller than that of rows around 0.
+    # Softmax does not change when all classes' rows are moved alike; the penalty is least where their mean is 0.
     found = search.theta - search.theta.mean(axis=0) if loss.rows > 1 else search.theta
     return Solution(found, search.converged, search.losses or [search.value])
 

@@ -1,9 +1,9 @@
 """Coordinates in which softmax regression is well conditioned.
 
-The Hessian of the objective has a block a class, Xᵀ diag(p_k (1 - p_k)) X / n + λ, and smaller ones beside them.  With the
-Cholesky factor L Lᵀ of such a block, measured on some of the rows at the current coefficients, the step of class k is
-L⁻ᵀ v, where v has a Hessian near 1 whatever the scale of the features and their correlations.  Features are centred in the
-same way, by a change of coordinates: X itself is never touched.  The optimum is the same.
+The Hessian of the objective has a block a class, Xᵀ diag(p_k (1 - p_k)) X / n + λ, and smaller ones beside them.  With
+the Cholesky factor L Lᵀ of such a block, measured on some of the rows at the current coefficients, the step of class k
+is L⁻ᵀ v, where v has a Hessian near 1 whatever the scale of the features and their correlations.  Features are centred
+in the same way, by a change of coordinates: X itself is never touched.  The optimum is the same.
 """
 
 from collections.abc import Iterator
