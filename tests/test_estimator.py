@@ -13,10 +13,9 @@ from sklearn import datasets
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
+from support import child
 
 from fastsoftmax import SoftmaxRegression
-
-from .support import child
 
 SETS = {
     "iris": datasets.load_iris,
@@ -73,7 +72,7 @@ def test_coefficients_are_those_of_logistic_regression(name, solver, dtype):
     x, y = load(name)
     model = SoftmaxRegression(solver=solver, **TIGHT).fit(x.astype(dtype), y)
     assert model.coef_.dtype == model.intercept_.dtype == dtype
-    # With float32 features LogisticRegression stalls before it gets to the optimum: it is given the same numbers in float64.
+    # LogisticRegression stalls short of the optimum in float32: it is given the same numbers in float64.
     assert_same(model, exact(x.astype(dtype).astype(np.float64), y))
     if len(model.classes_) > 2:
         assert abs(model.intercept_.sum()) < 1e-4
@@ -294,7 +293,7 @@ def test_bad_parameters_are_named(name, value):
 
 def test_bad_weights_and_classes():
     x, y = load("iris")
-    with pytest.raises(ValueError, match="got -1.0 at 3"):
+    with pytest.raises(ValueError, match=r"got -1\.0 at 3"):
         SoftmaxRegression().fit(x, y, np.where(np.arange(150) == 3, -1.0, 1.0))
     with pytest.raises(ValueError, match="at least one weight must be positive"):
         SoftmaxRegression().fit(x, y, np.zeros(150))
