@@ -26,16 +26,22 @@ COMMAND_LINE = ["__main__", "bench", "cli", "digits"]
 
 #: What each module may import from the package; those that are missing may import nothing of it.
 ALLOWED = {
-    "": {"api", "forks", "reference", "system", "version"},
+    "": {"api", "estimator", "forks", "linear", "reference", "system", "version"},
     "api": {"check", "spec"},  # and `run`, by name, at the first call
     "bench": {"api"},
     "check": {"spec"},
     "cli": {"bench", "digits", "system", "version"},
     "digits": {"api", "bench"},
+    "estimator": {"api", "linear", "objective", "progress", "sgd", "solvers"},
+    "objective": {"linear"},
     "plan": {"spec"},
+    "progress": {"solvers"},
     "reference": {"api"},
     "run": {"check", "cpu", "plan", "spec"},
+    "sgd": {"objective", "solvers", "whiten"},
+    "solvers": {"objective", "whiten"},
     "system": {"api", "cpu", "forks", "jit", "version"},
+    "whiten": {"objective"},
     "__main__": {"cli"},
     "cpu": {"cpu", "forks", "jit", "law", "spec"},
     "cpu.execute": {"cpu", "plan", "spec"},
