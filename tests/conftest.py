@@ -25,7 +25,7 @@ def digits_files(tmp_path_factory):
     np.save(folder / "digits.npy", np.c_[y, x])
     np.save(folder / "named.npy", frame.to_records(index=False).view(np.ndarray))
     np.savez_compressed(folder / "digits.npz", X=x, y=y, other=x[:, :3])
-    np.savez(folder / "columnwise.npz", data=np.asfortranarray(x.astype(np.float32)), y=y)
+    np.savez(folder / "columnwise.npz", data=np.asfortranarray(x), y=y)
     sparse = csr_array(x)
     parts = {"data": sparse.data, "indices": sparse.indices, "indptr": sparse.indptr}
     np.savez(folder / "sparse.npz", format="csr", shape=sparse.shape, y=y, **parts)

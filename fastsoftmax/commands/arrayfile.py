@@ -49,6 +49,8 @@ def open_npy(path: Path, target: str | None, wanted: Features | None) -> Table:
 class NpyTable:
     """An array that is mapped into memory: a block is copied when it is due."""
 
+    textual = False
+
     def __init__(self, path: Path, array: Array, columns: Columns) -> None:
         self.path, self._array, self._columns = path, array, columns
         names = array.dtype.names
@@ -102,7 +104,8 @@ def reading(path: Path) -> Iterator[None]:
         raise unusable(path, error) from None
     except (*DAMAGED, MemoryError) as error:
         said = " ".join(str(error).split()) or type(error).__name__
-        hint = "it holds Python objects, which are not read" if "pickle" in said else shown(said, 120)
+        objects = "pickle" in said or "objects" in said
+        hint = "it holds Python objects, which are not read" if objects else shown(said, 120)
         raise BadInput(
             f"{path} is no {path.suffix[1:].upper()} file that can be read ({hint}); write it again"
         ) from None
@@ -174,6 +177,8 @@ def _labels_of(path: Path, members: dict[str, Member], target: str | None, rows:
 
 class NpzTable:
     """Features and labels that are arrays of a NPZ file, neither of which is ever in memory as a whole."""
+
+    textual = False
 
     def __init__(self, path: Path, x: Member, y: Member | None, wanted: Features | None) -> None:
         self.path, self._x, self._y = path, x, y

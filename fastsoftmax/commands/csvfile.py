@@ -22,6 +22,8 @@ ENCODING = "utf-8-sig"  # UTF-8, with or without the mark that spreadsheets put 
 class CsvTable:
     """A CSV file with a header: columns are found by name, all but the target are numbers."""
 
+    textual = True
+
     def __init__(self, path: Path, target: str | None, wanted: Features | None) -> None:
         import pandas  # noqa: F401, PLC0415  an extra; what is missing is said before anything is read
 
@@ -37,7 +39,7 @@ class CsvTable:
         start = 0
         with _reading(self.path) as file, self._frames(file, rows_of_block(len(self._header) + extra)) as frames:
             total = self.path.stat().st_size
-            for frame in frames:
+            for frame in filter(len, frames):
                 yield self._block(frame, start)._replace(read=min(file.tell(), total), total=total)
                 start += len(frame)
 
@@ -110,15 +112,17 @@ def _header(path: Path, separator: str) -> list[str]:
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[BinaryIO]:
     """The file, opened; whatever pandas, csv or the system say about it is one line."""
+    from pandas.errors import EmptyDataError, ParserError, ParserWarning  # noqa: PLC0415  an extra
+
     try:
         with path.open("rb") as file, warnings.catch_warnings():
-            # pandas warns where the first row has more cells than the header, and drops them
-            warnings.simplefilter("error")
+            # Where the first row has more cells than the header pandas warns, and drops them.
+            warnings.simplefilter("error", ParserWarning)
             yield file
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not text in UTF-8 ({error.reason}); save it as UTF-8") from None
     except OSError as error:
         raise unusable(path, error) from None
-    except (csv.Error, ValueError, Warning) as error:  # pandas' ParserError is a ValueError
+    except (csv.Error, EmptyDataError, ParserError, ParserWarning) as error:
         said = one_line(" ".join(str(error).split()))
         raise BadInput(f"{path} is not a table that pandas can read: {said} Mend that line") from None

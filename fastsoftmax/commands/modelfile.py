@@ -81,7 +81,8 @@ def load(path: Path) -> Model:
     """
     existing_file(path, "model")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, since NumPy leaves it open where it is no archive.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except OSError as error:
         raise unusable(path, error) from None

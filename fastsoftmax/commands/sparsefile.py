@@ -16,6 +16,8 @@ ROWS = 4096  # of a block: how full they are is known only when they are read
 class SparseTable:
     """A CSR matrix, and labels where an array of the same file has them."""
 
+    textual = False
+
     def __init__(self, path: Path, y: Member | None, wanted: Features | None) -> None:
         self.path, self._y = path, y
         with reading(path), np.load(path, allow_pickle=False) as arrays:

@@ -56,6 +56,7 @@ class Table(Protocol):
 
     path: Path
     features: Features
+    textual: bool  # labels are text, integers too
 
     def blocks(self, extra: int = 0) -> Iterator[Block]:
         """The rows in order; `extra` numbers a row are kept beside the features while a block is at work."""
@@ -170,12 +171,12 @@ def check_finite(x: Matrix, place: Place) -> None:
 
 def numeric(array: Array, what: str) -> Array:
     """An array of numbers as float32 or float64, without a copy where it is that already."""
-    dtype = array.dtype
+    dtype = array.dtype.newbyteorder("=")
     if dtype.kind not in "biuf":
         raise BadInput(f"{what} has dtype {dtype}, which is not numeric; convert it to float32 or float64")
     if dtype == np.float16:
         return array.astype(np.float32)
-    return array.astype(dtype.newbyteorder("=") if dtype in (np.float32, np.float64) else np.float64, copy=False)
+    return array.astype(dtype if dtype in (np.float32, np.float64) else np.float64, copy=False)
 
 
 def text_labels(texts: Array, what: str) -> Array:

@@ -93,7 +93,7 @@ def read(table: Table, target: str, advance: Advance) -> Examples:
         what = "rows" if not parts else "columns besides the target"
         raise BadInput(f"{table.path} has no {what}; there is nothing to learn from")
     y = np.concatenate([part for part in labels if part is not None])
-    if y.dtype.kind == "U":
+    if table.textual:
         y = text_labels(y, f"{table.path}: target {shown(target)!r}")
     if isinstance(parts[0], np.ndarray):
         return Examples(np.concatenate(parts), y)
