@@ -16,14 +16,32 @@ from .api import (
     softmax,
     softmax_vjp,
 )
+from .linear import (
+    LinearLossAndGrad,
+    TopK,
+    linear_cross_entropy,
+    linear_cross_entropy_and_grad,
+    linear_hessian_product,
+    linear_predict,
+    linear_predict_proba,
+    linear_top_k,
+)
 from .system import show_versions, warmup
 from .version import __version__
 
 __all__ = [
+    "LinearLossAndGrad",
     "LossAndGrad",
+    "TopK",
     "__version__",
     "cross_entropy",
     "cross_entropy_and_grad",
+    "linear_cross_entropy",
+    "linear_cross_entropy_and_grad",
+    "linear_hessian_product",
+    "linear_predict",
+    "linear_predict_proba",
+    "linear_top_k",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",

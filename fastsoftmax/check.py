@@ -58,7 +58,7 @@ class Map(NamedTuple):
     out: Array | None
 
 
-def _numbers(name: str, value: ArrayLike) -> Array:
+def numbers(name: str, value: ArrayLike) -> Array:
     """`value` as an array of real numbers."""
     try:
         array = np.asarray(value)
@@ -72,7 +72,7 @@ def _numbers(name: str, value: ArrayLike) -> Array:
     )
 
 
-def _result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype of results: that of floating input in native byte order, float64 for integers."""
     if storage_of(dtype) >= 0:
         return dtype
@@ -92,7 +92,7 @@ def _axis(axis: Any, ndim: int, name: str) -> int:
 
 def rows(name: str, value: ArrayLike, axis: Any) -> Rows:
     """An operand whose classes are along `axis`."""
-    array = value if type(value) is np.ndarray and storage_of(value.dtype) >= 0 else _numbers(name, value)
+    array = value if type(value) is np.ndarray and storage_of(value.dtype) >= 0 else numbers(name, value)
     ndim = array.ndim
     if axis != -1 or ndim == 0:
         axis = _axis(axis, ndim, name)
@@ -103,21 +103,21 @@ def rows(name: str, value: ArrayLike, axis: Any) -> Rows:
             f"{name} must have at least one class along axis {axis}, got shape {np.shape(value)}; "
             "a softmax over nothing is not defined"
         )
-    return Rows(array, _result_dtype(array.dtype))
+    return Rows(array, result_dtype(array.dtype))
 
 
-def output(out: Any, like: Array, dtype: np.dtype[Any]) -> None:
+def output(out: Any, like: Array, dtype: np.dtype[Any], name: str = "out") -> None:
     """Check an `out=` argument against the shape and dtype of the result."""
     if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a numpy.ndarray, got {type(out).__name__}; leave it out to get a new array")
+        raise TypeError(f"{name} must be a numpy.ndarray, got {type(out).__name__}; leave it out to get a new array")
     if out.shape != like.shape:
-        raise ValueError(f"out must have the shape of the result, {like.shape}, got {out.shape}")
+        raise ValueError(f"{name} must have the shape of the result, {like.shape}, got {out.shape}")
     if out.dtype != dtype:
-        raise TypeError(f"out must have dtype {dtype}, as the result has, got {out.dtype}; use numpy.empty_like(...)")
+        raise TypeError(f"{name} must have dtype {dtype}, as the result has, got {out.dtype}; use numpy.empty_like(...)")
     if not out.flags.writeable:
-        raise ValueError("out must be writeable, got a read-only array; pass a copy")
+        raise ValueError(f"{name} must be writeable, got a read-only array; pass a copy")
     if out.size > 1 and any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
-        raise ValueError(f"out must not be broadcast, got strides {out.strides}: its elements share memory")
+        raise ValueError(f"{name} must not be broadcast, got strides {out.strides}: its elements share memory")
 
 
 def _last(out: Array | None, axis: Any) -> Array | None:
@@ -199,7 +199,7 @@ def bad_label(value: int, row: tuple[Any, ...], classes: int) -> ValueError:
 
 def _target(target: ArrayLike, x: Array, axis: Any, ignore_index: int) -> tuple[Array | None, Array | None]:
     """(class indices, None) or (None, probabilities with the classes in the last axis)."""
-    array = target if type(target) is np.ndarray else _numbers("target", target)
+    array = target if type(target) is np.ndarray else numbers("target", target)
     kind = array.dtype.kind
     if kind in "iu" and array.shape == x.shape[:-1]:
         return _indices(array, x), None
@@ -210,7 +210,7 @@ def _target(target: ArrayLike, x: Array, axis: Any, ignore_index: int) -> tuple[
                 f"ignore_index must be negative when target holds probabilities, got {ignore_index}; "
                 "give rows a sample_weight of 0 instead"
             )
-        array = _numbers("target", array)
+        array = numbers("target", array)
         return None, array if axis == -1 else np.moveaxis(array, axis, -1)
     if array.shape == x.shape[:-1]:
         raise TypeError(
@@ -223,8 +223,9 @@ def _target(target: ArrayLike, x: Array, axis: Any, ignore_index: int) -> tuple[
     )
 
 
-def _weights(name: str, value: ArrayLike, shape: tuple[int, ...], meaning: str) -> Array:
-    array = _numbers(name, value).astype(np.float64, order="C")
+def weights(name: str, value: ArrayLike, shape: tuple[int, ...], meaning: str) -> Array:
+    """Finite, nonnegative weights in float64."""
+    array = numbers(name, value).astype(np.float64, order="C")
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, one weight {meaning}, got {array.shape}")
     good = (array >= 0) & (array < math.inf)
@@ -235,7 +236,7 @@ def _weights(name: str, value: ArrayLike, shape: tuple[int, ...], meaning: str) 
 
 
 def _grad_output(value: ArrayLike, shape: tuple[int, ...], reduction: str) -> Array | float:
-    array = _numbers("grad_output", value)
+    array = numbers("grad_output", value)
     if array.ndim == 0:
         return float(array)
     if reduction != "none":
@@ -269,8 +270,8 @@ def cross_entropy(
         x,
         labels,
         soft,
-        None if class_weight is None else _weights("class_weight", class_weight, x.array.shape[-1:], "a class"),
-        None if sample_weight is None else _weights("sample_weight", sample_weight, shape, "a row"),
+        None if class_weight is None else weights("class_weight", class_weight, x.array.shape[-1:], "a class"),
+        None if sample_weight is None else weights("sample_weight", sample_weight, shape, "a row"),
         1.0 if grad_output is None else _grad_output(grad_output, shape, opts.reduction),
         opts,
         _last(out, axis),
@@ -306,13 +307,13 @@ class Axes(NamedTuple):
 
 def over_axes(x: ArrayLike, axis: tuple[Any, ...] | None, out: Array | None) -> Axes:
     """A softmax-like problem over a tuple of axes, or all of them."""
-    array = _numbers("x", x)
+    array = numbers("x", x)
     found = sorted(range(array.ndim) if axis is None else [_axis(a, array.ndim, "x") for a in axis])
     if axis is not None and (not found or len(set(found)) != len(found)):
         raise ValueError(f"axis must name at least one axis, each once, got {axis}")
     if any(array.shape[a] == 0 for a in found):
         raise ValueError(f"x must have at least one element along the axes {axis}, got shape {array.shape}")
-    dtype = _result_dtype(array.dtype)
+    dtype = result_dtype(array.dtype)
     if out is not None:
         output(out, array, dtype)
     return Axes(array, dtype, tuple(found), out)

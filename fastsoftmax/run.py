@@ -23,7 +23,7 @@ from .spec import LOGSUMEXP, SOFTMAX, Flags
 ALIGNED = 1 << 18  # elements from which a new array is aligned to cache lines: below, it costs more than it gives
 
 
-def _overlap(a: Array, b: Array) -> bool:
+def overlap(a: Array, b: Array) -> bool:
     """Whether two arrays share memory; assumed where deciding it would take long."""
     if not np.may_share_memory(a, b):
         return False
@@ -34,7 +34,7 @@ def _overlap(a: Array, b: Array) -> bool:
         return True
 
 
-def _same(a: Array, b: Array) -> bool:
+def same(a: Array, b: Array) -> bool:
     """Whether two arrays are the very same elements in the same places."""
     return address(a) == address(b) and (a.strides, a.shape, a.dtype) == (b.strides, b.shape, b.dtype)
 
@@ -57,11 +57,11 @@ def _destination(x: check.Rows, out: Array | None, in_place: list[Array], others
     """
     if out is None:
         return _new(x.array, x.dtype)
-    disturbed = any(_overlap(out, a) and not _same(out, a) for a in in_place) or any(_overlap(out, a) for a in others)
+    disturbed = any(overlap(out, a) and not same(out, a) for a in in_place) or any(overlap(out, a) for a in others)
     return np.empty_like(out, subok=False) if disturbed else out
 
 
-def _delivered(written: Array, out: Array | None) -> Array:
+def delivered(written: Array, out: Array | None) -> Array:
     if out is None or written is out:
         return written
     np.copyto(out, written)
@@ -89,7 +89,7 @@ def row_map(problem: Map, kernel: str, variant: int) -> Array:
     flags = Flags(kept=kernel == "softmax" and variant == SOFTMAX, streamed=out is problem.out)
     job = Job(kernel, flags, variant, x.dtype)
     execute(job, _ordered(Operands(x.array, None if problem.y is None else problem.y.array, out))[0])
-    return _delivered(out, problem.out)
+    return delivered(out, problem.out)
 
 
 def _merged(array: Array, leading: int) -> Array | None:
@@ -123,7 +123,7 @@ def map_over_axes(problem: check.Axes, variant: int) -> Array:
     result = row_map(Map(check.Rows(x, problem.dtype), None, target), "softmax", variant)
     if problem.out is not None and np.may_share_memory(result, problem.out):
         return problem.out
-    return _delivered(result.reshape(moved.shape).transpose(np.argsort(order)), problem.out)
+    return delivered(result.reshape(moved.shape).transpose(np.argsort(order)), problem.out)
 
 
 def logsumexp_over_axes(problem: check.Axes) -> Array:
@@ -157,7 +157,7 @@ def _restored(result: Array | None, order: tuple[int, ...] | None) -> Array:
     return result if order is None else result.transpose(np.argsort(order))
 
 
-def _counted(problem: Loss) -> float:
+def counted(problem: Loss) -> float:
     """The sum of the weights of the rows that count, once every label is known to be in range."""
     labels, factors = problem.labels, problem.sample_weight
     if labels is None:
@@ -221,9 +221,9 @@ def _numbers(o: Options, classes: int, up: float, count: float) -> Numbers:
     return Numbers(up, 1.0 - o.label_smoothing, share, o.z_loss, o.focal_gamma, o.softcap or 0.0, 1.0 / o.temperature)
 
 
-def _factors(problem: Loss, dtype: np.dtype[Any]) -> tuple[Array | None, Array | None]:
+def factors_of(problem: Loss) -> tuple[Array | None, Array | None]:
     """What multiplies each row's loss and each row's gradient, in the computing dtype."""
-    weight, up = problem.sample_weight, problem.grad_output
+    weight, up, dtype = problem.sample_weight, problem.grad_output, computed(problem.x.dtype)
     if weight is None and not isinstance(up, np.ndarray):
         return None, None
     shape = problem.x.array.shape[:-1]
@@ -233,26 +233,33 @@ def _factors(problem: Loss, dtype: np.dtype[Any]) -> tuple[Array | None, Array |
     return loss, (up if weight is None else up * weight).astype(dtype)
 
 
+def loss_job(problem: Loss, count: float, *, grad: bool, streamed: bool = False) -> Job:
+    """The job of a cross-entropy whose rows weigh `count` together."""
+    dtype, options, up = computed(problem.x.dtype), problem.options, problem.grad_output
+    class_weight = None if problem.class_weight is None else problem.class_weight.astype(dtype)
+    numbers = _numbers(options, problem.x.array.shape[-1], 1.0 if isinstance(up, np.ndarray) else up, count)
+    factors = problem.sample_weight is not None or isinstance(up, np.ndarray)
+    flags = _flags(options, problem.labels is not None, class_weight is not None, factors, grad, streamed)
+    return Job("cross_entropy", flags, 0, problem.x.dtype, numbers, options.ignore_index, class_weight)
+
+
+def reduced(problem: Loss, total: float, count: float) -> Any:
+    """The loss of rows whose losses add up to `total`."""
+    mean = problem.options.reduction == "mean"
+    return computed(problem.x.dtype).type((total / count if count else math.nan) if mean else total)
+
+
 def cross_entropy(problem: Loss, grad: bool) -> tuple[Any, Array | None]:
     """(loss, gradient or None) of a cross-entropy."""
     x, labels, dtype = problem.x, problem.labels, computed(problem.x.dtype)
-    count = _counted(problem)
+    count = counted(problem)
     out = None
     if grad:
         out = _destination(x, problem.out, [x.array], [] if problem.soft is None else [problem.soft])
-        if problem.out is not None and labels is not None and _overlap(problem.out, labels):
+        if problem.out is not None and labels is not None and overlap(problem.out, labels):
             labels = labels.copy()
-    class_weight = None if problem.class_weight is None else problem.class_weight.astype(dtype)
-    options, up, reduction = problem.options, problem.grad_output, problem.options.reduction
-    result = np.empty(x.array.shape[:-1], dtype) if reduction == "none" else None
-    data, order = _ordered(Operands(x.array, problem.soft, out, labels, *_factors(problem, dtype), result))
-    numbers = _numbers(options, x.array.shape[-1], 1.0 if isinstance(up, np.ndarray) else up, count)
-    factors = data.loss_factor is not None
-    flags = _flags(options, labels is not None, class_weight is not None, factors, grad, out is problem.out)
-    total = execute(Job("cross_entropy", flags, 0, x.dtype, numbers, options.ignore_index, class_weight), data)
-    loss: Any
-    if reduction == "none":
-        loss = _restored(data.result, order)[()]
-    else:
-        loss = dtype.type(total if reduction == "sum" else total / count if count else math.nan)
-    return loss, None if out is None else _delivered(out, problem.out)
+    result = np.empty(x.array.shape[:-1], dtype) if problem.options.reduction == "none" else None
+    data, order = _ordered(Operands(x.array, problem.soft, out, labels, *factors_of(problem), result))
+    total = execute(loss_job(problem, count, grad=grad, streamed=out is problem.out), data)
+    loss = reduced(problem, total, count) if result is None else _restored(data.result, order)[()]
+    return loss, None if out is None else delivered(out, problem.out)

@@ -59,6 +59,7 @@ class Recipe(NamedTuple):
     chunks: int
     parallel: bool
     scratch: int  # bytes a thread
+    height: int  # rows in a tile
     shape: bytes  # the fields of the shape
 
 
@@ -74,7 +75,7 @@ def execute(job: Job, data: Operands) -> float:
     if x.size == 0:
         return 0.0
     in_place = out is not None and address(out) == address(x)  # by another view of the logits too
-    recipe = _recipe(
+    recipe = recipe_for(
         *(job.kernel, job.flags, job.variant, job.dtype, x.shape, x.dtype, x.strides, in_place),
         *(None if y is None else y.dtype, None if y is None else y.strides, None if out is None else out.strides),
     )
@@ -109,7 +110,7 @@ def _launch(job: Job, data: Operands, recipe: Recipe) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _recipe(
+def recipe_for(
     kernel: str,
     flags: Flags,
     variant: int,
@@ -147,7 +148,8 @@ def _recipe(
     rows = outer * -(-inner // (p.tile * width)) if lanes else outer * inner
     strides = [step for place in places for step in place or (0, 0, 0)]
     fields = Shape(rows, inner, classes, p.chunk, p.tile, p.scratch, *strides)
-    return Recipe(compiled, p.chunks, p.parallel, p.scratch, pack_shape(*fields))
+    height = p.tile * width if lanes else 1
+    return Recipe(compiled, p.chunks, p.parallel, p.scratch, height, pack_shape(*fields))
 
 
 def geometry(shape: Strides, operands: list[Strides]) -> tuple[tuple[int, int], list[tuple[int, int, int]]] | None:

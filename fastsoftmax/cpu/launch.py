@@ -18,7 +18,7 @@ from .. import forks, jit
 
 
 @intrinsic
-def _call(_typing, address, params, chunk, slot):
+def call(_typing, address, params, chunk, slot):
     """Call the kernel at an address."""
 
     def emit(context, builder, _sig, args):
@@ -44,14 +44,14 @@ def _take(_typing, params):
 
 def _serial(kernel, params, chunks):
     for chunk in range(chunks):
-        _call(kernel, params, chunk, 0)
+        call(kernel, params, chunk, 0)
 
 
 def _shared(kernel, params, chunks, threads):
     for slot in prange(threads):
         chunk = _take(params)
         while chunk < chunks:
-            _call(kernel, params, chunk, slot)
+            call(kernel, params, chunk, slot)
             chunk = _take(params)
 
 

@@ -134,16 +134,17 @@ def _gather(builder, r, value, index, last):
     return cells
 
 
+def load_ir(builder, r, value, index):
+    """The vector of the elements of the reference `value` from number `index` on."""
+    if not r.contiguous:
+        return widen(builder, r, _gather(builder, r, value, index, None))
+    return widen(builder, r, builder.load(pointer_to(builder, r, value, index, cells_of(r)), align=1))
+
+
 @intrinsic
 def load(_typing, r, index):
     """The vector of the elements from number `index` on."""
-
-    def emit(_context, builder, _sig, args):
-        if not r.contiguous:
-            return widen(builder, r, _gather(builder, r, args[0], args[1], None))
-        return widen(builder, r, builder.load(pointer_to(builder, r, *args, cells_of(r)), align=1))
-
-    return r.vec(r, types.int64), emit
+    return r.vec(r, types.int64), lambda _context, builder, _sig, args: load_ir(builder, r, *args)
 
 
 def masked(builder, r, mask):
@@ -152,21 +153,25 @@ def masked(builder, r, mask):
     return live_mask(builder, r.vec.lanes, mask), name
 
 
+def load_n_ir(builder, r, value, index, n, filler):
+    """The first `n` elements of the reference `value` from number `index` on, and those of `filler` after them."""
+    live, name = masked(builder, r, n)
+    if r.contiguous:
+        pointer = pointer_to(builder, r, value, index, cells_of(r))
+        blank = ir.Constant(cells_of(r), ir.Undefined)
+        cells = call(builder, f"llvm.masked.load.{name}", cells_of(r), [pointer, I32(1), live, blank])
+    else:
+        cells = _gather(builder, r, value, index, builder.sub(n, I64(1)))
+    return builder.select(live, widen(builder, r, cells), filler)
+
+
 @intrinsic
 def load_n(_typing, r, index, n, fill):
     """The first `n` (at least 1) elements from number `index` on, and `fill` in the lanes after them."""
 
     def emit(context, builder, sig, args):
         value, index, n, fill = args
-        live, name = masked(builder, r, n)
-        if r.contiguous:
-            pointer = pointer_to(builder, r, value, index, cells_of(r))
-            blank = ir.Constant(cells_of(r), ir.Undefined)
-            cells = call(builder, f"llvm.masked.load.{name}", cells_of(r), [pointer, I32(1), live, blank])
-        else:
-            cells = _gather(builder, r, value, index, builder.sub(n, I64(1)))
-        filler = as_vector(context, builder, fill, sig.args[3], r.vec)
-        return builder.select(live, widen(builder, r, cells), filler)
+        return load_n_ir(builder, r, value, index, n, as_vector(context, builder, fill, sig.args[3], r.vec))
 
     return r.vec(r, types.int64, types.int64, fill), emit
 
@@ -317,3 +322,27 @@ def put_float(_typing, address, index, x):
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.float64), emit
+
+
+@intrinsic
+def put_integer(_typing, address, index, x):
+    """Write the int64 number `index` at an address."""
+
+    def emit(context, builder, _sig, args):
+        where = builder.add(args[0], builder.mul(args[1], I64(8)))
+        builder.store(args[2], builder.inttoptr(where, I64.as_pointer()), align=8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), emit
+
+
+@intrinsic(prefer_literal=True)
+def index_at(_typing, address, index, size):
+    """The integer number `index`, of `size` bytes (4 or 8, a constant), at an address, as an int64."""
+    word = ir.IntType(8 * size.literal_value)
+
+    def emit(_context, builder, _sig, args):
+        where = builder.add(args[0], builder.mul(args[1], I64(size.literal_value)))
+        return builder.sext(builder.load(builder.inttoptr(where, word.as_pointer()), align=1), I64)
+
+    return types.int64(types.int64, types.int64, size), emit

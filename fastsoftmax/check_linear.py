@@ -1,0 +1,193 @@
+"""Arguments of linear passes to checked, normalised problems; the losses' own arguments are checked in `check`."""
+
+import operator
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import check
+from .check import Array, Loss, Rows
+
+WANTED = ("x", "weight", "bias")
+
+
+class Features(NamedTuple):
+    """The features of n rows, as they came: an array, or a sparse matrix in CSR or CSC format."""
+
+    array: Any
+    dtype: np.dtype[Any]  # of gradients
+    shape: tuple[int, int]
+    sparse: str | None  # "csr", "csc"
+
+
+class Linear(NamedTuple):
+    """Logits ``x Wᵀ + b``, and the dtype that they are computed in."""
+
+    x: Features
+    weight: Rows  # (classes, features)
+    bias: Rows | None
+    dtype: np.dtype[Any]
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        rows: int = self.weight.array.shape[0]
+        return rows
+
+    @property
+    def proba_dtype(self) -> np.dtype[Any]:
+        """The dtype of probabilities: that of the features, where it is a half type and they are computed wider."""
+        return self.x.dtype if self.x.dtype.itemsize == 2 and self.dtype.itemsize == 4 else self.dtype
+
+
+class LinearLoss(NamedTuple):
+    """A cross-entropy of such logits, and the gradients that are asked for."""
+
+    linear: Linear
+    loss: Loss  # of virtual logits
+    wanted: tuple[str, ...]
+    out: Mapping[str, Array]
+    block: int | None
+
+
+def _sparse_format(x: Any) -> str | None:
+    """The format of a sparse matrix of SciPy's, "" of one that is not read as it is; None for anything else."""
+    if not type(x).__module__.startswith("scipy.sparse"):
+        return None
+    found: str = getattr(x, "format", "")
+    return found if found in ("csr", "csc") else ""
+
+
+def _features(x: Any) -> Features:
+    kind = _sparse_format(x)
+    if kind == "":
+        raise TypeError(f"x must be an array or a sparse matrix in CSR or CSC format, got {type(x).__name__}; use x.tocsr()")
+    array = check.numbers("x", x.data) if kind else check.numbers("x", x)
+    shape = x.shape if kind else array.shape
+    if len(shape) != 2:
+        raise ValueError(f"x must have shape (n, d), one row of features for each of n samples, got shape {shape}")
+    return Features(x if kind else array, check.result_dtype(array.dtype), shape, kind)
+
+
+def linear(x: Any, weight: ArrayLike, bias: ArrayLike | None) -> Linear:
+    """The logits of features, checked."""
+    features, w = _features(x), check.numbers("weight", weight)
+    if w.ndim != 2 or w.shape[1] != features.shape[1]:
+        raise ValueError(
+            f"weight must have shape (K, d) = (K, {features.shape[1]}), as x has shape {features.shape}, got {w.shape}"
+            + ("; pass weight.T" if w.ndim == 2 and w.shape[0] == features.shape[1] else "")
+        )
+    if w.shape[0] == 0:
+        raise ValueError(f"weight must have at least one class, got shape {w.shape}; a softmax over nothing is not defined")
+    dtypes = features.dtype, check.result_dtype(w.dtype)
+    double = any(d.itemsize == 8 for d in dtypes)
+    b = None
+    if bias is not None:
+        b = Rows(check.numbers("bias", bias), np.dtype(np.float64))
+        if b.array.shape != w.shape[:1]:
+            raise ValueError(f"bias must have shape (K,) = {w.shape[:1]}, got {b.array.shape}")
+        b = Rows(b.array, check.result_dtype(b.array.dtype))
+    return Linear(features, Rows(w, dtypes[1]), b, np.dtype(np.float64 if double else np.float32))
+
+
+def _virtual(problem: Linear) -> Array:
+    """Logits that have a shape and a dtype, and no memory."""
+    return np.broadcast_to(np.zeros((), problem.dtype), (problem.x.shape[0], problem.classes))
+
+
+def positive(name: str, value: Any, high: int | None = None) -> int:
+    """A whole number from 1 on."""
+    bounds = ">= 1" if high is None else f"in [1, {high}]"
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer {bounds}, got {value!r}") from None
+    if number < 1 or (high is not None and number > high):
+        raise ValueError(f"{name} must be {bounds}, got {number}")
+    return number
+
+
+def _wanted(wrt: Any, problem: Linear) -> tuple[str, ...]:
+    names = (wrt,) if isinstance(wrt, str) else tuple(wrt) if isinstance(wrt, Iterable) else (wrt,)
+    for name in names:
+        if name not in WANTED:
+            raise ValueError(f"wrt must name some of {', '.join(map(repr, WANTED))}, got {name!r}")
+    if "x" in names and problem.x.sparse:
+        raise ValueError("wrt must not name 'x' when x is sparse, as its gradient is dense; use x.toarray()")
+    return tuple(n for n in names if n != "bias" or problem.bias is not None)
+
+
+def _outputs(out: Any, wanted: tuple[str, ...], problem: Linear) -> Mapping[str, Array]:
+    if out is None:
+        return {}
+    if not isinstance(out, Mapping):
+        raise TypeError(f"out must be a mapping such as {{'weight': array}}, got {type(out).__name__}")
+    likes = {"x": (problem.x.array, problem.x.dtype), "weight": problem.weight, "bias": problem.bias}
+    for name, array in out.items():
+        if name not in wanted:
+            raise ValueError(f"out must hold arrays for what wrt names, {wanted}, got one for {name!r}")
+        like, dtype = likes[name]
+        check.output(array, like, dtype, name=f"out[{name!r}]")
+    return dict(out)
+
+
+def loss(
+    x: Any,
+    weight: ArrayLike,
+    target: ArrayLike,
+    bias: ArrayLike | None,
+    class_weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    options: check.Options,
+    *,
+    block_rows: Any = None,
+    grad_output: ArrayLike | None = None,
+    wrt: Any = (),
+    out: Any = None,
+) -> LinearLoss:
+    """A cross-entropy of a linear map from the arguments of the public functions."""
+    problem = linear(x, weight, bias)
+    about = check.cross_entropy(_virtual(problem), target, -1, class_weight, sample_weight, options, grad_output)
+    wanted = _wanted(wrt, problem)
+    block = None if block_rows is None else positive("block_rows", block_rows)
+    return LinearLoss(problem, about, wanted, _outputs(out, wanted, problem), block)
+
+
+def hessian(
+    x: Any,
+    weight: ArrayLike,
+    bias: ArrayLike | None,
+    weight_direction: ArrayLike,
+    bias_direction: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    reduction: str,
+) -> tuple[Linear, Linear, Array | None]:
+    """(where, in which direction, factors of the rows) of a product with the Hessian."""
+    problem = linear(x, weight, bias)
+    direction = linear(x, weight_direction, bias_direction)
+    if direction.weight.array.shape != problem.weight.array.shape:
+        raise ValueError(
+            f"weight_direction must have the shape of weight, {problem.weight.array.shape}, "
+            f"got {direction.weight.array.shape}"
+        )
+    if (bias is None) != (bias_direction is None):
+        raise ValueError("bias and bias_direction must both be given, or neither of them")
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
+    rows = problem.x.shape[:1]
+    factors = None if sample_weight is None else check.weights("sample_weight", sample_weight, rows, "a row")
+    if reduction == "mean":
+        factors = np.ones(rows) if factors is None else factors
+        with np.errstate(divide="ignore", invalid="ignore"):
+            factors = factors / factors.sum()
+    return problem, direction, factors
+
+
+def proba(x: Any, weight: ArrayLike, bias: ArrayLike | None, out: Array | None) -> tuple[Linear, Array | None]:
+    """(logits, where their probabilities go)."""
+    problem = linear(x, weight, bias)
+    if out is not None:
+        check.output(out, _virtual(problem), problem.proba_dtype)
+    return problem, out

@@ -1,0 +1,240 @@
+"""The steps of a linear pass over a block of rows, while the block is in cache.
+
+The rows that count are found, and copied where they cannot be read as they are; their logits are written to the thread's
+scratch; the kernels of `row_kernels` or `lane_kernels` replace them by their gradients there; and these multiply the same
+rows once more.
+"""
+
+from ..jit import inline
+from ..spec import FLOAT64
+from . import linear_params as L
+from . import params as P
+from .blas import multiply
+from .launch import call
+from .memory import (
+    get,
+    integer_at,
+    itemsize_of,
+    lanes_of,
+    load,
+    load_n,
+    moved,
+    put,
+    put_integer,
+    ref,
+    store,
+    store_n,
+)
+from .simd import hsum, splat
+from .tiles import gradient, logits
+
+
+@inline
+def _copy(source, target, n):
+    """Copy `n` elements, converting from storage to storage."""
+    width, j = lanes_of(source), 0
+    while j + width <= n:
+        store(target, j, load(source, j))
+        j += width
+    if j < n:
+        store_n(target, j, n - j, load_n(source, j, n - j, 0.0))
+
+
+@inline
+def line(base, params, number):
+    """The address of array number `number` of those with an element for each row of a block, in a thread's scratch."""
+    return base + integer_at(params, L.AT_ROWS) + number * integer_at(params, L.BLOCK) * 8
+
+
+@inline
+def used(params, base, start, stop, kind):
+    """The number of rows that are not ignored; where some are, those that count are listed, with what goes with them."""
+    target, ignored, used = integer_at(params, L.TARGET), integer_at(params, L.IGNORE_INDEX), 0
+    if target == 0:
+        return stop - start
+    for i in range(start, stop):
+        used += integer_at(target, i) != ignored
+    if used == stop - start:
+        return used
+    loss_factor = ref(integer_at(params, L.LOSS_FACTOR), 0, kind, True)
+    grad_factor = ref(integer_at(params, L.GRAD_FACTOR), 0, kind, True)
+    losses = ref(line(base, params, L.LOSS_FACTORS), 0, kind, True)
+    grads = ref(line(base, params, L.GRAD_FACTORS), 0, kind, True)
+    n = 0
+    for i in range(start, stop):
+        label = integer_at(target, i)
+        put_integer(line(base, params, L.PLACES), i - start, n if label != ignored else -1)
+        if label != ignored:
+            put_integer(line(base, params, L.INDEX), n, i)
+            put_integer(line(base, params, L.LABELS), n, label)
+            if integer_at(params, L.LOSS_FACTOR) != 0:
+                put(losses, n, get(loss_factor, i))
+            if integer_at(params, L.GRAD_FACTOR) != 0:
+                put(grads, n, get(grad_factor, i))
+            n += 1
+    return used
+
+
+@inline
+def _fill_in(params, base, at, z, rows):
+    """Say in a copy of a kernel's parameters where a block's logits are; they are replaced where they are."""
+    height = integer_at(params, L.LANES_TILE)
+    put_integer(at, P.X, z)
+    put_integer(at, P.OUT, z)
+    put_integer(at, P.ROWS, (rows + height - 1) // height)
+    put_integer(at, P.CHUNK, (rows + height - 1) // height)
+    put_integer(at, P.INNER, rows)
+    put_integer(at, P.PARTIAL, base + L.LOSS)
+    put_integer(at, P.SCRATCH, base + L.HEADER)
+
+
+@inline
+def _fill_in_rows(params, base, at, start, gathered, kind, size):
+    """Say where labels, targets and factors are: in the caller's arrays, or listed in scratch."""
+    if gathered:
+        put_integer(at, P.TARGET, line(base, params, L.LABELS))
+        put_integer(at, P.LOSS_FACTOR, line(base, params, L.LOSS_FACTORS))
+        put_integer(at, P.GRAD_FACTOR, line(base, params, L.GRAD_FACTORS))
+        put_integer(at, P.RESULT, line(base, params, L.RESULTS) if integer_at(params, L.RESULT) != 0 else 0)
+    else:
+        put_integer(at, P.TARGET, integer_at(params, L.TARGET) + start * 8)
+        put_integer(at, P.LOSS_FACTOR, integer_at(params, L.LOSS_FACTOR) + start * size)
+        put_integer(at, P.GRAD_FACTOR, integer_at(params, L.GRAD_FACTOR) + start * size)
+        result = integer_at(params, L.RESULT)
+        put_integer(at, P.RESULT, result + start * size if result != 0 else 0)
+    put_integer(at, P.Y, integer_at(params, L.Y) + start * integer_at(params, L.Y_ROW))
+
+
+@inline
+def _row_major_logits(params, kind, size, x, x_step, rows, z):
+    """``X Wᵀ + b`` by BLAS; the bias comes first, and the product is added to it."""
+    k, d, bias = integer_at(params, L.LOGITS), integer_at(params, L.FEATURES), integer_at(params, L.BIAS)
+    like = ref(z, 0, kind, True)
+    if bias != 0:
+        for i in range(rows):
+            _copy(ref(bias, 0, kind, True), moved(like, 0, i * k), k)
+    w, leading = integer_at(params, L.WEIGHT), integer_at(params, L.WEIGHT_LEADING)
+    flipped = 1 - integer_at(params, L.WEIGHT_FLIPPED)
+    multiply(integer_at(params, L.GEMM), like, rows, k, d, x, x_step // size, 0, w, leading, flipped, bias != 0, z, k)
+
+
+@inline
+def _scaled(major, params, kind, z, z_step, rows, start):
+    """Multiply the logits from number CLASSES on, those in a direction, by their rows' factors."""
+    k, count, like = integer_at(params, L.CLASSES), integer_at(params, L.LOGITS), ref(z, 0, kind, True)
+    factor, width = moved(ref(integer_at(params, L.LOSS_FACTOR), 0, kind, True), 0, start), lanes_of(like)
+    for i in range(count - k if major else rows):
+        line, n = (moved(like, (k + i) * z_step, 0), rows) if major else (moved(like, i * z_step, k), count - k)
+        for j in range(0, n, width):
+            live = min(width, n - j)
+            by = load_n(factor, j, live, 0.0) if major else splat(line, get(factor, i))
+            store_n(line, j, live, load_n(line, j, live, 0.0) * by)
+
+
+@inline
+def bias_gradient(major, params, kind, z, z_step, rows, sums):
+    """Add the sums of a block's gradients by class to float64 sums at an address; row-major ones are not kept."""
+    k, total, like = integer_at(params, L.CLASSES), ref(sums, 0, FLOAT64, True), ref(z, 0, kind, True)
+    width = lanes_of(like)
+    if major:
+        for c in range(k):
+            line, part = moved(like, c * z_step, 0), splat(like, 0.0)
+            for j in range(0, rows, width):
+                part = part + load_n(line, j, min(width, rows - j), 0.0)
+            put(total, c, get(total, c) + hsum(part))
+        return
+    for j in range(0, k, width):
+        live, part = min(width, k - j), splat(like, 0.0)
+        for i in range(rows):
+            part = part + load_n(moved(like, i * z_step, 0), j, live, 0.0)
+        store_n(like, j, live, part)
+    for c in range(k):
+        put(total, c, get(total, c) + get(like, c))
+
+
+@inline
+def feature_gradient(major, params, x_kind, kind, size, z, z_step, rows, scratch, gathered, base, start):
+    """``G W``, row by row, to where the rows' gradients go."""
+    d, k = integer_at(params, L.FEATURES), integer_at(params, L.CLASSES)
+    like, step = ref(scratch, 0, kind, True), integer_at(params, L.GRAD_X_ROW)
+    w, leading, flipped = integer_at(params, L.WEIGHT), integer_at(params, L.WEIGHT_LEADING), integer_at(params, L.WEIGHT_FLIPPED)
+    multiply(integer_at(params, L.GEMM), like, rows, d, k, z, z_step // size, major, w, leading, flipped, 0, scratch, d)
+    out = ref(integer_at(params, L.GRAD_X), 0, x_kind, True)
+    for i in range(rows):
+        row = integer_at(line(base, params, L.INDEX), i) if gathered else start + i
+        _copy(moved(like, 0, i * d), moved(out, row * step, 0), d)
+
+
+@inline
+def staged(params, x_kind, x_contiguous, kind, base, start, rows, gathered):
+    """Copy a block's rows to scratch, those that count."""
+    d = integer_at(params, L.FEATURES)
+    target = ref(base + integer_at(params, L.AT_X), 0, kind, True)
+    for i in range(rows):
+        row = integer_at(line(base, params, L.INDEX), i) if gathered else start + i
+        at = integer_at(params, L.X) + row * integer_at(params, L.X_ROW)
+        _copy(ref(at, integer_at(params, L.X_STEP), x_kind, x_contiguous), moved(target, 0, i * d), d)
+
+
+@inline
+def _scattered(params, kind, base, rows):
+    """Losses of the rows that count, to their places among all rows."""
+    source, target = ref(line(base, params, L.RESULTS), 0, kind, True), ref(integer_at(params, L.RESULT), 0, kind, True)
+    for i in range(rows):
+        put(target, integer_at(line(base, params, L.INDEX), i), get(source, i))
+
+
+@inline
+def located(few, params, kind, base, start, gathered):
+    """(address and step of a block's rows, address and step of its logits); `few` classes are class-major."""
+    size = itemsize_of(ref(0, 0, kind, True))
+    x, x_step = integer_at(params, L.X) + start * integer_at(params, L.X_ROW), integer_at(params, L.X_ROW)
+    if gathered or integer_at(params, L.DIRECT) == 0:
+        x, x_step = base + integer_at(params, L.AT_X), integer_at(params, L.FEATURES) * size
+    # Rows after the last one are written by the tiles, and not read.
+    z_step = integer_at(params, L.LOGITS) * size if few is None else (integer_at(params, L.BLOCK) * size + 127) // 64 * 64
+    return x, x_step, base + integer_at(params, L.AT_LOGITS), z_step
+
+
+@inline
+def put_logits(few, params, kind, x, x_step, rows, z, z_step):
+    """A block's logits, in tiles of `few` classes or by BLAS."""
+    like = ref(z, 0, kind, True)
+    d, k, size = integer_at(params, L.FEATURES), integer_at(params, L.LOGITS), itemsize_of(like)
+    if few is None:
+        _row_major_logits(params, kind, size, x, x_step, rows, z)
+    else:
+        w, bias = ref(integer_at(params, L.WEIGHT), 0, kind, True), ref(integer_at(params, L.BIAS), 0, kind, True)
+        leading = integer_at(params, L.WEIGHT_LEADING) * size
+        logits(few, ref(x, 0, kind, True), x_step, rows, d, w, leading, k, like, z_step, bias)
+
+
+@inline
+def add_gradient(few, params, kind, x, x_step, rows, z, z_step, grads, ahead):
+    """Add ``Gᵀ X`` of a block to the gradient of the weights at `grads`."""
+    like = ref(z, 0, kind, True)
+    d, k, size = integer_at(params, L.FEATURES), integer_at(params, L.CLASSES), itemsize_of(like)
+    if few is None:
+        multiply(integer_at(params, L.GEMM), like, k, d, rows, z, z_step // size, 1, x, x_step // size, 0, 1, grads, d)
+    else:
+        out = ref(grads, 0, kind, True)
+        gradient(few, ref(x, 0, kind, True), x_step, rows, d, like, z_step, k, out, d * size, ahead)
+
+
+@inline
+def differentiate(major, hessian, params, kind, base, start, rows, gathered, z, z_step):
+    """Replace the logits of a block by their gradients, or by those of the Hessian in a direction."""
+    size = itemsize_of(ref(0, 0, kind, True))
+    _fill_in(params, base, base + L.FIRST, z, rows)
+    if hessian:
+        if integer_at(params, L.LOSS_FACTOR) != 0:
+            _scaled(major, params, kind, z, z_step, rows, start)
+        call(integer_at(params, L.FIRST_KERNEL), base + L.FIRST, 0, 0)
+        _fill_in(params, base, base + L.SECOND, z, rows)
+        put_integer(base + L.SECOND, P.Y, z + integer_at(params, L.CLASSES) * (z_step if major else size))
+        call(integer_at(params, L.SECOND_KERNEL), base + L.SECOND, 0, 0)
+    else:
+        _fill_in_rows(params, base, base + L.FIRST, start, gathered, kind, size)
+        call(integer_at(params, L.FIRST_KERNEL), base + L.FIRST, 0, 0)
+        if gathered and integer_at(params, L.RESULT) != 0:
+            _scattered(params, kind, base, rows)
