@@ -479,7 +479,7 @@ def test_larger_than_memory(ending, tmp_path):
     """160 MB in a process that may allocate 64 MB more than it has."""
     large, first, out = tmp_path / f"large{ending}", tmp_path / f"first{ending}", tmp_path / "o.npy"
     _zeros(large, 20000)
-    _zeros(first, 1000)
+    _zeros(first, 3000)
     _save(tmp_path / "m.npz", np.ones((4, 1000)), np.log([1.0, 2.0, 3.0, 4.0]), np.arange(4))
     done = child(LIMITED, str(tmp_path / "m.npz"), str(large), str(out), str(64 << 20))
     assert (done.returncode, done.stderr) == (0, "")

@@ -6,6 +6,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from .. import linear
 from .arrayfile import DAMAGED
 from .mistakes import BadInput, existing_file, listed, shown, unusable
 from .tables import Array, Features, Matrix
@@ -39,22 +40,15 @@ class Model(NamedTuple):
 
     def predict(self, x: Matrix) -> Array:
         """The most probable class of each row, as its index in `classes`, int64."""
-        return np.asarray(self._scores(x).argmax(axis=1))
+        return linear.linear_predict(x, self.weight, self.bias)
 
     def predict_proba(self, x: Matrix) -> Array:
         """The probabilities of the classes, (rows, classes)."""
-        from .. import api  # noqa: PLC0415  what only opens a model needs no kernels
-
-        return np.asarray(api.softmax(self._scores(x)))
+        return linear.linear_predict_proba(x, self.weight, self.bias)
 
     def loss(self, x: Matrix, index: Array) -> float:
         """The sum of the cross-entropies of some rows."""
-        from .. import api  # noqa: PLC0415  likewise
-
-        return float(api.cross_entropy(self._scores(x), index, reduction="sum"))
-
-    def _scores(self, x: Matrix) -> Array:
-        return np.asarray(x @ self.weight.T) + self.bias
+        return float(linear.linear_cross_entropy(x, self.weight, index, self.bias, reduction="sum"))
 
 
 def save(model: Model, file: BinaryIO) -> None:
