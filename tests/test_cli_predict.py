@@ -400,6 +400,7 @@ def test_full_disk(tiny, tmp_path, run, monkeypatch):
         raise OSError(28, "No space left on device")
 
     (tmp_path / "d.csv").write_text("p,q\n1,2\n")
+    assert run("predict", tiny, tmp_path / "d.csv")[0] == 0  # Numba, too, replaces files where it caches kernels
     monkeypatch.setattr(os, "replace", full)
     err = _complaint(run("predict", tiny, tmp_path / "d.csv", "--out", tmp_path / "o.csv"))
     assert "No space left on device" in err
@@ -449,8 +450,8 @@ import resource, sys
 import numpy as np
 import fastsoftmax
 from fastsoftmax import cli
-model, data, out, room = sys.argv[1:]
-cli.main(["predict", model, data.replace("large", "first"), "--out", out, "--proba"])
+model, first, data, out, room = sys.argv[1:]
+assert cli.main(["predict", model, first, "--out", out, "--proba"]) == 0
 used = [int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")][0] * 1024
 limit = used + int(room)
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
@@ -481,7 +482,7 @@ def test_larger_than_memory(ending, tmp_path):
     _zeros(large, 20000)
     _zeros(first, 3000)
     _save(tmp_path / "m.npz", np.ones((4, 1000)), np.log([1.0, 2.0, 3.0, 4.0]), np.arange(4))
-    done = child(LIMITED, str(tmp_path / "m.npz"), str(large), str(out), str(64 << 20))
+    done = child(LIMITED, str(tmp_path / "m.npz"), str(first), str(large), str(out), str(64 << 20))
     assert (done.returncode, done.stderr) == (0, "")
     proba = np.load(out)
     assert proba.shape == (20000, 4)
