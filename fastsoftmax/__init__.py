@@ -1,8 +1,11 @@
 """Softmax, cross-entropy and their gradients in fused, compiled passes over NumPy arrays.
 
-Public is what this module lists in ``__all__``, and `fastsoftmax.reference`.  Importing it imports NumPy, not Numba:
-that happens at the first call that computes.
+Public is what this module lists in ``__all__``, `fastsoftmax.reference` and `fastsoftmax.SoftmaxRegression`, which needs
+scikit-learn and is imported when it is first asked for.  Importing the package imports NumPy, not Numba: that happens at
+the first call that computes.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from . import forks as _forks  # noqa: F401  sees every fork from here on
 from . import reference
@@ -51,3 +54,19 @@ __all__ = [
     "softmax_vjp",
     "warmup",
 ]
+
+if TYPE_CHECKING:
+    from .estimator import SoftmaxRegression as SoftmaxRegression
+
+
+def __getattr__(name: str) -> Any:
+    """`SoftmaxRegression`, which needs an extra."""
+    if name == "SoftmaxRegression":
+        from .estimator import SoftmaxRegression  # noqa: PLC0415
+
+        return SoftmaxRegression
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), "SoftmaxRegression"])

@@ -23,7 +23,7 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 COMMAND_LINE = ["__main__", "bench", "cli", "digits"]
-COMMANDS = {"commands", "linear", "version"}  # what the modules of the command line's package may import
+COMMANDS = {"commands", "estimator", "linear", "version"}  # what the modules of the command line's package may import
 
 #: What each module may import from the package; those that are missing may import nothing of it.
 ALLOWED = {

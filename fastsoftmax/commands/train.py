@@ -127,11 +127,15 @@ def split(data: Examples, test_size: float, seed: int) -> tuple[Examples, Exampl
     return Examples(parts[0], parts[2]), Examples(parts[1], parts[3])
 
 
-def _estimator(parameters: dict[str, Any], *, verbose: bool) -> Any:
-    from sklearn.linear_model import LogisticRegression
-
-    names = ("C", "fit_intercept", "class_weight", "solver", "tol", "max_iter", "random_state")
-    return LogisticRegression(**{n: parameters[n] for n in names})
+def _estimator(parameters: dict[str, Any]) -> Any:
+    try:
+        from ..estimator import SoftmaxRegression  # noqa: PLC0415  an extra brings scikit-learn
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError):
+            raise
+        raise BadInput(f"scikit-learn cannot be used: {error}") from error
+    # Its bar is for terminals only, as elsewhere it prints lines.
+    return SoftmaxRegression(**parameters, verbose=int(sys.stderr.isatty()))
 
 
 def _train(args: argparse.Namespace, table: Table, fitted: Examples, held_out: Examples | None) -> Trained:
@@ -139,7 +143,7 @@ def _train(args: argparse.Namespace, table: Table, fitted: Examples, held_out: E
 
     parameters = {name: getattr(args, name) for name in PARAMETERS} | {"random_state": args.seed}
     start = time.perf_counter()
-    estimator = _estimator(parameters, verbose=sys.stderr.isatty())
+    estimator = _estimator(parameters)
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always", ConvergenceWarning)
         try:
