@@ -63,9 +63,7 @@ def _sparse_format(x: Any) -> str | None:
 def _features(x: Any) -> Features:
     kind = _sparse_format(x)
     if kind == "":
-        raise TypeError(
-            f"x must be an array or a sparse matrix in CSR or CSC format, got {type(x).__name__}; use x.tocsr()"
-        )
+        raise TypeError(f"x must be an array or a sparse matrix in CSR or CSC format, got {type(x).__name__}; use x.tocsr()")
     array = check.numbers("x", x.data) if kind else check.numbers("x", x)
     shape = x.shape if kind else array.shape
     if len(shape) != 2:
@@ -82,9 +80,7 @@ def linear(x: Any, weight: ArrayLike, bias: ArrayLike | None) -> Linear:
             + ("; pass weight.T" if w.ndim == 2 and w.shape[0] == features.shape[1] else "")
         )
     if w.shape[0] == 0:
-        raise ValueError(
-            f"weight must have at least one class, got shape {w.shape}; a softmax over nothing is not defined"
-        )
+        raise ValueError(f"weight must have at least one class, got shape {w.shape}; a softmax over nothing is not defined")
     dtypes = features.dtype, check.result_dtype(w.dtype)
     double = any(d.itemsize == 8 for d in dtypes)
     b = None

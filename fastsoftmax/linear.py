@@ -53,7 +53,9 @@ def linear_cross_entropy(
     block_rows: int | None = None,
 ) -> Any:
     options = check.options(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
-    problem = check_linear.loss(x, weight, target, bias, class_weight, sample_weight, options, block_rows=block_rows)
+    problem = check_linear.loss(
+        x, weight, target, bias, class_weight, sample_weight, options, block_rows=block_rows
+    )
     return _run().cross_entropy(problem)[0]
 
 
@@ -79,17 +81,8 @@ def linear_cross_entropy_and_grad(
 ) -> LinearLossAndGrad:
     options = check.options(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
     problem = check_linear.loss(
-        x,
-        weight,
-        target,
-        bias,
-        class_weight,
-        sample_weight,
-        options,
-        block_rows=block_rows,
-        grad_output=grad_output,
-        wrt=wrt,
-        out=out,
+        x, weight, target, bias, class_weight, sample_weight, options,
+        block_rows=block_rows, grad_output=grad_output, wrt=wrt, out=out,
     )
     value, grads = _run().cross_entropy(problem)
     return LinearLossAndGrad(value, grads.get("x"), grads.get("weight"), grads.get("bias"))

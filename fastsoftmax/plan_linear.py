@@ -57,14 +57,7 @@ def linear_plan(
 
 
 def sparse_plan(
-    shape: tuple[int, int],
-    stored: int,
-    logits: int,
-    itemsize: int,
-    *,
-    gradient: bool,
-    by_column: bool,
-    block: int | None,
+    shape: tuple[int, int], stored: int, logits: int, itemsize: int, *, gradient: bool, by_column: bool, block: int | None
 ) -> LinearPlan:
     """Cut the rows of sparse features with `stored` values.
 

@@ -157,11 +157,7 @@ def feature_gradient(major, params, x_kind, kind, size, z, z_step, rows, scratch
     """``G W``, row by row, to where the rows' gradients go."""
     d, k = integer_at(params, L.FEATURES), integer_at(params, L.CLASSES)
     like, step = ref(scratch, 0, kind, True), integer_at(params, L.GRAD_X_ROW)
-    w, leading, flipped = (
-        integer_at(params, L.WEIGHT),
-        integer_at(params, L.WEIGHT_LEADING),
-        integer_at(params, L.WEIGHT_FLIPPED),
-    )
+    w, leading, flipped = integer_at(params, L.WEIGHT), integer_at(params, L.WEIGHT_LEADING), integer_at(params, L.WEIGHT_FLIPPED)
     multiply(integer_at(params, L.GEMM), like, rows, d, k, z, z_step // size, major, w, leading, flipped, 0, scratch, d)
     out = ref(integer_at(params, L.GRAD_X), 0, x_kind, True)
     for i in range(rows):
@@ -196,9 +192,7 @@ def located(few, params, kind, base, start, gathered):
     if gathered or integer_at(params, L.DIRECT) == 0:
         x, x_step = base + integer_at(params, L.AT_X), integer_at(params, L.FEATURES) * size
     # Rows after the last one are written by the tiles, and not read.
-    z_step = (
-        integer_at(params, L.LOGITS) * size if few is None else (integer_at(params, L.BLOCK) * size + 127) // 64 * 64
-    )
+    z_step = integer_at(params, L.LOGITS) * size if few is None else (integer_at(params, L.BLOCK) * size + 127) // 64 * 64
     return x, x_step, base + integer_at(params, L.AT_LOGITS), z_step
 
 

@@ -52,11 +52,7 @@ def _dot_step(_typing, sums, x, x_step, w, w_step, j, n, rows, classes):
 
         def loaded(r, value, step, count):
             here = _moved_ir(builder, value, step, count)
-            return (
-                load_ir(builder, r, here, j)
-                if whole
-                else load_n_ir(builder, r, here, j, n, ir.Constant(r.vec.llvm, None))
-            )
+            return load_ir(builder, r, here, j) if whole else load_n_ir(builder, r, here, j, n, ir.Constant(r.vec.llvm, None))
 
         lines = [loaded(x, x_value, x_step, p) for p in range(rows.literal_value)]
         for q in range(classes.literal_value):
