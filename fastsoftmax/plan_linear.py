@@ -58,8 +58,8 @@ def linear_plan(
 def _chunk(rows: int, work: int, grads: int, *, least: int) -> int:
     """The rows of a chunk: `work` multiplications in all, `grads` bytes of gradients for each chunk.
 
-    A power of two of chunks, which any usual number of threads can share evenly: seven chunks of 20000x512x1000 took two
-    threads 10 % longer than eight.
+    A power of two of chunks, which any usual number of threads can share evenly: seven chunks of 20000x512x1000 took
+    two threads 10 % longer than eight.
     """
     most = min(CHUNKS, GRADS // grads) if grads else CHUNKS
     chunks = 1 << max(0, min(most, work // CHUNK_WORK).bit_length() - 1)
