@@ -10,7 +10,7 @@ from fastsoftmax.bench import Call
 
 from .linear_cases import FIT, LOSS, PREDICT, Array, Case, Data
 
-TOLERANCE = 1e-4  # of a result's largest number, for float32: sums of 60000 rows in another order
+TOLERANCE = 1e-3  # of a result's largest number: float32 sums of 60000 rows one by one, as some do, are not better
 SAME_CLASS = 0.999  # of the rows: two logits may be as good as equal
 EXCESS = 1e-6  # of scikit-learn's final objective
 BLOCK = 1 << 22  # logits in float64 at a time
