@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 from .plan import FEW_CLASSES
 
-BUDGET = 32_000_000  # bytes of extra memory, besides a gradient's worth a thread
+BUDGET = 1 << 25  # bytes of extra memory, besides a gradient's worth a thread
 GRADS = 16_000_000  # bytes of it for gradients by chunk
-SHARED = 24_000_000  # bytes of it for the logits of a block that all threads share
-STAGED = 6_000_000  # bytes of it for that block's rows, where they have to be copied
+SHARED = 31_000_000  # bytes of it for a block that all threads share: its logits, and its rows where they are copied
 OWN_WEIGHTS = 4_000_000  # bytes of weights up to which every thread takes blocks of its own
 OWN_BLOCK = 1_000_000  # bytes of logits, or of rows, in such a block: second-level cache
 FEW_BLOCK = 50_000  # bytes of rows in a block with few classes, read from the first-level cache again: 12 % faster than
@@ -53,7 +52,30 @@ def linear_plan(
     if gradient:
         chunks = min(chunks, max(1, GRADS // (logits * (features * itemsize + 8))))
     chunk = -(-rows // (chunks * size)) * size
-    return LinearPlan(False, few, size, max(1, chunk), -(-rows // max(1, chunk)), parallel)
+    return LinearPlan(False, few, size, max(1, chunk), max(1, -(-rows // max(1, chunk))), parallel)
+
+
+def sparse_plan(
+    shape: tuple[int, int], stored: int, logits: int, itemsize: int, *, gradient: bool, by_column: bool, block: int | None
+) -> LinearPlan:
+    """Cut the rows of sparse features with `stored` values.
+
+    Blocks are large where every one of them walks through all columns.  Two chunks are the least for a gradient, however
+    large: one of them becomes the result, and the other is a gradient's worth of memory besides.
+    """
+    rows, features = shape
+    most = OWN_BLOCK // (logits * itemsize)
+    size = max(1, min(block or _multiple(min(most, 1 << 14 if by_column else 256), 16), rows))
+    chunks = CHUNKS
+    if gradient:
+        chunks = min(chunks, max(2, GRADS // (logits * (max(features, 1) * itemsize + 8))))
+    chunk = max(1, -(-rows // (chunks * size)) * size)
+    return LinearPlan(False, False, size, chunk, max(1, -(-rows // chunk)), stored * logits >= PARALLEL >> 2)
+
+
+def sparse_chunk(rows: int, shape: tuple[int, int], by_column: bool) -> int:
+    """The rows that a thread takes at a time for their logits alone."""
+    return max(1, -(-rows // (4 if by_column else CHUNKS)))
 
 
 def _multiple(rows: float, of: int) -> int:
@@ -70,10 +92,8 @@ def _own_rows(features: int, logits: int, itemsize: int, few: bool) -> int:
 
 def shared_rows(features: int, logits: int, itemsize: int, staged: bool) -> int:
     """The rows of a block that all threads share."""
-    most = SHARED // (logits * itemsize)
-    if staged:
-        most = min(most, STAGED // (max(features, 1) * itemsize))
-    return _multiple(min(most, 1 << 14), 64)
+    row = (logits + (features if staged else 0)) * itemsize
+    return _multiple(min(SHARED // row, 1 << 14), 16)
 
 
 def tiles(m: int, n: int) -> tuple[int, int, int]:

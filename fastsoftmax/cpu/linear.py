@@ -1,19 +1,17 @@
-"""The fused linear pass: a block's logits, what is made of them, and its share of the gradients, while it is in cache.
+"""The steps of a linear pass over a block of rows, while the block is in cache.
 
-A thread takes a chunk of rows block by block.  A block's logits are written to the thread's scratch, the kernels of
-`row_kernels` or `lane_kernels` replace them by their gradients there, and these multiply the same rows once more.  The
-weights' gradients are added up by chunk, in the order of blocks: the plan cuts the chunks, never the number of threads.
+The rows that count are found, and copied where they cannot be read as they are; their logits are written to the thread's
+scratch; the kernels of `row_kernels` or `lane_kernels` replace them by their gradients there; and these multiply the same
+rows once more.
 """
 
-from .. import jit
 from ..jit import inline
-from ..spec import COMPUTED, FLOAT64
+from ..spec import FLOAT64
 from . import linear_params as L
 from . import params as P
 from .blas import multiply
 from .launch import call
 from .memory import (
-    float_at,
     get,
     integer_at,
     itemsize_of,
@@ -22,7 +20,6 @@ from .memory import (
     load_n,
     moved,
     put,
-    put_float,
     put_integer,
     ref,
     store,
@@ -44,16 +41,13 @@ def _copy(source, target, n):
 
 
 @inline
-def _line(base, params, number):
+def line(base, params, number):
     """The address of array number `number` of those with an element for each row of a block, in a thread's scratch."""
     return base + integer_at(params, L.AT_ROWS) + number * integer_at(params, L.BLOCK) * 8
 
 
-INDEX, LABELS, LOSS_FACTORS, GRAD_FACTORS, RESULTS = range(5)
-
-
 @inline
-def _used(params, base, start, stop, kind):
+def used(params, base, start, stop, kind):
     """The number of rows that are not ignored; where some are, those that count are listed, with what goes with them."""
     target, ignored, used = integer_at(params, L.TARGET), integer_at(params, L.IGNORE_INDEX), 0
     if target == 0:
@@ -64,14 +58,15 @@ def _used(params, base, start, stop, kind):
         return used
     loss_factor = ref(integer_at(params, L.LOSS_FACTOR), 0, kind, True)
     grad_factor = ref(integer_at(params, L.GRAD_FACTOR), 0, kind, True)
-    losses = ref(_line(base, params, LOSS_FACTORS), 0, kind, True)
-    grads = ref(_line(base, params, GRAD_FACTORS), 0, kind, True)
+    losses = ref(line(base, params, L.LOSS_FACTORS), 0, kind, True)
+    grads = ref(line(base, params, L.GRAD_FACTORS), 0, kind, True)
     n = 0
     for i in range(start, stop):
         label = integer_at(target, i)
+        put_integer(line(base, params, L.PLACES), i - start, n if label != ignored else -1)
         if label != ignored:
-            put_integer(_line(base, params, INDEX), n, i)
-            put_integer(_line(base, params, LABELS), n, label)
+            put_integer(line(base, params, L.INDEX), n, i)
+            put_integer(line(base, params, L.LABELS), n, label)
             if integer_at(params, L.LOSS_FACTOR) != 0:
                 put(losses, n, get(loss_factor, i))
             if integer_at(params, L.GRAD_FACTOR) != 0:
@@ -97,10 +92,10 @@ def _fill_in(params, base, at, z, rows):
 def _fill_in_rows(params, base, at, start, gathered, kind, size):
     """Say where labels, targets and factors are: in the caller's arrays, or listed in scratch."""
     if gathered:
-        put_integer(at, P.TARGET, _line(base, params, LABELS))
-        put_integer(at, P.LOSS_FACTOR, _line(base, params, LOSS_FACTORS))
-        put_integer(at, P.GRAD_FACTOR, _line(base, params, GRAD_FACTORS))
-        put_integer(at, P.RESULT, _line(base, params, RESULTS) if integer_at(params, L.RESULT) != 0 else 0)
+        put_integer(at, P.TARGET, line(base, params, L.LABELS))
+        put_integer(at, P.LOSS_FACTOR, line(base, params, L.LOSS_FACTORS))
+        put_integer(at, P.GRAD_FACTOR, line(base, params, L.GRAD_FACTORS))
+        put_integer(at, P.RESULT, line(base, params, L.RESULTS) if integer_at(params, L.RESULT) != 0 else 0)
     else:
         put_integer(at, P.TARGET, integer_at(params, L.TARGET) + start * 8)
         put_integer(at, P.LOSS_FACTOR, integer_at(params, L.LOSS_FACTOR) + start * size)
@@ -137,7 +132,7 @@ def _scaled(major, params, kind, z, z_step, rows, start):
 
 
 @inline
-def _bias_gradient(major, params, kind, z, z_step, rows, sums):
+def bias_gradient(major, params, kind, z, z_step, rows, sums):
     """Add the sums of a block's gradients by class to float64 sums at an address; row-major ones are not kept."""
     k, total, like = integer_at(params, L.CLASSES), ref(sums, 0, FLOAT64, True), ref(z, 0, kind, True)
     width = lanes_of(like)
@@ -158,7 +153,7 @@ def _bias_gradient(major, params, kind, z, z_step, rows, sums):
 
 
 @inline
-def _feature_gradient(major, params, x_kind, kind, size, z, z_step, rows, scratch, gathered, base, start):
+def feature_gradient(major, params, x_kind, kind, size, z, z_step, rows, scratch, gathered, base, start):
     """``G W``, row by row, to where the rows' gradients go."""
     d, k = integer_at(params, L.FEATURES), integer_at(params, L.CLASSES)
     like, step = ref(scratch, 0, kind, True), integer_at(params, L.GRAD_X_ROW)
@@ -166,17 +161,17 @@ def _feature_gradient(major, params, x_kind, kind, size, z, z_step, rows, scratc
     multiply(integer_at(params, L.GEMM), like, rows, d, k, z, z_step // size, major, w, leading, flipped, 0, scratch, d)
     out = ref(integer_at(params, L.GRAD_X), 0, x_kind, True)
     for i in range(rows):
-        row = integer_at(_line(base, params, INDEX), i) if gathered else start + i
+        row = integer_at(line(base, params, L.INDEX), i) if gathered else start + i
         _copy(moved(like, 0, i * d), moved(out, row * step, 0), d)
 
 
 @inline
-def _staged(params, x_kind, x_contiguous, kind, base, start, rows, gathered):
+def staged(params, x_kind, x_contiguous, kind, base, start, rows, gathered):
     """Copy a block's rows to scratch, those that count."""
     d = integer_at(params, L.FEATURES)
     target = ref(base + integer_at(params, L.AT_X), 0, kind, True)
     for i in range(rows):
-        row = integer_at(_line(base, params, INDEX), i) if gathered else start + i
+        row = integer_at(line(base, params, L.INDEX), i) if gathered else start + i
         at = integer_at(params, L.X) + row * integer_at(params, L.X_ROW)
         _copy(ref(at, integer_at(params, L.X_STEP), x_kind, x_contiguous), moved(target, 0, i * d), d)
 
@@ -184,13 +179,13 @@ def _staged(params, x_kind, x_contiguous, kind, base, start, rows, gathered):
 @inline
 def _scattered(params, kind, base, rows):
     """Losses of the rows that count, to their places among all rows."""
-    source, target = ref(_line(base, params, RESULTS), 0, kind, True), ref(integer_at(params, L.RESULT), 0, kind, True)
+    source, target = ref(line(base, params, L.RESULTS), 0, kind, True), ref(integer_at(params, L.RESULT), 0, kind, True)
     for i in range(rows):
-        put(target, integer_at(_line(base, params, INDEX), i), get(source, i))
+        put(target, integer_at(line(base, params, L.INDEX), i), get(source, i))
 
 
 @inline
-def _located(few, params, kind, base, start, rows, gathered):
+def located(few, params, kind, base, start, gathered):
     """(address and step of a block's rows, address and step of its logits); `few` classes are class-major."""
     size = itemsize_of(ref(0, 0, kind, True))
     x, x_step = integer_at(params, L.X) + start * integer_at(params, L.X_ROW), integer_at(params, L.X_ROW)
@@ -202,7 +197,7 @@ def _located(few, params, kind, base, start, rows, gathered):
 
 
 @inline
-def _put_logits(few, params, kind, x, x_step, rows, z, z_step):
+def put_logits(few, params, kind, x, x_step, rows, z, z_step):
     """A block's logits, in tiles of `few` classes or by BLAS."""
     like = ref(z, 0, kind, True)
     d, k, size = integer_at(params, L.FEATURES), integer_at(params, L.LOGITS), itemsize_of(like)
@@ -215,7 +210,7 @@ def _put_logits(few, params, kind, x, x_step, rows, z, z_step):
 
 
 @inline
-def _add_gradient(few, params, kind, x, x_step, rows, z, z_step, grads, ahead):
+def add_gradient(few, params, kind, x, x_step, rows, z, z_step, grads, ahead):
     """Add ``Gᵀ X`` of a block to the gradient of the weights at `grads`."""
     like = ref(z, 0, kind, True)
     d, k, size = integer_at(params, L.FEATURES), integer_at(params, L.CLASSES), itemsize_of(like)
@@ -227,7 +222,7 @@ def _add_gradient(few, params, kind, x, x_step, rows, z, z_step, grads, ahead):
 
 
 @inline
-def _differentiate(major, hessian, params, kind, base, start, rows, gathered, z, z_step):
+def differentiate(major, hessian, params, kind, base, start, rows, gathered, z, z_step):
     """Replace the logits of a block by their gradients, or by those of the Hessian in a direction."""
     size = itemsize_of(ref(0, 0, kind, True))
     _fill_in(params, base, base + L.FIRST, z, rows)
@@ -243,52 +238,3 @@ def _differentiate(major, hessian, params, kind, base, start, rows, gathered, z,
         call(integer_at(params, L.FIRST_KERNEL), base + L.FIRST, 0, 0)
         if gathered and integer_at(params, L.RESULT) != 0:
             _scattered(params, kind, base, rows)
-
-
-@inline
-def _block(few, fewer, hessian, x_kind, x_contiguous, kind, params, chunk, base, start, stop):
-    """One block of rows: the sum of its losses."""
-    rows, major, size = _used(params, base, start, stop, kind), few is not None, itemsize_of(ref(0, 0, kind, True))
-    if rows == 0:
-        return 0.0
-    gathered, skip = rows < stop - start, chunk * integer_at(params, L.GRADS_SIZE)
-    if gathered or integer_at(params, L.DIRECT) == 0:
-        _staged(params, x_kind, x_contiguous, kind, base, start, rows, gathered)
-    x, x_step, z, z_step = _located(few, params, kind, base, start, rows, gathered)
-    _put_logits(few, params, kind, x, x_step, rows, z, z_step)
-    _differentiate(major, hessian, params, kind, base, start, rows, gathered, z, z_step)
-    if integer_at(params, L.GRAD_WEIGHT) != 0:
-        ahead = x_step * (stop - start) if integer_at(params, L.DIRECT) else 0
-        _add_gradient(fewer, params, kind, x, x_step, rows, z, z_step, integer_at(params, L.GRAD_WEIGHT) + skip, ahead)
-    if integer_at(params, L.GRAD_X) != 0:
-        room = base + integer_at(params, L.AT_X)
-        _feature_gradient(major, params, x_kind, kind, size, z, z_step, rows, room, gathered, base, start)
-    if integer_at(params, L.GRAD_BIAS) != 0:
-        _bias_gradient(major, params, kind, z, z_step, rows, integer_at(params, L.GRAD_BIAS) + skip)
-    return float_at(base + L.LOSS, 0)
-
-
-def blocks(few, fewer, hessian, x_kind, x_contiguous):
-    """The pass over the blocks of a chunk.
-
-    Few classes are multiplied in tiles, of which the smaller ones have `few` classes in the logits and `fewer` in the
-    gradients (`tiles.least_classes`); both are None where BLAS multiplies.
-    """
-    source, kind = jit.DIGEST, COMPUTED[x_kind]
-
-    def kernel(params, chunk, slot):
-        source  # noqa: B018  a part of the cache's key
-        base = integer_at(params, L.SCRATCH) + slot * integer_at(params, L.SCRATCH_SIZE)
-        for i in range(P.FIELDS):
-            put_integer(base + L.FIRST, i, integer_at(integer_at(params, L.FIRST_PARAMS), i))
-            if hessian:
-                put_integer(base + L.SECOND, i, integer_at(integer_at(params, L.SECOND_PARAMS), i))
-        put_float(base + L.LOSS, 0, 0.0)
-        first = chunk * integer_at(params, L.CHUNK)
-        last, total = min(first + integer_at(params, L.CHUNK), integer_at(params, L.ROWS)), 0.0
-        for start in range(first, last, integer_at(params, L.BLOCK)):
-            stop = min(start + integer_at(params, L.BLOCK), last)
-            total += _block(few, fewer, hessian, x_kind, x_contiguous, kind, params, chunk, base, start, stop)
-        put_float(integer_at(params, L.PARTIAL), chunk, total)
-
-    return jit.kernel(kernel)

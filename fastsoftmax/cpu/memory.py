@@ -334,3 +334,15 @@ def put_integer(_typing, address, index, x):
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), emit
+
+
+@intrinsic(prefer_literal=True)
+def index_at(_typing, address, index, size):
+    """The integer number `index`, of `size` bytes (4 or 8, a constant), at an address, as an int64."""
+    word = ir.IntType(8 * size.literal_value)
+
+    def emit(_context, builder, _sig, args):
+        where = builder.add(args[0], builder.mul(args[1], I64(size.literal_value)))
+        return builder.sext(builder.load(builder.inttoptr(where, word.as_pointer()), align=1), I64)
+
+    return types.int64(types.int64, types.int64, size), emit

@@ -36,7 +36,7 @@ def _fma(builder, a, b, c):
 
 
 @intrinsic(prefer_literal=True)
-def _zeros(_typing, like, count):
+def zeros(_typing, like, count):
     """A tuple of vectors of zeros."""
     ty = types.UniTuple(like.vec, count.literal_value)
     return ty(like, count), lambda *_: ir.Constant(ir.ArrayType(like.vec.llvm, count.literal_value), None)
@@ -115,7 +115,7 @@ def _put_sums(_typing, sums, z, z_step, row, bias, rows, classes):
 
 
 @intrinsic(prefer_literal=True)
-def _outer_step(_typing, sums, x, j, n, g, g_step, row, columns, classes):
+def outer_step(_typing, sums, x, j, n, g, g_step, row, columns, classes):
     """Add the products of a row's vectors of features, `n` elements of which are live, with its class gradients."""
     whole = isinstance(n, types.NoneType)
     width = columns.literal_value
@@ -144,8 +144,8 @@ def _outer_step(_typing, sums, x, j, n, g, g_step, row, columns, classes):
 
 
 @intrinsic(prefer_literal=True)
-def _add_to(_typing, sums, out, out_step, j, n, columns, classes):
-    """Write a tile's accumulators, `n` elements of each class, from feature `j` on."""
+def write(_typing, sums, out, out_step, j, n, columns, classes):
+    """Write a tile's accumulators, `n` elements of each class (None: all), from feature `j` on."""
     width = columns.literal_value
     whole = isinstance(n, types.NoneType)
 
@@ -169,7 +169,7 @@ def _add_to(_typing, sums, out, out_step, j, n, columns, classes):
 
 
 @intrinsic(prefer_literal=True)
-def _read(_typing, out, out_step, j, n, columns, classes):
+def read(_typing, out, out_step, j, n, columns, classes):
     """What is in memory where a tile's accumulators go."""
     width = columns.literal_value
     whole = isinstance(n, types.NoneType)
@@ -201,7 +201,7 @@ def _dots(classes):
     @inline
     def dots(x, x_step, w, w_step, features, z, z_step, row, bias):
         width, j = lanes_of(x), 0
-        sums = _zeros(x, count)
+        sums = zeros(x, count)
         while j + width <= features:
             sums = _dot_step(sums, x, x_step, w, w_step, j, None, ROWS, classes)
             j += width
@@ -219,21 +219,21 @@ def _outer(classes):
     def outer(x, x_step, rows, j, n, g, g_step, out, out_step, ahead):
         width = lanes_of(x)
         if n == COLUMNS * width:
-            sums = _read(out, out_step, j, None, COLUMNS, classes)
+            sums = read(out, out_step, j, None, COLUMNS, classes)
             for row in range(rows):
                 here = moved(x, row * x_step, 0)
-                sums = _outer_step(sums, here, j, None, g, g_step, row, COLUMNS, classes)
+                sums = outer_step(sums, here, j, None, g, g_step, row, COLUMNS, classes)
                 if ahead != 0:
                     for v in range(COLUMNS):
                         prefetch(moved(here, ahead, 0), j + v * width)
-            _add_to(sums, out, out_step, j, None, COLUMNS, classes)
+            write(sums, out, out_step, j, None, COLUMNS, classes)
         else:
             for i in range(j, j + n, width):
                 left = min(width, j + n - i)
-                sums = _read(out, out_step, i, left, 1, classes)
+                sums = read(out, out_step, i, left, 1, classes)
                 for row in range(rows):
-                    sums = _outer_step(sums, moved(x, row * x_step, 0), i, left, g, g_step, row, 1, classes)
-                _add_to(sums, out, out_step, i, left, 1, classes)
+                    sums = outer_step(sums, moved(x, row * x_step, 0), i, left, g, g_step, row, 1, classes)
+                write(sums, out, out_step, i, left, 1, classes)
 
     return outer
 

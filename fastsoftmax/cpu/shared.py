@@ -1,0 +1,85 @@
+"""Linear passes in which all threads share one block of rows after the other: for weights that are large.
+
+A gradient a thread would be too much memory there, and a product of a block is work enough for all of them.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..plan_linear import LinearPlan
+from .execute import Job, Operands, execute
+from .matrices import Matrix, as_matrix, product
+from .passes import Found, Pass
+
+Array = Any  # of NumPy
+
+
+def shared(p: Pass, plan: LinearPlan, jobs: list[Job]) -> Found:
+    """The pass over all blocks: their logits, what is made of them, their gradients."""
+    weight = as_matrix(p.weight, p.dtype)
+    z = np.empty((plan.block, p.logits), p.dtype)
+    grad_weight = np.zeros((p.classes, p.x.shape[1]), p.dtype) if p.grad_weight else None
+    grad_bias = np.zeros(p.classes, np.float64) if p.grad_bias else None
+    losses = []
+    for start in range(0, p.x.shape[0], plan.block):
+        block = _Block(p, slice(start, min(start + plan.block, p.x.shape[0])))
+        if not block.rows:
+            continue
+        x, here = block.x(), z[: block.rows]
+        product(x, weight.T, here, bias=p.bias)
+        losses.append(block.differentiate(jobs, here))
+        g = Matrix(here[:, : p.classes], p.logits, False)
+        if grad_weight is not None and grad_weight.size:
+            product(g.T, x, grad_weight, sums=grad_bias, add=True)
+        elif grad_bias is not None:
+            grad_bias += g.array.sum(axis=0, dtype=np.float64)
+        if p.grad_x is not None:
+            block.put_grad_x(g, weight)
+    return Found(math.fsum(losses), grad_weight, grad_bias)
+
+
+class _Block:
+    """Some rows, without those that are ignored."""
+
+    def __init__(self, p: Pass, rows: slice) -> None:
+        self.p, self.at, self.rows = p, rows, rows.stop - rows.start
+        self.index: Any = rows
+        if p.labels is not None:
+            counts = p.labels[rows] != p.ignore_index
+            if not counts.all():
+                self.index = rows.start + np.flatnonzero(counts)
+                self.rows = len(self.index)
+
+    def x(self) -> Matrix:
+        """The features."""
+        return as_matrix(self.p.x[self.index], self.p.dtype)
+
+    def differentiate(self, jobs: list[Job], z: Array) -> float:
+        """Replace logits by their gradients, or by those of the Hessian in a direction; the sum of the losses."""
+        p = self.p
+        if len(jobs) > 1:
+            first, second = z[:, : p.classes], z[:, p.classes :]
+            if p.loss_factor is not None:
+                second *= p.loss_factor[self.index, None]
+            execute(jobs[0], Operands(first, out=first))
+            return execute(jobs[1], Operands(first, second, first))
+        soft, *narrow = (None if a is None else a[self.index] for a in (p.soft, p.labels, p.loss_factor, p.grad_factor))
+        result = None if p.result is None else np.empty(self.rows, p.dtype)
+        total = execute(jobs[0], Operands(z, soft, z if jobs[0].flags.grad else None, *narrow, result))
+        if p.result is not None:
+            p.result[self.index] = result
+        return total
+
+    def put_grad_x(self, g: Matrix, weight: Matrix) -> None:
+        """The features' gradients, ``G W``."""
+        out = self.p.grad_x
+        assert out is not None
+        there = out[self.at]
+        if self.index is self.at and there.dtype == self.p.dtype and there.strides[1] == there.itemsize:
+            product(g, weight, there)
+        else:
+            result = np.empty((self.rows, weight.array.shape[1]), self.p.dtype)
+            product(g, weight, result)
+            out[self.index] = result
