@@ -1,7 +1,12 @@
 """Linear cases are timed beside two floors, and what the timed calls have returned is compared."""
 
+import os
 import sys
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +40,7 @@ class Found(NamedTuple):
     extra_bytes: dict[str, int]  # of a fit's memory
     excess: float | None  # of our objective over scikit-learn's, as a part of that
     spinning: float  # seconds that threads went on after a call, at most
+    others: float | None  # cores that other processes and machines took meanwhile, on average; None if unknown
 
     @property
     def bandwidth(self) -> float:
@@ -79,6 +85,24 @@ def _keeping(calls: dict[str, Call], results: dict[str, Any]) -> dict[str, Call]
     return {name: keeping(name) for name in calls}
 
 
+def _busy() -> float:
+    """Seconds that cores have worked, for anybody, or were kept by other machines on the same hardware."""
+    user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def watched() -> Iterator[list[float]]:
+    """Find out how many cores others take meanwhile, on average: the only number of the list; empty where unknown."""
+    known = Path("/proc/stat").exists()
+    found: list[float] = []
+    before = (_busy() - time.process_time(), time.perf_counter()) if known else (0.0, 0.0)
+    yield found
+    if known:
+        work, elapsed = _busy() - time.process_time() - before[0], time.perf_counter() - before[1]
+        found.append(max(0.0, work / elapsed))
+
+
 def timed(case: Case, date: str, seconds: float, floors: dict[str, Call]) -> Found:
     """Time a case; those whose results differ from an independent one's are left out."""
     found = linear_cases.data(case)
@@ -87,7 +111,8 @@ def timed(case: Case, date: str, seconds: float, floors: dict[str, Call]) -> Fou
     calls = _keeping(calls, results)
     if case.operation != FIT:
         calls |= floors
-    times = bench.measure(calls, seconds=seconds, least=LEAST, pause=bench.PAUSE)
+    with watched() as others:
+        times = bench.measure(calls, seconds=seconds, least=LEAST, pause=bench.PAUSE)
     names = [name for name in results if name != PRODUCTS]
     expected = next((results[name] for name in names if name != OURS), None)
     for name in names:
@@ -99,7 +124,9 @@ def timed(case: Case, date: str, seconds: float, floors: dict[str, Call]) -> Fou
         more = linear_check.excess(found, results[OURS], expected)
     spinning = [bench.spinning(calls[name]) for name in results if times[name].median < bench.LONG]
     right = {name: time for name, time in times.items() if name not in absent}
-    return Found(case, date, right, absent, {}, excess=more, spinning=max(spinning, default=0.0))
+    return Found(
+        case, date, right, absent, {}, excess=more, spinning=max(spinning, default=0.0), others=next(iter(others), None)
+    )
 
 
 def run(cases: list[Case], date: str, seconds: float) -> list[Found]:
@@ -112,7 +139,7 @@ def run(cases: list[Case], date: str, seconds: float) -> list[Found]:
             if case.operation == MEMORY:
                 calls, absent = linear_contestants.made(case, linear_cases.data(case))
                 extra = {name: linear_check.extra_memory(call) for name, call in calls.items()}
-                measured.append(Found(case, date, {}, absent, extra, excess=None, spinning=0.0))
+                measured.append(Found(case, date, {}, absent, extra, excess=None, spinning=0.0, others=None))
             else:
                 measured.append(timed(case, date, seconds, floors))
     return measured

@@ -125,19 +125,26 @@ HEADINGS = {
 }
 
 
+def _conditions(measured: list[Found]) -> list[str]:
+    """What the machine did meanwhile."""
+    lines = []
+    if passes := [found for found in measured if READ in found.seconds]:
+        read, peak = max(f.bandwidth for f in passes) / 1e9, max(f.peak for f in passes) / 1e9
+        lines.append(f"- Floors: memory is read at {read:.1f} GB/s, products of squares reach {peak:.0f} GFLOP/s.")
+        after = max(f.spinning for f in passes) * 1e3
+        rest = f"{bench.PAUSE * 1e3:.0f} ms of rest"
+        lines.append(f"- Every turn begins with {rest}; threads went on for {after:.0f} ms after a call, at most.")
+    if others := [found.others for found in measured if found.others is not None]:
+        lines.append(f"- Other processes took {max(others):.2f} cores meanwhile, on the average of a case, at most.")
+    return lines
+
+
 def markdown(facts: dict[str, str], measured: list[Found]) -> str:
     """The report for people."""
     lines = [f"# Linear passes on {facts['CPU']}", "", "Written by `benchmarks/report_linear.py`; do not edit.", ""]
     lines += files.listed(facts)
     lines += ["", "Medians of repetitions taken in turn. × NAME: how many times as long that one takes.", ""]
-    passes = [found for found in measured if READ in found.seconds]
-    if passes:
-        read, peak = max(f.bandwidth for f in passes) / 1e9, max(f.peak for f in passes) / 1e9
-        lines += [
-            f"Floors: memory is read at {read:.1f} GB/s, products of squares reach {peak:.0f} GFLOP/s. "
-            f"Threads went on for {max(f.spinning for f in passes) * 1e3:.0f} ms after a call, at most; "
-            f"every turn begins with {bench.PAUSE * 1e3:.0f} ms of rest.",
-        ]
+    lines += _conditions(measured)
     for operation, heading in HEADINGS.items():
         some = [found for found in measured if found.case.operation == operation]
         if some:
