@@ -32,6 +32,7 @@ from .linear_run import PEERS, READ, Found, run
 
 BEGIN = "<!-- linear results: begin (benchmarks/report_linear.py writes what follows) -->"
 END = "<!-- linear results: end -->"
+DERIVED = ("bytes", "flops")  # in the JSON beside what was found
 
 
 def as_json(facts: dict[str, str], measured: list[Found]) -> dict[str, Any]:
@@ -39,21 +40,28 @@ def as_json(facts: dict[str, str], measured: list[Found]) -> dict[str, Any]:
     cases = []
     for found in measured:
         seconds = {name: time._asdict() for name, time in found.seconds.items()}
-        more = {"bytes": found.case.nbytes, "flops": found.case.flops}
-        cases.append(found._asdict() | {"case": found.case._asdict(), "seconds": seconds} | more)
+        derived = dict(zip(DERIVED, (found.case.nbytes, found.case.flops), strict=True))
+        cases.append(found._asdict() | {"case": found.case._asdict(), "seconds": seconds} | derived)
     return {"machine": facts, "cases": cases}
 
 
-def kept(path: Path, facts: dict[str, str], measured: list[Found]) -> list[Found]:
-    """What was measured now, and of the same machine and versions before, in the order of the cases."""
-    known = {found.case: found for found in measured}
+def kept(path: Path, facts: dict[str, str]) -> list[Found]:
+    """What was measured before, if on the same machine with the same versions, and recorded as it is today."""
     before = json.loads(path.read_text("utf-8")) if path.exists() else {"machine": {}, "cases": []}
-    if before["machine"] | {"date": ""} == facts | {"date": ""}:
-        for record in before["cases"]:
+    if before["machine"] | {"date": ""} != facts | {"date": ""}:
+        return []
+    found = []
+    for record in before["cases"]:
+        if set(record) == {*Found._fields, *DERIVED}:
             fields = {name: record[name] for name in Found._fields}
             fields["seconds"] = {name: Timing(**time) for name, time in record["seconds"].items()}
-            found = Found(**fields | {"case": Case(**record["case"])})
-            known.setdefault(found.case, found)
+            found.append(Found(**fields | {"case": Case(**record["case"])}))
+    return found
+
+
+def merged(before: list[Found], measured: list[Found]) -> list[Found]:
+    """What was measured now, and before, in the order of the cases."""
+    known = {found.case: found for found in (*before, *measured)}
     return [known[case] for case in CASES if case in known]
 
 
@@ -183,7 +191,8 @@ def main() -> None:
         parser.error(f"no case matches {args.cases!r}; there are {', '.join(case.name for case in CASES)}")
     facts = files.facts() | libraries()
     name = args.name or f"{files.slug(facts)}-linear"
-    measured = kept(args.results / f"{name}.json", facts, run(cases, facts["date"], args.seconds))
+    before = kept(args.results / f"{name}.json", facts)
+    measured = merged(before, run(cases, facts["date"], args.seconds))
     report = markdown(facts, measured)
     files.write(args.results, name, report, as_json(facts, measured))
     if args.readme:
