@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 import scipy.special
 
-from fastsoftmax.bench import Call
-
 from .linear_cases import FIT, LOSS, PREDICT, Array, Case, Data
+from .linear_contestants import contestants
 
 TOLERANCE = 1e-3  # of a result's largest number: float32 sums of 60000 rows one by one, as some do, are not better
 SAME_CLASS = 0.999  # of the rows: two logits may be as good as equal
@@ -64,8 +63,15 @@ def results(model: Any) -> list[Array]:
     return [value for value in vars(model).values() if isinstance(value, np.ndarray)]
 
 
-def extra_memory(fit: Call) -> int:
-    """The most bytes that a fit holds at a time beyond its input and its result, by what NumPy and Python allocate."""
+def extra_memory(case: Case, d: Data, name: str) -> int:
+    """The most bytes that a fit holds at a time beyond its input and its result, by what NumPy and Python allocate.
+
+    What modules and compiled kernels hold is there already: the same is fitted to a few rows of every class before.
+    """
+    make = contestants(case)[name]
+    few = np.arange(4 * len(d.weight))
+    make(d._replace(x=d.x[: len(few)], target=(few % len(d.weight))[: len(d.target)]))()
+    fit = make(d)
     tracemalloc.start()
     try:
         model = fit()

@@ -137,8 +137,9 @@ def run(cases: list[Case], date: str, seconds: float) -> list[Found]:
         for case in cases:
             print(f"{len(measured) + 1}/{len(cases)} {case.name}", file=sys.stderr)
             if case.operation == MEMORY:
-                calls, absent = linear_contestants.made(case, linear_cases.data(case))
-                extra = {name: linear_check.extra_memory(call) for name, call in calls.items()}
+                found = linear_cases.data(case)
+                calls, absent = linear_contestants.made(case, found)
+                extra = {name: linear_check.extra_memory(case, found, name) for name in calls}
                 measured.append(Found(case, date, {}, absent, extra, excess=None, spinning=0.0, others=None))
             else:
                 measured.append(timed(case, date, seconds, floors))

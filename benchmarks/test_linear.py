@@ -50,10 +50,8 @@ def test_linear(benchmark, threads, case, contestant):
         case._asdict(), bytes=case.nbytes, flops=case.flops, threads=threads, versions=FACTS, pause=bench.PAUSE
     )
     if case.operation == MEMORY:
-        benchmark.extra_info["extra_bytes"] = linear_check.extra_memory(call)
-    seconds = case.operation in {FIT, MEMORY}  # a call of seconds is about itself from the start
-    result = benchmark.pedantic(
-        call, setup=lambda: bench.settle(call, bench.PAUSE, warm=not seconds), rounds=1 if seconds else ROUNDS
-    )
+        benchmark.extra_info["extra_bytes"] = linear_check.extra_memory(case, found, contestant)
+    rounds = 1 if case.operation in {FIT, MEMORY} else ROUNDS
+    result = benchmark.pedantic(call, setup=lambda: bench.settle(call, bench.PAUSE), rounds=rounds)
     if contestant != PRODUCTS and expected is not None:
         assert linear_check.disagreement(case, found, result, expected) == ""
