@@ -1,8 +1,11 @@
 """Softmax, cross-entropy and their gradients in fused, compiled passes over NumPy arrays.
 
-Public is what this module lists in ``__all__``, and `fastsoftmax.reference`.  Importing it imports NumPy, not Numba:
-that happens at the first call that computes.
+Public is what this module lists in ``__all__``, `fastsoftmax.reference`, and `fastsoftmax.SoftmaxRegression`, which is
+imported when it is asked for, as it needs scikit-learn.  Importing the package imports NumPy, not Numba: that happens
+at the first call that computes.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from . import forks as _forks  # noqa: F401  sees every fork from here on
 from . import reference
@@ -17,6 +20,7 @@ from .api import (
     softmax_vjp,
 )
 from .linear import (
+    HessianProduct,
     LinearLossAndGrad,
     TopK,
     linear_cross_entropy,
@@ -25,11 +29,13 @@ from .linear import (
     linear_predict,
     linear_predict_proba,
     linear_top_k,
+    workspace_bytes,
 )
 from .system import show_versions, warmup
 from .version import __version__
 
 __all__ = [
+    "HessianProduct",
     "LinearLossAndGrad",
     "LossAndGrad",
     "TopK",
@@ -50,4 +56,21 @@ __all__ = [
     "softmax",
     "softmax_vjp",
     "warmup",
+    "workspace_bytes",
 ]
+
+if TYPE_CHECKING:
+    from .estimator import SoftmaxRegression as SoftmaxRegression
+
+
+def __getattr__(name: str) -> Any:
+    """`SoftmaxRegression`, which needs an extra."""
+    if name == "SoftmaxRegression":
+        from .estimator import SoftmaxRegression  # noqa: PLC0415
+
+        return SoftmaxRegression
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), "SoftmaxRegression"])

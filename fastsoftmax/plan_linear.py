@@ -56,12 +56,19 @@ def linear_plan(
 
 
 def sparse_plan(
-    shape: tuple[int, int], stored: int, logits: int, itemsize: int, *, gradient: bool, by_column: bool, block: int | None
+    shape: tuple[int, int],
+    stored: int,
+    logits: int,
+    itemsize: int,
+    *,
+    gradient: bool,
+    by_column: bool,
+    block: int | None,
 ) -> LinearPlan:
     """Cut the rows of sparse features with `stored` values.
 
-    Blocks are large where every one of them walks through all columns.  Two chunks are the least for a gradient, however
-    large: one of them becomes the result, and the other is a gradient's worth of memory besides.
+    Blocks are large where every one of them walks through all columns.  Two chunks are the least for a gradient,
+    however large it is: two threads can share them.
     """
     rows, features = shape
     most = OWN_BLOCK // (logits * itemsize)

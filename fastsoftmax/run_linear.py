@@ -8,18 +8,19 @@ import numpy as np
 from . import plan_linear, run
 from .check import Array
 from .check_linear import Linear, LinearLoss
+from .cpu import launch
 from .cpu.blas import single_threaded
 from .cpu.execute import Job, Operands, computed, execute, largest
 from .cpu.matrices import as_matrix, matrix, product
-from .cpu.own import own, recipes, sparse_logits
+from .cpu.own import own, own_bytes, recipes, sparse_logits
 from .cpu.passes import Found, Pass, Sparse
-from .cpu.shared import shared
+from .cpu.shared import shared, shared_bytes
 from .plan_linear import LinearPlan
 from .run import delivered, overlap, same
 from .spec import LOG_SOFTMAX, SOFTMAX, Flags, storage_of
 
 
-def _features(problem: Linear) -> Array | Sparse:
+def _features(problem: Linear) -> Any:
     """The features as passes take them."""
     x = problem.x
     if not x.sparse:
@@ -54,7 +55,7 @@ def _passed(p: Pass, jobs: list[Job], block: int | None) -> Found:
     plan = _plan(p, own_blocks, block)
     found = None if plan.shared else recipes(p, plan, jobs)
     if found is None and isinstance(p.x, Sparse):  # soft targets of a dtype that kernels do not read
-        p = p._replace(soft=p.soft.astype(p.dtype))
+        p = p._replace(soft=np.asarray(p.soft, p.dtype))
         found = recipes(p, plan, jobs)
     with single_threaded():
         if found is not None:
@@ -82,15 +83,41 @@ def cross_entropy(problem: LinearLoss) -> tuple[Any, dict[str, Array]]:
     count = run.counted(loss)
     result = np.zeros(linear.x.shape[0], linear.dtype) if loss.options.reduction == "none" else None
     grad_x = _grad_x(problem) if "x" in wanted else None
+    loss_factor, grad_factor = run.factors_of(loss)
     p = Pass(
         *(_features(linear), linear.weight.array, _bias(linear), linear.dtype, linear.classes),
-        *(loss.labels, loss.options.ignore_index, loss.soft, *run.factors_of(loss), result),
-        *("weight" in wanted, "bias" in wanted, grad_x),
+        labels=loss.labels,
+        ignore_index=loss.options.ignore_index,
+        soft=loss.soft,
+        loss_factor=loss_factor,
+        grad_factor=grad_factor,
+        result=result,
+        grad_weight="weight" in wanted,
+        grad_bias="bias" in wanted,
+        grad_x=grad_x,
     )
     found = _passed(p, [run.loss_job(loss, count, grad=bool(wanted))], problem.block)
     grads = {"x": grad_x, "weight": found.grad_weight, "bias": found.grad_bias}
     value = run.reduced(loss, found.total, count) if result is None else result
     return value, {name: _handed_over(problem, name, array) for name, array in grads.items() if array is not None}
+
+
+def workspace(problem: LinearLoss, threads: int | None) -> int:
+    """The memory in bytes that `cross_entropy` takes for virtual operands, besides them and its results."""
+    linear, wanted = problem.linear, problem.wanted
+    p = Pass(
+        *(linear.x.array, linear.weight.array, None, linear.dtype, linear.classes),
+        labels=problem.loss.labels,
+        grad_weight="weight" in wanted,
+        grad_bias="bias" in wanted,
+    )
+    jobs = [run.loss_job(problem.loss, 1.0, grad=bool(wanted))]
+    plan = _plan(p, True, problem.block)
+    threads = launch.threads_for() if threads is None else threads
+    found = None if plan.shared else recipes(p, plan, jobs)
+    taken = shared_bytes(p, plan, jobs, threads) if found is None else own_bytes(p, plan, found, threads)
+    # A gradient of half weights is accumulated before its result is there.
+    return taken + (p.weight.size * (p.dtype.itemsize - p.weight.itemsize) if p.grad_weight else 0)
 
 
 def _grad_x(problem: LinearLoss) -> Array:
@@ -121,7 +148,7 @@ def _handed_over(problem: LinearLoss, name: str, array: Array) -> Array:
     return array.astype(like.dtype, copy=False) if out is None else delivered(array, out)
 
 
-def hessian_product(problem: Linear, direction: Linear, factors: Array | None) -> tuple[Array, Array | None]:
+def hessian_product(problem: Linear, direction: Linear, factors: Array | None) -> tuple[Any, Array | None]:
     """The Hessian of the sum of the rows' losses, each times its factor, times a direction."""
     dtype = problem.dtype
     biases = [b for b in (_bias(problem), _bias(direction)) if b is not None]

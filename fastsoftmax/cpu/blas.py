@@ -45,7 +45,9 @@ def _gemm(_typing, address, kind, ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc)
             return slot
 
         def letter(transposed):
-            return by_reference(builder.select(builder.icmp_signed("!=", transposed, transposed.type(0)), I8(84), I8(78)))
+            return by_reference(
+                builder.select(builder.icmp_signed("!=", transposed, transposed.type(0)), I8(84), I8(78))
+            )
 
         def integer(value):
             return by_reference(builder.trunc(value, I32))

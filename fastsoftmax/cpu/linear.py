@@ -1,8 +1,8 @@
 """The steps of a linear pass over a block of rows, while the block is in cache.
 
-The rows that count are found, and copied where they cannot be read as they are; their logits are written to the thread's
-scratch; the kernels of `row_kernels` or `lane_kernels` replace them by their gradients there; and these multiply the same
-rows once more.
+The rows that count are found, and copied where they cannot be read as they are; their logits are written to the
+thread's scratch; the kernels of `row_kernels` or `lane_kernels` replace them by their gradients there; and these
+multiply the same rows once more.
 """
 
 from ..jit import inline
@@ -48,14 +48,14 @@ def line(base, params, number):
 
 @inline
 def used(params, base, start, stop, kind):
-    """The number of rows that are not ignored; where some are, those that count are listed, with what goes with them."""
-    target, ignored, used = integer_at(params, L.TARGET), integer_at(params, L.IGNORE_INDEX), 0
+    """The number of rows that are not ignored; where some are, the others are listed, with what goes with them."""
+    target, ignored, count = integer_at(params, L.TARGET), integer_at(params, L.IGNORE_INDEX), 0
     if target == 0:
         return stop - start
     for i in range(start, stop):
-        used += integer_at(target, i) != ignored
-    if used == stop - start:
-        return used
+        count += integer_at(target, i) != ignored
+    if count == stop - start:
+        return count
     loss_factor = ref(integer_at(params, L.LOSS_FACTOR), 0, kind, True)
     grad_factor = ref(integer_at(params, L.GRAD_FACTOR), 0, kind, True)
     losses = ref(line(base, params, L.LOSS_FACTORS), 0, kind, True)
@@ -72,7 +72,7 @@ def used(params, base, start, stop, kind):
             if integer_at(params, L.GRAD_FACTOR) != 0:
                 put(grads, n, get(grad_factor, i))
             n += 1
-    return used
+    return count
 
 
 @inline
@@ -157,7 +157,11 @@ def feature_gradient(major, params, x_kind, kind, size, z, z_step, rows, scratch
     """``G W``, row by row, to where the rows' gradients go."""
     d, k = integer_at(params, L.FEATURES), integer_at(params, L.CLASSES)
     like, step = ref(scratch, 0, kind, True), integer_at(params, L.GRAD_X_ROW)
-    w, leading, flipped = integer_at(params, L.WEIGHT), integer_at(params, L.WEIGHT_LEADING), integer_at(params, L.WEIGHT_FLIPPED)
+    w, leading, flipped = (
+        integer_at(params, L.WEIGHT),
+        integer_at(params, L.WEIGHT_LEADING),
+        integer_at(params, L.WEIGHT_FLIPPED),
+    )
     multiply(integer_at(params, L.GEMM), like, rows, d, k, z, z_step // size, major, w, leading, flipped, 0, scratch, d)
     out = ref(integer_at(params, L.GRAD_X), 0, x_kind, True)
     for i in range(rows):
@@ -192,7 +196,9 @@ def located(few, params, kind, base, start, gathered):
     if gathered or integer_at(params, L.DIRECT) == 0:
         x, x_step = base + integer_at(params, L.AT_X), integer_at(params, L.FEATURES) * size
     # Rows after the last one are written by the tiles, and not read.
-    z_step = integer_at(params, L.LOGITS) * size if few is None else (integer_at(params, L.BLOCK) * size + 127) // 64 * 64
+    z_step = (
+        integer_at(params, L.LOGITS) * size if few is None else (integer_at(params, L.BLOCK) * size + 127) // 64 * 64
+    )
     return x, x_step, base + integer_at(params, L.AT_LOGITS), z_step
 
 

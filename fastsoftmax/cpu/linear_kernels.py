@@ -48,8 +48,15 @@ def _dense_block(few, fewer, hessian, x_kind, x_contiguous, kind, params, chunk,
 @inline
 def _sparse_block(csr, csc, columns, hessian, kind, params, chunk, base, start, stop, rows):
     """One block of rows of sparse features, `rows` of which count: the sum of its losses."""
-    z, z_step = base + integer_at(params, L.AT_LOGITS), integer_at(params, L.LOGITS) * itemsize_of(ref(0, 0, kind, True))
-    gathered, skip, cursors = rows < stop - start, chunk * integer_at(params, L.GRADS_SIZE), base + integer_at(params, L.AT_X)
+    z, z_step = (
+        base + integer_at(params, L.AT_LOGITS),
+        integer_at(params, L.LOGITS) * itemsize_of(ref(0, 0, kind, True)),
+    )
+    gathered, skip, cursors = (
+        rows < stop - start,
+        chunk * integer_at(params, L.GRADS_SIZE),
+        base + integer_at(params, L.AT_X),
+    )
     if csr is not None:
         index = line(base, params, L.INDEX) if gathered else 0
         csr_logits(params, kind, csr, columns, rows, index, start, z)

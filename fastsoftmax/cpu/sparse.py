@@ -7,8 +7,7 @@ made dense.  Sizes of indices and widths of tiles are compile-time constants.
 
 from ..jit import inline
 from . import linear_params as L
-from .memory import get, index_at, integer_at, itemsize_of, lanes_of, moved, put_integer, ref
-from .simd import splat
+from .memory import index_at, integer_at, lanes_of, moved, put_integer, ref
 from .tiles import outer_step, read, write
 
 WIDEST = 4  # vectors of classes in a tile
@@ -87,7 +86,9 @@ def csc_logits(params, kind, size, columns, rows, index, start, stop, z, cursors
                 if place >= 0:
                     line = moved(like, 0, place * n)
                     sums = read(line, 0, first, left, columns, 1)
-                    write(outer_step(sums, here, first, left, values, 0, p, columns, 1), line, 0, first, left, columns, 1)
+                    write(
+                        outer_step(sums, here, first, left, values, 0, p, columns, 1), line, 0, first, left, columns, 1
+                    )
                 p += 1
 
 

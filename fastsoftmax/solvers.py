@@ -1,0 +1,206 @@
+"""Batch solvers: SciPy's L-BFGS and Newton-CG in well-conditioned coordinates.
+
+A fit is a series of rounds.  Each chooses coordinates by the curvature at the coefficients reached so far
+(`fastsoftmax.whiten`), runs SciPy's method in them for a while, and hands its coefficients to the next; rounds get
+longer.  Rounds compute in the dtype of X until that has no digits left to tell a better point from a worse one, and in
+float64 from then on.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from . import whiten
+from .objective import Data, Loss
+
+Array = NDArray[Any]
+
+FIRST_ROUND = 10  # evaluations; each round is allowed twice as many as the one before
+NARROW = 1e-7  # relative decrease of a float32 loss that is lost in its rounding, 6e-8
+SMALL = 1 << 24  # multiplications of a pass that float64 makes too fast to matter
+EXACT = 64 * np.finfo(np.float64).eps  # relative decrease of a float64 loss that is not worth another iteration
+
+OPTIONS = {
+    "lbfgs": ("L-BFGS-B", {"maxls": 50, "gtol": 0.0, "ftol": EXACT, "maxfun": 1 << 30, "maxiter": 1 << 30}),
+    "newton-cg": ("Newton-CG", {"xtol": 0.0, "maxiter": 1 << 30}),
+}
+
+
+class Step(NamedTuple):
+    """Where a solver is after an iteration."""
+
+    iteration: int  # from 1
+    loss: float
+    gradient: float  # the largest element of the gradient
+    theta: Array
+
+    @property
+    def coef(self) -> Array:
+        """The coefficients, (R, d)."""
+        return self.theta[:, :-1]
+
+
+class Solution(NamedTuple):
+    """What a solver found."""
+
+    theta: Array
+    converged: bool
+    losses: list[float]  # after each iteration
+
+
+Report = Callable[[Step], bool]  # whether to stop
+
+
+def minimise(
+    data: Data, loss: Loss, theta: Array, *, method: str, tol: float, max_iter: int, report: Report
+) -> Solution:
+    """Minimise the objective from θ until no element of its gradient is larger than `tol`.
+
+    Parameters
+    ----------
+    data : Data
+        Rows, labels and weights.
+    loss : Loss
+        The objective; its dtype is that of the first rounds.
+    theta : ndarray, shape (R, d + 1)
+        Where to start, float64.
+    method : {"lbfgs", "newton-cg"}
+        Which of SciPy's methods.
+    tol : float
+        Largest element of the gradient, by coefficients and intercepts as they are.
+    max_iter : int
+        Iterations, at most.
+    report : callable
+        Called with the `Step` of each iteration; True stops.
+
+    Returns
+    -------
+    Solution
+        Converged also where float64 cannot resolve a further decrease.
+    """
+    if 2 * data.x.shape[0] * theta.size <= SMALL:
+        loss = loss._replace(dtype=np.float64)
+    search = Search(data, loss, theta, tol, max_iter, report)
+    search.run(method)
+    # Softmax does not change when all classes' rows are moved alike; the penalty is least where their mean is 0.
+    found = search.theta - search.theta.mean(axis=0) if loss.rows > 1 else search.theta
+    return Solution(found, search.converged, search.losses or [search.value])
+
+
+class Search:
+    """The state of a minimisation, which SciPy calls back."""
+
+    def __init__(self, data: Data, loss: Loss, theta: Array, tol: float, max_iter: int, report: Report) -> None:
+        self.data, self.loss, self.tol, self.max_iter, self.report = data, loss, tol, max_iter, report
+        self.losses: list[float] = []
+        self.stopped = False  # by the caller
+        self.exhausted = False  # no smaller loss can be told from this one
+        self.interrupted = False  # the last round, before SciPy ended it
+        self.spent = 0
+        self._evaluate(theta)
+
+    def _evaluate(self, theta: Array) -> None:
+        self.theta = theta
+        self.value, self.grad = self.loss(self.data, theta)
+        self.spent += 1
+
+    @property
+    def converged(self) -> bool:
+        """Whether the gradient is small enough, or nothing smaller can be had."""
+        return self.largest <= self.tol or self.exhausted
+
+    @property
+    def largest(self) -> float:
+        """The largest element of the gradient."""
+        return float(np.abs(self.grad).max())
+
+    @property
+    def _over(self) -> bool:
+        return self.stopped or self.converged or len(self.losses) >= self.max_iter
+
+    def run(self, method: str) -> None:
+        """Rounds until one of them ends the search."""
+        length, coordinates = FIRST_ROUND, Coordinates(self.data, self.loss)
+        while not self._over:
+            start = self.value
+            finished = self._round(method, coordinates(self.theta, length), length)
+            length *= 2
+            if self._over:
+                return
+            if self.loss.dtype != np.float64 and (finished or self._too_narrow(start)):
+                self.loss = self.loss._replace(dtype=np.float64)
+                self._evaluate(self.theta)
+            elif finished and start - self.value <= EXACT * abs(self.value):
+                self.exhausted = True
+
+    def _too_narrow(self, before: float) -> bool:
+        return before - self.value < NARROW * abs(self.value)
+
+    def _round(self, method: str, white: whiten.White, length: int) -> bool:
+        """Up to `length` evaluations in some coordinates; whether SciPy gave up by itself."""
+        base, shape = self.theta, self.theta.shape
+        self.at, self.until = np.zeros(base.size), self.spent + length
+        self.before, self.interrupted = self.value, False
+
+        def evaluate(v: Array) -> tuple[float, Array]:
+            if not np.array_equal(v, self.at):
+                self._evaluate(base + white.step(v.reshape(shape)))
+                self.at = v.copy()
+            return self.value, white.gradient(self.grad).ravel()
+
+        def product(v: Array, along: Array) -> Array:
+            evaluate(v)
+            self.spent += 2
+            direction = white.step(along.reshape(shape))
+            return white.gradient(self.loss.hessian_product(self.data, self.theta, direction)).ravel()
+
+        name, options = OPTIONS[method]
+        result = minimize(
+            evaluate,
+            self.at,
+            jac=True,
+            hessp=product if method == "newton-cg" else None,
+            method=name,
+            callback=lambda v: self._iterated(evaluate, v),
+            options=options,
+        )
+        evaluate(result.x)
+        return not self.interrupted
+
+    def _iterated(self, evaluate: Callable[[Array], object], v: Array) -> None:
+        """Note an iteration, and end the round where that is due."""
+        evaluate(v)
+        self.losses.append(self.value)
+        self.stopped = self.report(Step(len(self.losses), self.value, self.largest, self.theta))
+        narrow = self.loss.dtype != np.float64 and self._too_narrow(self.before)
+        self.before = self.value
+        self.interrupted = self._over or narrow or self.spent >= self.until
+        if self.interrupted:
+            raise StopIteration
+
+
+class Coordinates:
+    """Chooses coordinates for a round: the richer, the longer it is."""
+
+    def __init__(self, data: Data, loss: Loss) -> None:
+        self.data, self.loss = data, loss
+
+    @cached_property
+    def _rows(self) -> Data:
+        return whiten.sample(self.data)
+
+    @cached_property
+    def _by_scale(self) -> whiten.White:
+        return whiten.by_scale(whiten.moments(self.data), self.loss)
+
+    def __call__(self, theta: Array, length: int) -> whiten.White:
+        """Coordinates at θ for a round of some length."""
+        factors = whiten.affordable(self.loss, self.data.x.shape, length)
+        if not factors:
+            return self._by_scale
+        whole = len(self._rows.labels) == len(self.data.labels)
+        return whiten.by_blocks(self._rows, self.loss, theta, factors, whole=whole)
