@@ -16,7 +16,7 @@ from fastsoftmax.bench import Call, Timing
 
 from . import linear_cases, linear_check, linear_contestants
 from .linear_cases import FIT, LOSS, MEMORY, PREDICT, Case
-from .linear_contestants import CHUNKED, EAGER, NUMPY, OURS, PRODUCTS, SKLEARN, SKLEARN_1
+from .linear_contestants import CHUNKED, EAGER, NUMPY, OURS, PRODUCTS, SKLEARN, SKLEARN_1, TIGHTER
 
 READ, PEAK = "read", "peak"
 READ_BYTES, PEAK_SIZE = 1 << 28, 2048
@@ -26,7 +26,7 @@ LEAST = 2  # repetitions, so that the calls of seconds do not take all of the ti
 PEERS = {
     LOSS: (SKLEARN, SKLEARN_1, CHUNKED, EAGER, NUMPY, PRODUCTS),
     PREDICT: (SKLEARN, EAGER, NUMPY, PRODUCTS),
-    FIT: (SKLEARN,),
+    FIT: (TIGHTER, SKLEARN),
 }
 
 
@@ -38,7 +38,7 @@ class Found(NamedTuple):
     seconds: dict[str, Timing]  # of contestants that are right, and of the floors
     absent: dict[str, str]  # why a contestant has no time
     extra_bytes: dict[str, int]  # of a fit's memory
-    excess: float | None  # of our objective over scikit-learn's, as a part of that
+    excess: dict[str, float]  # of a fit's objective over scikit-learn's, as a part of that
     spinning: float  # seconds that threads went on after a call, at most
     others: float | None  # cores that other processes and machines took meanwhile, on average; None if unknown
 
@@ -57,11 +57,16 @@ class Found(NamedTuple):
         """Seconds that reading the features and computing the products take at least."""
         return self.case.nbytes / self.bandwidth, self.case.flops / self.peak
 
+    @property
+    def ours(self) -> str:
+        """The contestant that others are compared with: ours, by default as it comes."""
+        return TIGHTER if OURS not in self.seconds and TIGHTER in self.seconds else OURS
+
     def ratio(self, name: str) -> float | None:
         """How many times as long a peer takes."""
-        if OURS not in self.seconds or name not in self.seconds:
+        if self.ours not in self.seconds or name not in self.seconds:
             return None
-        return self.seconds[name].median / self.seconds[OURS].median
+        return self.seconds[name].median / self.seconds[self.ours].median
 
 
 def floor_calls(pool: ThreadPoolExecutor, threads: int) -> dict[str, Call]:
@@ -114,18 +119,24 @@ def timed(case: Case, date: str, seconds: float, floors: dict[str, Call]) -> Fou
     with watched() as others:
         times = bench.measure(calls, seconds=seconds, least=LEAST, pause=bench.PAUSE)
     names = [name for name in results if name != PRODUCTS]
-    expected = next((results[name] for name in names if name != OURS), None)
+    expected = next((results[name] for name in names if name not in {OURS, TIGHTER}), None)
     for name in names:
         if wrong := linear_check.disagreement(case, found, results[name], expected):
             absent[name] = wrong
             print(f"{case.name}: {name} {wrong}", file=sys.stderr)
-    more = None
-    if case.operation == FIT and OURS in results:
-        more = linear_check.excess(found, results[OURS], expected)
+    fits = names if case.operation == FIT else []
+    excess = {name: linear_check.excess(found, results[name], expected) for name in fits}
     spinning = [bench.spinning(calls[name]) for name in results if times[name].median < bench.LONG]
     right = {name: time for name, time in times.items() if name not in absent}
     return Found(
-        case, date, right, absent, {}, excess=more, spinning=max(spinning, default=0.0), others=next(iter(others), None)
+        case,
+        date,
+        right,
+        absent,
+        {},
+        excess=excess,
+        spinning=max(spinning, default=0.0),
+        others=next(iter(others), None),
     )
 
 
@@ -140,7 +151,7 @@ def run(cases: list[Case], date: str, seconds: float) -> list[Found]:
                 found = linear_cases.data(case)
                 calls, absent = linear_contestants.made(case, found)
                 extra = {name: linear_check.extra_memory(case, found, name) for name in calls}
-                measured.append(Found(case, date, {}, absent, extra, excess=None, spinning=0.0, others=None))
+                measured.append(Found(case, date, {}, absent, extra, excess={}, spinning=0.0, others=None))
             else:
                 measured.append(timed(case, date, seconds, floors))
     return measured

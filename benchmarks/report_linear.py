@@ -27,7 +27,7 @@ from fastsoftmax.bench import Timing
 
 from . import files
 from .linear_cases import CASES, FIT, LOSS, MEMORY, PREDICT, Case
-from .linear_contestants import CHUNKED, EAGER, OURS, PRODUCTS, SKLEARN, libraries
+from .linear_contestants import CHUNKED, EAGER, OURS, PRODUCTS, SKLEARN, TIGHTER, libraries
 from .linear_run import PEERS, READ, Found, run
 
 BEGIN = "<!-- linear results: begin (benchmarks/report_linear.py writes what follows) -->"
@@ -95,6 +95,11 @@ def _speed(found: Found) -> list[str]:
     return [f"{found.case.flops / ours / 1e9:.1f}", *floors, f"{max(read, products) / ours:.0%}"]
 
 
+def _excess(found: Found) -> list[str]:
+    """How much larger objectives are than scikit-learn's, as a part of that."""
+    return [f"{found.excess[name]:.1e}" if name in found.excess else "–" for name in (OURS, TIGHTER)]
+
+
 def table(measured: list[Found], operation: str) -> list[str]:
     """The cases of an operation that is timed."""
     peers = PEERS[operation]
@@ -107,7 +112,7 @@ def table(measured: list[Found], operation: str) -> list[str]:
     for found in measured:
         cells = [_shape(found.case), *(_milliseconds(found, name) for name in (OURS, *peers))]
         cells += [_times(found.ratio(name)) for name in peers]
-        cells += ["–" if found.excess is None else f"{found.excess:.1e}"] if operation == FIT else _speed(found)
+        cells += _excess(found) if operation == FIT else _speed(found)
         lines.append(files.row(cells))
     return lines
 
@@ -176,7 +181,12 @@ def readme_block(name: str, facts: dict[str, str], measured: list[Found]) -> str
             ours, _, ratio = _megabytes(found)
             cells = [found.case.name, ours, ratio, *("–" for _ in peers[1:])]
         else:
-            cells = [found.case.name, _milliseconds(found, OURS), *(_times(found.ratio(peer)) for peer in peers)]
+            mark = "" if found.ours == OURS else f" ({found.ours.removeprefix(OURS).strip(', ')})"
+            cells = [
+                found.case.name,
+                _milliseconds(found, found.ours) + mark,
+                *(_times(found.ratio(peer)) for peer in peers),
+            ]
         lines.append(files.row(cells))
     return "\n".join(lines)
 
