@@ -21,7 +21,7 @@ class Matrix(NamedTuple):
     flipped: bool
 
     @property
-    def T(self) -> "Matrix":  # noqa: N802  as NumPy has it
+    def T(self) -> "Matrix":
         """The transpose."""
         return Matrix(self.array.T, self.leading, not self.flipped)
 

@@ -7,8 +7,7 @@ made dense.  Sizes of indices and widths of tiles are compile-time constants.
 
 from ..jit import inline
 from . import linear_params as L
-from .memory import get, index_at, integer_at, itemsize_of, lanes_of, moved, put_integer, ref
-from .simd import splat
+from .memory import index_at, integer_at, lanes_of, moved, put_integer, ref
 from .tiles import outer_step, read, write
 
 WIDEST = 4  # vectors of classes in a tile

@@ -14,7 +14,7 @@ from numba.extending import intrinsic, overload
 
 from ..jit import OPTIONS, inline, target
 from .memory import cells_of, lanes_of, load_ir, load_n_ir, masked, moved, pointer_to, prefetch
-from .simd import I32, I64, Vec, call, splat_ir
+from .simd import I32, I64, call, splat_ir
 
 # Accumulators must fit in the registers, next to the operands: AVX-512 has 32 of a vector's size; elsewhere a vector
 # takes two registers or four.
