@@ -47,32 +47,59 @@ def line(base, params, number):
 
 
 @inline
-def used(params, base, start, stop, kind):
-    """The number of rows that are not ignored; where some are, the others are listed, with what goes with them."""
-    target, ignored, count = integer_at(params, L.TARGET), integer_at(params, L.IGNORE_INDEX), 0
+def used(params, base, start, last, kind):
+    """(rows of a block that count, where it ends): as many rows from number `start` on as make a whole block.
+
+    Where some are ignored, the others are listed, with what goes with them.
+    """
+    target, ignored, block = (
+        integer_at(params, L.TARGET),
+        integer_at(params, L.IGNORE_INDEX),
+        integer_at(params, L.BLOCK),
+    )
+    stop, count = min(start + block, last), 0
     if target == 0:
-        return stop - start
-    for i in range(start, stop):
-        count += integer_at(target, i) != ignored
-    if count == stop - start:
-        return count
-    loss_factor = ref(integer_at(params, L.LOSS_FACTOR), 0, kind, True)
-    grad_factor = ref(integer_at(params, L.GRAD_FACTOR), 0, kind, True)
-    losses = ref(line(base, params, L.LOSS_FACTORS), 0, kind, True)
-    grads = ref(line(base, params, L.GRAD_FACTORS), 0, kind, True)
+        return stop - start, stop
+    stop = start
+    while stop < last and count < block:
+        count += integer_at(target, stop) != ignored
+        stop += 1
+    if count < stop - start:
+        _listed(params, base, start, stop, kind)
+    return count, stop
+
+
+@inline
+def _listed(params, base, start, stop, kind):
+    """List the rows that count: their numbers, labels and factors."""
     n = 0
     for i in range(start, stop):
-        label = integer_at(target, i)
-        put_integer(line(base, params, L.PLACES), i - start, n if label != ignored else -1)
-        if label != ignored:
+        label = integer_at(integer_at(params, L.TARGET), i)
+        if label != integer_at(params, L.IGNORE_INDEX):
             put_integer(line(base, params, L.INDEX), n, i)
             put_integer(line(base, params, L.LABELS), n, label)
-            if integer_at(params, L.LOSS_FACTOR) != 0:
-                put(losses, n, get(loss_factor, i))
-            if integer_at(params, L.GRAD_FACTOR) != 0:
-                put(grads, n, get(grad_factor, i))
+            _picked(params, base, L.LOSS_FACTOR, L.LOSS_FACTORS, i, n, kind)
+            _picked(params, base, L.GRAD_FACTOR, L.GRAD_FACTORS, i, n, kind)
             n += 1
-    return count
+
+
+@inline
+def _picked(params, base, source, target, i, n, kind):
+    """Copy a factor of row `i` to place `n` of a block."""
+    if integer_at(params, source) != 0:
+        factor = get(ref(integer_at(params, source), 0, kind, True), i)
+        put(ref(line(base, params, target), 0, kind, True), n, factor)
+
+
+@inline
+def places(params, base, start, stop):
+    """The address of each row's place among those of a block that count, or -1."""
+    address, n = line(base, params, L.PLACES), 0
+    for i in range(start, stop):
+        counts = integer_at(integer_at(params, L.TARGET), i) != integer_at(params, L.IGNORE_INDEX)
+        put_integer(address, i - start, n if counts else -1)
+        n += counts
+    return address
 
 
 @inline

@@ -16,6 +16,7 @@ from .linear import (
     feature_gradient,
     line,
     located,
+    places,
     put_logits,
     staged,
     used,
@@ -35,7 +36,7 @@ def _dense_block(few, fewer, hessian, x_kind, x_contiguous, kind, params, chunk,
     put_logits(few, params, kind, x, x_step, rows, z, z_step)
     differentiate(major, hessian, params, kind, base, start, rows, gathered, z, z_step)
     if integer_at(params, L.GRAD_WEIGHT) != 0:
-        ahead = x_step * (stop - start) if integer_at(params, L.DIRECT) else 0
+        ahead = 0 if gathered or integer_at(params, L.DIRECT) == 0 else x_step * rows
         add_gradient(fewer, params, kind, x, x_step, rows, z, z_step, integer_at(params, L.GRAD_WEIGHT) + skip, ahead)
     if integer_at(params, L.GRAD_X) != 0:
         room = base + integer_at(params, L.AT_X)
@@ -61,7 +62,7 @@ def _sparse_block(csr, csc, columns, hessian, kind, params, chunk, base, start, 
         index = line(base, params, L.INDEX) if gathered else 0
         csr_logits(params, kind, csr, columns, rows, index, start, z)
     if csc is not None:
-        index = line(base, params, L.PLACES) if gathered else 0
+        index = places(params, base, start, stop) if gathered else 0
         csc_logits(params, kind, csc, columns, rows, index, start, stop, z, cursors)
     differentiate(False, hessian, params, kind, base, start, rows, gathered, z, z_step)
     if integer_at(params, L.GRAD_WEIGHT) != 0:
@@ -106,13 +107,14 @@ def dense(few, fewer, hessian, x_kind, x_contiguous):
         source  # noqa: B018  a part of the cache's key
         base, total = _begin(hessian, params, slot), 0.0
         first, last = _rows_of(params, chunk)
-        for start in range(first, last, integer_at(params, L.BLOCK)):
-            stop = min(start + integer_at(params, L.BLOCK), last)
-            rows = used(params, base, start, stop, kind)
+        start = first
+        while start < last:
+            rows, stop = used(params, base, start, last, kind)
             if rows > 0:
                 total += _dense_block(
                     few, fewer, hessian, x_kind, x_contiguous, kind, params, chunk, base, start, stop, rows
                 )
+            start = stop
         put_float(integer_at(params, L.PARTIAL), chunk, total)
 
     return jit.kernel(kernel)
@@ -128,13 +130,15 @@ def sparse(csr, csc, columns, hessian, kind):
         first, last = _rows_of(params, chunk)
         if csc is not None:
             csc_begin(params, csc, base + integer_at(params, L.AT_X), first)
-        for start in range(first, last, integer_at(params, L.BLOCK)):
-            stop = min(start + integer_at(params, L.BLOCK), last)
-            rows = used(params, base, start, stop, kind)
+        start = first
+        while start < last:
+            most = last if csc is None else min(start + integer_at(params, L.BLOCK), last)
+            rows, stop = used(params, base, start, most, kind)
             if rows > 0:
                 total += _sparse_block(csr, csc, columns, hessian, kind, params, chunk, base, start, stop, rows)
             if csc is not None:
                 csc_advance(params, csc, stop, base + integer_at(params, L.AT_X))
+            start = stop
         put_float(integer_at(params, L.PARTIAL), chunk, total)
 
     return jit.kernel(kernel)
