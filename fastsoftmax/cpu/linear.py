@@ -23,6 +23,7 @@ from .memory import (
     put_integer,
     ref,
     store,
+    store_as,
     store_n,
 )
 from .simd import hsum, splat
@@ -38,6 +39,18 @@ def _copy(source, target, n):
         j += width
     if j < n:
         store_n(target, j, n - j, load_n(source, j, n - j, 0.0))
+
+
+@inline
+def _converted(source, target, n):
+    """Copy `n` elements between types that are computed in differently."""
+    width, j = lanes_of(source), 0
+    while j + width <= n:
+        store_as(target, j, load(source, j))
+        j += width
+    while j < n:
+        put(target, j, get(source, j))
+        j += 1
 
 
 @inline
@@ -180,7 +193,7 @@ def bias_gradient(major, params, kind, z, z_step, rows, sums):
 
 
 @inline
-def feature_gradient(major, params, x_kind, kind, size, z, z_step, rows, scratch, gathered, base, start):
+def feature_gradient(major, mixed, params, x_kind, kind, size, z, z_step, rows, scratch, gathered, base, start):
     """``G W``, row by row, to where the rows' gradients go."""
     d, k = integer_at(params, L.FEATURES), integer_at(params, L.CLASSES)
     like, step = ref(scratch, 0, kind, True), integer_at(params, L.GRAD_X_ROW)
@@ -193,18 +206,26 @@ def feature_gradient(major, params, x_kind, kind, size, z, z_step, rows, scratch
     out = ref(integer_at(params, L.GRAD_X), 0, x_kind, True)
     for i in range(rows):
         row = integer_at(line(base, params, L.INDEX), i) if gathered else start + i
-        _copy(moved(like, 0, i * d), moved(out, row * step, 0), d)
+        if mixed is None:
+            _copy(moved(like, 0, i * d), moved(out, row * step, 0), d)
+        else:
+            for j in range(d):
+                put(moved(out, row * step, 0), j, get(moved(like, 0, i * d), j))
 
 
 @inline
-def staged(params, x_kind, x_contiguous, kind, base, start, rows, gathered):
+def staged(mixed, params, x_kind, x_contiguous, kind, base, start, rows, gathered):
     """Copy a block's rows to scratch, those that count."""
     d = integer_at(params, L.FEATURES)
     target = ref(base + integer_at(params, L.AT_X), 0, kind, True)
     for i in range(rows):
         row = integer_at(line(base, params, L.INDEX), i) if gathered else start + i
         at = integer_at(params, L.X) + row * integer_at(params, L.X_ROW)
-        _copy(ref(at, integer_at(params, L.X_STEP), x_kind, x_contiguous), moved(target, 0, i * d), d)
+        source = ref(at, integer_at(params, L.X_STEP), x_kind, x_contiguous)
+        if mixed is None:
+            _copy(source, moved(target, 0, i * d), d)
+        else:
+            _converted(source, moved(target, 0, i * d), d)
 
 
 @inline
