@@ -15,7 +15,7 @@ needs_limits = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason
 
 
 def peak(call, rows):
-    """The most memory, in bytes, that a call with all rows has at once; compiled before, which takes memory of its own."""
+    """The most memory, in bytes, that a call with all rows has at once; it is compiled before, which takes some too."""
     call(slice(min(rows, 300)))
     tracemalloc.start()
     try:
