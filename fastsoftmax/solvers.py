@@ -84,11 +84,14 @@ def minimise(
     """
     if 2 * data.x.shape[0] * theta.size <= SMALL:
         loss = loss._replace(dtype=np.float64)
-    search = Search(data, loss, theta, tol, max_iter, report)
+    search = Search(data, loss, _central(theta), tol, max_iter, report)
     search.run(method)
-    # Softmax does not change when all classes' rows are moved alike; the penalty is least where their mean is 0.
-    found = search.theta - search.theta.mean(axis=0) if loss.rows > 1 else search.theta
-    return Solution(found, search.converged, search.losses or [search.value])
+    return Solution(search.theta, search.converged, search.losses or [search.value])
+
+
+def _central(theta: Array) -> Array:
+    """θ with rows that add up to 0: the softmax does not change when all of them are moved alike, but the penalty does."""
+    return theta - theta.mean(axis=0) if len(theta) > 1 else theta
 
 
 class Search:
@@ -148,14 +151,14 @@ class Search:
 
         def evaluate(v: Array) -> tuple[float, Array]:
             if not np.array_equal(v, self.at):
-                self._evaluate(base + white.step(v.reshape(shape)))
+                self._evaluate(base + _central(white.step(v.reshape(shape))))
                 self.at = v.copy()
             return self.value, white.gradient(self.grad).ravel()
 
         def product(v: Array, along: Array) -> Array:
             evaluate(v)
             self.spent += 2
-            direction = white.step(along.reshape(shape))
+            direction = _central(white.step(along.reshape(shape)))
             return white.gradient(self.loss.hessian_product(self.data, self.theta, direction)).ravel()
 
         name, options = OPTIONS[method]
