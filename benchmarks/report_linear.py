@@ -12,8 +12,8 @@ of seconds). What the timed calls have returned is compared; who is wrong gets n
 
 Two floors are measured in turn with the passes: 256 MB of memory are read by the fastest of NumPy's reductions in all
 threads, and two matrix products of 2048 x 2048 x 2048 are computed, the second from the result of the first, as passes
-do. The columns say what reading the features once and the arithmetic of the products take at these speeds; no pass can
-take less than the larger, except that features which stay in the caches are read faster.
+do. The columns say what reading the features once and the arithmetic of the products take at the best speed seen; no
+pass can take less than the larger, except that features which stay in the caches are read faster.
 """
 
 import fnmatch
