@@ -11,7 +11,8 @@ from .linear_contestants import contestants
 
 TOLERANCE = 1e-3  # of a result's largest number: float32 sums of 60000 rows one by one, as some do, are not better
 SAME_CLASS = 0.999  # of the rows: two logits may be as good as equal
-EXCESS = 1e-6  # of scikit-learn's final objective
+EXCESS = 1e-6  # of scikit-learn's final objective: what counts as reached
+NEAR = 1e-4  # of it: what counts as the same classifier, at the tolerances of both
 BLOCK = 1 << 22  # logits in float64 at a time
 
 
@@ -43,6 +44,8 @@ def _difference(found: Any, expected: Any) -> float:
 
 def disagreement(case: Case, d: Data, found: Any, expected: Any) -> str:
     """What is wrong with a result that should be the expected one; nothing if it is."""
+    if expected is None:
+        return "there is nothing to compare it with"
     if case.operation == LOSS:
         parts = zip(("loss", "gradient of the weights", "gradient of the bias"), found, expected, strict=True)
         off = [

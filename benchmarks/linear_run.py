@@ -20,7 +20,7 @@ from .linear_contestants import CHUNKED, EAGER, NUMPY, OURS, PRODUCTS, SKLEARN, 
 
 READ, PEAK = "read", "peak"
 READ_BYTES, PEAK_SIZE = 1 << 28, 2048
-LEAST = 2  # repetitions, so that the calls of seconds do not take all of the time
+LEAST = 1  # repetition after the first of those that take seconds, so that they do not take all of the time
 
 #: The peers of each operation that is timed, in the order of the columns.
 PEERS = {
@@ -44,13 +44,13 @@ class Found(NamedTuple):
 
     @property
     def bandwidth(self) -> float:
-        """Bytes a second that were read."""
-        return READ_BYTES / self.seconds[READ].median
+        """Bytes a second that were read, at best."""
+        return READ_BYTES / self.seconds[READ].least
 
     @property
     def peak(self) -> float:
-        """Operations a second of the two products."""
-        return 4 * PEAK_SIZE**3 / self.seconds[PEAK].median
+        """Operations a second of the two products, at best."""
+        return 4 * PEAK_SIZE**3 / self.seconds[PEAK].least
 
     @property
     def floors(self) -> tuple[float, float]:
@@ -128,16 +128,16 @@ def timed(case: Case, date: str, seconds: float, floors: dict[str, Call]) -> Fou
     excess = {name: linear_check.excess(found, results[name], expected) for name in fits}
     spinning = [bench.spinning(calls[name]) for name in results if times[name].median < bench.LONG]
     right = {name: time for name, time in times.items() if name not in absent}
-    return Found(
-        case,
-        date,
-        right,
-        absent,
-        {},
-        excess=excess,
-        spinning=max(spinning, default=0.0),
-        others=next(iter(others), None),
-    )
+    busy = next(iter(others), None)
+    return Found(case, date, right, absent, {}, excess, max(spinning, default=0.0), busy)
+
+
+def weighed(case: Case, date: str) -> Found:
+    """Measure the memory of a case's fits."""
+    found = linear_cases.data(case)
+    calls, absent = linear_contestants.made(case, found)
+    extra = {name: linear_check.extra_memory(case, found, name) for name in calls}
+    return Found(case, date, {}, absent, extra, {}, 0.0, None)
 
 
 def run(cases: list[Case], date: str, seconds: float) -> list[Found]:
@@ -147,11 +147,9 @@ def run(cases: list[Case], date: str, seconds: float) -> list[Found]:
         floors = floor_calls(pool, threads)
         for case in cases:
             print(f"{len(measured) + 1}/{len(cases)} {case.name}", file=sys.stderr)
-            if case.operation == MEMORY:
-                found = linear_cases.data(case)
-                calls, absent = linear_contestants.made(case, found)
-                extra = {name: linear_check.extra_memory(case, found, name) for name in calls}
-                measured.append(Found(case, date, {}, absent, extra, excess={}, spinning=0.0, others=None))
-            else:
-                measured.append(timed(case, date, seconds, floors))
+            try:
+                found = weighed(case, date) if case.operation == MEMORY else timed(case, date, seconds, floors)
+            except linear_cases.Missing as reason:
+                found = Found(case, date, {}, {OURS: str(reason)}, {}, {}, 0.0, None)
+            measured.append(found)
     return measured

@@ -53,5 +53,8 @@ def test_linear(benchmark, threads, case, contestant):
         benchmark.extra_info["extra_bytes"] = linear_check.extra_memory(case, found, contestant)
     rounds = 1 if case.operation in {FIT, MEMORY} else ROUNDS
     result = benchmark.pedantic(call, setup=lambda: bench.settle(call, bench.PAUSE), rounds=rounds)
-    if contestant != PRODUCTS and expected is not None:
+    if case.operation == FIT:
+        benchmark.extra_info["excess"] = linear_check.excess(found, result, expected)
+        assert benchmark.extra_info["excess"] < linear_check.NEAR
+    elif contestant != PRODUCTS and expected is not None:
         assert linear_check.disagreement(case, found, result, expected) == ""

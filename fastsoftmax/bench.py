@@ -166,7 +166,7 @@ def measure(
     seconds : float
         How long to go on.
     least, most : int
-        Bounds on the number of repetitions, whatever the time.
+        Bounds on the number of repetitions, whatever the time; calls of more than a second get one more.
     pause : float
         Seconds of rest before each turn; `PAUSE` where libraries with threads of their own are among the calls.
 
@@ -180,7 +180,7 @@ def measure(
         settle(call, pause)
         first[name] = _seconds(call, 1)
     times = {name: max(1, int(SHORTEST / max(once, 1e-9))) for name, once in first.items()}
-    found: dict[str, list[float]] = {name: [] for name in calls}
+    found = {name: [once] if once >= LONG else [] for name, once in first.items()}
     end = time.perf_counter() + seconds
     names = list(calls)
     for repetition in range(most):
