@@ -3,6 +3,7 @@
 import itertools
 import pickle
 import tracemalloc
+from functools import cache
 
 import numpy as np
 import pytest
@@ -56,6 +57,12 @@ def exact(x, y, sample_weight=None, **options):
     return LogisticRegression(solver="newton-cholesky", tol=1e-10, max_iter=1000, **options).fit(x, y, sample_weight)
 
 
+@cache
+def exact_of(name):
+    """In float64: in float32 LogisticRegression stalls short of the optimum."""
+    return exact(*load(name))
+
+
 def assert_same(model, other, tolerance=1e-4):
     assert model.coef_.shape == other.coef_.shape
     assert model.intercept_.shape == other.intercept_.shape
@@ -74,8 +81,7 @@ def test_coefficients_are_those_of_logistic_regression(name, solver, dtype):
     x, y = load(name)
     model = SoftmaxRegression(solver=solver, **TIGHT).fit(x.astype(dtype), y)
     assert model.coef_.dtype == model.intercept_.dtype == dtype
-    # LogisticRegression stalls short of the optimum in float32: it is given the same numbers in float64.
-    assert_same(model, exact(x.astype(dtype).astype(np.float64), y))
+    assert_same(model, exact_of(name))
     if len(model.classes_) > 2:
         assert abs(model.intercept_.sum()) < 1e-4
 
@@ -298,7 +304,7 @@ def test_bad_weights_and_classes():
     x, y = load("iris")
     with pytest.raises(ValueError, match=r"got -1\.0 at 3"):
         SoftmaxRegression().fit(x, y, np.where(np.arange(150) == 3, -1.0, 1.0))
-    with pytest.raises(ValueError, match="weight.*(non-zero|must be positive)"):
+    with pytest.raises(ValueError, match=r"weight.*(non-zero|must be positive)"):
         SoftmaxRegression().fit(x, y, np.zeros(150))
     with pytest.raises(ValueError, match="one class"):
         SoftmaxRegression().fit(x, y * 0)
@@ -433,11 +439,10 @@ print(model.score(x, y) > 0.9)
 """
 
 
-@pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(("solver", "order"), [*itertools.product(SOLVERS, "C"), ("lbfgs", "F")])
 def test_memmap_larger_than_memory(tmp_path, solver, order):
-    """Features of 160 MB in a process that may have 64 MB more than it has after a small fit."""
-    n, d = 160_000, 256
+    """Features of 100 MB in a process that may have 64 MB more than it has after a small fit."""
+    n, d = 100_000, 256
     x = np.memmap(tmp_path / "x", np.float32, "w+", shape=(n, d), order=order)
     rng = np.random.default_rng(0)
     for first in range(0, n, 20_000):
