@@ -5,7 +5,8 @@ imported when it is asked for, as it needs scikit-learn.  Importing the package 
 at the first call that computes.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 from . import forks as _forks  # noqa: F401  sees every fork from here on
 from . import reference
@@ -59,11 +60,11 @@ __all__ = [
     "workspace_bytes",
 ]
 
-if TYPE_CHECKING:
+if _TYPE_CHECKING:
     from .estimator import SoftmaxRegression as SoftmaxRegression
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _Any:
     """`SoftmaxRegression`, which needs an extra."""
     if name == "SoftmaxRegression":
         from .estimator import SoftmaxRegression  # noqa: PLC0415

@@ -67,7 +67,8 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         The first two go through all rows for each evaluation; "sgd" takes steps by mini-batches, and ends near the
         optimum rather than at it.
     tol : float >= 0, default 1e-4
-        "lbfgs" and "newton-cg" end when no element of the objective's gradient is larger; "sgd" when the objective has
+        "lbfgs" and "newton-cg" end when no element of the objective's gradient is larger, and the objective can be
+        expected to decrease by a tenth of `tol` at most, relatively; "sgd" when the objective has
         stopped to improve by so much in 5 epochs, at a hundredth of the first step size at last.
     max_iter : int > 0, default 100
         Iterations or epochs, at most.

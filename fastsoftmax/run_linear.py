@@ -10,7 +10,7 @@ from .check import Array
 from .check_linear import Linear, LinearLoss
 from .cpu import launch
 from .cpu.blas import single_threaded
-from .cpu.execute import Job, Operands, computed, execute, largest
+from .cpu.execute import Job, Operands, execute, largest
 from .cpu.matrices import as_matrix, matrix, product
 from .cpu.own import own, own_bytes, recipes, sparse_logits
 from .cpu.passes import Found, Pass, Sparse
@@ -51,7 +51,7 @@ def _plan(p: Pass, own_blocks: bool, block: int | None) -> LinearPlan:
 
 def _passed(p: Pass, jobs: list[Job], block: int | None) -> Found:
     """Work through all rows as planned."""
-    own_blocks = isinstance(p.x, Sparse) or (storage_of(p.x.dtype) >= 0 and computed(p.x.dtype) == p.dtype)
+    own_blocks = isinstance(p.x, Sparse) or storage_of(p.x.dtype) >= 0
     plan = _plan(p, own_blocks, block)
     found = None if plan.shared else recipes(p, plan, jobs)
     if found is None and isinstance(p.x, Sparse):  # soft targets of a dtype that kernels do not read

@@ -22,6 +22,7 @@ Array = NDArray[Any]
 FIRST_ROUND = 10  # evaluations; each round is allowed twice as many as the one before
 NARROW = 1e-7  # relative decrease of a float32 loss that is lost in its rounding, 6e-8
 SMALL = 1 << 24  # multiplications of a pass that float64 makes too fast to matter
+GAIN = 0.1  # of tol: relative decrease of the loss that is not worth another iteration
 EXACT = 64 * np.finfo(np.float64).eps  # relative decrease of a float64 loss that is not worth another iteration
 
 OPTIONS = {
@@ -60,6 +61,9 @@ def minimise(
 ) -> Solution:
     """Minimise the objective from θ until no element of its gradient is larger than `tol`.
 
+    The decrease still to be expected, half the squared gradient in the coordinates of the round, must besides be no
+    more than a tenth of `tol`, relative to the objective: on separable data small gradients are far from the optimum.
+
     Parameters
     ----------
     data : Data
@@ -84,11 +88,14 @@ def minimise(
     """
     if 2 * data.x.shape[0] * theta.size <= SMALL:
         loss = loss._replace(dtype=np.float64)
-    search = Search(data, loss, theta, tol, max_iter, report)
+    search = Search(data, loss, _central(theta), tol, max_iter, report)
     search.run(method)
-    # Softmax does not change when all classes' rows are moved alike; the penalty is least where their mean is 0.
-    found = search.theta - search.theta.mean(axis=0) if loss.rows > 1 else search.theta
-    return Solution(found, search.converged, search.losses or [search.value])
+    return Solution(search.theta, search.converged, search.losses or [search.value])
+
+
+def _central(theta: Array) -> Array:
+    """θ with rows that add up to 0: moving all of them alike changes no softmax, but the penalty."""
+    return theta - theta.mean(axis=0) if len(theta) > 1 else theta
 
 
 class Search:
@@ -100,7 +107,7 @@ class Search:
         self.stopped = False  # by the caller
         self.exhausted = False  # no smaller loss can be told from this one
         self.interrupted = False  # the last round, before SciPy ended it
-        self.spent = 0
+        self.spent, self.decrease = 0, 0.0
         self._evaluate(theta)
 
     def _evaluate(self, theta: Array) -> None:
@@ -110,8 +117,9 @@ class Search:
 
     @property
     def converged(self) -> bool:
-        """Whether the gradient is small enough, or nothing smaller can be had."""
-        return self.largest <= self.tol or self.exhausted
+        """Whether gradient and expected decrease are small enough, or nothing smaller can be had."""
+        small = self.decrease <= GAIN * self.tol * max(self.value, self.tol)
+        return (small and self.largest <= self.tol) or self.exhausted
 
     @property
     def largest(self) -> float:
@@ -148,14 +156,14 @@ class Search:
 
         def evaluate(v: Array) -> tuple[float, Array]:
             if not np.array_equal(v, self.at):
-                self._evaluate(base + white.step(v.reshape(shape)))
+                self._evaluate(base + _central(white.step(v.reshape(shape))))
                 self.at = v.copy()
             return self.value, white.gradient(self.grad).ravel()
 
         def product(v: Array, along: Array) -> Array:
             evaluate(v)
             self.spent += 2
-            direction = white.step(along.reshape(shape))
+            direction = _central(white.step(along.reshape(shape)))
             return white.gradient(self.loss.hessian_product(self.data, self.theta, direction)).ravel()
 
         name, options = OPTIONS[method]
@@ -171,9 +179,10 @@ class Search:
         evaluate(result.x)
         return not self.interrupted
 
-    def _iterated(self, evaluate: Callable[[Array], object], v: Array) -> None:
+    def _iterated(self, evaluate: Callable[[Array], tuple[float, Array]], v: Array) -> None:
         """Note an iteration, and end the round where that is due."""
-        evaluate(v)
+        _, grad = evaluate(v)
+        self.decrease = 0.5 * float(grad @ grad)
         self.losses.append(self.value)
         self.stopped = self.report(Step(len(self.losses), self.value, self.largest, self.theta))
         narrow = self.loss.dtype != np.float64 and self._too_narrow(self.before)

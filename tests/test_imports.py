@@ -31,15 +31,19 @@ ALLOWED = {
     "api": {"check", "spec"},  # and `run`, by name, at the first call
     "bench": {"api"},
     "check": {"spec"},
+    "check_linear": {"check"},
     "cli": {"bench", "commands", "digits", "system", "version"},
     "commands": set(),
     "digits": {"api", "bench"},
     "estimator": {"api", "linear", "objective", "progress", "sgd", "solvers"},
+    "linear": {"check", "check_linear"},  # and `run_linear`, by name, at the first call
     "objective": {"linear"},
     "plan": {"spec"},
+    "plan_linear": {"plan"},
     "progress": {"solvers"},
-    "reference": {"api"},
+    "reference": {"api", "linear"},
     "run": {"check", "cpu", "plan", "spec"},
+    "run_linear": {"check", "check_linear", "cpu", "plan_linear", "run", "spec"},
     "sgd": {"objective", "solvers", "whiten"},
     "solvers": {"objective", "whiten"},
     "system": {"api", "cpu", "forks", "jit", "version"},
@@ -47,6 +51,9 @@ ALLOWED = {
     "__main__": {"cli"},
     "cpu": {"cpu", "forks", "jit", "law", "spec"},
     "cpu.execute": {"cpu", "plan", "spec"},
+    "cpu.matrices": {"cpu", "plan_linear", "spec"},
+    "cpu.own": {"cpu", "plan_linear", "spec"},
+    "cpu.shared": {"cpu", "plan_linear"},
 }
 FUNCTIONS = [name for name in fastsoftmax.__all__ if inspect.isfunction(getattr(fastsoftmax, name))]
 SECTION = re.compile(r"^([A-Z]\w+)\n(-+)$", re.MULTILINE)

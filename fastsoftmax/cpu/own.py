@@ -94,7 +94,7 @@ def _dense(p: Pass, plan: LinearPlan, hessian: bool) -> Source:
     few, fewer = (least_classes(n) if plan.few else None for n in (p.logits, p.classes))
     row, step = p.x.strides
     return Source(
-        ("dense", False, few, fewer, hessian, storage_of(p.x.dtype), step == p.x.itemsize),
+        ("dense", False, few, fewer, hessian, storage_of(p.x.dtype), step == p.x.itemsize, storage_of(p.dtype)),
         (address(p.x), row, step, direct is not None and not direct.flipped, *p.x.shape),
         as_matrix(p.weight, p.dtype, plain=plan.few),
         *(0, 0, plan.block * p.x.shape[1] * p.dtype.itemsize),
