@@ -12,28 +12,21 @@ cannot be much faster than the copy (a little, where it writes past the caches a
 place than the update.
 """
 
-import argparse
-import datetime
-import json
-import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 
-from fastsoftmax import bench, system
-from fastsoftmax.bench import INTO, LOSS, NUMPY, OURS, SCIPY, SOFTMAX, Call, Case, Timing
+from fastsoftmax import bench
+from fastsoftmax.bench import INTO, LOSS, NUMPY, OURS, SCIPY, SOFTMAX, Call, Case, Measured
 
-HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
+from . import files
+
 BEGIN, END = "<!-- results: begin (benchmarks/report.py writes what follows) -->", "<!-- results: end -->"
 COPY, UPDATE = "copy", "update"
 THREADED = 1 << 22  # bytes from which threads of Python pay for the floors
-
-Measured = list[tuple[Case, dict[str, Timing]]]
 
 
 def floors(case: Case, pool: ThreadPoolExecutor, threads: int) -> dict[str, Call]:
@@ -62,27 +55,20 @@ def run(cases: list[Case], seconds: float) -> Measured:
     return found
 
 
-def _ms(seconds: float) -> str:
-    """Milliseconds to three digits."""
-    return f"{seconds * 1e3:.3g}" if seconds < 1 else f"{seconds * 1e3:.0f}"
-
-
 def _table(measured: Measured, function: str) -> list[str]:
     """One function's cases as rows of Markdown."""
-    lines = [
-        "| logits | MB moved | fastsoftmax | with `out=` | NumPy | SciPy | × NumPy | × SciPy | copy | update |",
-        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
+    columns = ["logits", "MB moved", OURS, "with `out=`", NUMPY, SCIPY, "× NumPy", "× SciPy", COPY, UPDATE]
+    lines = files.head(columns)
     for case, times in measured:
         if case.function == function:
             ours, into, numpy, scipy, copy, update = (
                 times[name].median for name in (OURS, INTO, NUMPY, SCIPY, COPY, UPDATE)
             )
             cells = [
-                case.shape, f"{case.nbytes / 1e6:.3g}", *map(_ms, (ours, into, numpy, scipy)),
-                f"{numpy / ours:.1f}", f"{scipy / ours:.1f}", _ms(copy), _ms(update),
+                case.shape, f"{case.nbytes / 1e6:.3g}", *map(files.ms, (ours, into, numpy, scipy)),
+                f"{numpy / ours:.1f}", f"{scipy / ours:.1f}", files.ms(copy), files.ms(update),
             ]  # fmt: skip
-            lines.append(f"| {' | '.join(cells)} |")
+            lines.append(files.row(cells))
     return lines
 
 
@@ -101,7 +87,7 @@ def _bandwidth(measured: Measured) -> str:
 def markdown(facts: dict[str, str], measured: Measured) -> str:
     """The report for people."""
     lines = [f"# Kernel speed on {facts['CPU']}", "", "Written by `benchmarks/report.py`; do not edit.", ""]
-    lines += [f"- {name}: {fact}" for name, fact in facts.items()]
+    lines += files.listed(facts)
     lines += ["", "Milliseconds a call, float32, median of repetitions taken in turn.", "", _bandwidth(measured)]
     for function, ours in ((LOSS, "cross_entropy_and_grad"), (SOFTMAX, "softmax")):
         lines += ["", f"## {function}: `{ours}`", "", *_table(measured, function)]
@@ -125,51 +111,29 @@ def readme_block(name: str, facts: dict[str, str], measured: Measured) -> str:
         f"Loss and gradient on {facts['CPU']}, {facts['threads']} threads, float32, milliseconds "
         f"({facts['date']}; [all of it](benchmarks/results/{name}.md)):",
         "",
-        "| logits | fastsoftmax | NumPy, fused by hand | SciPy | × NumPy | × SciPy |",
-        "|---:|---:|---:|---:|---:|---:|",
+        *files.head(["logits", OURS, "NumPy, fused by hand", SCIPY, "× NumPy", "× SciPy"]),
     ]
     for case, times in measured:
         if case.function == LOSS:
             ours, numpy, scipy = (times[name].median for name in (OURS, NUMPY, SCIPY))
-            cells = [case.shape, *map(_ms, (ours, numpy, scipy)), f"{numpy / ours:.1f}", f"{scipy / ours:.1f}"]
-            lines.append(f"| {' | '.join(cells)} |")
+            cells = [case.shape, *map(files.ms, (ours, numpy, scipy)), f"{numpy / ours:.1f}", f"{scipy / ours:.1f}"]
+            lines.append(files.row(cells))
     return "\n".join(lines)
-
-
-def rewrite(text: str, block: str) -> str:
-    """`text` with another block between the two comments."""
-    pattern = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
-    replaced, count = pattern.subn(lambda _: f"{BEGIN}\n{block}\n{END}", text)
-    if count != 1:
-        raise SystemExit(f"README.md must hold the comments {BEGIN} and {END} once, found {count}")
-    return replaced
-
-
-def _slug(facts: dict[str, str]) -> str:
-    """A file name for a machine."""
-    return re.sub(r"[^a-z0-9]+", "-", f"{facts['CPU']} {facts['threads'].split()[0]} threads".lower()).strip("-")
 
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--name", help="of the files; the default names the CPU and the threads")
-    parser.add_argument("--seconds", type=float, default=3.0, help="to go on with each case (default: %(default)s)")
+    parser = files.options(__doc__, seconds=3.0)
     parser.add_argument("--largest", type=float, default=1e9, help="megabytes of logits; larger cases are left out")
-    parser.add_argument("--results", type=Path, default=HERE / "results", help="the folder (default: %(default)s)")
-    parser.add_argument("--readme", action="store_true", help="rewrite the table of README.md too")
     args = parser.parse_args()
     cases = [c for c in bench.cases() if c.nbytes / 2 <= args.largest * 1e6]
-    facts = {name: fact for name, fact in system.versions().items() if name != "cache folder"}
-    facts["date"] = datetime.datetime.now(datetime.UTC).date().isoformat()
+    facts = files.facts()
     measured = run(cases, args.seconds)
-    name = args.name or _slug(facts)
-    args.results.mkdir(parents=True, exist_ok=True)
+    name = args.name or files.slug(facts)
     report = markdown(facts, measured)
-    (args.results / f"{name}.md").write_text(report, encoding="utf-8")
-    (args.results / f"{name}.json").write_text(json.dumps(as_json(facts, measured), indent=1) + "\n", encoding="utf-8")
+    files.write(args.results, name, report, as_json(facts, measured))
     if args.readme:
-        README.write_text(rewrite(README.read_text("utf-8"), readme_block(name, facts, measured)), encoding="utf-8")
+        files.rewrite_readme(BEGIN, END, readme_block(name, facts, measured))
     print(report)
 
 

@@ -5,7 +5,8 @@ imported when it is asked for, as it needs scikit-learn.  Importing the package 
 at the first call that computes.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 from . import forks as _forks  # noqa: F401  sees every fork from here on
 from . import reference
@@ -20,6 +21,7 @@ from .api import (
     softmax_vjp,
 )
 from .linear import (
+    HessianProduct,
     LinearLossAndGrad,
     TopK,
     linear_cross_entropy,
@@ -28,11 +30,13 @@ from .linear import (
     linear_predict,
     linear_predict_proba,
     linear_top_k,
+    workspace_bytes,
 )
 from .system import show_versions, warmup
 from .version import __version__
 
 __all__ = [
+    "HessianProduct",
     "LinearLossAndGrad",
     "LossAndGrad",
     "TopK",
@@ -53,13 +57,14 @@ __all__ = [
     "softmax",
     "softmax_vjp",
     "warmup",
+    "workspace_bytes",
 ]
 
-if TYPE_CHECKING:
+if _TYPE_CHECKING:
     from .estimator import SoftmaxRegression as SoftmaxRegression
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _Any:
     """`SoftmaxRegression`, which needs an extra."""
     if name == "SoftmaxRegression":
         from .estimator import SoftmaxRegression  # noqa: PLC0415

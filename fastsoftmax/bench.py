@@ -29,6 +29,9 @@ SHAPES = ((64, 10), (65536, 10), (65536, 48), (1024, 100), (4096, 1000), (8192, 
 SHOWN = ((64, 10), (65536, 10), (4096, 1000), (512, 32000))
 
 SHORTEST = 2e-3  # seconds that a repetition lasts at least, so that it is about the call and not about its start
+LONG = 1.0  # seconds from which a call is about itself, whatever state it finds caches and threads in
+PAUSE = 0.15  # seconds after which the threads of other libraries sleep; until then they take a core from the next
+# contestant.  `spinning` finds 107 ms for OpenBLAS after a product, 5 to 10 ms for GNU OpenMP and Numba, on two cores
 
 
 class Case(NamedTuple):
@@ -122,42 +125,69 @@ def contestants(case: Case) -> dict[str, Call]:
     }
 
 
-def _seconds(call: Call, times: int) -> float:
-    """Seconds a call, once caches, threads and allocator are as this call leaves them, not as the others do."""
+def spinning(call: Call, wait: float = 0.3, step: float = 2e-3) -> float:
+    """Seconds for which threads of this process go on after the end of a call, of `wait` that are watched."""
     call()
+    start = time.perf_counter()
+    last, busy = 0.0, time.process_time()
+    while (now := time.perf_counter() - start) < wait:
+        time.sleep(step)
+        before, busy = busy, time.process_time()
+        if busy - before > step / 2:
+            last = now + step
+    return last
+
+
+def settle(call: Call, pause: float, *, warm: bool = True) -> None:
+    """Let the threads of what ran before go to sleep, then have caches and allocator as `call` itself leaves them."""
+    time.sleep(pause)
+    if warm:
+        call()
+
+
+def _seconds(call: Call, times: int) -> float:
+    """Seconds a call."""
     start = time.perf_counter()
     for _ in range(times):
         call()
     return (time.perf_counter() - start) / times
 
 
-def measure(calls: dict[str, Call], *, seconds: float, least: int = 3, most: int = 200) -> dict[str, Timing]:
+def measure(
+    calls: dict[str, Call], *, seconds: float, least: int = 3, most: int = 200, pause: float = 0.0
+) -> dict[str, Timing]:
     """Time calls in turn, repetition by repetition.
 
     Parameters
     ----------
     calls : dict of str to callable
-        What to time, by name.  Each is called once or twice before it is timed.
+        What to time, by name.  Each is called before it is timed, in every repetition; one that takes longer than a
+        second, which is about itself from the start, in the beginning only.
     seconds : float
         How long to go on.
     least, most : int
-        Bounds on the number of repetitions, whatever the time.
+        Bounds on the number of repetitions, whatever the time; calls of more than a second get one more.
+    pause : float
+        Seconds of rest before each turn; `PAUSE` where libraries with threads of their own are among the calls.
 
     Returns
     -------
     dict of str to Timing
         The least and the median time of a call, by name.
     """
-    for call in calls.values():
-        call()
-    times = {name: max(1, int(SHORTEST / max(_seconds(call, 1), 1e-9))) for name, call in calls.items()}
-    found: dict[str, list[float]] = {name: [] for name in calls}
+    first = {}
+    for name, call in calls.items():
+        settle(call, pause)
+        first[name] = _seconds(call, 1)
+    times = {name: max(1, int(SHORTEST / max(once, 1e-9))) for name, once in first.items()}
+    found = {name: [once] if once >= LONG else [] for name, once in first.items()}
     end = time.perf_counter() + seconds
     names = list(calls)
     for repetition in range(most):
         if repetition >= least and time.perf_counter() >= end:
             break
         for name in names:
+            settle(calls[name], pause, warm=first[name] < LONG)
             found[name].append(_seconds(calls[name], times[name]))
         names.append(names.pop(0))  # so that nobody always runs in the caches that the same other has left
     return {name: Timing(min(list_), statistics.median(list_)) for name, list_ in found.items()}

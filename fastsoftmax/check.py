@@ -113,7 +113,9 @@ def output(out: Any, like: Array, dtype: np.dtype[Any], name: str = "out") -> No
     if out.shape != like.shape:
         raise ValueError(f"{name} must have the shape of the result, {like.shape}, got {out.shape}")
     if out.dtype != dtype:
-        raise TypeError(f"{name} must have dtype {dtype}, as the result has, got {out.dtype}; use numpy.empty_like(...)")
+        raise TypeError(
+            f"{name} must have dtype {dtype}, as the result has, got {out.dtype}; use numpy.empty_like(...)"
+        )
     if not out.flags.writeable:
         raise ValueError(f"{name} must be writeable, got a read-only array; pass a copy")
     if out.size > 1 and any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):

@@ -63,7 +63,9 @@ def _sparse_format(x: Any) -> str | None:
 def _features(x: Any) -> Features:
     kind = _sparse_format(x)
     if kind == "":
-        raise TypeError(f"x must be an array or a sparse matrix in CSR or CSC format, got {type(x).__name__}; use x.tocsr()")
+        raise TypeError(
+            f"x must be an array or a sparse matrix in CSR or CSC format, got {type(x).__name__}; use x.tocsr()"
+        )
     array = check.numbers("x", x.data) if kind else check.numbers("x", x)
     shape = x.shape if kind else array.shape
     if len(shape) != 2:
@@ -80,7 +82,9 @@ def linear(x: Any, weight: ArrayLike, bias: ArrayLike | None) -> Linear:
             + ("; pass weight.T" if w.ndim == 2 and w.shape[0] == features.shape[1] else "")
         )
     if w.shape[0] == 0:
-        raise ValueError(f"weight must have at least one class, got shape {w.shape}; a softmax over nothing is not defined")
+        raise ValueError(
+            f"weight must have at least one class, got shape {w.shape}; a softmax over nothing is not defined"
+        )
     dtypes = features.dtype, check.result_dtype(w.dtype)
     double = any(d.itemsize == 8 for d in dtypes)
     b = None
@@ -124,7 +128,11 @@ def _outputs(out: Any, wanted: tuple[str, ...], problem: Linear) -> Mapping[str,
         return {}
     if not isinstance(out, Mapping):
         raise TypeError(f"out must be a mapping such as {{'weight': array}}, got {type(out).__name__}")
-    likes = {"x": (problem.x.array, problem.x.dtype), "weight": problem.weight, "bias": problem.bias}
+    likes: dict[str, Any] = {
+        "x": (problem.x.array, problem.x.dtype),
+        "weight": problem.weight,
+        "bias": problem.bias,
+    }
     for name, array in out.items():
         if name not in wanted:
             raise ValueError(f"out must hold arrays for what wrt names, {wanted}, got one for {name!r}")
@@ -191,3 +199,31 @@ def proba(x: Any, weight: ArrayLike, bias: ArrayLike | None, out: Array | None) 
     if out is not None:
         check.output(out, _virtual(problem), problem.proba_dtype)
     return problem, out
+
+
+def virtual_problem(rows: Any, features: Any, classes: Any, dtype: Any, wrt: Any, block_rows: Any) -> LinearLoss:
+    """A cross-entropy of arrays that have shapes and strides, and no memory."""
+    n, d = (_count(name, value) for name, value in (("rows", rows), ("features", features)))
+    k = positive("classes", classes)
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype!r}") from None
+
+    def array(shape: tuple[int, ...], of: np.dtype[Any]) -> Array:
+        strides = np.cumprod((of.itemsize, *shape[:0:-1]))[::-1]
+        return np.lib.stride_tricks.as_strided(np.zeros(1, of), shape, strides, writeable=False)
+
+    about = linear(array((n, d), kind), array((k, d), kind), array((k,), kind))
+    options = check.options(-100, 0.0, 0.0, 0.0, 1.0, None, "mean")
+    loss_ = Loss(
+        Rows(_virtual(about), about.dtype), array((n,), np.dtype(np.int64)), None, None, None, 1.0, options, None
+    )
+    return LinearLoss(
+        about, loss_, _wanted(wrt, about), {}, None if block_rows is None else positive("block_rows", block_rows)
+    )
+
+
+def _count(name: str, value: Any) -> int:
+    """A whole number from 0 on."""
+    return positive(name, value) if value else 0

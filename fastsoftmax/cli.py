@@ -4,32 +4,36 @@ Results go to standard output as plain text; progress goes to standard error, an
 """
 
 import argparse
-import contextlib
 import functools
 import json
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from . import system
+from .commands import arguments
+from .commands.mistakes import BadInput, one_line
+from .commands.progress import Advance, progress
 from .version import __version__
 
 if TYPE_CHECKING:
     from .bench import Measured
     from .digits import Report
 
-Advance = Callable[[int, int, str], None]  # done, of how many, what comes next
-
 SUCCESS, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
 GOOD = 0.95  # held-out accuracy that softmax regression reaches on the digits
 SECONDS = 0.8  # for each line of the table
 #: Optional modules, and the packages that bring them.
-EXTRAS = {"ml_dtypes": "ml_dtypes", "rich": "scikit-learn rich", "sklearn": "scikit-learn rich"}
+EXTRAS = {
+    "matplotlib": "matplotlib",
+    "ml_dtypes": "ml_dtypes",
+    "pandas": "pandas",
+    "rich": "scikit-learn rich",
+    "sklearn": "scikit-learn rich",
+}
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 DESCRIPTION = """\
@@ -62,7 +66,8 @@ def parser() -> argparse.ArgumentParser:
         parents=[common],
     )
     top.add_argument("--version", action="version", version=f"fastsoftmax {__version__}")
-    commands = top.add_subparsers(dest="command", title="commands", metavar="{info,warmup}")
+    commands = top.add_subparsers(dest="command", title="commands", metavar="{train,predict,info,warmup}")
+    arguments.add(commands, common)
     commands.add_parser("info", parents=[common], help="versions, CPU, threads, cache folder", description=info.__doc__)
     ahead = commands.add_parser(
         "warmup", parents=[common], help="compile the usual kernels ahead", description=warmup.__doc__
@@ -77,12 +82,12 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(typed: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Parameters
     ----------
-    arguments : sequence of str, optional
+    typed : sequence of str, optional
         What was typed after the program's name; by default that of this process.
 
     Returns
@@ -90,14 +95,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         The exit status.
     """
-    args = parser().parse_args(arguments)
-    commands = {None: demonstration, "info": info, "warmup": warmup}
+    args = parser().parse_args(typed)
+    commands = {None: demonstration, "info": info, "warmup": warmup, "train": train, "predict": predict}
     try:
         status = commands[args.command](args)
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    except BadInput as error:
+        print(one_line(error), file=sys.stderr)
+        return USAGE
     except BrokenPipeError:  # the reader, `head` for instance, has seen enough; nor can the exit's flush succeed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
@@ -130,12 +138,28 @@ def warmup(args: argparse.Namespace) -> int:
     """Compile the kernels that are used most and keep them on disk, so that no later call waits for a compiler."""
     if "bfloat16" in args.dtypes:
         import ml_dtypes  # noqa: F401, PLC0415  NumPy knows the name once it is imported
-    with _progress() as advance:
+    with progress() as advance:
         calls, seconds = _compile(args.dtypes or ["float32", "float64"], advance)
     if _wants_json(args):
         print(json.dumps({"calls": calls, "seconds": seconds}, indent=2))
     else:
         print(f"{calls} calls are ready after {seconds:.1f} s")
+    return SUCCESS
+
+
+def train(args: argparse.Namespace) -> int:
+    """Train on a file, and write a model."""
+    from .commands import train as command  # noqa: PLC0415  what it imports is not for every command
+
+    command.run(args, as_json=_wants_json(args))
+    return SUCCESS
+
+
+def predict(args: argparse.Namespace) -> int:
+    """Predict with a model for the rows of a file."""
+    from .commands import predict as command  # noqa: PLC0415  likewise
+
+    command.run(args, as_json=_wants_json(args))
     return SUCCESS
 
 
@@ -149,13 +173,13 @@ def demonstration(args: argparse.Namespace) -> int:
     show = _nothing if _wants_json(args) else functools.partial(print, flush=True)
     facts = system.versions()
     show(machine_text(facts))
-    with _progress() as advance:
+    with progress() as advance:
         _, seconds = _compile(["float32"], advance)
     show(f"\nKernels\n  ready after {seconds:.1f} s\n")
-    with _progress() as advance:
+    with progress() as advance:
         report = _train(advance)
     show(digits.text(report) + "\n")
-    with _progress() as advance:
+    with progress() as advance:
         measured = _measure(advance)
     show(bench.text(measured))
     if _wants_json(args):
@@ -165,63 +189,6 @@ def demonstration(args: argparse.Namespace) -> int:
 
 def _nothing(_: str) -> None:
     pass
-
-
-@contextlib.contextmanager
-def _interruptions() -> Iterator[Callable[[], None]]:
-    """A function that raises KeyboardInterrupt when an interruption has come in; a second one is raised at once.
-
-    One that is raised wherever it comes in may end up in a callback of the compiler, which prints it and goes on.
-    """
-    came = False
-
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal came
-        if came:
-            signal.default_int_handler(number, frame)
-        came = True
-
-    def check() -> None:
-        if came:
-            raise KeyboardInterrupt
-
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield check  # whoever runs us has decided what an interruption does
-        return
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield check
-        check()
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Advance]:
-    """A bar on standard error where that is a terminal, and a place to be interrupted everywhere."""
-    with _interruptions() as check, _bar() as show:
-
-        def advance(done: int, total: int, name: str) -> None:
-            check()
-            show(done, total, name)
-
-        yield advance
-
-
-@contextlib.contextmanager
-def _bar() -> Iterator[Advance]:
-    try:
-        from rich.console import Console  # noqa: PLC0415  an extra brings rich
-        from rich.progress import Progress  # noqa: PLC0415
-    except ModuleNotFoundError:  # only the demonstration insists on it
-        yield lambda done, total, name: None
-        return
-    terminal = sys.stderr.isatty()  # asked here, because rich listens to FORCE_COLOR as well
-    console = Console(stderr=True, force_terminal=terminal)
-    bar = Progress(console=console, transient=True, disable=not terminal, redirect_stdout=False, redirect_stderr=False)
-    with bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total, name: bar.update(task, completed=done, total=total, description=name)
 
 
 def _compile(dtypes: Sequence[str], advance: Advance) -> tuple[int, float]:

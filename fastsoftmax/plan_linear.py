@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 from .plan import FEW_CLASSES
 
-BUDGET = 32_000_000  # bytes of extra memory, besides a gradient's worth a thread
-GRADS = 16_000_000  # bytes of it for gradients by chunk
-SHARED = 24_000_000  # bytes of it for the logits of a block that all threads share
-STAGED = 6_000_000  # bytes of it for that block's rows, where they have to be copied
+BUDGET = 1 << 25  # bytes of extra memory, besides a gradient's worth a thread
+GRADS = 17_000_000  # bytes of it for gradients by chunk
+SHARED = 31_000_000  # bytes of it for a block that all threads share: its logits, and its rows where they are copied
 OWN_WEIGHTS = 4_000_000  # bytes of weights up to which every thread takes blocks of its own
 OWN_BLOCK = 1_000_000  # bytes of logits, or of rows, in such a block: second-level cache
 FEW_BLOCK = 50_000  # bytes of rows in a block with few classes, read from the first-level cache again: 12 % faster than
 # blocks of twice the size at 60000x784x10
 CHUNKS = 64
+CHUNK_WORK = 1 << 18  # multiplications in a chunk, at least: some 5 microseconds
 PARALLEL = 1 << 21  # multiplications below which a parallel launch does not pay: some 20 microseconds
 TILE = 512  # rows and columns in a tile of a product that threads share: 95 % of BLAS's speed on large matrices
 TILES = 16  # tiles of a product, at least, for the threads to share
@@ -49,29 +49,43 @@ def linear_plan(
         return LinearPlan(True, False, size, size, -(-rows // size), parallel)
     few = logits <= FEW_CLASSES
     size = max(1, min(block or _own_rows(features, logits, itemsize, few), rows))
-    chunks = CHUNKS
-    if gradient:
-        chunks = min(chunks, max(1, GRADS // (logits * (features * itemsize + 8))))
-    chunk = -(-rows // (chunks * size)) * size
-    return LinearPlan(False, few, size, max(1, chunk), -(-rows // max(1, chunk)), parallel)
+    chunk = _chunk(rows, rows * features * logits, logits * (features * itemsize + 8) if gradient else 0, least=1)
+    if block is None:  # blocks of one size rather than a small last one
+        size = _multiple(math.ceil(chunk / math.ceil(chunk / size)) + 15, 16)
+    return LinearPlan(False, few, size, chunk, max(1, -(-rows // chunk)), parallel)
+
+
+def _chunk(rows: int, work: int, grads: int, *, least: int) -> int:
+    """The rows of a chunk: `work` multiplications in all, `grads` bytes of gradients for each chunk.
+
+    A power of two of chunks, which any usual number of threads can share evenly: seven chunks of 20000x512x1000 took
+    two threads 10 % longer than eight.
+    """
+    most = min(CHUNKS, GRADS // grads) if grads else CHUNKS
+    chunks = 1 << max(0, min(most, work // CHUNK_WORK).bit_length() - 1)
+    return max(1, -(-rows // max(least, chunks)))
 
 
 def sparse_plan(
-    shape: tuple[int, int], stored: int, logits: int, itemsize: int, *, gradient: bool, by_column: bool, block: int | None
+    shape: tuple[int, int],
+    stored: int,
+    logits: int,
+    itemsize: int,
+    *,
+    gradient: bool,
+    by_column: bool,
+    block: int | None,
 ) -> LinearPlan:
     """Cut the rows of sparse features with `stored` values.
 
-    Blocks are large where every one of them walks through all columns.  Two chunks are the least for a gradient, however
-    large: one of them becomes the result, and the other is a gradient's worth of memory besides.
+    Blocks are large where every one of them walks through all columns.  Two chunks are the least for a gradient,
+    however large it is: two threads can share them.
     """
     rows, features = shape
     most = OWN_BLOCK // (logits * itemsize)
     size = max(1, min(block or _multiple(min(most, 1 << 14 if by_column else 256), 16), rows))
-    chunks = CHUNKS
-    if gradient:
-        chunks = min(chunks, max(2, GRADS // (logits * (max(features, 1) * itemsize + 8))))
-    chunk = max(1, -(-rows // (chunks * size)) * size)
-    return LinearPlan(False, False, size, chunk, -(-rows // chunk), stored * logits >= PARALLEL >> 2)
+    chunk = _chunk(rows, stored * logits * 4, logits * (features * itemsize + 8) if gradient else 0, least=2)
+    return LinearPlan(False, False, size, chunk, max(1, -(-rows // chunk)), stored * logits >= PARALLEL >> 2)
 
 
 def sparse_chunk(rows: int, shape: tuple[int, int], by_column: bool) -> int:
@@ -93,10 +107,8 @@ def _own_rows(features: int, logits: int, itemsize: int, few: bool) -> int:
 
 def shared_rows(features: int, logits: int, itemsize: int, staged: bool) -> int:
     """The rows of a block that all threads share."""
-    most = SHARED // (logits * itemsize)
-    if staged:
-        most = min(most, STAGED // (max(features, 1) * itemsize))
-    return _multiple(min(most, 1 << 14), 64)
+    row = (logits + (features if staged else 0)) * itemsize
+    return _multiple(min(SHARED // row, 1 << 14), 16)
 
 
 def tiles(m: int, n: int) -> tuple[int, int, int]:

@@ -62,6 +62,7 @@ def _destination(x: check.Rows, out: Array | None, in_place: list[Array], others
 
 
 def delivered(written: Array, out: Array | None) -> Array:
+    """A result where it is wanted."""
     if out is None or written is out:
         return written
     np.copyto(out, written)

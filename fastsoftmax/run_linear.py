@@ -8,18 +8,19 @@ import numpy as np
 from . import plan_linear, run
 from .check import Array
 from .check_linear import Linear, LinearLoss
+from .cpu import launch
 from .cpu.blas import single_threaded
-from .cpu.execute import Job, Operands, computed, execute
+from .cpu.execute import Job, Operands, execute, largest
 from .cpu.matrices import as_matrix, matrix, product
-from .cpu.own import own, recipes, sparse_logits
+from .cpu.own import own, own_bytes, recipes, sparse_logits
 from .cpu.passes import Found, Pass, Sparse
-from .cpu.shared import shared
+from .cpu.shared import shared, shared_bytes
 from .plan_linear import LinearPlan
 from .run import delivered, overlap, same
 from .spec import LOG_SOFTMAX, SOFTMAX, Flags, storage_of
 
 
-def _features(problem: Linear) -> Array | Sparse:
+def _features(problem: Linear) -> Any:
     """The features as passes take them."""
     x = problem.x
     if not x.sparse:
@@ -50,16 +51,26 @@ def _plan(p: Pass, own_blocks: bool, block: int | None) -> LinearPlan:
 
 def _passed(p: Pass, jobs: list[Job], block: int | None) -> Found:
     """Work through all rows as planned."""
-    own_blocks = isinstance(p.x, Sparse) or (storage_of(p.x.dtype) >= 0 and computed(p.x.dtype) == p.dtype)
+    own_blocks = isinstance(p.x, Sparse) or storage_of(p.x.dtype) >= 0
     plan = _plan(p, own_blocks, block)
     found = None if plan.shared else recipes(p, plan, jobs)
     if found is None and isinstance(p.x, Sparse):  # soft targets of a dtype that kernels do not read
-        p = p._replace(soft=p.soft.astype(p.dtype))
+        p = p._replace(soft=np.asarray(p.soft, p.dtype))
         found = recipes(p, plan, jobs)
     with single_threaded():
         if found is not None:
             return own(p, plan, jobs, found)
         return shared(p, plan if plan.shared else _plan(p, False, block), jobs)
+
+
+def _operands(problem: Linear) -> list[Array]:
+    """The arrays that are read until the last row is done."""
+    x = problem.x.array
+    return [
+        *([x.data, x.indices, x.indptr] if problem.x.sparse else [x]),
+        problem.weight.array,
+        *([] if problem.bias is None else [problem.bias.array]),
+    ]
 
 
 def _bias(problem: Linear) -> Array | None:
@@ -72,15 +83,41 @@ def cross_entropy(problem: LinearLoss) -> tuple[Any, dict[str, Array]]:
     count = run.counted(loss)
     result = np.zeros(linear.x.shape[0], linear.dtype) if loss.options.reduction == "none" else None
     grad_x = _grad_x(problem) if "x" in wanted else None
+    loss_factor, grad_factor = run.factors_of(loss)
     p = Pass(
         *(_features(linear), linear.weight.array, _bias(linear), linear.dtype, linear.classes),
-        *(loss.labels, loss.options.ignore_index, loss.soft, *run.factors_of(loss), result),
-        *("weight" in wanted, "bias" in wanted, grad_x),
+        labels=loss.labels,
+        ignore_index=loss.options.ignore_index,
+        soft=loss.soft,
+        loss_factor=loss_factor,
+        grad_factor=grad_factor,
+        result=result,
+        grad_weight="weight" in wanted,
+        grad_bias="bias" in wanted,
+        grad_x=grad_x,
     )
     found = _passed(p, [run.loss_job(loss, count, grad=bool(wanted))], problem.block)
     grads = {"x": grad_x, "weight": found.grad_weight, "bias": found.grad_bias}
     value = run.reduced(loss, found.total, count) if result is None else result
     return value, {name: _handed_over(problem, name, array) for name, array in grads.items() if array is not None}
+
+
+def workspace(problem: LinearLoss, threads: int | None) -> int:
+    """The memory in bytes that `cross_entropy` takes for virtual operands, besides them and its results."""
+    linear, wanted = problem.linear, problem.wanted
+    p = Pass(
+        *(linear.x.array, linear.weight.array, None, linear.dtype, linear.classes),
+        labels=problem.loss.labels,
+        grad_weight="weight" in wanted,
+        grad_bias="bias" in wanted,
+    )
+    jobs = [run.loss_job(problem.loss, 1.0, grad=bool(wanted))]
+    plan = _plan(p, True, problem.block)
+    threads = launch.threads_for() if threads is None else threads
+    found = None if plan.shared else recipes(p, plan, jobs)
+    taken = shared_bytes(p, plan, jobs, threads) if found is None else own_bytes(p, plan, found, threads)
+    # A gradient of half weights is accumulated before its result is there.
+    return taken + (p.weight.size * (p.dtype.itemsize - p.weight.itemsize) if p.grad_weight else 0)
 
 
 def _grad_x(problem: LinearLoss) -> Array:
@@ -89,8 +126,10 @@ def _grad_x(problem: LinearLoss) -> Array:
     if out is None:
         return np.zeros(x.shape, x.dtype)
     in_place = same(out, x.array)
-    operands = (problem.linear.weight.array, labels, problem.loss.soft, None if in_place else x.array)
-    if out.strides[1] != out.itemsize or any(a is not None and overlap(out, a) for a in operands):
+    operands = [*_operands(problem.linear), labels, problem.loss.soft]
+    disturbed = any(a is not None and overlap(out, a) for a in operands if not (in_place and a is x.array))
+    there = matrix(out, x.dtype)
+    if there is None or there.flipped or disturbed:
         return np.zeros(x.shape, x.dtype)
     if labels is not None:
         ignored = labels == problem.loss.options.ignore_index
@@ -109,7 +148,7 @@ def _handed_over(problem: LinearLoss, name: str, array: Array) -> Array:
     return array.astype(like.dtype, copy=False) if out is None else delivered(array, out)
 
 
-def hessian_product(problem: Linear, direction: Linear, factors: Array | None) -> tuple[Array, Array | None]:
+def hessian_product(problem: Linear, direction: Linear, factors: Array | None) -> tuple[Any, Array | None]:
     """The Hessian of the sum of the rows' losses, each times its factor, times a direction."""
     dtype = problem.dtype
     biases = [b for b in (_bias(problem), _bias(direction)) if b is not None]
@@ -156,14 +195,15 @@ def predict(problem: Linear) -> Array:
 
 def predict_proba(problem: Linear, out: Array | None) -> Array:
     """The probabilities of the classes for each row."""
-    result = np.empty((problem.x.shape[0], problem.classes), problem.proba_dtype) if out is None else out
+    shape, dtype = (problem.x.shape[0], problem.classes), problem.proba_dtype
+    result = np.empty(shape, dtype) if out is None or any(overlap(out, a) for a in _operands(problem)) else out
     job = Job("softmax", Flags(kept=True), SOFTMAX, problem.dtype)
     room = result if result.dtype == problem.dtype and result.flags.carray else None
     for at, z in _blocks(problem, room):
         execute(job, Operands(z, out=z))
         if room is None:
             result[at] = z
-    return result
+    return delivered(result, out)
 
 
 def top_k(problem: Linear, k: int) -> tuple[Array, Array]:
@@ -172,6 +212,5 @@ def top_k(problem: Linear, k: int) -> tuple[Array, Array]:
     job = Job("softmax", Flags(), LOG_SOFTMAX, problem.dtype)
     for at, z in _blocks(problem, None):
         execute(job, Operands(z, out=z))
-        indices[at] = np.argsort(-z, axis=1, kind="stable")[:, :k]
-        values[at] = np.take_along_axis(z, indices[at], axis=1)
+        largest(z, values[at], indices[at])
     return indices, values

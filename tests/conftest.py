@@ -1,8 +1,32 @@
-"""Settings of hypothesis for machines on which a first call compiles for seconds."""
+"""Settings of hypothesis for machines on which a first call compiles for seconds, and data for the command line."""
 
+import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings
+from scipy.sparse import csr_array
 
 settings.register_profile(
     "fastsoftmax", deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("fastsoftmax")
+
+
+@pytest.fixture(scope="session")
+def digits_files(tmp_path_factory):
+    """A folder with scikit-learn's digits in each format that the command line reads."""
+    from sklearn.datasets import load_digits
+
+    folder = tmp_path_factory.mktemp("digits")
+    frame = load_digits(as_frame=True).frame
+    frame[frame.columns[:-1]] /= 16
+    x, y = frame.drop(columns="target").to_numpy(), frame["target"].to_numpy()
+    frame.to_csv(folder / "digits.csv", index=False)
+    frame.to_csv(folder / "digits.tsv", index=False, sep="\t")
+    np.save(folder / "digits.npy", np.c_[y, x])
+    np.save(folder / "named.npy", frame.to_records(index=False).view(np.ndarray))
+    np.savez_compressed(folder / "digits.npz", X=x, y=y, other=x[:, :3])
+    np.savez(folder / "columnwise.npz", data=np.asfortranarray(x), y=y)
+    sparse = csr_array(x)
+    parts = {"data": sparse.data, "indices": sparse.indices, "indptr": sparse.indptr}
+    np.savez(folder / "sparse.npz", format="csr", shape=sparse.shape, y=y, **parts)
+    return folder

@@ -79,8 +79,8 @@ def assert_exact(actual, expected, naive, *, along=-1, ulps=4, size=0.0):
         lost = np.where(missing | infinite, 0, np.abs(naive.astype(np.longdouble) - expected))
     lost = np.where(np.isfinite(lost), lost, 0)  # the naive method may overflow where the result does not
     work = computed(actual.dtype)
-    largest = np.max(np.abs(clean), axis=along, keepdims=True) if clean.ndim else np.abs(clean)
-    worst = np.max(lost, axis=along, keepdims=True) if clean.ndim else lost
+    largest = np.max(np.abs(clean), axis=along, keepdims=True, initial=0.0) if clean.ndim else np.abs(clean)
+    worst = np.max(lost, axis=along, keepdims=True, initial=0.0) if clean.ndim else lost
     tolerance = 2 * worst + ulps * spacing(np.maximum(largest, size), work)
     if actual.dtype != work:
         tolerance = tolerance + spacing(clean, actual.dtype) / 2
@@ -212,6 +212,36 @@ def probabilities(random, shape, dtype):
     """Soft targets that do not sum to 1, some of them exactly 0."""
     drawn = random.uniform(0, 2 / shape[-1], shape)
     return np.where(random.uniform(size=shape) < 0.3, 0.0, drawn).astype(dtype)
+
+
+def divisor(x, target, options):
+    """The denominator of the mean."""
+    weights = options.get("sample_weight", np.ones(x.shape[:-1]))
+    if np.ndim(target) == x.ndim:
+        return weights.sum() or 1.0
+    classes, kept = options.get("class_weight", np.ones(x.shape[-1])), target != options.get("ignore_index", -100)
+    return (weights * classes[np.where(kept, target, 0)])[kept].sum() or 1.0
+
+
+def terms(x, target, options, reduction, grad_output):
+    """The magnitude of what cancels in a row's gradient where an option pulls against the target."""
+    weight = np.max(options.get("class_weight", 1.0))
+    pull = options.get("label_smoothing", 0.0) * np.ones(x.shape[:-1])
+    if np.ndim(target) == x.ndim:
+        pull = pull + np.abs(target).sum(axis=-1, dtype=np.float64)
+    if "softcap" in options:  # its slope 1 - tanh**2 has an error of some ulps of 1, however small it is
+        pull = pull + 1.0
+    z = options.get("z_loss", 0.0) * 2 * np.abs(reference.logsumexp(x))
+    shared = divisor(x, target, options) if reduction == "mean" else 1.0
+    row = np.abs(np.asarray(grad_output)) * options.get("sample_weight", 1.0) / shared
+    return (row * weight * (pull + z) / options.get("temperature", 1.0))[..., None]
+
+
+def steepness(x, options):
+    """How much an error of one ulp in a transformed logit changes a probability, in ulps of it: the logit's size."""
+    size = np.abs(x.astype(np.float64))
+    size = np.where(np.isfinite(size), size, 0).max(axis=-1, keepdims=True, initial=0.0)
+    return np.minimum(size, options.get("softcap", np.inf)) / options.get("temperature", 1.0)
 
 
 seeds = st.integers(0, 2**32 - 1)

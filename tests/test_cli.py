@@ -16,6 +16,7 @@ from support import ROOT, child
 
 import fastsoftmax
 from fastsoftmax import bench, cli, digits, system
+from fastsoftmax.commands.progress import interruptions
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but tabs and newlines
 #: The main job on one small shape, with the usual answer to SIGINT even where this process ignores it.
@@ -117,7 +118,7 @@ cli.{where} = interrupted
 def test_second_interruption_is_immediate():
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    with contextlib.suppress(KeyboardInterrupt), cli._interruptions():  # the first is raised at the end
+    with contextlib.suppress(KeyboardInterrupt), interruptions():  # the first is raised at the end
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)

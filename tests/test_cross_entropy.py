@@ -15,6 +15,7 @@ from support import (
     both,
     class_counts,
     computed,
+    divisor,
     dtypes,
     filled,
     floats,
@@ -26,6 +27,8 @@ from support import (
     row_counts,
     scales,
     seeds,
+    steepness,
+    terms,
 )
 
 import fastsoftmax as fs
@@ -55,36 +58,6 @@ def assert_as_reference(x, target, options, reduction, grad_output=None):
     assert_exact(result.grad, exact.grad, naive.grad, ulps=16, size=size * (1 + steepness(x, options)))
     alone = fs.cross_entropy(x, target, reduction=reduction, **options)
     np.testing.assert_array_equal(alone, result.loss)
-
-
-def divisor(x, target, options):
-    """The denominator of the mean."""
-    weights = options.get("sample_weight", np.ones(x.shape[:-1]))
-    if np.ndim(target) == x.ndim:
-        return weights.sum() or 1.0
-    classes, kept = options.get("class_weight", np.ones(x.shape[-1])), target != options.get("ignore_index", -100)
-    return (weights * classes[np.where(kept, target, 0)])[kept].sum() or 1.0
-
-
-def terms(x, target, options, reduction, grad_output):
-    """The magnitude of what cancels in a row's gradient where an option pulls against the target."""
-    weight = np.max(options.get("class_weight", 1.0))
-    pull = options.get("label_smoothing", 0.0) * np.ones(x.shape[:-1])
-    if np.ndim(target) == x.ndim:
-        pull = pull + np.abs(target).sum(axis=-1, dtype=np.float64)
-    if "softcap" in options:  # its slope 1 - tanh**2 has an error of some ulps of 1, however small it is
-        pull = pull + 1.0
-    z = options.get("z_loss", 0.0) * 2 * np.abs(fs.reference.logsumexp(x))
-    shared = divisor(x, target, options) if reduction == "mean" else 1.0
-    row = np.abs(np.asarray(grad_output)) * options.get("sample_weight", 1.0) / shared
-    return (row * weight * (pull + z) / options.get("temperature", 1.0))[..., None]
-
-
-def steepness(x, options):
-    """How much an error of one ulp in a transformed logit changes a probability, in ulps of it: the logit's size."""
-    size = np.abs(x.astype(np.float64))
-    size = np.where(np.isfinite(size), size, 0).max(axis=-1, keepdims=True, initial=0.0)
-    return np.minimum(size, options.get("softcap", np.inf)) / options.get("temperature", 1.0)
 
 
 @pytest.mark.parametrize("options", INDEX_OPTIONS, ids=names)

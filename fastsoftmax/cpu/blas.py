@@ -45,7 +45,9 @@ def _gemm(_typing, address, kind, ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc)
             return slot
 
         def letter(transposed):
-            return by_reference(builder.select(builder.icmp_signed("!=", transposed, transposed.type(0)), I8(84), I8(78)))
+            return by_reference(
+                builder.select(builder.icmp_signed("!=", transposed, transposed.type(0)), I8(84), I8(78))
+            )
 
         def integer(value):
             return by_reference(builder.trunc(value, I32))
@@ -77,6 +79,20 @@ def multiply(address, kind, m, n, k, a, a_ld, a_flipped, b, b_ld, b_flipped, bet
         _gemm(address, kind, b_flipped, a_flipped, n, m, k, b, max(b_ld, 1), a, max(a_ld, 1), beta, c, max(c_ld, 1))
 
 
+def _set_threads(library: Any, threads: int) -> None:
+    """Set the threads of a BLAS from whatever thread this is.
+
+    threadpoolctl from 3.7 on ignores every Python thread but the first that ever set OpenBLAS's, unless that is taken
+    back: here who may set them is decided by `_Pool`.
+    """
+    forget = getattr(library, "clear_controlling_thread", None)
+    if forget is not None:
+        forget(force=True)
+    library.set_num_threads(threads)
+    if forget is not None:
+        forget(force=True)
+
+
 class _Pool:
     """The threads of the BLAS that kernels call, and who holds them."""
 
@@ -91,7 +107,7 @@ class _Pool:
             if not self.held:
                 self.before = [(library, library.num_threads) for library in _libraries()]
                 for library, _ in self.before:
-                    library.set_num_threads(1)
+                    _set_threads(library, 1)
             self.held += 1
 
     def release(self) -> None:
@@ -104,7 +120,7 @@ class _Pool:
     def restore(self) -> None:
         """Set what was set before."""
         for library, threads in self.before:
-            library.set_num_threads(threads)
+            _set_threads(library, threads)
         self.before = []
 
 
@@ -135,8 +151,9 @@ if hasattr(os, "register_at_fork"):
 @contextmanager
 def single_threaded() -> Iterator[None]:
     """Hold BLAS to one thread; for any number of threads at once, and whatever is raised."""
-    _pool.hold()
+    pool = _pool  # a child that is forked meanwhile has another
+    pool.hold()
     try:
         yield
     finally:
-        _pool.release()
+        pool.release()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..plan import plan, rows_in_lanes
+from ..plan import CHUNK, PARALLEL, plan, rows_in_lanes
 from ..spec import COMPUTED, FLOAT64, Flags, storage_of
 from . import kernels, launch
 from .addresses import address
@@ -150,6 +150,18 @@ def recipe_for(
     fields = Shape(rows, inner, classes, p.chunk, p.tile, p.scratch, *strides)
     height = p.tile * width if lanes else 1
     return Recipe(compiled, p.chunks, p.parallel, p.scratch, height, pack_shape(*fields))
+
+
+def largest(x: Array, values: Array, indices: Array) -> None:
+    """The largest elements of each row in falling order, and their numbers; all arrays are C-contiguous."""
+    (rows, classes), k = x.shape, values.shape[1]
+    chunk = max(1, CHUNK // classes)
+    shape = Shape(rows, rows, classes, chunk, k, 0, x_step=x.itemsize)
+    space: Array = np.empty(FIELDS, np.int64)
+    call = (0, address(x), 0, address(values), 0, 0, 0, 0, address(indices), 0, 0, 0)
+    pack_block(space, 0, *call, *NEUTRAL, pack_shape(*shape))
+    threads = launch.threads_for() if x.size >= PARALLEL else 1
+    launch.launch(kernels.address("largest", False, storage_of(x.dtype)), address(space), -(-rows // chunk), threads)
 
 
 def geometry(shape: Strides, operands: list[Strides]) -> tuple[tuple[int, int], list[tuple[int, int, int]]] | None:

@@ -3,13 +3,14 @@
 from typing import Any
 
 from .. import jit
-from . import lane_kernels, linear_kernels, product, row_kernels, targets, vjp
+from . import lane_kernels, linear_kernels, product, row_kernels, select, targets, vjp
 
 _MAKERS = {
     "cross_entropy": (row_kernels.cross_entropy, lane_kernels.cross_entropy),
     "softmax": (row_kernels.softmax, lane_kernels.softmax),
     "vjp": (vjp.rows, vjp.lanes),
     "scan": (targets.scan, targets.scan),
+    "largest": (select.largest, select.largest),
     "dense": (linear_kernels.dense, linear_kernels.dense),
     "sparse": (linear_kernels.sparse, linear_kernels.sparse),
     "sparse_logits": (linear_kernels.sparse_logits, linear_kernels.sparse_logits),

@@ -1,8 +1,8 @@
 """The steps of a linear pass over a block of rows, while the block is in cache.
 
-The rows that count are found, and copied where they cannot be read as they are; their logits are written to the thread's
-scratch; the kernels of `row_kernels` or `lane_kernels` replace them by their gradients there; and these multiply the same
-rows once more.
+The rows that count are found, and copied where they cannot be read as they are; their logits are written to the
+thread's scratch; the kernels of `row_kernels` or `lane_kernels` replace them by their gradients there; and these
+multiply the same rows once more.
 """
 
 from ..jit import inline
@@ -23,6 +23,7 @@ from .memory import (
     put_integer,
     ref,
     store,
+    store_as,
     store_n,
 )
 from .simd import hsum, splat
@@ -41,38 +42,77 @@ def _copy(source, target, n):
 
 
 @inline
+def _converted(source, target, n):
+    """Copy `n` elements between types that are computed in differently."""
+    width, j = lanes_of(source), 0
+    while j + width <= n:
+        store_as(target, j, load(source, j))
+        j += width
+    while j < n:
+        put(target, j, get(source, j))
+        j += 1
+
+
+@inline
 def line(base, params, number):
     """The address of array number `number` of those with an element for each row of a block, in a thread's scratch."""
     return base + integer_at(params, L.AT_ROWS) + number * integer_at(params, L.BLOCK) * 8
 
 
 @inline
-def used(params, base, start, stop, kind):
-    """The number of rows that are not ignored; where some are, those that count are listed, with what goes with them."""
-    target, ignored, used = integer_at(params, L.TARGET), integer_at(params, L.IGNORE_INDEX), 0
+def used(params, base, start, last, kind):
+    """(rows of a block that count, where it ends): as many rows from number `start` on as make a whole block.
+
+    Where some are ignored, the others are listed, with what goes with them.
+    """
+    target, ignored, block = (
+        integer_at(params, L.TARGET),
+        integer_at(params, L.IGNORE_INDEX),
+        integer_at(params, L.BLOCK),
+    )
+    stop, count = min(start + block, last), 0
     if target == 0:
-        return stop - start
-    for i in range(start, stop):
-        used += integer_at(target, i) != ignored
-    if used == stop - start:
-        return used
-    loss_factor = ref(integer_at(params, L.LOSS_FACTOR), 0, kind, True)
-    grad_factor = ref(integer_at(params, L.GRAD_FACTOR), 0, kind, True)
-    losses = ref(line(base, params, L.LOSS_FACTORS), 0, kind, True)
-    grads = ref(line(base, params, L.GRAD_FACTORS), 0, kind, True)
+        return stop - start, stop
+    stop = start
+    while stop < last and count < block:
+        count += integer_at(target, stop) != ignored
+        stop += 1
+    if count < stop - start:
+        _listed(params, base, start, stop, kind)
+    return count, stop
+
+
+@inline
+def _listed(params, base, start, stop, kind):
+    """List the rows that count: their numbers, labels and factors."""
     n = 0
     for i in range(start, stop):
-        label = integer_at(target, i)
-        put_integer(line(base, params, L.PLACES), i - start, n if label != ignored else -1)
-        if label != ignored:
+        label = integer_at(integer_at(params, L.TARGET), i)
+        if label != integer_at(params, L.IGNORE_INDEX):
             put_integer(line(base, params, L.INDEX), n, i)
             put_integer(line(base, params, L.LABELS), n, label)
-            if integer_at(params, L.LOSS_FACTOR) != 0:
-                put(losses, n, get(loss_factor, i))
-            if integer_at(params, L.GRAD_FACTOR) != 0:
-                put(grads, n, get(grad_factor, i))
+            _picked(params, base, L.LOSS_FACTOR, L.LOSS_FACTORS, i, n, kind)
+            _picked(params, base, L.GRAD_FACTOR, L.GRAD_FACTORS, i, n, kind)
             n += 1
-    return used
+
+
+@inline
+def _picked(params, base, source, target, i, n, kind):
+    """Copy a factor of row `i` to place `n` of a block."""
+    if integer_at(params, source) != 0:
+        factor = get(ref(integer_at(params, source), 0, kind, True), i)
+        put(ref(line(base, params, target), 0, kind, True), n, factor)
+
+
+@inline
+def places(params, base, start, stop):
+    """The address of each row's place among those of a block that count, or -1."""
+    address, n = line(base, params, L.PLACES), 0
+    for i in range(start, stop):
+        counts = integer_at(integer_at(params, L.TARGET), i) != integer_at(params, L.IGNORE_INDEX)
+        put_integer(address, i - start, n if counts else -1)
+        n += counts
+    return address
 
 
 @inline
@@ -153,27 +193,39 @@ def bias_gradient(major, params, kind, z, z_step, rows, sums):
 
 
 @inline
-def feature_gradient(major, params, x_kind, kind, size, z, z_step, rows, scratch, gathered, base, start):
+def feature_gradient(major, mixed, params, x_kind, kind, size, z, z_step, rows, scratch, gathered, base, start):
     """``G W``, row by row, to where the rows' gradients go."""
     d, k = integer_at(params, L.FEATURES), integer_at(params, L.CLASSES)
     like, step = ref(scratch, 0, kind, True), integer_at(params, L.GRAD_X_ROW)
-    w, leading, flipped = integer_at(params, L.WEIGHT), integer_at(params, L.WEIGHT_LEADING), integer_at(params, L.WEIGHT_FLIPPED)
+    w, leading, flipped = (
+        integer_at(params, L.WEIGHT),
+        integer_at(params, L.WEIGHT_LEADING),
+        integer_at(params, L.WEIGHT_FLIPPED),
+    )
     multiply(integer_at(params, L.GEMM), like, rows, d, k, z, z_step // size, major, w, leading, flipped, 0, scratch, d)
     out = ref(integer_at(params, L.GRAD_X), 0, x_kind, True)
     for i in range(rows):
         row = integer_at(line(base, params, L.INDEX), i) if gathered else start + i
-        _copy(moved(like, 0, i * d), moved(out, row * step, 0), d)
+        if mixed is None:
+            _copy(moved(like, 0, i * d), moved(out, row * step, 0), d)
+        else:
+            for j in range(d):
+                put(moved(out, row * step, 0), j, get(moved(like, 0, i * d), j))
 
 
 @inline
-def staged(params, x_kind, x_contiguous, kind, base, start, rows, gathered):
+def staged(mixed, params, x_kind, x_contiguous, kind, base, start, rows, gathered):
     """Copy a block's rows to scratch, those that count."""
     d = integer_at(params, L.FEATURES)
     target = ref(base + integer_at(params, L.AT_X), 0, kind, True)
     for i in range(rows):
         row = integer_at(line(base, params, L.INDEX), i) if gathered else start + i
         at = integer_at(params, L.X) + row * integer_at(params, L.X_ROW)
-        _copy(ref(at, integer_at(params, L.X_STEP), x_kind, x_contiguous), moved(target, 0, i * d), d)
+        source = ref(at, integer_at(params, L.X_STEP), x_kind, x_contiguous)
+        if mixed is None:
+            _copy(source, moved(target, 0, i * d), d)
+        else:
+            _converted(source, moved(target, 0, i * d), d)
 
 
 @inline
@@ -192,7 +244,9 @@ def located(few, params, kind, base, start, gathered):
     if gathered or integer_at(params, L.DIRECT) == 0:
         x, x_step = base + integer_at(params, L.AT_X), integer_at(params, L.FEATURES) * size
     # Rows after the last one are written by the tiles, and not read.
-    z_step = integer_at(params, L.LOGITS) * size if few is None else (integer_at(params, L.BLOCK) * size + 127) // 64 * 64
+    z_step = (
+        integer_at(params, L.LOGITS) * size if few is None else (integer_at(params, L.BLOCK) * size + 127) // 64 * 64
+    )
     return x, x_step, base + integer_at(params, L.AT_LOGITS), z_step
 
 

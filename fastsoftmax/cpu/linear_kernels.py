@@ -16,6 +16,7 @@ from .linear import (
     feature_gradient,
     line,
     located,
+    places,
     put_logits,
     staged,
     used,
@@ -25,21 +26,21 @@ from .sparse import csc_advance, csc_begin, csc_gradient, csc_logits, csr_gradie
 
 
 @inline
-def _dense_block(few, fewer, hessian, x_kind, x_contiguous, kind, params, chunk, base, start, stop, rows):
+def _dense_block(few, fewer, mixed, hessian, x_kind, x_contiguous, kind, params, chunk, base, start, stop, rows):
     """One block of rows, `rows` of which count: the sum of its losses."""
     major, size = few is not None, itemsize_of(ref(0, 0, kind, True))
     gathered, skip = rows < stop - start, chunk * integer_at(params, L.GRADS_SIZE)
     if gathered or integer_at(params, L.DIRECT) == 0:
-        staged(params, x_kind, x_contiguous, kind, base, start, rows, gathered)
+        staged(mixed, params, x_kind, x_contiguous, kind, base, start, rows, gathered)
     x, x_step, z, z_step = located(few, params, kind, base, start, gathered)
     put_logits(few, params, kind, x, x_step, rows, z, z_step)
     differentiate(major, hessian, params, kind, base, start, rows, gathered, z, z_step)
     if integer_at(params, L.GRAD_WEIGHT) != 0:
-        ahead = x_step * (stop - start) if integer_at(params, L.DIRECT) else 0
+        ahead = 0 if gathered or integer_at(params, L.DIRECT) == 0 else x_step * rows
         add_gradient(fewer, params, kind, x, x_step, rows, z, z_step, integer_at(params, L.GRAD_WEIGHT) + skip, ahead)
     if integer_at(params, L.GRAD_X) != 0:
         room = base + integer_at(params, L.AT_X)
-        feature_gradient(major, params, x_kind, kind, size, z, z_step, rows, room, gathered, base, start)
+        feature_gradient(major, mixed, params, x_kind, kind, size, z, z_step, rows, room, gathered, base, start)
     if integer_at(params, L.GRAD_BIAS) != 0:
         bias_gradient(major, params, kind, z, z_step, rows, integer_at(params, L.GRAD_BIAS) + skip)
     return float_at(base + L.LOSS, 0)
@@ -48,13 +49,20 @@ def _dense_block(few, fewer, hessian, x_kind, x_contiguous, kind, params, chunk,
 @inline
 def _sparse_block(csr, csc, columns, hessian, kind, params, chunk, base, start, stop, rows):
     """One block of rows of sparse features, `rows` of which count: the sum of its losses."""
-    z, z_step = base + integer_at(params, L.AT_LOGITS), integer_at(params, L.LOGITS) * itemsize_of(ref(0, 0, kind, True))
-    gathered, skip, cursors = rows < stop - start, chunk * integer_at(params, L.GRADS_SIZE), base + integer_at(params, L.AT_X)
+    z, z_step = (
+        base + integer_at(params, L.AT_LOGITS),
+        integer_at(params, L.LOGITS) * itemsize_of(ref(0, 0, kind, True)),
+    )
+    gathered, skip, cursors = (
+        rows < stop - start,
+        chunk * integer_at(params, L.GRADS_SIZE),
+        base + integer_at(params, L.AT_X),
+    )
     if csr is not None:
         index = line(base, params, L.INDEX) if gathered else 0
         csr_logits(params, kind, csr, columns, rows, index, start, z)
     if csc is not None:
-        index = line(base, params, L.PLACES) if gathered else 0
+        index = places(params, base, start, stop) if gathered else 0
         csc_logits(params, kind, csc, columns, rows, index, start, stop, z, cursors)
     differentiate(False, hessian, params, kind, base, start, rows, gathered, z, z_step)
     if integer_at(params, L.GRAD_WEIGHT) != 0:
@@ -87,25 +95,26 @@ def _begin(hessian, params, slot):
     return base
 
 
-def dense(few, fewer, hessian, x_kind, x_contiguous):
+def dense(few, fewer, hessian, x_kind, x_contiguous, kind):
     """The pass over the blocks of a chunk.
 
     Few classes are multiplied in tiles, of which the smaller ones have `few` classes in the logits and `fewer` in the
-    gradients (`tiles.least_classes`); both are None where BLAS multiplies.
+    gradients (`tiles.least_classes`); both are None where BLAS multiplies.  `kind` is computed in.
     """
-    source, kind = jit.DIGEST, COMPUTED[x_kind]
+    source, mixed = jit.DIGEST, None if COMPUTED[x_kind] == kind else True
 
     def kernel(params, chunk, slot):
         source  # noqa: B018  a part of the cache's key
         base, total = _begin(hessian, params, slot), 0.0
         first, last = _rows_of(params, chunk)
-        for start in range(first, last, integer_at(params, L.BLOCK)):
-            stop = min(start + integer_at(params, L.BLOCK), last)
-            rows = used(params, base, start, stop, kind)
+        start = first
+        while start < last:
+            rows, stop = used(params, base, start, last, kind)
             if rows > 0:
                 total += _dense_block(
-                    few, fewer, hessian, x_kind, x_contiguous, kind, params, chunk, base, start, stop, rows
+                    few, fewer, mixed, hessian, x_kind, x_contiguous, kind, params, chunk, base, start, stop, rows
                 )
+            start = stop
         put_float(integer_at(params, L.PARTIAL), chunk, total)
 
     return jit.kernel(kernel)
@@ -121,13 +130,15 @@ def sparse(csr, csc, columns, hessian, kind):
         first, last = _rows_of(params, chunk)
         if csc is not None:
             csc_begin(params, csc, base + integer_at(params, L.AT_X), first)
-        for start in range(first, last, integer_at(params, L.BLOCK)):
-            stop = min(start + integer_at(params, L.BLOCK), last)
-            rows = used(params, base, start, stop, kind)
+        start = first
+        while start < last:
+            most = last if csc is None else min(start + integer_at(params, L.BLOCK), last)
+            rows, stop = used(params, base, start, most, kind)
             if rows > 0:
                 total += _sparse_block(csr, csc, columns, hessian, kind, params, chunk, base, start, stop, rows)
             if csc is not None:
                 csc_advance(params, csc, stop, base + integer_at(params, L.AT_X))
+            start = stop
         put_float(integer_at(params, L.PARTIAL), chunk, total)
 
     return jit.kernel(kernel)

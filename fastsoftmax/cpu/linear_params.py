@@ -12,13 +12,13 @@ TARGET, IGNORE_INDEX, Y, Y_ROW, LOSS_FACTOR, GRAD_FACTOR, RESULT = range(13, 20)
 FIRST_KERNEL, FIRST_PARAMS, SECOND_KERNEL, SECOND_PARAMS, LANES_TILE = range(20, 25)
 # Rows in a block and in a chunk; the function that multiplies matrices.
 BLOCK, CHUNK, GEMM = range(25, 28)
-# What is written, or 0: gradients of weights and of biases (float64) by chunk, both so many bytes apart; gradients of the
-# rows; sums of losses by chunk.
+# What is written, or 0: gradients of weights and of biases (float64) by chunk, both so many bytes apart; gradients of
+# the rows; sums of losses by chunk.
 GRAD_WEIGHT, GRAD_BIAS, GRADS_SIZE, GRAD_X, GRAD_X_ROW, PARTIAL = range(28, 34)
 # Each thread's scratch, and where things lie in it.
 SCRATCH, SCRATCH_SIZE, AT_LOGITS, AT_X, AT_ROWS = range(34, 39)
-# Sparse features: x is their values; where each row (CSR) or column (CSC) begins among them, and the columns or rows that
-# they are in.  The weights, and their gradients, are transposed: (features, logits).
+# Sparse features: x is their values; where each row (CSR) or column (CSC) begins among them, and the columns or rows
+# that they are in.  The weights, and their gradients, are transposed: (features, logits).
 STARTS, INDICES = range(39, 41)
 FIELDS = 41
 
@@ -32,7 +32,7 @@ A, A_LEADING, A_FLIPPED, B, B_LEADING, B_FLIPPED, C, C_LEADING = range(1, 9)
 M, N, INNER, TILE_M, TILE_N, ACCUMULATE, PRODUCT_BIAS, SUMS, MULTIPLY = range(9, 18)
 PRODUCT_FIELDS = 18
 
-#: Arrays with a number for each row of a block, in a thread's scratch where some rows are ignored: which ones count, what
-#: goes with them, and at which place among them each row is (-1: ignored).
+#: Arrays with a number for each row of a block, in a thread's scratch, where some rows are ignored: which ones count,
+#: what goes with them, and at which place among them each row is (-1: ignored).
 INDEX, LABELS, LOSS_FACTORS, GRAD_FACTORS, RESULTS, PLACES = range(6)
 LINES = 6

@@ -194,6 +194,20 @@ def store(_typing, r, index, v):
 
 
 @intrinsic
+def store_as(_typing, r, index, v):
+    """Write a vector of floats, of whatever width and length, to contiguous elements of float32 or float64."""
+
+    def emit(context, builder, _sig, args):
+        cells = ir.VectorType(r.cell, v.lanes)
+        change = builder.fpext if r.dtype.bitwidth > v.dtype.bitwidth else builder.fptrunc
+        value = args[2] if r.dtype is v.dtype else change(args[2], cells)
+        builder.store(value, pointer_to(builder, r, args[0], args[1], cells), align=1)
+        return context.get_dummy_value()
+
+    return types.void(r, types.int64, v), emit
+
+
+@intrinsic
 def store_n(_typing, r, index, n, v):
     """Write the first `n` lanes of a vector to the elements from number `index` on."""
 

@@ -94,7 +94,7 @@ def _dense(p: Pass, plan: LinearPlan, hessian: bool) -> Source:
     few, fewer = (least_classes(n) if plan.few else None for n in (p.logits, p.classes))
     row, step = p.x.strides
     return Source(
-        ("dense", False, few, fewer, hessian, storage_of(p.x.dtype), step == p.x.itemsize),
+        ("dense", False, few, fewer, hessian, storage_of(p.x.dtype), step == p.x.itemsize, storage_of(p.dtype)),
         (address(p.x), row, step, direct is not None and not direct.flipped, *p.x.shape),
         as_matrix(p.weight, p.dtype, plain=plan.few),
         *(0, 0, plan.block * p.x.shape[1] * p.dtype.itemsize),
@@ -116,6 +116,10 @@ def _sparse(p: Pass, hessian: bool) -> Source:
     )
 
 
+def _source(p: Pass, plan: LinearPlan, hessian: bool) -> Source:
+    return _sparse(p, hessian) if isinstance(p.x, Sparse) else _dense(p, plan, hessian)
+
+
 def _scratch(p: Pass, plan: LinearPlan, source: Source, kernels_need: int) -> Scratch:
     rows = _rounded(L.HEADER + kernels_need)
     x = _rounded(rows + L.LINES * 8 * plan.block)
@@ -124,10 +128,23 @@ def _scratch(p: Pass, plan: LinearPlan, source: Source, kernels_need: int) -> Sc
     return Scratch(rows, x, logits, _rounded(logits + room + 64))
 
 
-def _gradients(p: Pass, plan: LinearPlan) -> Gradients:
-    biases = _rounded(p.classes * p.x.shape[1] * p.dtype.itemsize) if p.grad_weight else 0
-    size = biases + (_rounded(p.classes * 8) if p.grad_bias else 0)
-    return Gradients(np.zeros((plan.chunks, size), np.uint8), biases)
+def _gradient_sizes(p: Pass) -> tuple[int, int]:
+    """The bytes of a chunk's gradients of the weights, and of those and the bias."""
+    weights = _rounded(p.classes * p.x.shape[1] * p.dtype.itemsize) if p.grad_weight else 0
+    return weights, weights + (_rounded(p.classes * 8) if p.grad_bias else 0)
+
+
+def _threads(plan: LinearPlan, threads: int, grads: int, scratch: int) -> int:
+    """How many of some threads may work at once: as many as the budget has scratch for."""
+    return max(1, min(threads if plan.parallel else 1, plan.chunks, (plan_linear.BUDGET - grads) // scratch))
+
+
+def own_bytes(p: Pass, plan: LinearPlan, found: list[Recipe], threads: int) -> int:
+    """The memory that a pass takes besides its operands and results."""
+    source, grads = _source(p, plan, len(found) > 1), plan.chunks * _gradient_sizes(p)[1]
+    scratch = _scratch(p, plan, source, max(r.scratch for r in found)).size
+    copied = 0 if p.weight.dtype == p.dtype else source.weight.array.nbytes
+    return grads + copied + scratch * _threads(plan, threads, grads, scratch) + 8 * (plan.chunks + 3 * FIELDS)
 
 
 def _parameters(jobs: list[Job], found: list[Recipe]) -> Array:
@@ -141,13 +158,12 @@ def _parameters(jobs: list[Job], found: list[Recipe]) -> Array:
 
 def own(p: Pass, plan: LinearPlan, jobs: list[Job], found: list[Recipe]) -> Found:
     """The pass over all chunks; the gradients of chunks are added up in their order."""
-    hessian = len(jobs) > 1
-    source = _sparse(p, hessian) if isinstance(p.x, Sparse) else _dense(p, plan, hessian)
+    source = _source(p, plan, len(jobs) > 1)
     bias = p.bias if p.bias is not None or not plan.few else np.zeros(p.logits, p.dtype)
     scratch = _scratch(p, plan, source, max(r.scratch for r in found))
-    grads, params = _gradients(p, plan), _parameters(jobs, found)
-    threads = launch.threads_for() if plan.parallel else 1
-    threads = max(1, min(threads, plan.chunks, (plan_linear.BUDGET - grads.room.nbytes) // scratch.size))
+    biases, size = _gradient_sizes(p)
+    grads, params = Gradients(np.zeros((plan.chunks, size), np.uint8), biases), _parameters(jobs, found)
+    threads = _threads(plan, launch.threads_for(), grads.room.nbytes, scratch.size)
     space, partial = np.empty(scratch.size * threads + 64, np.uint8), np.empty(plan.chunks, np.float64)
     weight, begin = source.weight, address(grads.room)
     block = np.array(

@@ -20,7 +20,7 @@ class Sparse(NamedTuple):
 class Pass(NamedTuple):
     """The operands of a pass; row-wise ones are C-contiguous and in the computing dtype (labels: int64)."""
 
-    x: Array | Sparse
+    x: Any  # an array, or Sparse
     weight: Array  # (logits a row, features): the classes, and a direction's for a product with the Hessian
     bias: Array | None  # (logits a row), in the computing dtype
     dtype: np.dtype[Any]

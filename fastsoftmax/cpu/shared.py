@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..plan_linear import LinearPlan
-from .execute import Job, Operands, execute
+from .execute import Job, Operands, execute, recipe_for
 from .matrices import Matrix, as_matrix, product
+from .params import FIELDS
 from .passes import Found, Pass
 
 Array = Any  # of NumPy
@@ -31,13 +32,27 @@ def shared(p: Pass, plan: LinearPlan, jobs: list[Job]) -> Found:
         product(x, weight.T, here, bias=p.bias)
         losses.append(block.differentiate(jobs, here))
         g = Matrix(here[:, : p.classes], p.logits, False)
-        if grad_weight is not None:
+        if grad_weight is not None and grad_weight.size:
             product(g.T, x, grad_weight, sums=grad_bias, add=True)
         elif grad_bias is not None:
             grad_bias += g.array.sum(axis=0, dtype=np.float64)
         if p.grad_x is not None:
             block.put_grad_x(g, weight)
     return Found(math.fsum(losses), grad_weight, grad_bias)
+
+
+def shared_bytes(p: Pass, plan: LinearPlan, jobs: list[Job], threads: int) -> int:
+    """The memory that a pass takes besides its operands and results."""
+    logits = (plan.block, p.logits)
+    z = (p.logits * p.dtype.itemsize, p.dtype.itemsize)
+    out = z if jobs[0].flags.grad else None
+    recipe = recipe_for(
+        "cross_entropy", jobs[0].flags, 0, p.dtype, logits, p.dtype, z, out is not None, None, None, out
+    )
+    assert recipe is not None
+    converted = plan.block * p.x.shape[1] + p.classes * p.x.shape[1] if p.x.dtype != p.dtype else 0
+    size = (plan.block * p.logits + converted) * p.dtype.itemsize
+    return size + recipe.scratch * (threads if recipe.parallel else 1) + 8 * (recipe.chunks + 2 * FIELDS)
 
 
 class _Block:
@@ -65,9 +80,12 @@ class _Block:
                 second *= p.loss_factor[self.index, None]
             execute(jobs[0], Operands(first, out=first))
             return execute(jobs[1], Operands(first, second, first))
-        soft, *narrow = (None if a is None else a[self.index] for a in (p.soft, p.labels, p.loss_factor, p.grad_factor))
+        soft, labels, *factors = (
+            None if a is None else a[self.index] for a in (p.soft, p.labels, p.loss_factor, p.grad_factor)
+        )
         result = None if p.result is None else np.empty(self.rows, p.dtype)
-        total = execute(jobs[0], Operands(z, soft, z if jobs[0].flags.grad else None, *narrow, result))
+        out = z if jobs[0].flags.grad else None
+        total = execute(jobs[0], Operands(z, soft, out, labels, factors[0], factors[1], result))
         if p.result is not None:
             p.result[self.index] = result
         return total

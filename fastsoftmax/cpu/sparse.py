@@ -86,7 +86,9 @@ def csc_logits(params, kind, size, columns, rows, index, start, stop, z, cursors
                 if place >= 0:
                     line = moved(like, 0, place * n)
                     sums = read(line, 0, first, left, columns, 1)
-                    write(outer_step(sums, here, first, left, values, 0, p, columns, 1), line, 0, first, left, columns, 1)
+                    write(
+                        outer_step(sums, here, first, left, values, 0, p, columns, 1), line, 0, first, left, columns, 1
+                    )
                 p += 1
 
 

@@ -52,7 +52,11 @@ def _dot_step(_typing, sums, x, x_step, w, w_step, j, n, rows, classes):
 
         def loaded(r, value, step, count):
             here = _moved_ir(builder, value, step, count)
-            return load_ir(builder, r, here, j) if whole else load_n_ir(builder, r, here, j, n, ir.Constant(r.vec.llvm, None))
+            return (
+                load_ir(builder, r, here, j)
+                if whole
+                else load_n_ir(builder, r, here, j, n, ir.Constant(r.vec.llvm, None))
+            )
 
         lines = [loaded(x, x_value, x_step, p) for p in range(rows.literal_value)]
         for q in range(classes.literal_value):
@@ -76,10 +80,7 @@ def _folded(builder, vectors, count):
         index = [i + second * size // 2 + k for i in first for k in range(size // 2)]
         return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(index)), index))
 
-    if len(vectors) == 1:
-        pairs = [(vectors[0], vectors[0])]
-    else:
-        pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
+    pairs = [(vectors[0], vectors[0])] if len(vectors) == 1 else zip(vectors[::2], vectors[1::2], strict=True)
     return [builder.fadd(half(a, b, 0), half(a, b, 1)) for a, b in pairs]
 
 

@@ -1,0 +1,76 @@
+"""What the reports share: the facts about the machine, the form of numbers, and the files that they write."""
+
+import argparse
+import datetime
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from fastsoftmax import system
+
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+
+
+def facts() -> dict[str, str]:
+    """What the numbers of a run depend on, and its date."""
+    found = {name: fact for name, fact in system.versions().items() if name != "cache folder"}
+    found["date"] = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return found
+
+
+def ms(seconds: float) -> str:
+    """Milliseconds to three digits."""
+    return f"{seconds * 1e3:.3g}" if seconds < 1 else f"{seconds * 1e3:.0f}"
+
+
+def row(cells: list[str]) -> str:
+    """A row of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def head(cells: list[str]) -> list[str]:
+    """The first two rows, for columns of numbers."""
+    return [row(cells), f"|{'---:|' * len(cells)}"]
+
+
+def listed(known: dict[str, str]) -> list[str]:
+    """Facts as a Markdown list."""
+    return [f"- {name}: {fact}" for name, fact in known.items()]
+
+
+def options(description: str | None, *, seconds: float) -> argparse.ArgumentParser:
+    """The command line's options that every report has."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", help="of the files; the default names the CPU and the threads")
+    parser.add_argument("--seconds", type=float, default=seconds, help="to go on with each case (default: %(default)s)")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="the folder (default: %(default)s)")
+    parser.add_argument("--readme", action="store_true", help="rewrite the table of README.md too")
+    return parser
+
+
+def slug(known: dict[str, str]) -> str:
+    """A file name for a machine."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{known['CPU']} {known['threads'].split()[0]} threads".lower()).strip("-")
+
+
+def _between(text: str, begin: str, end: str, block: str) -> str:
+    """`text` with another block between the two comments."""
+    pattern = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
+    replaced, count = pattern.subn(lambda _: f"{begin}\n{block}\n{end}", text)
+    if count != 1:
+        raise SystemExit(f"README.md must hold the comments {begin} and {end} once, found {count}")
+    return replaced
+
+
+def write(folder: Path, name: str, report: str, found: dict[str, Any]) -> None:
+    """Write a report for people and one for programs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.md").write_text(report, encoding="utf-8")
+    (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def rewrite_readme(begin: str, end: str, block: str) -> None:
+    """Put a block between two comments of README.md."""
+    README.write_text(_between(README.read_text("utf-8"), begin, end, block), encoding="utf-8")

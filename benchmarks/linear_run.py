@@ -1,0 +1,155 @@
+"""Linear cases are timed beside two floors, and what the timed calls have returned is compared."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastsoftmax import bench
+from fastsoftmax.bench import Call, Timing
+
+from . import linear_cases, linear_check, linear_contestants
+from .linear_cases import FIT, LOSS, MEMORY, PREDICT, Case
+from .linear_contestants import CHUNKED, EAGER, NUMPY, OURS, PRODUCTS, SKLEARN, SKLEARN_1, TIGHTER
+
+READ, PEAK = "read", "peak"
+READ_BYTES, PEAK_SIZE = 1 << 28, 2048
+LEAST = 1  # repetition after the first of those that take seconds, so that they do not take all of the time
+
+#: The peers of each operation that is timed, in the order of the columns.
+PEERS = {
+    LOSS: (SKLEARN, SKLEARN_1, CHUNKED, EAGER, NUMPY, PRODUCTS),
+    PREDICT: (SKLEARN, EAGER, NUMPY, PRODUCTS),
+    FIT: (TIGHTER, SKLEARN),
+}
+
+
+class Found(NamedTuple):
+    """What was found out about a case."""
+
+    case: Case
+    date: str
+    seconds: dict[str, Timing]  # of contestants that are right, and of the floors
+    absent: dict[str, str]  # why a contestant has no time
+    extra_bytes: dict[str, int]  # of a fit's memory
+    excess: dict[str, float]  # of a fit's objective over scikit-learn's, as a part of that
+    spinning: float  # seconds that threads went on after a call, at most
+    others: float | None  # cores that other processes and machines took meanwhile, on average; None if unknown
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes a second that were read, at best."""
+        return READ_BYTES / self.seconds[READ].least
+
+    @property
+    def peak(self) -> float:
+        """Operations a second of the two products, at best."""
+        return 4 * PEAK_SIZE**3 / self.seconds[PEAK].least
+
+    @property
+    def floors(self) -> tuple[float, float]:
+        """Seconds that reading the features and computing the products take at least."""
+        return self.case.nbytes / self.bandwidth, self.case.flops / self.peak
+
+    @property
+    def ours(self) -> str:
+        """The contestant that others are compared with: ours, by default as it comes."""
+        return TIGHTER if OURS not in self.seconds and TIGHTER in self.seconds else OURS
+
+    def ratio(self, name: str) -> float | None:
+        """How many times as long a peer takes."""
+        if self.ours not in self.seconds or name not in self.seconds:
+            return None
+        return self.seconds[name].median / self.seconds[self.ours].median
+
+
+def floor_calls(pool: ThreadPoolExecutor, threads: int) -> dict[str, Call]:
+    """Reading memory, and computing products."""
+    numbers = np.ones(READ_BYTES // 4, np.float32).reshape(threads, -1)
+    a, b, c, d = np.ones((4, PEAK_SIZE, PEAK_SIZE), np.float32)
+
+    def products() -> None:
+        np.matmul(a, b.T, out=c)
+        np.matmul(c.T, a, out=d)
+
+    return {READ: lambda: list(pool.map(np.max, numbers)), PEAK: products}
+
+
+def _keeping(calls: dict[str, Call], results: dict[str, Any]) -> dict[str, Call]:
+    """The same calls, whose last results are kept."""
+
+    def keeping(name: str) -> Call:
+        return lambda: results.update({name: calls[name]()})
+
+    return {name: keeping(name) for name in calls}
+
+
+def _busy() -> float:
+    """Seconds that cores have worked, for anybody, or were kept by other machines on the same hardware."""
+    user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def watched() -> Iterator[list[float]]:
+    """Find out how many cores others take meanwhile, on average: the only number of the list; empty where unknown."""
+    known = Path("/proc/stat").exists()
+    found: list[float] = []
+    before = (_busy() - time.process_time(), time.perf_counter()) if known else (0.0, 0.0)
+    yield found
+    if known:
+        work, elapsed = _busy() - time.process_time() - before[0], time.perf_counter() - before[1]
+        found.append(max(0.0, work / elapsed))
+
+
+def timed(case: Case, date: str, seconds: float, floors: dict[str, Call]) -> Found:
+    """Time a case; those whose results differ from an independent one's are left out."""
+    found = linear_cases.data(case)
+    calls, absent = linear_contestants.made(case, found)
+    results: dict[str, Any] = {}
+    calls = _keeping(calls, results)
+    if case.operation != FIT:
+        calls |= floors
+    with watched() as others:
+        times = bench.measure(calls, seconds=seconds, least=LEAST, pause=bench.PAUSE)
+    names = [name for name in results if name != PRODUCTS]
+    expected = next((results[name] for name in names if name not in {OURS, TIGHTER}), None)
+    for name in names:
+        if wrong := linear_check.disagreement(case, found, results[name], expected):
+            absent[name] = wrong
+            print(f"{case.name}: {name} {wrong}", file=sys.stderr)
+    fits = names if case.operation == FIT else []
+    excess = {name: linear_check.excess(found, results[name], expected) for name in fits}
+    spinning = [bench.spinning(calls[name]) for name in results if times[name].median < bench.LONG]
+    right = {name: time for name, time in times.items() if name not in absent}
+    busy = next(iter(others), None)
+    return Found(case, date, right, absent, {}, excess, max(spinning, default=0.0), busy)
+
+
+def weighed(case: Case, date: str) -> Found:
+    """Measure the memory of a case's fits."""
+    found = linear_cases.data(case)
+    calls, absent = linear_contestants.made(case, found)
+    extra = {name: linear_check.extra_memory(case, found, name) for name in calls}
+    return Found(case, date, {}, absent, extra, {}, 0.0, None)
+
+
+def run(cases: list[Case], date: str, seconds: float) -> list[Found]:
+    """Measure the cases one after the other, saying so on standard error."""
+    measured: list[Found] = []
+    with linear_contestants.same_threads() as threads, ThreadPoolExecutor(threads) as pool:
+        floors = floor_calls(pool, threads)
+        for case in cases:
+            print(f"{len(measured) + 1}/{len(cases)} {case.name}", file=sys.stderr)
+            try:
+                found = weighed(case, date) if case.operation == MEMORY else timed(case, date, seconds, floors)
+            except linear_cases.Missing as reason:
+                found = Found(case, date, {}, {OURS: str(reason)}, {}, {}, 0.0, None)
+            measured.append(found)
+    return measured

@@ -1,0 +1,213 @@
+"""Run the linear cases in turn and write what was found to ``benchmarks/results/NAME-linear.md`` and ``.json``.
+
+    python -m benchmarks.report_linear [--readme] [--cases GLOB] [--seconds S]
+
+Everything in those files is generated. With ``--cases`` the others stay as the last run on the same machine with the
+same versions has left them, so that a long report can be made in pieces. ``--readme`` also rewrites its table in
+README.md.
+
+All contestants of a case take turns in one process, with the same number of threads (NUMBA_NUM_THREADS), each after a
+rest in which the threads of the one before go to sleep, and after a call of its own that is not measured (but for calls
+of seconds). What the timed calls have returned is compared; who is wrong gets no time.
+
+Two floors are measured in turn with the passes: 256 MB of memory are read by the fastest of NumPy's reductions in all
+threads, and two matrix products of 2048 x 2048 x 2048 are computed, the second from the result of the first, as passes
+do. The columns say what reading the features once and the arithmetic of the products take at the best speed seen; no
+pass can take less than the larger, except that features which stay in the caches are read faster.
+"""
+
+import fnmatch
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from fastsoftmax import bench
+from fastsoftmax.bench import Timing
+
+from . import files
+from .linear_cases import CASES, FIT, LOSS, MEMORY, PREDICT, Case
+from .linear_contestants import CHUNKED, EAGER, OURS, PRODUCTS, SKLEARN, TIGHTER, libraries
+from .linear_run import PEERS, READ, Found, run
+
+BEGIN = "<!-- linear results: begin (benchmarks/report_linear.py writes what follows) -->"
+END = "<!-- linear results: end -->"
+DERIVED = ("bytes", "flops")  # in the JSON beside what was found
+
+
+def as_json(facts: dict[str, str], measured: list[Found]) -> dict[str, Any]:
+    """The report for programs."""
+    cases = []
+    for found in measured:
+        seconds = {name: time._asdict() for name, time in found.seconds.items()}
+        derived = dict(zip(DERIVED, (found.case.nbytes, found.case.flops), strict=True))
+        cases.append(found._asdict() | {"case": found.case._asdict(), "seconds": seconds} | derived)
+    return {"machine": facts, "cases": cases}
+
+
+def kept(path: Path, facts: dict[str, str]) -> list[Found]:
+    """What was measured before, if on the same machine with the same versions, and recorded as it is today."""
+    before = json.loads(path.read_text("utf-8")) if path.exists() else {"machine": {}, "cases": []}
+    if before["machine"] | {"date": ""} != facts | {"date": ""}:
+        return []
+    found = []
+    for record in before["cases"]:
+        if set(record) == {*Found._fields, *DERIVED}:
+            fields = {name: record[name] for name in Found._fields}
+            fields["seconds"] = {name: Timing(**time) for name, time in record["seconds"].items()}
+            found.append(Found(**fields | {"case": Case(**record["case"])}))
+    return found
+
+
+def merged(before: list[Found], measured: list[Found]) -> list[Found]:
+    """What was measured now, and before, in the order of the cases."""
+    known = {found.case: found for found in (*before, *measured)}
+    return [known[case] for case in CASES if case in known]
+
+
+def _absent(measured: Iterable[Found]) -> list[str]:
+    """Who has no time, and why."""
+    lines = [f"- {found.case.name}: {name}: {why}" for found in measured for name, why in found.absent.items()]
+    return ["", "Without a time:", "", *lines] if lines else []
+
+
+def _times(value: float | None) -> str:
+    """A ratio."""
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _milliseconds(found: Found, name: str) -> str:
+    return files.ms(found.seconds[name].median) if name in found.seconds else "–"
+
+
+def _shape(case: Case) -> str:
+    """A case in a table of its operation."""
+    return case.name.removeprefix(f"{case.operation} ")
+
+
+def _speed(found: Found) -> list[str]:
+    """What a pass reaches: operations a second, the floors, the part of the larger."""
+    read, products = found.floors
+    floors = [files.ms(read), files.ms(products)]
+    if OURS not in found.seconds:
+        return ["–", *floors, "–"]
+    ours = found.seconds[OURS].median
+    return [f"{found.case.flops / ours / 1e9:.1f}", *floors, f"{max(read, products) / ours:.0%}"]
+
+
+def _excess(found: Found) -> list[str]:
+    """How much larger objectives are than scikit-learn's, as a part of that."""
+    return [f"{found.excess[name]:.1e}" if name in found.excess else "–" for name in (OURS, TIGHTER)]
+
+
+def table(measured: list[Found], operation: str) -> list[str]:
+    """The cases of an operation that is timed."""
+    peers = PEERS[operation]
+    more = ["GFLOP/s", "memory floor", "product floor", "of the larger"]
+    if operation == FIT:
+        more = [f"excess of {name}" for name in (OURS, TIGHTER)]
+    lines = files.head(["case", OURS, *peers, *(f"× {name}" for name in peers), *more])
+    for found in measured:
+        cells = [_shape(found.case), *(_milliseconds(found, name) for name in (OURS, *peers))]
+        cells += [_times(found.ratio(name)) for name in peers]
+        cells += _excess(found) if operation == FIT else _speed(found)
+        lines.append(files.row(cells))
+    return lines
+
+
+def _megabytes(found: Found) -> list[str]:
+    """What fits hold beside features and result, and how many times as much the other's does."""
+    ours, theirs = (found.extra_bytes.get(name) for name in (OURS, SKLEARN))
+    cells = ["–" if size is None else f"{size / 1e6:.0f}" for size in (ours, theirs)]
+    return [*cells, _times(theirs / ours if ours and theirs else None)]
+
+
+def memory_table(measured: list[Found]) -> list[str]:
+    """The cases whose memory is measured."""
+    lines = files.head(["case", OURS, SKLEARN, f"× {SKLEARN}"])
+    return lines + [files.row([_shape(found.case), *_megabytes(found)]) for found in measured]
+
+
+HEADINGS = {
+    LOSS: "`linear_cross_entropy_and_grad`, gradients of weights and bias: milliseconds",
+    PREDICT: "`linear_predict`: milliseconds",
+    FIT: "`SoftmaxRegression().fit` and `LogisticRegression().fit` until they stop by themselves: milliseconds, and by "
+    "what part of scikit-learn's final objective ours is larger",
+    MEMORY: "The same, a few iterations: most megabytes held beyond features and result",
+}
+
+
+def _conditions(measured: list[Found]) -> list[str]:
+    """What the machine did meanwhile."""
+    lines = []
+    if passes := [found for found in measured if READ in found.seconds]:
+        read, peak = max(f.bandwidth for f in passes) / 1e9, max(f.peak for f in passes) / 1e9
+        lines.append(f"- Floors: memory is read at {read:.1f} GB/s, products of squares reach {peak:.0f} GFLOP/s.")
+        after = max(f.spinning for f in passes) * 1e3
+        rest = f"{bench.PAUSE * 1e3:.0f} ms of rest"
+        lines.append(f"- Every turn begins with {rest}; threads went on for {after:.0f} ms after a call, at most.")
+    if others := [found.others for found in measured if found.others is not None]:
+        lines.append(f"- Other processes took {max(others):.2f} cores meanwhile, on the average of a case, at most.")
+    return lines
+
+
+def markdown(facts: dict[str, str], measured: list[Found]) -> str:
+    """The report for people."""
+    lines = [f"# Linear passes on {facts['CPU']}", "", "Written by `benchmarks/report_linear.py`; do not edit.", ""]
+    lines += files.listed(facts)
+    lines += ["", "Medians of repetitions taken in turn. × NAME: how many times as long that one takes.", ""]
+    lines += _conditions(measured)
+    for operation, heading in HEADINGS.items():
+        some = [found for found in measured if found.case.operation == operation]
+        if some:
+            rows = memory_table(some) if operation == MEMORY else table(some, operation)
+            lines += ["", f"## {heading}", "", *rows, *_absent(some), ""]
+            lines += [f"- {_shape(found.case)}: {found.case.why} ({found.date})" for found in some]
+    return "\n".join(lines) + "\n"
+
+
+def readme_block(name: str, facts: dict[str, str], measured: list[Found]) -> str:
+    """The short table of the README."""
+    peers = (SKLEARN, CHUNKED, EAGER, PRODUCTS)
+    lines = [
+        f"On {facts['CPU']}, {facts['threads']} threads: milliseconds (megabytes for memory), and how many "
+        f"times as long (as much) the others take ({facts['date']}; [all of it](benchmarks/results/{name}.md)):",
+        "",
+        *files.head(["case: rows x features x classes", OURS, *(f"× {peer}" for peer in peers)]),
+    ]
+    for found in measured:
+        if found.case.operation == MEMORY:
+            ours, _, ratio = _megabytes(found)
+            cells = [found.case.name, ours, ratio, *("–" for _ in peers[1:])]
+        else:
+            mark = "" if found.ours == OURS else f" ({found.ours.removeprefix(OURS).strip(', ')})"
+            cells = [
+                found.case.name,
+                _milliseconds(found, found.ours) + mark,
+                *(_times(found.ratio(peer)) for peer in peers),
+            ]
+        lines.append(files.row(cells))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = files.options(__doc__, seconds=4.0)
+    parser.add_argument("--cases", default="*", metavar="GLOB", help="those whose names match: 'loss*', '*x784x10*'")
+    args = parser.parse_args()
+    cases = [case for case in CASES if fnmatch.fnmatch(case.name, args.cases)]
+    if not cases:
+        parser.error(f"no case matches {args.cases!r}; there are {', '.join(case.name for case in CASES)}")
+    facts = files.facts() | libraries()
+    name = args.name or f"{files.slug(facts)}-linear"
+    before = kept(args.results / f"{name}.json", facts)
+    measured = merged(before, run(cases, facts["date"], args.seconds))
+    report = markdown(facts, measured)
+    files.write(args.results, name, report, as_json(facts, measured))
+    if args.readme:
+        files.rewrite_readme(BEGIN, END, readme_block(name, facts, measured))
+    print(report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The commands ``train`` and ``predict``: from a file to a trained classifier, and from that to predictions."""

@@ -1,0 +1,50 @@
+"""The largest elements of each row."""
+
+from .. import jit
+from ..jit import inline
+from . import params as P
+from .common import bounds
+from .memory import get, integer_at, put, put_integer, ref
+from .rows import block_max
+
+STRIDE = 128  # elements whose maximum is compared with the least of those that were found
+
+
+@inline
+def _insert(values, indices, found, x, j):
+    """Put an element among the `found` sorted ones, after those that are not smaller."""
+    place = found
+    while place > 0 and x > get(values, place - 1):
+        place -= 1
+    for i in range(found, place, -1):
+        put(values, i, get(values, i - 1))
+        put_integer(indices, i, integer_at(indices, i - 1))
+    put(values, place, x)
+    put_integer(indices, place, j)
+
+
+def largest(kind):
+    """The `TILE` largest elements of each row of a chunk to OUT, in falling order, and their numbers to RESULT.
+
+    Of equal elements the first come first; NaNs are larger than nothing.  Rows are contiguous, one after the other.
+    """
+    source = jit.DIGEST
+
+    def kernel(params, chunk, slot):
+        source  # noqa: B018  a part of the cache's key
+        first, last = bounds(params, chunk)
+        n, k, size = integer_at(params, P.CLASSES), integer_at(params, P.TILE), integer_at(params, P.X_STRIDES + 2)
+        for i in range(first, last):
+            x = ref(integer_at(params, P.X) + i * n * size, 0, kind, True)
+            values = ref(integer_at(params, P.OUT) + i * k * size, 0, kind, True)
+            indices = integer_at(params, P.RESULT) + i * k * 8
+            for j in range(k):
+                _insert(values, indices, j, get(x, j), j)
+            for begin in range(k, n, STRIDE):
+                stop = min(begin + STRIDE, n)
+                if block_max(x, begin, stop) > get(values, k - 1):
+                    for j in range(begin, stop):
+                        if get(x, j) > get(values, k - 1):
+                            _insert(values, indices, k - 1, get(x, j), j)
+
+    return jit.kernel(kernel)

@@ -1,0 +1,180 @@
+"""Bad input of linear passes: what was expected, what came, where, and no argument is changed."""
+
+import re
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from fastsoftmax import linear
+
+X, W, T, B = np.zeros((4, 2)), np.zeros((3, 2)), np.array([0, 1, 2, 0]), np.zeros(3)
+LOSSES = [linear.linear_cross_entropy, linear.linear_cross_entropy_and_grad]
+PREDICTIONS = [linear.linear_predict, linear.linear_predict_proba, lambda *a: linear.linear_top_k(*a, k=1)]
+both_losses = pytest.mark.parametrize("function", LOSSES, ids=lambda f: f.__name__)
+
+
+def raises(error, text, function, *args, **kwargs):
+    with pytest.raises(error, match=re.escape(text)):
+        function(*args, **kwargs)
+
+
+@both_losses
+@pytest.mark.parametrize("n", [4, 200_000])
+@pytest.mark.parametrize("value", [-1, -99, 3, 2**32 + 1, np.iinfo(np.int64).min])
+def test_class_index_out_of_range(function, n, value):
+    x, target = np.zeros((n, 2), np.float32), np.zeros(n, np.int64)
+    target[n - 2] = value
+    raises(ValueError, f"[0, 3) or ignore_index, got {value} at row {n - 2}", function, x, W, target)
+    raises(ValueError, f"got {value} at row {n - 2}", function, scipy.sparse.csr_array(x), W, target)
+
+
+def test_nothing_is_written_before_labels_are_checked():
+    out = {"x": np.full((4, 2), 5.0), "weight": np.full((3, 2), 5.0), "bias": np.full(3, 5.0)}
+    arguments = {"wrt": ("x", "weight", "bias"), "out": out}
+    raises(ValueError, "got 9 at row 3", LOSSES[1], X, W, [0, 1, 2, 9], B, **arguments)
+    assert all((a == 5).all() for a in out.values())
+
+
+OPERANDS = [
+    ((np.zeros(4), W), ValueError, "x must have shape (n, d)", "got shape (4,)"),
+    ((np.zeros((4, 2, 1)), W), ValueError, "x must have shape (n, d)", "got shape (4, 2, 1)"),
+    ((5.0, W), ValueError, "x must have shape (n, d)", "got shape ()"),
+    ((X, W[0]), ValueError, "weight must have shape (K, d) = (K, 2)", "got (2,)"),
+    ((X, np.zeros((3, 5))), ValueError, "(K, 2), as x has shape (4, 2)", "got (3, 5)"),
+    ((X, np.zeros((2, 3))), ValueError, "(K, 2), as x has shape (4, 2)", "pass weight.T"),
+    ((X, np.zeros((0, 2))), ValueError, "weight must have at least one class", "(0, 2)"),
+    ((X, W, np.zeros(2)), ValueError, "bias must have shape (K,) = (3,)", "got (2,)"),
+    ((X, W, np.zeros((3, 1))), ValueError, "bias must have shape (K,) = (3,)", "got (3, 1)"),
+    ((X, W, 0.0), ValueError, "bias must have shape (K,) = (3,)", "got ()"),
+    ((X + 0j, W), TypeError, "x must have dtype", "complex128"),
+    ((X, W.astype("O")), TypeError, "weight must have dtype", "object"),
+    ((X, W, np.array(["a", "b", "c"])), TypeError, "bias must have dtype", "<U1"),
+    ((X.astype(np.longdouble), W), TypeError, "x must have dtype", "longdouble"[:4]),
+    (([[1, 2], [3]], W), ValueError, "x must be an array of numbers", "inhomogeneous"),
+    ((scipy.sparse.coo_array(X), W), TypeError, "CSR or CSC", "x.tocsr()"),
+    ((scipy.sparse.lil_matrix(X), W), TypeError, "CSR or CSC", "lil_matrix"),
+    ((scipy.sparse.csr_array(X + 0j), W), TypeError, "x must have dtype", "complex128"),
+    ((scipy.sparse.csr_array(X), np.zeros((3, 5))), ValueError, "weight must have shape", "got (3, 5)"),
+]
+
+
+@pytest.mark.parametrize(("operands", "error", "expected", "got"), OPERANDS)
+def test_operands(operands, error, expected, got):
+    with np.errstate(all="ignore"):
+        x, weight, *bias = operands
+    if expected.startswith("x must have dtype") and got == "long":
+        got = str(np.dtype(np.longdouble))
+    for function in LOSSES:
+        for text in (expected, got):
+            raises(error, text, function, x, weight, T, *bias)
+    for function in PREDICTIONS:
+        for text in (expected, got):
+            raises(error, text, function, x, weight, *bias)
+    direction = (W, B if bias else None)
+    for text in (expected, got):
+        raises(error, text, linear.linear_hessian_product, x, weight, bias[0] if bias else None, *direction)
+
+
+@both_losses
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"reduction": "avg"}, ValueError, "reduction must be one of 'mean', 'sum', 'none', got 'avg'"),
+        ({"label_smoothing": 1.5}, ValueError, "label_smoothing must be a finite number in [0, 1], got 1.5"),
+        ({"z_loss": -1}, ValueError, "z_loss must be a finite number >= 0, got -1"),
+        ({"temperature": 0}, ValueError, "temperature must be a finite number > 0, got 0"),
+        ({"class_weight": [1, 2]}, ValueError, "class_weight must have shape (3,), one weight a class, got (2,)"),
+        ({"sample_weight": [1, 2, 3, -4]}, ValueError, "sample_weight must hold finite numbers >= 0, got -4.0 at (3,)"),
+        ({"sample_weight": np.ones(3)}, ValueError, "sample_weight must have shape (4,)"),
+        ({"block_rows": 0}, ValueError, "block_rows must be >= 1, got 0"),
+        ({"block_rows": -3}, ValueError, "block_rows must be >= 1, got -3"),
+        ({"block_rows": 2.5}, TypeError, "block_rows must be an integer >= 1, got 2.5"),
+        ({"block_rows": "all"}, TypeError, "got 'all'"),
+        ({"ignore_index": 0.5}, TypeError, "ignore_index must be an integer, got 0.5"),
+    ],
+)
+def test_options(function, options, error, text):
+    raises(error, text, function, X, W, T, B, **options)
+
+
+@both_losses
+def test_targets(function):
+    shapes = "target must have shape (4,) (class indices) or (4, 3) (probabilities)"
+    for target in ([0, 1, 2], np.zeros((4, 2)), 0, [[0, 1, 2, 0]]):
+        raises(ValueError, shapes, function, X, W, target)
+    raises(TypeError, "class indices must have an integer dtype, got float64", function, X, W, T.astype(float))
+    soft = np.full((4, 3), 1 / 3)
+    raises(ValueError, "focal_gamma is defined for class indices", function, X, W, soft, focal_gamma=1.0)
+    raises(ValueError, "ignore_index must be negative", function, X, W, soft, ignore_index=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"wrt": "y"}, ValueError, "wrt must name some of 'x', 'weight', 'bias', got 'y'"),
+        ({"wrt": ("weight", "W")}, ValueError, "got 'W'"),
+        ({"wrt": 3}, ValueError, "got 3"),
+        ({"wrt": [["x"]]}, ValueError, "got ['x']"),
+        ({"grad_output": np.ones(4)}, ValueError, "grad_output must be a scalar for reduction='mean'"),
+        ({"grad_output": np.ones(3), "reduction": "none"}, ValueError, "grad_output must have shape (4,)"),
+        ({"out": np.zeros((3, 2))}, TypeError, "out must be a mapping such as {'weight': array}, got ndarray"),
+        ({"out": {"x": np.zeros((4, 2))}}, ValueError, "out must hold arrays for what wrt names"),
+        ({"out": {"coef": np.zeros((3, 2))}}, ValueError, "got one for 'coef'"),
+        ({"out": {"weight": np.zeros((2, 3))}}, ValueError, "out['weight'] must have the shape of the result, (3, 2)"),
+        ({"out": {"weight": np.zeros((3, 2), "f4")}}, TypeError, "out['weight'] must have dtype float64"),
+        ({"out": {"bias": np.zeros((3, 1))}}, ValueError, "out['bias'] must have the shape of the result, (3,)"),
+        ({"out": {"bias": [0, 0, 0]}}, TypeError, "out['bias'] must be a numpy.ndarray, got list"),
+        ({"out": {"weight": np.broadcast_to(0.0, (3, 2))}}, ValueError, "must be writeable"),
+        (
+            {"wrt": "x", "out": {"x": np.zeros((4, 3))}},
+            ValueError,
+            "out['x'] must have the shape of the result, (4, 2)",
+        ),
+    ],
+)
+def test_gradients(arguments, error, text):
+    raises(error, text, LOSSES[1], X, W, T, B, **arguments)
+
+
+def test_gradients_that_are_not_there():
+    x = scipy.sparse.csr_array(X)
+    raises(ValueError, "wrt must not name 'x' when x is sparse", LOSSES[1], x, W, T, wrt=("x", "weight"))
+    out = {"bias": np.zeros(3)}
+    raises(ValueError, "got one for 'bias'", LOSSES[1], X, W, T, wrt=("weight", "bias"), out=out)
+
+
+@pytest.mark.parametrize("k", [0, -1, 4, 10**30])
+def test_k_out_of_range(k):
+    raises(ValueError, f"k must be in [1, 3], got {k}", linear.linear_top_k, X, W, k=k)
+
+
+@pytest.mark.parametrize("k", [1.0, "2", None])
+def test_k_that_is_no_integer(k):
+    raises(TypeError, f"k must be an integer in [1, 3], got {k!r}", linear.linear_top_k, X, W, k=k)
+
+
+def test_output_of_probabilities():
+    predict = linear.linear_predict_proba
+    raises(ValueError, "out must have the shape of the result, (4, 3), got (3, 4)", predict, X, W, out=np.zeros((3, 4)))
+    raises(TypeError, "out must have dtype float64", predict, X, W, out=np.zeros((4, 3), np.float32))
+    half = X.astype(np.float16)
+    raises(TypeError, "out must have dtype float16", predict, half, W.astype("f2"), out=np.zeros((4, 3), np.float32))
+
+
+def test_directions_of_the_hessian():
+    product = linear.linear_hessian_product
+    raises(
+        ValueError,
+        "weight_direction must have the shape of weight, (3, 2), got (4, 2)",
+        product,
+        X,
+        W,
+        None,
+        np.zeros((4, 2)),
+        None,
+    )
+    raises(ValueError, "bias and bias_direction must both be given", product, X, W, B, W, None)
+    raises(ValueError, "bias and bias_direction must both be given", product, X, W, None, W, B)
+    raises(ValueError, "reduction must be 'mean' or 'sum', got 'none'", product, X, W, B, W, B, reduction="none")
+    raises(ValueError, "sample_weight must have shape (4,)", product, X, W, B, W, B, sample_weight=np.ones(3))
