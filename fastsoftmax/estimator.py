@@ -1,14 +1,12 @@
 """`SoftmaxRegression`: a scikit-learn classifier on the fused linear passes."""
 
-import math
-import numbers
 import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import api, linear, sgd, solvers
+from . import api, linear, parameters, sgd, solvers
 from .objective import Data, Loss
 from .progress import Progress
 
@@ -26,20 +24,9 @@ except ImportError as error:
         "install it with: pip install 'fastsoftmax[sklearn]'"
     ) from error
 
-try:  # experimental since scikit-learn 1.9, and may change
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
-except ImportError:
-
-    class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Stands in where scikit-learn has no callbacks."""
-
-    def with_callbacks(method: Any) -> Any:
-        """Stands in where scikit-learn has no callbacks."""
-        return method
-
+from .hooks import CallbackSupportMixin, Hooks, with_callbacks
 
 Array = NDArray[Any]
-SOLVERS = ("lbfgs", "newton-cg", "sgd")
 
 
 class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -167,7 +154,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         tags.input_tags.sparse = True
         return tags
 
-    @with_callbacks
+    @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> "SoftmaxRegression":
         """Fit the model.
 
@@ -185,7 +172,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         SoftmaxRegression
             Itself.
         """
-        self._check_parameters()
+        parameters.check(self)
         x, y = self._validated(X, y)
         classes, labels = np.unique(y, return_inverse=True)
         if len(classes) < 2:
@@ -194,7 +181,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         self.classes_ = classes
         data = Data(x, labels.astype(np.int64, copy=False), self._weights(x, labels, sample_weight))
         loss = self._loss(data.total(), x.dtype)
-        hooks = _Hooks(self, x, y, sample_weight)
+        hooks = Hooks(self, x, y, sample_weight)
         with Progress(self.max_iter, shown=bool(self.verbose)) as progress:
 
             def report(step: solvers.Step) -> bool:
@@ -239,7 +226,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         SoftmaxRegression
             Itself.
         """
-        self._check_parameters()
+        parameters.check(self)
         if self.class_weight == "balanced":
             raise ValueError(
                 "class_weight='balanced' is not defined for partial_fit, which does not see all rows; pass a dict of "
@@ -403,72 +390,6 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
             np.concatenate([np.zeros_like(self.intercept_), self.intercept_]),
         )
 
-    def _check_parameters(self) -> None:
-        """Raise for a parameter out of its range."""
-        _number("C", self.C, 0, math.inf, "a number greater than 0", open_low=True)
-        _number("label_smoothing", self.label_smoothing, 0, 1, "a number in [0, 1]")
-        _number("tol", self.tol, 0, math.inf, "a number of at least 0")
-        _number("max_iter", self.max_iter, 1, math.inf, "an integer of at least 1", kind=numbers.Integral)
-        _number("batch_size", self.batch_size, 1, math.inf, "an integer of at least 1", kind=numbers.Integral)
-        if self.learning_rate != "auto":
-            _number(
-                "learning_rate", self.learning_rate, 0, math.inf, "'auto' or a number greater than 0", open_low=True
-            )
-        _number("momentum", self.momentum, 0, math.nextafter(1, 0), "a number in [0, 1)")
-        if self.early_stopping:
-            fraction = self.validation_fraction
-            _number("validation_fraction", fraction, 0, math.nextafter(1, 0), "a number in (0, 1)", open_low=True)
-        if self.solver not in SOLVERS:
-            raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {self.solver!r}")
-        if (
-            self.class_weight is not None
-            and self.class_weight != "balanced"
-            and not isinstance(self.class_weight, dict)
-        ):
-            raise ValueError(f"class_weight must be a dict, 'balanced' or None, got {self.class_weight!r}")
-
-
-class _Hooks:
-    """Calls scikit-learn's callbacks, if the fit has any: begin and end of the fit and of each iteration."""
-
-    def __init__(self, model: SoftmaxRegression, x: Any, y: Array, sample_weight: Any) -> None:
-        self.model, self.stopped = model, False
-        self.context = self.inner = None
-        if getattr(model, "_skl_callbacks", None) or hasattr(model, "_parent_callback_ctx"):
-            self.context = model._init_callback_context(max_subtasks=model.max_iter + 1)
-        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        self.facts = {"estimator": model, "X": x, "y": y, "metadata": metadata}
-
-    def _model(self, theta: Array) -> dict[str, Array]:
-        dtype = self.facts["X"].dtype
-        return {"coef_": theta[:, :-1].astype(dtype), "intercept_": theta[:, -1].astype(dtype)}
-
-    def _next(self, theta: Array) -> None:
-        self.inner = self.context.subcontext(task_name="iteration")  # type: ignore[attr-defined]
-        self.inner.call_on_fit_task_begin(**self.facts, reconstruction_attributes=lambda: self._model(theta))
-
-    def begin(self, theta: Array) -> None:
-        """Begin the fit, and its first iteration."""
-        if self.context is not None:
-            self.context.call_on_fit_task_begin(**self.facts)
-            self._next(theta)
-
-    def iterated(self, theta: Array) -> bool:
-        """End an iteration and begin the next one; whether a callback wants the fit to stop."""
-        if self.context is None:
-            return False
-        self.stopped = self.inner.call_on_fit_task_end(  # type: ignore[attr-defined]
-            **self.facts, reconstruction_attributes=lambda: self._model(theta)
-        )
-        self._next(theta)
-        return bool(self.stopped)
-
-    def end(self) -> None:
-        """End the iteration that did not take place, and the fit."""
-        if self.context is not None:
-            self.inner.call_on_fit_task_end(estimator=self.model)  # type: ignore[attr-defined]
-            self.context.call_on_fit_task_end(**self.facts, reconstruction_attributes=dict)
-
 
 def _rows(classes: Array) -> int:
     return 1 if len(classes) == 2 else len(classes)
@@ -477,16 +398,3 @@ def _rows(classes: Array) -> int:
 def _dtype(X: Any) -> Any:
     """What scikit-learn may convert X to: half precision to float32, all but float32 and float64 to float64."""
     return np.float32 if getattr(X, "dtype", None) == np.float16 else [np.float64, np.float32]
-
-
-def _number(
-    name: str, value: Any, low: float, high: float, expected: str, *, open_low: bool = False, kind: Any = numbers.Real
-) -> None:
-    if (
-        isinstance(value, kind)
-        and not isinstance(value, bool)
-        and (low < value if open_low else low <= value)
-        and value <= high
-    ):
-        return
-    raise ValueError(f"{name} must be {expected}, got {value!r}")

@@ -52,7 +52,7 @@ class Loss(NamedTuple):
         full = full.astype(dtype or self.dtype, copy=False)
         return np.ascontiguousarray(full[:, :-1]), np.ascontiguousarray(full[:, -1])
 
-    def _flat(self, weight: Array, bias: Array) -> Array:
+    def _flat(self, weight: Any, bias: Any) -> Array:
         """(R, d + 1) in float64 of what the linear pass gives for weight and bias."""
         skip = self.classes - self.rows
         result = np.empty((self.rows, weight.shape[1] + 1))

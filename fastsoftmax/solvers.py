@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
@@ -204,7 +205,11 @@ class Coordinates:
 
     @cached_property
     def _by_scale(self) -> whiten.White:
-        return whiten.by_scale(whiten.moments(self.data), self.loss)
+        """Variances by all rows where features are sparse: a sample may miss the few that a feature is not 0 in."""
+        if scipy.sparse.issparse(self.data.x):
+            return whiten.by_scale(whiten.moments(self.data), self.loss)
+        of = whiten.moments(self._rows)._replace(mean=whiten.means(self.data))
+        return whiten.by_scale(of, self.loss)
 
     def __call__(self, theta: Array, length: int) -> whiten.White:
         """Coordinates at θ for a round of some length."""

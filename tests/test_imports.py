@@ -35,7 +35,7 @@ ALLOWED = {
     "cli": {"bench", "commands", "digits", "system", "version"},
     "commands": set(),
     "digits": {"api", "bench"},
-    "estimator": {"api", "linear", "objective", "progress", "sgd", "solvers"},
+    "estimator": {"api", "hooks", "linear", "objective", "parameters", "progress", "sgd", "solvers"},
     "linear": {"check", "check_linear"},  # and `run_linear`, by name, at the first call
     "objective": {"linear"},
     "plan": {"spec"},
