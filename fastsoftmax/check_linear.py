@@ -67,7 +67,7 @@ def _sparse_structure(x: Any, kind: str) -> None:
     ascending = len(starts) == lines + 1 and starts[0] == 0 and bool((np.diff(starts) >= 0).all())
     if not ascending or starts[-1] > min(len(indices), len(x.data)):
         raise ValueError(
-            f"x must be a valid {kind.upper()} matrix, whose indptr has {lines + 1} ascending numbers from 0 to at most "
+            f"x must be a valid {kind.upper()} matrix with {lines + 1} ascending numbers in indptr, from 0 to at most "
             f"{min(len(indices), len(x.data))}, got shape {starts.shape} from {starts[:1]} to {starts[-1:]}"
         )
     used = indices[: starts[-1]]
