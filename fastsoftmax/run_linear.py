@@ -132,10 +132,7 @@ def _grad_x(problem: LinearLoss) -> Array:
     if there is None or there.flipped or disturbed:
         return np.zeros(x.shape, x.dtype)
     if labels is not None:
-        ignored = labels == problem.loss.options.ignore_index
-        if in_place and ignored.any():
-            return np.zeros(x.shape, x.dtype)  # these rows must stay as they are until the end, and be zeros then
-        out[ignored] = 0
+        out[labels == problem.loss.options.ignore_index] = 0  # rows that no pass reads, or writes
     return out
 
 
