@@ -10,6 +10,7 @@ import pytest
 import scipy.sparse
 import scipy.special
 import sklearn
+import threadpoolctl
 from numpy.random import RandomState
 from sklearn import datasets
 from sklearn.exceptions import ConvergenceWarning
@@ -490,3 +491,19 @@ def test_memory_does_not_grow_with_classes_or_features(solver, layout):
         tracemalloc.stop()
     vectors = 60 * 8 * k * (d + 1)  # of L-BFGS: 25, and of its callers
     assert peak < vectors + 8 * x.shape[0] * 4 + (8 << 20)
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cg", "sgd"])
+def test_threads_of_blas_are_as_they_were(solver):
+    """A fit holds them: they would spin on the cores that its passes need."""
+    x, y = datasets.load_iris(return_X_y=True)
+
+    def threads():
+        return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+
+    with threadpoolctl.threadpool_limits(3, user_api="blas"):
+        SoftmaxRegression(solver=solver, max_iter=500).fit(x, y)
+        assert set(threads()) == {3}
+        with pytest.raises(ValueError, match="one class"):
+            SoftmaxRegression(solver=solver).fit(x, np.zeros(len(x)))
+        assert set(threads()) == {3}

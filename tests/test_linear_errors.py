@@ -178,3 +178,22 @@ def test_directions_of_the_hessian():
     raises(ValueError, "bias and bias_direction must both be given", product, X, W, None, W, B)
     raises(ValueError, "reduction must be 'mean' or 'sum', got 'none'", product, X, W, B, W, B, reduction="none")
     raises(ValueError, "sample_weight must have shape (4,)", product, X, W, B, W, B, sample_weight=np.ones(3))
+
+
+@pytest.mark.parametrize("form", ["csr", "csc"])
+@pytest.mark.parametrize(
+    ("part", "place", "value", "text"),
+    [
+        ("indices", 3, 30, "got 30 at indices[3]"),
+        ("indices", 5, -1, "got -1 at indices[5]"),
+        ("indptr", -1, 10**6, "ascending numbers from 0 to at most 120"),
+        ("indptr", 4, 0, "ascending numbers from 0 to at most 120"),
+        ("indptr", 0, -2, "ascending numbers from 0 to at most 120"),
+    ],
+)
+def test_sparse_features_that_lead_out_of_the_matrix(form, part, place, value, text):
+    """Kernels follow indices without looking: a damaged matrix would be read, and gradients written, anywhere."""
+    x = scipy.sparse.random(20, 30, 0.2, form, random_state=0)
+    getattr(x, part)[place] = value
+    raises(ValueError, text, linear.linear_cross_entropy_and_grad, x, np.zeros((3, 30)), np.zeros(20, int))
+    raises(ValueError, text, linear.linear_predict, x, np.zeros((3, 30)))

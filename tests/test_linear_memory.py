@@ -40,7 +40,7 @@ def operands(rows, features, classes, dtype):
 
 
 #: Logits of 120 MB or more in each: blocks of a thread's own with few and with many classes, and shared ones.
-SHAPES = [(3_000_000, 2, 10), (50_000, 8, 600), (10_000, 16, 4000), (600, 200, 50_000)]
+SHAPES = [(3_000_000, 2, 10), (50_000, 400, 600), (10_000, 16, 4000), (600, 200, 50_000)]
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 

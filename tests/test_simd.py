@@ -277,8 +277,8 @@ def test_transposes(kind):
     width, dtype, wide, kept = WIDTHS[kind], DTYPES[kind], DTYPES[COMPUTED[kind]], COMPUTED[kind]
 
     @compiled
-    def in_(source, step, buffer, slot, row, j, n):
-        transpose_in(ref(buffer, 0, kept, True), slot, ref(source, step, kind, False), row, j, n)
+    def in_(source, step, buffer, slot, line, row, j, n):
+        transpose_in(ref(buffer, 0, kept, True), slot, line, ref(source, step, kind, False), row, j, n)
 
     @compiled
     def out(target, step, buffer, slot, row, j, n):
@@ -287,13 +287,16 @@ def test_transposes(kind):
     row, j, slot = 2, 3, 5
     for n, pad in itertools.product(range(1, width + 3), (0, 1, 5)):
         matrix = numbers((width + 3) * (width + 4 + pad)).reshape(width + 3, -1).astype(dtype)
-        buffer = np.full(slot + width * width + 7, 77, wide)
-        in_(matrix.ctypes.data, matrix.strides[0], buffer.ctypes.data, slot, row, j, n)
-        square = buffer[slot : slot + width * width].reshape(width, width)
+        line = width + pad
+        buffer = np.full(slot + width * line + 7, 77, wide)
+        in_(matrix.ctypes.data, matrix.strides[0], buffer.ctypes.data, slot, line, row, j, n)
+        square = buffer[slot : slot + width * line].reshape(width, line)
         here = np.s_[row : row + width, j : j + min(n, width)]
-        np.testing.assert_array_equal(square[:n], matrix[here].T.astype(wide))
-        assert (np.delete(buffer, np.s_[slot : slot + width * width]) == 77).all()
+        np.testing.assert_array_equal(square[:n, :width], matrix[here].T.astype(wide))
+        assert (square[:, width:] == 77).all()
+        assert (np.delete(buffer, np.s_[slot : slot + width * line]) == 77).all()
+        square = np.concatenate([buffer[:slot], square[:, :width].ravel()])
         back, expected = np.full_like(matrix, 55), np.full_like(matrix, 55)
-        out(back.ctypes.data, back.strides[0], buffer.ctypes.data, slot, row, j, n)
+        out(back.ctypes.data, back.strides[0], square.ctypes.data, slot, row, j, n)
         expected[here] = matrix[here]
         np.testing.assert_array_equal(back, expected)

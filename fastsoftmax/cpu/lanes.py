@@ -63,7 +63,7 @@ def pack(tile):
     whole = tile.rows // width if tile.x_class == itemsize_of(tile.x) else 0
     for v in range(whole):
         for j in range(0, tile.k, width):
-            transpose_in(tile.buffer, slot(tile, j, v), tile.x, v * width, j, tile.k - j)
+            transpose_in(tile.buffer, slot(tile, j, v), width, tile.x, v * width, j, tile.k - j)
     for j in range(tile.k):
         for v in range(whole, (tile.rows + width - 1) // width):
             store(tile.buffer, slot(tile, j, v), load_rows(tile.x, tile.x_class, j, v, tile.rows))

@@ -27,6 +27,7 @@ from .memory import (
     store_n,
 )
 from .simd import hsum, splat
+from .squares import transpose_in
 from .tiles import gradient, logits
 
 
@@ -214,14 +215,31 @@ def feature_gradient(major, mixed, params, x_kind, kind, size, z, z_step, rows, 
 
 
 @inline
+def _transposed(source, target, rows, d):
+    """Copy a block whose rows lie side by side, by squares; the last square of a row begins before its end.
+
+    There must be room for a vector of rows after the last one.
+    """
+    width = lanes_of(target)
+    for j in range(0, d, width):
+        first = min(j, d - width)
+        for i in range(0, rows, width):
+            transpose_in(target, i * d + first, d, source, first, i, min(width, rows - i))
+
+
+@inline
 def staged(mixed, params, x_kind, x_contiguous, kind, base, start, rows, gathered):
     """Copy a block's rows to scratch, those that count."""
-    d = integer_at(params, L.FEATURES)
+    d, row_step, step = integer_at(params, L.FEATURES), integer_at(params, L.X_ROW), integer_at(params, L.X_STEP)
     target = ref(base + integer_at(params, L.AT_X), 0, kind, True)
+    if mixed is None:
+        first = ref(integer_at(params, L.X) + start * row_step, step, x_kind, False)
+        if row_step == itemsize_of(first) and d >= lanes_of(target) and not gathered:
+            _transposed(first, target, rows, d)
+            return
     for i in range(rows):
         row = integer_at(line(base, params, L.INDEX), i) if gathered else start + i
-        at = integer_at(params, L.X) + row * integer_at(params, L.X_ROW)
-        source = ref(at, integer_at(params, L.X_STEP), x_kind, x_contiguous)
+        source = ref(integer_at(params, L.X) + row * row_step, step, x_kind, x_contiguous)
         if mixed is None:
             _copy(source, moved(target, 0, i * d), d)
         else:

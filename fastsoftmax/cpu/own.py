@@ -97,7 +97,7 @@ def _dense(p: Pass, plan: LinearPlan, hessian: bool) -> Source:
         ("dense", False, few, fewer, hessian, storage_of(p.x.dtype), step == p.x.itemsize, storage_of(p.dtype)),
         (address(p.x), row, step, direct is not None and not direct.flipped, *p.x.shape),
         as_matrix(p.weight, p.dtype, plain=plan.few),
-        *(0, 0, plan.block * p.x.shape[1] * p.dtype.itemsize),
+        *(0, 0, (plan.block + 64 // p.dtype.itemsize) * p.x.shape[1] * p.dtype.itemsize),
         (p.classes, p.x.shape[1]),
     )
 

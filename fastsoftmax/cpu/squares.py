@@ -26,16 +26,16 @@ def _transposed(builder, rows):
 
 
 @intrinsic
-def transpose_in(_typing, buffer, slot, r, row, j, n):
+def transpose_in(_typing, buffer, slot, line, r, row, j, n):
     """Copy `n` classes from number `j` on, of a whole vector of rows from number `row` on, to vectors in `buffer`.
 
-    `r` steps from row to row and classes are contiguous.  One vector a class is written from element `slot` on; those
-    past the `n`-th are junk.
+    `r` steps from row to row and classes are contiguous.  One vector a class is written from element `slot` on, `line`
+    elements apart; those past the `n`-th are junk.
     """
     lanes = r.vec.lanes
 
     def emit(context, builder, sig, args):
-        value, slot, source, row, j, n = args
+        value, slot, line, source, row, j, n = args
         live, name = masked(builder, r, n)
         blank = ir.Constant(cells_of(r), None)
         offset = builder.mul(j, I64(r.itemsize))
@@ -46,11 +46,11 @@ def transpose_in(_typing, buffer, slot, r, row, j, n):
             cells = call(builder, f"llvm.masked.load.{name}", cells_of(r), [pointer, I32(1), live, blank])
             rows.append(widen(builder, r, cells))
         for k, column in enumerate(_transposed(builder, rows)):
-            where = builder.add(slot, I64(k * lanes))
+            where = builder.add(slot, builder.mul(line, I64(k)))
             builder.store(column, pointer_to(builder, buffer, value, where, buffer.vec.llvm), align=4)
         return context.get_dummy_value()
 
-    return types.void(buffer, types.int64, r, types.int64, types.int64, types.int64), emit
+    return types.void(buffer, types.int64, types.int64, r, types.int64, types.int64, types.int64), emit
 
 
 @intrinsic
