@@ -19,7 +19,8 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 from support import child
 
-from fastsoftmax import SoftmaxRegression
+from fastsoftmax import SoftmaxRegression, sgd
+from fastsoftmax.objective import Data, Loss
 
 SETS = {
     "iris": datasets.load_iris,
@@ -170,6 +171,7 @@ def test_warm_start(solver):
     assert model.loss_curve_[0] < cold
     with pytest.raises(ValueError, match="warm_start"):
         model.fit(x[:, :2], y)
+    assert model.set_params(fit_intercept=False).fit(x, y).intercept_.tolist() == [0, 0, 0]
 
 
 # The optima of the objective, to which descent is compared, are those that lbfgs finds.
@@ -194,14 +196,27 @@ def test_descent_by_one_batch_ends_at_the_optimum():
 
 
 def test_weighted_batches_have_the_right_mean():
-    """A row of weight 3 is worth three rows, whatever batch it is in."""
+    """Gradients of the batches of an epoch average to that of all rows, however their weights fall into batches."""
     x, y = load("iris")
-    rng = np.random.default_rng(0)
-    s = rng.integers(0, 4, len(y)).astype(float)
-    options = {"solver": "sgd", "batch_size": 32, "random_state": 0, "tol": 1e-6, "max_iter": 2000}
-    model = SoftmaxRegression(**options).fit(x, y, s)
-    best = SoftmaxRegression(**TIGHT).fit(x, y, s)
-    assert objective(model, x, y, s) < objective(best, x, y, s) * 1.01
+    s = np.random.default_rng(0).lognormal(0, 2, len(y))
+    data = Data(x, y, s)
+    theta = np.random.default_rng(1).standard_normal((3, 5))
+    descent = sgd.Descent(
+        data, Loss(3, 1e-3, 0.0, True, np.float64), theta, sgd.Schedule(50, None, 0.9), None, RandomState(0)
+    )
+    results = [descent.stepper.loss(batch, theta, sgd._scale(batch, descent.mean_weight)) for batch in descent._draw()]
+    assert len(results) == 3
+    value, grad = descent.stepper.loss(data, theta)
+    assert np.mean([v for v, _ in results]) == pytest.approx(value, rel=1e-12)
+    np.testing.assert_allclose(np.mean([g for _, g in results], axis=0), grad, rtol=1e-10)
+
+
+def test_descent_slows_down_to_converge():
+    """A constant step size stays at the distance from the optimum that the noise of batches keeps it at."""
+    x, y = load("digits")
+    model = SoftmaxRegression(solver="sgd", C=0.01, tol=1e-5, max_iter=1000, batch_size=64, random_state=0).fit(x, y)
+    best = SoftmaxRegression(C=0.01, max_iter=1000).fit(x, y)
+    assert objective(model, x, y, c=0.01) < 1.003 * objective(best, x, y, c=0.01)
 
 
 def test_early_stopping():
