@@ -32,7 +32,7 @@ from .tiles import gradient, logits
 
 
 @inline
-def _copy(source, target, n):
+def copy(source, target, n):
     """Copy `n` elements, converting from storage to storage."""
     width, j = lanes_of(source), 0
     while j + width <= n:
@@ -153,7 +153,7 @@ def _row_major_logits(params, kind, size, x, x_step, rows, z):
     like = ref(z, 0, kind, True)
     if bias != 0:
         for i in range(rows):
-            _copy(ref(bias, 0, kind, True), moved(like, 0, i * k), k)
+            copy(ref(bias, 0, kind, True), moved(like, 0, i * k), k)
     w, leading = integer_at(params, L.WEIGHT), integer_at(params, L.WEIGHT_LEADING)
     flipped = 1 - integer_at(params, L.WEIGHT_FLIPPED)
     multiply(integer_at(params, L.GEMM), like, rows, k, d, x, x_step // size, 0, w, leading, flipped, bias != 0, z, k)
@@ -208,7 +208,7 @@ def feature_gradient(major, mixed, params, x_kind, kind, size, z, z_step, rows, 
     for i in range(rows):
         row = integer_at(line(base, params, L.INDEX), i) if gathered else start + i
         if mixed is None:
-            _copy(moved(like, 0, i * d), moved(out, row * step, 0), d)
+            copy(moved(like, 0, i * d), moved(out, row * step, 0), d)
         else:
             for j in range(d):
                 put(moved(out, row * step, 0), j, get(moved(like, 0, i * d), j))
@@ -241,7 +241,7 @@ def staged(mixed, params, x_kind, x_contiguous, kind, base, start, rows, gathere
         row = integer_at(line(base, params, L.INDEX), i) if gathered else start + i
         source = ref(integer_at(params, L.X) + row * row_step, step, x_kind, x_contiguous)
         if mixed is None:
-            _copy(source, moved(target, 0, i * d), d)
+            copy(source, moved(target, 0, i * d), d)
         else:
             _converted(source, moved(target, 0, i * d), d)
 

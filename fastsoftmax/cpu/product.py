@@ -5,7 +5,8 @@ from ..jit import inline
 from ..spec import FLOAT64
 from . import linear_params as L
 from .blas import multiply
-from .memory import get, integer_at, itemsize_of, lanes_of, load, load_n, moved, put, ref, store, store_n
+from .linear import copy
+from .memory import get, integer_at, itemsize_of, lanes_of, load_n, moved, put, ref
 from .simd import extract, splat
 
 
@@ -13,19 +14,6 @@ from .simd import extract, splat
 def _at(address, leading, flipped, size, row, column):
     """The address of an element of a matrix that lies in memory as it is, or flipped."""
     return address + (row + column * leading if flipped else row * leading + column) * size
-
-
-@inline
-def _filled(like, c, leading, m, n, bias):
-    """Every row of a tile is the bias."""
-    width = lanes_of(like)
-    for i in range(m):
-        row, j = moved(c, 0, i * leading), 0
-        while j + width <= n:
-            store(row, j, load(bias, j))
-            j += width
-        if j < n:
-            store_n(row, j, n - j, load_n(bias, j, n - j, 0.0))
 
 
 @inline
@@ -66,7 +54,8 @@ def product(kind):
         accumulate = integer_at(params, L.ACCUMULATE)
         if integer_at(params, L.PRODUCT_BIAS) != 0:
             bias = moved(ref(integer_at(params, L.PRODUCT_BIAS), 0, kind, True), 0, j)
-            _filled(like, ref(c, 0, kind, True), c_leading, m, n, bias)
+            for row in range(m):
+                copy(bias, moved(ref(c, 0, kind, True), 0, row * c_leading), n)
             accumulate = 1
         if integer_at(params, L.SUMS) != 0 and j == 0:
             sums = moved(ref(integer_at(params, L.SUMS), 0, FLOAT64, True), 0, i)
