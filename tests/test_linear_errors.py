@@ -186,9 +186,9 @@ def test_directions_of_the_hessian():
     [
         ("indices", 3, 30, "got 30 at indices[3]"),
         ("indices", 5, -1, "got -1 at indices[5]"),
-        ("indptr", -1, 10**6, "ascending numbers from 0 to at most 120"),
-        ("indptr", 4, 0, "ascending numbers from 0 to at most 120"),
-        ("indptr", 0, -2, "ascending numbers from 0 to at most 120"),
+        ("indptr", -1, 10**6, "ascending numbers in indptr, from 0 to at most 120"),
+        ("indptr", 4, 0, "ascending numbers in indptr, from 0 to at most 120"),
+        ("indptr", 0, -2, "ascending numbers in indptr, from 0 to at most 120"),
     ],
 )
 def test_sparse_features_that_lead_out_of_the_matrix(form, part, place, value, text):
