@@ -55,7 +55,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         optimum rather than at it.
     tol : float >= 0, default 1e-4
         "lbfgs" and "newton-cg" end when no element of the objective's gradient is larger, and the objective can be
-        expected to decrease by a tenth of `tol` at most, relatively; "sgd" when the objective has
+        expected to decrease by 0.003 `tol` at most, relatively; "sgd" when the objective has
         stopped to improve by so much in 5 epochs, at a hundredth of the first step size at last.
     max_iter : int > 0, default 100
         Iterations or epochs, at most.

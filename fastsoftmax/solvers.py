@@ -24,7 +24,7 @@ Array = NDArray[Any]
 FIRST_ROUND = 10  # evaluations; each round is allowed twice as many as the one before
 NARROW = 1e-7  # relative decrease of a float32 loss that is lost in its rounding, 6e-8
 SMALL = 1 << 24  # multiplications of a pass that float64 makes too fast to matter
-GAIN = 0.1  # of tol: relative decrease of the loss that is not worth another iteration
+GAIN = 0.003  # of tol: relative decrease of the loss that is not worth another iteration
 EXACT = 64 * np.finfo(np.float64).eps  # relative decrease of a float64 loss that is not worth another iteration
 
 OPTIONS = {
@@ -64,7 +64,7 @@ def minimise(
     """Minimise the objective from θ until no element of its gradient is larger than `tol`.
 
     The decrease still to be expected, half the squared gradient in the coordinates of the round, must besides be no
-    more than a tenth of `tol`, relative to the objective: on separable data small gradients are far from the optimum.
+    more than 0.003 `tol`, relative to the objective: on separable data small gradients are far from the optimum.
 
     Parameters
     ----------
@@ -162,20 +162,22 @@ class Search:
     def _round(self, method: str, white: whiten.White, length: int) -> bool:
         """Up to `length` evaluations in some coordinates; whether SciPy gave up by itself."""
         base, shape = self.theta, self.theta.shape
+        # The first step of L-BFGS has length 1; where the Hessian is near 1, the right one is as long as the gradient.
+        unit = (float(np.linalg.norm(white.gradient(self.grad))) or 1.0) if method == "lbfgs" else 1.0
         self.at, self.until = np.zeros(base.size), self.spent + length
         self.before, self.interrupted = self.value, False
 
         def evaluate(v: Array) -> tuple[float, Array]:
             if not np.array_equal(v, self.at):
-                self._evaluate(base + _central(white.step(v.reshape(shape))))
+                self._evaluate(base + _central(white.step(unit * v.reshape(shape))))
                 self.at = v.copy()
-            return self.value, white.gradient(self.grad).ravel()
+            return self.value, unit * white.gradient(self.grad).ravel()
 
         def product(v: Array, along: Array) -> Array:
             evaluate(v)
             self.spent += 2
-            direction = _central(white.step(along.reshape(shape)))
-            return white.gradient(self.loss.hessian_product(self.data, self.theta, direction)).ravel()
+            direction = _central(white.step(unit * along.reshape(shape)))
+            return unit * white.gradient(self.loss.hessian_product(self.data, self.theta, direction)).ravel()
 
         name, options = OPTIONS[method]
         result = minimize(
@@ -184,15 +186,15 @@ class Search:
             jac=True,
             hessp=product if method == "newton-cg" else None,
             method=name,
-            callback=lambda v: self._iterated(evaluate, v),
+            callback=lambda v: self._iterated(evaluate, v, unit),
             options=options,
         )
         evaluate(result.x)
         return not self.interrupted
 
-    def _iterated(self, evaluate: Callable[[Array], tuple[float, Array]], v: Array) -> None:
+    def _iterated(self, evaluate: Callable[[Array], tuple[float, Array]], v: Array, unit: float) -> None:
         """Note an iteration, and end the round where that is due."""
-        _, grad = evaluate(v)
+        grad = evaluate(v)[1] / unit
         self.decrease = 0.5 * float(grad @ grad)
         self.losses.append(self.value)
         self.stopped = self.report(Step(len(self.losses), self.value, self.largest, self.theta))
