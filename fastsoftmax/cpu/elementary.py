@@ -5,11 +5,25 @@ function at Chebyshev nodes (computed with 60 digits), rounded to the precision 
 whole range are measured in ``tests/test_elementary.py``.
 """
 
-from ..jit import inline, target
-from .simd import bits, fma, from_bits, horner, mantissa_bits, pick, scalef, select, splat, to_float
+from collections import namedtuple
 
-# AVX-512 multiplies by a power of two, subnormal results included, in one instruction instead of seven.
-HAS_SCALEF = "+avx512f" in target()[1].split(",")
+from ..jit import inline
+from .simd import (
+    AVX512,
+    bits,
+    fma,
+    from_bits,
+    held,
+    horner,
+    mantissa_bits,
+    pick,
+    picked,
+    polynomial,
+    scalef,
+    select,
+    splat,
+    to_float,
+)
 
 LOG2E = 1.4426950408889634
 INF = float("inf")
@@ -47,15 +61,33 @@ LN2_HI32, LN2_LO32 = 0.693115234375, 3.1946184945309415e-05
 LN2_HI64, LN2_LO64 = 0.6931471803691238, 1.9082149292705877e-10
 # Adding 1.5 * 2**(mantissa bits) rounds to the nearest integer, which then stands in the low bits.
 MAGIC32, MAGIC64 = 12582912.0, 6755399441055744.0
+# Below these, exp is 0; so it is at -inf, whose reduction would be NaN.
+ZERO32, ZERO64 = -104.0, -746.0
+
+# What exp computes with, as vectors: (lowest argument, 1/ln(2), MAGIC, the parts of -ln(2)), and the polynomial.
+Constants = namedtuple("Constants", ("reduction", "polynomial"))
+REDUCTION32 = (ZERO32, LOG2E, MAGIC32, -LN2_HI32, -LN2_LO32)
+REDUCTION64 = (ZERO64, LOG2E, MAGIC64, -LN2_HI64, -LN2_LO64)
+
+
+@inline
+def exp_constants(like):
+    """What `exp_by` computes with, for vectors like `like`: made once, before a loop, and kept in registers."""
+    return Constants(held(picked(like, REDUCTION32, REDUCTION64)), held(picked(like, EXP32, EXP64)))
 
 
 @inline
 def _reduced(x):
     """(r, t) with ``x = n ln(2) + r``, |r| <= ln(2)/2, and ``t = n + MAGIC``."""
-    t = fma(x, LOG2E, pick(x, MAGIC32, MAGIC64))
-    n = t - pick(x, MAGIC32, MAGIC64)
-    r = fma(n, pick(x, -LN2_HI32, -LN2_HI64), x)
-    return fma(n, pick(x, -LN2_LO32, -LN2_LO64), r), t
+    return _reduced_by(picked(x, REDUCTION32, REDUCTION64), x)
+
+
+@inline
+def _reduced_by(reduction, x):
+    _, log2e, magic, high, low = reduction
+    t = fma(x, log2e, magic)
+    n = t - magic
+    return fma(n, low, fma(n, high, x)), t
 
 
 @inline
@@ -72,24 +104,36 @@ def _scaled_in_steps(p, t):
 
 @inline
 def _scaled(p, t):
-    """``p * 2**n`` for ``t = n + MAGIC``: one instruction where there is one for it, with the same result."""
-    if HAS_SCALEF:
-        return scalef(p, t - pick(t, MAGIC32, MAGIC64))
+    """``p * 2**n`` for ``t = n + MAGIC``."""
+    return _scaled_by(pick(t, MAGIC32, MAGIC64), p, t)
+
+
+@inline
+def _scaled_by(magic, p, t):
+    """The same: one instruction, subnormal results included, where there is one for it."""
+    if AVX512:
+        return scalef(p, t - magic)
     return _scaled_in_steps(p, t)
+
+
+@inline
+def exp_by(constants, x):
+    """`exp_nonpositive`, with constants that were made before."""
+    lowest, _, magic, _, _ = constants.reduction
+    r, t = _reduced_by(constants.reduction, select(lowest > x, lowest, x))
+    return _scaled_by(magic, polynomial(r, constants.polynomial), t)
 
 
 @inline
 def exp_nonpositive(x):
     """exp(x) for x <= 0 or NaN, which is all that a softmax needs: gradual underflow, exactly 0 at -inf."""
-    low = pick(x, -104.0, -746.0)
-    r, t = _reduced(select(low > x, low, x))
-    return _scaled(horner(r, EXP32, EXP64), t)
+    return exp_by(Constants(picked(x, REDUCTION32, REDUCTION64), picked(x, EXP32, EXP64)), x)
 
 
 @inline
 def exp(x):
     """exp(x) for any x: gradual underflow, exactly 0 at -inf, inf past the largest float, NaN for NaN."""
-    low = pick(x, -104.0, -746.0)
+    low = pick(x, ZERO32, ZERO64)
     high = pick(x, 88.72283935546875, 709.782712893384)
     r, t = _reduced(select(low > x, low, x))
     # 2**1024 (2**128) itself does not exist: take half of it, twice.

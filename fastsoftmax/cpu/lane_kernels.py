@@ -8,6 +8,7 @@ from .. import jit
 from ..spec import COMPUTED, LOGSUMEXP, SOFTMAX
 from . import params as P
 from .common import bounds, read_options, scratch_of, tile_ref
+from .elementary import exp_constants
 from .lanes import (
     Tile,
     emit_difference,
@@ -35,6 +36,7 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
         first, last = bounds(params, chunk)
         o = read_options(params)
         total = 0.0
+        exp = exp_constants(ref(0, 0, kind, True))
         for number in range(first, last):
             buffer = ref(scratch_of(params, slot), 0, kind, True)
             outer, start, rows = locate(params, number, lanes_of(buffer))
@@ -49,6 +51,7 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
                 buffer,
                 integer_at(params, P.CLASSES),
                 rows,
+                exp,
             )
             if flags.packed:
                 pack(tile)
@@ -110,13 +113,14 @@ def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_co
         first, last = bounds(params, chunk)
         o = read_options(params)
         result = ref(integer_at(params, P.RESULT), 0, x_kind, True)
+        exp = exp_constants(result)
         for number in range(first, last):
             buffer = ref(scratch_of(params, slot), 0, kind, True)
             outer, start, rows = locate(params, number, lanes_of(buffer))
             x = tile_ref(params, P.X, P.X_STRIDES, outer, start, x_kind, x_contiguous)
             out = tile_ref(params, P.OUT, P.OUT_STRIDES, outer, start, x_kind, out_contiguous)
             steps = integer_at(params, P.X_STRIDES + 2), integer_at(params, P.OUT_STRIDES + 2)
-            tile = Tile(x, x, out, steps[0], 0, steps[1], buffer, buffer, integer_at(params, P.CLASSES), rows)
+            tile = Tile(x, x, out, steps[0], 0, steps[1], buffer, buffer, integer_at(params, P.CLASSES), rows, exp)
             if flags.packed:
                 pack(tile)
             for v in range((rows + lanes_of(x) - 1) // lanes_of(x)):

@@ -11,7 +11,7 @@ from collections import namedtuple
 from ..jit import inline
 from . import params as P
 from .common import class_mass, transform
-from .elementary import exp_nonpositive
+from .elementary import exp_by
 from .laws import vector
 from .memory import get, integer_at, itemsize_of, lanes_of, load, load_n, moved, store, store_n
 from .simd import select, splat
@@ -21,8 +21,8 @@ RUN = 32  # classes whose exponentials are summed plainly before a compensated a
 INF = float("inf")
 
 # The tile being worked on: references to row 0 of logits, soft target and gradient, their steps from class to class,
-# class weights, scratch; the number of classes and of rows.
-Tile = namedtuple("Tile", ("x", "y", "out", "x_class", "y_class", "out_class", "w", "buffer", "k", "rows"))
+# class weights, scratch; the number of classes and of rows; and exp's constants.
+Tile = namedtuple("Tile", ("x", "y", "out", "x_class", "y_class", "out_class", "w", "buffer", "k", "rows", "exp"))
 # What the reduction of a vector of rows found; `d` is z_t - m and `weight` the class weight of the target.
 State = namedtuple("State", ("m", "others", "dot", "mass", "d", "weight"))
 
@@ -139,7 +139,7 @@ def reduce_rows(flags, o, tile, v, t):
         part, part_dot = zero, zero
         for j in range(begin, min(begin + RUN, tile.k)):
             d = transform(flags, o, logits(flags, tile, j, v)) - base
-            p = exp_nonpositive(d)
+            p = exp_by(tile.exp, d)
             if flags.kept:
                 store(tile.buffer, slot(tile, j, v), p)
             if flags.hard:
@@ -165,7 +165,7 @@ def log_sum_exp(flags, tile, v):
         part = splat(tile.x, 0.0)
         for j in range(begin, min(begin + RUN, tile.k)):
             x = logits(flags, tile, j, v)
-            part = part + exp_nonpositive(select(x == m, 0.0, x - m))
+            part = part + exp_by(tile.exp, select(x == m, 0.0, x - m))
         total, error = two_sum(total, part)
         lost = lost + error
     return _log_sum_exp(m, total + lost)
@@ -184,7 +184,7 @@ def emit_rows(flags, o, tile, v, t, m, a, b, at_target):
     base = _shift(m)
     for j in range(tile.k):
         x = logits(flags, tile, j, v)
-        p = x if flags.kept else exp_nonpositive(transform(flags, o, x) - base)
+        p = x if flags.kept else exp_by(tile.exp, transform(flags, o, x) - base)
         g = p * a
         if flags.soft or flags.smooth:
             g = g - masses(flags, o, tile, j, v) * b

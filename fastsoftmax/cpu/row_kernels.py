@@ -8,6 +8,7 @@ from .. import jit
 from ..spec import BLOCK, COMPUTED, FLOAT64, LOG_SOFTMAX, SOFTMAX
 from . import params as P
 from .common import bounds, read_options, row_ref, scratch_of
+from .elementary import exp_constants
 from .laws import scalar, vector
 from .memory import fence, get, integer_at, lanes_of, load, load_n, put, put_float, ref, store, store_n
 from .rows import INF, Row, clear_row, emit_row, reduce_row, transformed
@@ -39,6 +40,7 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
         loss_factor = ref(integer_at(params, P.LOSS_FACTOR), 0, kind, True)
         grad_factor = ref(integer_at(params, P.GRAD_FACTOR), 0, kind, True)
         way = integer_at(params, P.X_STRIDES + 1)
+        exp = exp_constants(result)
         total = 0.0
         for i in range(first, last):
             out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
@@ -52,6 +54,7 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
                 k,
                 integer_at(integer_at(params, P.TARGET), i) if flags.hard else -1,
                 way,
+                exp,
             )
             loss = 0.0
             if flags.hard and row.t == integer_at(params, P.IGNORE_INDEX):
@@ -107,11 +110,12 @@ def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_co
         o, k = read_options(params), integer_at(params, P.CLASSES)
         bases, kept = _scratch(params, slot)
         result = ref(integer_at(params, P.RESULT), 0, x_kind, True)
+        exp = exp_constants(result)
         for i in range(first, last):
             x = row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous)
             out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
             e, blocks = out if direct else ref(kept, 0, kind, True), ref(bases, 0, FLOAT64, True)
-            row = Row(x, x, x, e, blocks, out, k, -1, integer_at(params, P.X_STRIDES + 1))
+            row = Row(x, x, x, e, blocks, out, k, -1, integer_at(params, P.X_STRIDES + 1), exp)
             state = reduce_row(flags, o, row)
             if variant == SOFTMAX:
                 s = _normaliser(state.m, state.others)

@@ -11,7 +11,7 @@ from collections import namedtuple
 from ..jit import inline
 from ..spec import BLOCK
 from .common import class_mass, transform
-from .elementary import exp_nonpositive
+from .elementary import exp_by
 from .laws import scalar, vector
 from .memory import get, lanes_of, load, load_n, moved, prefetch, put, store, store_n, stream, until_aligned
 from .simd import extract, first_lanes, hmax, hsum, lane_is, select, splat
@@ -20,8 +20,8 @@ INF = float("inf")
 RUN = 16  # vectors that are summed plainly before their sum is added to the block's
 
 # The row being worked on: references to logits, soft target, class weights, kept exponentials, maxima of the blocks and
-# gradient; the number of classes; the target's (-1: none); and the way in bytes to the row that comes next.
-Row = namedtuple("Row", ("x", "y", "w", "e", "bases", "out", "k", "t", "next"))
+# gradient; the number of classes; the target's (-1: none); the way in bytes to the next row; and the constants of exp.
+Row = namedtuple("Row", ("x", "y", "w", "e", "bases", "out", "k", "t", "next", "exp"))
 # What its reduction found: the maximum, the sum without the target's term, sum w_j (z_j - m) and sum w_j.
 State = namedtuple("State", ("m", "others", "dot", "mass"))
 
@@ -67,7 +67,7 @@ def exponentials(flags, o, row, j, n, base, whole):
     """(z - base, exp(z - base)) of the vector at `j`; the exponentials of dead lanes are 0."""
     x = load(row.x, j) if whole else load_n(row.x, j, n, -INF)
     d = transform(flags, o, x) - base
-    p = exp_nonpositive(d)
+    p = exp_by(row.exp, d)
     p = p if whole else first_lanes(p, n)
     if flags.kept:
         if whole:
@@ -78,32 +78,54 @@ def exponentials(flags, o, row, j, n, base, whole):
 
 
 @inline
-def block_sums(flags, o, row, j, stop, base, ahead):
-    """(sum of exponentials but the target's, sum w d, sum w) of a block."""
+def whole_end(row, j, stop):
+    """Where the whole vectors from `j` on end: at the one that holds the target's class, or short of `stop`."""
+    width = lanes_of(row.x)
+    if j <= row.t < stop:
+        stop = row.t
+    return j + (stop - j) // width * width
+
+
+@inline
+def whole_sums(flags, o, row, j, stop, base, ahead):
+    """Vectors of partial sums over whole vectors from `j` to `stop`: exponentials, w d, w."""
     width = lanes_of(row.x)
     zero = splat(row.x, 0.0)
     total, dot, mass = zero, zero, zero
-    while j + width <= stop:
+    while j < stop:
         # Short runs first: an error of half an ulp a vector adds up over a block.
         end = min(j + RUN * width, stop)
         part, part_dot, part_mass = zero, zero, zero
-        while j + width <= end:
+        while j < end:
             prefetch(ahead, j)
             d, p = exponentials(flags, o, row, j, width, base, True)
-            if j <= row.t < j + width:  # a branch that is taken once a row costs less than a mask in every vector
-                p = select(lane_is(row.x, row.t - j), 0.0, p)
             part = part + p
             if flags.smooth or flags.soft:
                 v = masses(flags, o, row, j, width, True)
                 part_dot, part_mass = part_dot + _term(v, d), part_mass + v
             j += width
         total, dot, mass = total + part, dot + part_dot, mass + part_mass
-    if j < stop:
-        d, p = exponentials(flags, o, row, j, stop - j, base, False)
-        total = total + select(lane_is(row.x, row.t - j), 0.0, p)
-        if flags.smooth or flags.soft:
-            v = masses(flags, o, row, j, stop - j, False)
-            dot, mass = dot + _term(v, d), mass + v
+    return total, dot, mass
+
+
+@inline
+def block_sums(flags, o, row, j, stop, base, ahead):
+    """(sum of exponentials but the target's, sum w d, sum w) of a block."""
+    width = lanes_of(row.x)
+    zero = splat(row.x, 0.0)
+    total, dot, mass = zero, zero, zero
+    while j < stop:
+        end = whole_end(row, j, stop)
+        more, more_dot, more_mass = whole_sums(flags, o, row, j, end, base, ahead)
+        total, dot, mass, j = total + more, dot + more_dot, mass + more_mass, end
+        if j < stop:
+            n = min(width, stop - j)
+            d, p = exponentials(flags, o, row, j, n, base, False)
+            total = total + select(lane_is(row.x, row.t - j), 0.0, p)
+            if flags.smooth or flags.soft:
+                v = masses(flags, o, row, j, n, False)
+                dot, mass = dot + _term(v, d), mass + v
+            j += n
     return hsum(total), hsum(dot), hsum(mass)
 
 
@@ -137,16 +159,16 @@ def reduce_row(flags, o, row):
 
 @inline
 def emit_vector(flags, o, row, j, n, base, a, b, at_target, whole):
-    """Write ``A p_j - B w_j`` (the target's own gradient in its lane) times the transform's slope."""
+    """Write ``A p_j - B w_j`` times the transform's slope; the target's own gradient in its lane, unless `whole`."""
     x = load(row.x, j) if whole else load_n(row.x, j, n, -INF)
     if flags.kept:
         p = load(row.e, j) if whole else load_n(row.e, j, n, 0.0)
     else:
-        p = exp_nonpositive(transform(flags, o, x) - base)
+        p = exp_by(row.exp, transform(flags, o, x) - base)
     g = p * a
     if flags.soft or flags.smooth:
         g = g - masses(flags, o, row, j, n, whole) * b
-    if j <= row.t < j + n:
+    if not whole:
         g = select(lane_is(row.x, row.t - j), at_target, g)
     if flags.cap:
         g = g * _cap_slope(x, 1.0 / o.cap)
@@ -163,14 +185,16 @@ def emit_block(flags, o, row, j, stop, base, a, b, at_target):
     """Write the gradient of a block; streamed stores begin at the first aligned address."""
     width = lanes_of(row.x)
     n = min(until_aligned(row.out), stop - j) if flags.streamed else 0
-    if n > 0:
-        emit_vector(flags, o, row, j, n, base, a, b, at_target, False)
-        j += n
-    while j + width <= stop:
-        emit_vector(flags, o, row, j, width, base, a, b, at_target, True)
-        j += width
-    if j < stop:
-        emit_vector(flags, o, row, j, stop - j, base, a, b, at_target, False)
+    while j < stop:
+        if n == 0:
+            end = whole_end(row, j, stop)
+            while j < end:
+                emit_vector(flags, o, row, j, width, base, a, b, at_target, True)
+                j += width
+            n = min(width, stop - j)
+        if n > 0:
+            emit_vector(flags, o, row, j, n, base, a, b, at_target, False)
+            j, n = j + n, 0
 
 
 @inline

@@ -17,6 +17,11 @@ from numba.extending import (
     type_callable,
 )
 
+from ..jit import inline, target
+
+#: Whether a vector is one register, and there are 32 of them.
+AVX512 = "+avx512f" in target()[1].split(",")
+
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 
 _LLVM = {
@@ -189,21 +194,55 @@ def pick(_typing, like, single, double):
 
 
 @intrinsic
-def horner(_typing, x, single, double):
+def picked(_typing, like, single, double):
+    """The tuple of constants that belongs to the precision of `like`, as a tuple of vectors."""
+    vec = getattr(like, "vec", like)
+    chosen = 1 if vec.dtype is types.float32 else 2
+    vectors = types.UniTuple(vec, len((single, double)[chosen - 1]))
+
+    def emit(context, builder, _sig, args):
+        values = [builder.extract_value(args[chosen], i) for i in range(len(vectors))]
+        return cgutils.pack_array(builder, [as_vector(context, builder, v, types.float64, vec) for v in values])
+
+    return vectors(like, single, double), emit
+
+
+@intrinsic
+def held(_typing, constants):
+    """The same vectors, as something that stays in registers.
+
+    LLVM takes a constant for cheap, and loads it from memory again in every round of a loop: the dozen of them that
+    `exp` needs took longer than its arithmetic.  Where registers are few that is the better way.
+    """
+
+    def emit(_context, builder, _sig, args):
+        if not AVX512:
+            return args[0]
+        vec = constants.dtype.llvm
+        same = ir.InlineAsm(ir.FunctionType(vec, [vec]), "", "=v,0")
+        values = [builder.extract_value(args[0], i) for i in range(len(constants))]
+        return cgutils.pack_array(builder, [builder.call(same, [v], attrs=("readnone", "nounwind")) for v in values])
+
+    return constants(constants), emit
+
+
+@inline
+def horner(x, single, double):
     """The polynomial in `x` with the coefficients (highest power first) of its precision."""
-    chosen = 1 if x.dtype is types.float32 else 2
+    return polynomial(x, picked(x, single, double))
 
-    def emit(context, builder, sig, args):
-        def coefficient(i):
-            value = builder.extract_value(args[chosen], i)
-            return as_vector(context, builder, value, types.float64, x)
 
-        acc = coefficient(0)
-        for i in range(1, len(sig.args[chosen])):
-            acc = call(builder, f"llvm.fmuladd.{_suffix(x)}", x.llvm, [acc, args[0], coefficient(i)])
-        return acc
+@intrinsic
+def polynomial(_typing, x, coefficients):
+    """The polynomial in `x` with vectors of coefficients, highest power first."""
 
-    return x(x, single, double), emit
+    def emit(_context, builder, _sig, args):
+        value, *rest = (builder.extract_value(args[1], i) for i in range(len(coefficients)))
+        for coefficient in rest:
+            value = call(builder, f"llvm.fmuladd.{_suffix(x)}", x.llvm, [value, args[0], coefficient])
+        return value
+
+    return x(x, coefficients), emit
 
 
 def integers_like(vec):
