@@ -6,16 +6,16 @@ same everywhere, and so are the results, bit by bit.
 
 from typing import NamedTuple
 
-from .spec import BLOCK
+from .spec import BATCHES, BLOCK, LANES, ROWS
 
 
 class Plan(NamedTuple):
     """How the work is cut."""
 
-    lanes: bool  # rows in SIMD lanes, rather than classes
+    layout: int  # of spec
     chunk: int  # rows, or tiles of rows, in a piece of work
     chunks: int
-    tile: int  # SIMD vectors of rows in a tile (with rows in lanes)
+    tile: int  # SIMD vectors of rows in a tile (with rows in lanes), or rows in a batch
     parallel: bool
     packed: bool
     kept: bool
@@ -29,6 +29,8 @@ CHUNK = 1 << 15  # elements in a piece of work: some 10 microseconds
 PARALLEL = 1 << 16  # elements below which a parallel launch (4 microseconds, and cold caches) does not pay
 LABELS = 1 << 14  # labels in a piece of work of the scan
 PARALLEL_LABELS = 1 << 17  # labels below which the scan is not worth a parallel launch
+BATCH = 1 << 12  # elements in a batch of rows: 16 KB of float32, and as much for their exponentials
+HEADER = 384 + 3 * 1024  # bytes of scratch for what belongs to a batch's rows
 TILE_BYTES = 1 << 17  # scratch of a tile of rows in lanes: stays in the second-level cache
 KEPT_BYTES = 1 << 19  # longest row of exponentials that is kept: half of a second-level cache
 # Outputs that no cache would hold are written past them, but for new arrays: the operating system has just zeroed their
@@ -66,15 +68,20 @@ def plan(
         chunk = max(1, CHUNK // (classes * tile * width))
         scratch = vector * tile if packed else 0
         return Plan(
-            True, chunk, -(-tiles // chunk), tile, parallel, packed, packed and keep, False, False, scratch + 64
+            LANES, chunk, -(-tiles // chunk), tile, parallel, packed, packed and keep, False, False, scratch + 64
         )
     kept = keep and classes * computed <= KEPT_BYTES
-    chunk = max(1, CHUNK // classes)
-    blocks = -(-classes // BLOCK)
     streamed = streamable and rows * classes * computed >= STREAM_BYTES
-    direct = direct and kept and not streamed
-    scratch = _lines(blocks * 8) + (0 if direct else _lines(classes * computed)) if kept else 0
-    return Plan(False, chunk, -(-rows // chunk), 1, parallel, False, kept, direct, streamed, scratch + 64)
+    direct = direct and kept and not streamed and classes > BLOCK
+    line = _lines(classes * computed) if kept and not direct else 0
+    if classes <= BLOCK:
+        batch = max(1, min(64 // computed, BATCH // classes))
+        chunk = max(1, CHUNK // (classes * batch)) * batch
+        scratch = HEADER + batch * line
+        return Plan(BATCHES, chunk, -(-rows // chunk), batch, parallel, False, kept, direct, streamed, scratch + 64)
+    chunk = max(1, CHUNK // classes)
+    scratch = _lines(-(-classes // BLOCK) * 8) + line if kept else 0
+    return Plan(ROWS, chunk, -(-rows // chunk), 1, parallel, False, kept, direct, streamed, scratch + 64)
 
 
 def _lines(size: int) -> int:

@@ -25,6 +25,9 @@ def storage_of(dtype: np.dtype[Any]) -> int:
     return known
 
 
+# Layouts: classes in SIMD lanes, row by row; rows in SIMD lanes; classes in lanes, a batch of rows at a time.
+ROWS, LANES, BATCHES = range(3)
+
 # Variants of the kernels for maps from rows to rows or numbers.
 SOFTMAX, LOG_SOFTMAX, LOGSUMEXP = range(3)
 

@@ -143,7 +143,7 @@ def recipe_for(
     contiguous = [place is None or place[level] == size for place, size in zip(places, sizes, strict=True)]
     storage = storage_of(dtype)
     compiled = kernels.address(
-        *(kernel, lanes, flags, variant, storage, storage if y_dtype is None else storage_of(y_dtype), *contiguous)
+        *(kernel, p.layout, flags, variant, storage, storage if y_dtype is None else storage_of(y_dtype), *contiguous)
     )
     rows = outer * -(-inner // (p.tile * width)) if lanes else outer * inner
     strides = [step for place in places for step in place or (0, 0, 0)]

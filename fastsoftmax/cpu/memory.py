@@ -270,16 +270,21 @@ def put(_typing, r, index, x):
     return types.void(r, types.int64, x), emit
 
 
-@intrinsic
-def prefetch(_typing, r, index):
-    """Ask for the cache line of an element; any address is allowed."""
+def _asking(write):
+    @intrinsic
+    def ask(_typing, r, index):
+        def emit(context, builder, _sig, args):
+            pointer = pointer_to(builder, r, *args, I8)
+            call(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, I32(write), I32(3), I32(1)])
+            return context.get_dummy_value()
 
-    def emit(context, builder, _sig, args):
-        pointer = pointer_to(builder, r, *args, I8)
-        call(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, I32(0), I32(3), I32(1)])
-        return context.get_dummy_value()
+        return types.void(r, types.int64), emit
 
-    return types.void(r, types.int64), emit
+    return ask
+
+
+#: Ask for the cache line of an element, to read it or to write it; any address is allowed.
+prefetch, prefetch_to_write = _asking(0), _asking(1)
 
 
 @intrinsic
@@ -313,6 +318,12 @@ def integer_at(_typing, address, index):
         return builder.load(builder.inttoptr(where, I64.as_pointer()), align=8)
 
     return types.int64(types.int64, types.int64), emit
+
+
+@intrinsic
+def quotient(_typing, a, b):
+    """``a // b`` of integers that are not negative: Numba's own has a dozen instructions besides the division."""
+    return types.int64(types.int64, types.int64), lambda _c, builder, _s, args: builder.udiv(*args)
 
 
 @intrinsic

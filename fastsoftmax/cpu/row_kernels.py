@@ -10,8 +10,8 @@ from . import params as P
 from .common import bounds, read_options, row_ref, scratch_of
 from .elementary import exp_constants
 from .laws import scalar, vector
-from .memory import fence, get, integer_at, lanes_of, load, load_n, put, put_float, ref, store, store_n
-from .rows import INF, Row, clear_row, emit_row, reduce_row, transformed
+from .memory import fence, get, integer_at, put, put_float, ref
+from .rows import INF, Row, clear_row, emit_difference, emit_row, infinite, reduce_row, transformed
 from .simd import extract, splat
 
 _index_score, _soft_score = vector["index_score"], vector["soft_score"]
@@ -122,7 +122,7 @@ def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_co
                 emit_row(flags, o, row, state.m, 1.0 / s, 0.0, 0.0)
             elif variant == LOG_SOFTMAX:
                 s = splat(blocks, _normaliser(state.m, state.others))
-                _emit_difference(row, _shift(state.m), extract(_log(s), 0))
+                emit_difference(row, _shift(state.m), extract(_log(s), 0))
             else:
                 put(result, i, _finished(row, state))
         if flags.streamed:
@@ -133,21 +133,7 @@ def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_co
 
 @jit.inline
 def _finished(row, state):
-    """logsumexp of a reduced row; the sum of a row that holds +inf is NaN either way, so that the row is read again."""
+    """logsumexp of a reduced row."""
     if state.m == INF:
-        for j in range(row.k):
-            if get(row.x, j) != get(row.x, j):
-                return state.others
-        return INF
+        return infinite(row)
     return extract(_log_sum_exp(splat(row.bases, state.m), splat(row.bases, state.others)), 0)
-
-
-@jit.inline
-def _emit_difference(row, m, log_s):
-    """Write ``(x_j - m) - log s``."""
-    width, j = lanes_of(row.x), 0
-    while j + width <= row.k:
-        store(row.out, j, load(row.x, j) - m - log_s)
-        j += width
-    if j < row.k:
-        store_n(row.out, j, row.k - j, load_n(row.x, j, row.k - j, 0.0) - m - log_s)

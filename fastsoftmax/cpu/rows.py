@@ -30,8 +30,8 @@ _term, _cap_slope = vector["term"], vector["cap_slope"]
 
 
 @inline
-def block_max(x, j, stop):
-    """The largest element of a block; four chains, as a maximum waits four cycles for the one before it."""
+def block_maxima(x, j, stop):
+    """A vector whose largest lane is the largest of a block; in four chains, as a maximum waits for the one before."""
     width = lanes_of(x)
     a = splat(x, -INF)
     b, c, d = a, a, a
@@ -40,12 +40,21 @@ def block_max(x, j, stop):
         a, b = select(v0 > a, v0, a), select(v1 > b, v1, b)
         c, d = select(v2 > c, v2, c), select(v3 > d, v3, d)
         j += 4 * width
-    while j < stop:
-        v0 = load_n(x, j, stop - j, -INF)
+    while j + width <= stop:
+        v0 = load(x, j)
         a = select(v0 > a, v0, a)
         j += width
+    if j < stop:
+        v0 = load_n(x, j, stop - j, -INF)
+        b = select(v0 > b, v0, b)
     a, c = select(b > a, b, a), select(d > c, d, c)
-    return hmax(select(c > a, c, a))
+    return select(c > a, c, a)
+
+
+@inline
+def block_max(x, j, stop):
+    """The largest element of a block."""
+    return hmax(block_maxima(x, j, stop))
 
 
 @inline
@@ -182,7 +191,27 @@ def emit_vector(flags, o, row, j, n, base, a, b, at_target, whole):
 
 @inline
 def emit_block(flags, o, row, j, stop, base, a, b, at_target):
-    """Write the gradient of a block; streamed stores begin at the first aligned address."""
+    """Write the gradient of a block."""
+    if flags.streamed or flags.cap:
+        _emit_in_parts(flags, o, row, j, stop, base, a, b, at_target)
+    else:
+        first, width = j, lanes_of(row.x)
+        while j + width <= stop:
+            emit_vector(flags, o, row, j, width, base, a, b, at_target, True)
+            j += width
+        if j < stop:
+            emit_vector(flags, o, row, j, stop - j, base, a, b, at_target, False)
+        if first <= row.t < stop:
+            put(row.out, row.t, at_target)
+
+
+@inline
+def _emit_in_parts(flags, o, row, j, stop, base, a, b, at_target):
+    """The same, where nothing can be mended after it: the target's vector comes between two parts.
+
+    A plain store into a line that has just been streamed is slow, and the softcap's slope needs the logit, which may
+    have been overwritten.  Streamed stores begin at the first aligned address.
+    """
     width = lanes_of(row.x)
     n = min(until_aligned(row.out), stop - j) if flags.streamed else 0
     while j < stop:
@@ -220,3 +249,23 @@ def clear_row(row):
         j += width
     if j < row.k:
         store_n(row.out, j, row.k - j, zero)
+
+
+@inline
+def emit_difference(row, m, log_s):
+    """Write ``(x_j - m) - log s``."""
+    width, j = lanes_of(row.x), 0
+    while j + width <= row.k:
+        store(row.out, j, load(row.x, j) - m - log_s)
+        j += width
+    if j < row.k:
+        store_n(row.out, j, row.k - j, load_n(row.x, j, row.k - j, 0.0) - m - log_s)
+
+
+@inline
+def infinite(row):
+    """logsumexp of a row that holds +inf, whose sum is NaN whatever else it holds: the row is read again for a NaN."""
+    for j in range(row.k):
+        if get(row.x, j) != get(row.x, j):
+            return get(row.x, j)
+    return INF

@@ -350,6 +350,13 @@ def first_lanes(_typing, x, n):
 
 
 @intrinsic
+def lane_numbers(_typing, reference):
+    """0, 1, 2, ... as integer lanes that go with the floats of `reference`."""
+    ints = integers_like(getattr(reference, "vec", reference))
+    return ints(reference), lambda *_: ir.Constant(ints.llvm, list(range(ints.lanes)))
+
+
+@intrinsic
 def lane_is(_typing, reference, lane):
     """The mask that is true in lane number `lane` only (nowhere when it is out of the vector but in 32 bits)."""
     like = getattr(reference, "vec", reference)

@@ -1,12 +1,21 @@
-"""Transposition of squares of rows and classes in registers: a quarter of the instructions of element-wise gathers."""
+"""Squares of rows and classes in registers: transposed, with a quarter of the instructions of element-wise gathers, or
+reduced to one number a row."""
 
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
 from .half import narrow, widen
-from .memory import cells_of, masked, pointer_to
+from .memory import cells_of, load_ir, masked, pointer_to
 from .simd import I8, I32, I64, call
+
+
+def _exchanged(builder, a, b, distance):
+    """Two vectors whose lanes `distance` apart are exchanged: those of `b` without the bit for those of `a` with it."""
+    n = a.type.count
+    low = [k - distance + n if k & distance else k for k in range(n)]
+    high = [k + n if k & distance else k + distance for k in range(n)]
+    return [builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, n), pattern)) for pattern in (low, high)]
 
 
 def _transposed(builder, rows):
@@ -14,15 +23,41 @@ def _transposed(builder, rows):
     n, rows = len(rows), list(rows)
     distance = 1
     while distance < n:
-        low = [k - distance + n if k & distance else k for k in range(n)]
-        high = [k + n if k & distance else k + distance for k in range(n)]
-        masks = [ir.Constant(ir.VectorType(I32, n), pattern) for pattern in (low, high)]
         for i in range(n):
             if not i & distance:
-                pair = rows[i], rows[i + distance]
-                rows[i], rows[i + distance] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+                rows[i], rows[i + distance] = _exchanged(builder, rows[i], rows[i + distance], distance)
         distance *= 2
     return rows
+
+
+def _line_by_line(combine):
+    """An intrinsic that combines the lanes of each line of a square: ``f(r, index)`` of the lines from an element on.
+
+    Lane k of the result is that of line k.  Each round halves the number of vectors, so that a line costs three
+    instructions, where halving a vector again and again costs ten that wait for each other.
+    """
+
+    @intrinsic
+    def reduced(_typing, r, index):
+        n = r.vec.lanes
+
+        def emit(_context, builder, _sig, args):
+            rows = [load_ir(builder, r, args[0], builder.add(args[1], I64(n * k))) for k in range(n)]
+            distance = 1
+            while len(rows) > 1:
+                pairs = zip(rows[::2], rows[1::2], strict=True)
+                rows = [combine(builder, *_exchanged(builder, a, b, distance)) for a, b in pairs]
+                distance *= 2
+            return rows[0]
+
+        return r.vec(r, types.int64), emit
+
+    return reduced
+
+
+line_sums = _line_by_line(lambda builder, a, b: builder.fadd(a, b))
+#: Of numbers: those who call it keep NaNs out.
+line_maxima = _line_by_line(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
 
 
 @intrinsic

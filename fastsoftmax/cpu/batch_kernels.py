@@ -1,0 +1,154 @@
+"""The kernels that work through chunks of batches of rows (the passes are in `batches`).
+
+Each function closes a kernel over compile-time constants: the losses' flags, and for every operand its storage kind and
+whether its classes are contiguous.
+"""
+
+from .. import jit
+from ..plan import HEADER
+from ..spec import COMPUTED, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
+from . import params as P
+from .batches import lines_at, put_maxima, put_shifts, put_sums
+from .common import bounds, read_options, row_ref, scratch_of, transform
+from .elementary import exp_constants
+from .laws import vector
+from .memory import fence, get, integer_at, labels, lanes_of, load, moved, put, put_float, ref, store, store_n
+from .rows import INF, Row, clear_row, emit_block, emit_difference, infinite
+from .score import State, score
+from .simd import hsum, splat
+from .squares import line_sums
+
+_log_sum_exp, _log, _normaliser = vector["log_sum_exp"], vector["log"], vector["normaliser"]
+
+
+
+@jit.inline
+def _row(params, i, r, slot, t, exp, x_kind, y_kind, kind, x_contiguous, y_contiguous, out_contiguous, direct):
+    """Row `i` of all, which is number `r` of its batch; `t` is its target."""
+    out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
+    k, first = integer_at(params, P.CLASSES), ref(scratch_of(params, slot) + HEADER, 0, kind, True)
+    line = (k + lanes_of(first) - 1) // lanes_of(first) * 64
+    return Row(
+        row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous),
+        row_ref(params, P.Y, P.Y_STRIDES, i, y_kind, y_contiguous),
+        ref(integer_at(params, P.CLASS_WEIGHT), 0, kind, True),
+        out if direct else moved(first, r * line, 0),
+        first,
+        out,
+        k,
+        t,
+        integer_at(params, P.X_STRIDES + 1) * integer_at(params, P.TILE),
+        exp,
+    )
+
+
+@jit.inline
+def _target(hard, params, i):
+    """The class of row `i`, or -1 if it is ignored or its target is a distribution."""
+    if not hard:
+        return -1
+    t = integer_at(integer_at(params, P.TARGET), i)
+    return -1 if t == integer_at(params, P.IGNORE_INDEX) else t
+
+
+def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
+    """Loss, and the gradient if ``flags.grad``, of each batch of a chunk; the losses are summed in a fixed order."""
+    source, kind, direct, hard = jit.DIGEST, COMPUTED[x_kind], flags.direct, flags.hard
+
+    def kernel(params, chunk, slot):
+        source  # noqa: B018  a part of the cache's key
+        first, last = bounds(params, chunk)
+        o, height = read_options(params), integer_at(params, P.TILE)
+        lines = lines_at(scratch_of(params, slot), kind)
+        exp, total = exp_constants(lines.base), 0.0
+        for start in range(first, last, height):
+            n = min(height, last - start)
+            for r in range(n):
+                t = _target(hard, params, start + r)
+                row = _row(params, start + r, r, slot, t, exp, x_kind, y_kind, kind, x_contiguous, y_contiguous, out_contiguous, direct)
+                put_maxima(row, lines, r)
+                if hard:
+                    put(lines.logit, r, get(row.x, max(t, 0)))
+                if hard and flags.weighted:
+                    put(lines.weight, r, get(row.w, max(t, 0)))
+            m = put_shifts(flags, o, lines)
+            for r in range(n):
+                t = _target(hard, params, start + r)
+                row = _row(params, start + r, r, slot, t, exp, x_kind, y_kind, kind, x_contiguous, y_contiguous, out_contiguous, direct)
+                put_sums(flags, o, row, lines, r)
+            total += hsum(_scored(flags, o, params, lines, m, start, n))
+            if flags.grad:
+                for r in range(n):
+                    t = _target(hard, params, start + r)
+                    row = _row(params, start + r, r, slot, t, exp, x_kind, y_kind, kind, x_contiguous, y_contiguous, out_contiguous, direct)
+                    if hard and t < 0:
+                        clear_row(row)
+                    else:
+                        a, b, at_target = get(lines.a, r), get(lines.b, r), get(lines.at_target, r)
+                        emit_block(flags, o, row, 0, row.k, get(lines.base, r), a, b, at_target)
+        put_float(integer_at(params, P.PARTIAL), chunk, total)
+        if flags.streamed:
+            fence()
+
+    return jit.kernel(kernel)
+
+
+@jit.inline
+def _scored(flags, o, params, lines, m, index, n):
+    """Score the rows of a batch, the first of which has number `index`; leaves what gradients are made of."""
+    zero, one = splat(lines.base, 0.0), splat(lines.base, 1.0)
+    target, ignore = integer_at(params, P.TARGET), integer_at(params, P.IGNORE_INDEX)
+    t = labels(lines.base, target, index, n if flags.hard else 0, ignore)
+    dot, mass, d, weight = zero, zero, zero, one
+    if flags.smooth or flags.soft:
+        dot, mass = line_sums(lines.dots, 0), line_sums(lines.masses, 0)
+    if flags.hard:
+        d = transform(flags, o, load(lines.logit, 0)) - load(lines.base, 0)
+        if flags.weighted:
+            weight = load(lines.weight, 0)
+    state = State(m, line_sums(lines.sums, 0), dot, mass, d, weight)
+    loss, a, b, at_target = score(flags, o, params, lines.base, state, t, index, n)
+    if flags.grad:
+        store(lines.a, 0, a)
+        store(lines.b, 0, b)
+        store(lines.at_target, 0, at_target)
+    return loss
+
+
+def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
+    """softmax, log_softmax or logsumexp (`variant`) of each batch of a chunk."""
+    source, kind, direct = jit.DIGEST, COMPUTED[x_kind], flags.direct
+
+    def kernel(params, chunk, slot):
+        source  # noqa: B018  a part of the cache's key
+        first, last = bounds(params, chunk)
+        o, height = read_options(params), integer_at(params, P.TILE)
+        lines = lines_at(scratch_of(params, slot), kind)
+        exp = exp_constants(lines.base)
+        for start in range(first, last, height):
+            n = min(height, last - start)
+            for r in range(n):
+                row = _row(params, start + r, r, slot, -1, exp, x_kind, x_kind, kind, x_contiguous, x_contiguous, out_contiguous, direct)
+                put_maxima(row, lines, r)
+            m = put_shifts(flags, o, lines)
+            for r in range(n):
+                row = _row(params, start + r, r, slot, -1, exp, x_kind, x_kind, kind, x_contiguous, x_contiguous, out_contiguous, direct)
+                put_sums(flags, o, row, lines, r)
+            s = line_sums(lines.sums, 0)
+            if variant == LOGSUMEXP:
+                store_n(ref(integer_at(params, P.RESULT), 0, x_kind, True), start, n, _log_sum_exp(m, s))
+            else:
+                s = _normaliser(m, s)
+                store(lines.a, 0, 1.0 / s if variant == SOFTMAX else _log(s))
+            for r in range(n):
+                row = _row(params, start + r, r, slot, -1, exp, x_kind, x_kind, kind, x_contiguous, x_contiguous, out_contiguous, direct)
+                if variant == SOFTMAX:
+                    emit_block(flags, o, row, 0, row.k, get(lines.base, r), get(lines.a, r), 0.0, 0.0)
+                elif variant == LOG_SOFTMAX:
+                    emit_difference(row, get(lines.base, r), get(lines.a, r))
+                elif get(lines.base, r) == INF:
+                    put(ref(integer_at(params, P.RESULT), 0, x_kind, True), start + r, infinite(row))
+        if flags.streamed:
+            fence()
+
+    return jit.kernel(kernel)
