@@ -29,11 +29,12 @@ CHUNK = 1 << 15  # elements in a piece of work: some 10 microseconds
 PARALLEL = 1 << 16  # elements below which a parallel launch (4 microseconds, and cold caches) does not pay
 LABELS = 1 << 14  # labels in a piece of work of the scan
 PARALLEL_LABELS = 1 << 17  # labels below which the scan is not worth a parallel launch
-BATCH = 1 << 12  # elements in a batch of rows: 16 KB of float32, and as much for their exponentials
+BATCHED = 256  # classes up to which rows are worked on in batches: above, one row after the other takes no longer
+BATCH = 1 << 11  # elements in a batch of rows: 8 KB of float32, and as much for their exponentials
 HEADER = 384 + 3 * 1024  # bytes of scratch for what belongs to a batch's rows
 TILE_BYTES = 1 << 17  # scratch of a tile of rows in lanes: stays in the second-level cache
 KEPT_BYTES = 1 << 19  # longest row of exponentials that is kept: half of a second-level cache
-# Outputs that no cache would hold are written past them, but for new arrays: the operating system has just zeroed their
+# Long rows of outputs that no cache would hold are written past them, but for new arrays: the operating system has just zeroed their
 # pages, and some of that is still in a cache (10.7 instead of 12.1 ms for 8192x4096).
 STREAM_BYTES = 1 << 25
 
@@ -71,10 +72,10 @@ def plan(
             LANES, chunk, -(-tiles // chunk), tile, parallel, packed, packed and keep, False, False, scratch + 64
         )
     kept = keep and classes * computed <= KEPT_BYTES
-    streamed = streamable and rows * classes * computed >= STREAM_BYTES
-    direct = direct and kept and not streamed and classes > BLOCK
+    streamed = streamable and classes > BATCHED and rows * classes * computed >= STREAM_BYTES
+    direct = direct and kept and not streamed and classes > BATCHED
     line = _lines(classes * computed) if kept and not direct else 0
-    if classes <= BLOCK:
+    if classes <= BATCHED:
         batch = max(1, min(64 // computed, BATCH // classes))
         chunk = max(1, CHUNK // (classes * batch)) * batch
         scratch = HEADER + batch * line

@@ -18,8 +18,8 @@ from .score import State, score
 from .simd import hsum, splat
 from .squares import line_sums
 
+_cap_slope = vector["cap_slope"]
 _log_sum_exp, _log, _normaliser = vector["log_sum_exp"], vector["log"], vector["normaliser"]
-
 
 
 @jit.inline
@@ -65,7 +65,21 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
             n = min(height, last - start)
             for r in range(n):
                 t = _target(hard, params, start + r)
-                row = _row(params, start + r, r, slot, t, exp, x_kind, y_kind, kind, x_contiguous, y_contiguous, out_contiguous, direct)
+                row = _row(
+                    params,
+                    start + r,
+                    r,
+                    slot,
+                    t,
+                    exp,
+                    x_kind,
+                    y_kind,
+                    kind,
+                    x_contiguous,
+                    y_contiguous,
+                    out_contiguous,
+                    direct,
+                )
                 put_maxima(row, lines, r)
                 if hard:
                     put(lines.logit, r, get(row.x, max(t, 0)))
@@ -74,13 +88,41 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
             m = put_shifts(flags, o, lines)
             for r in range(n):
                 t = _target(hard, params, start + r)
-                row = _row(params, start + r, r, slot, t, exp, x_kind, y_kind, kind, x_contiguous, y_contiguous, out_contiguous, direct)
+                row = _row(
+                    params,
+                    start + r,
+                    r,
+                    slot,
+                    t,
+                    exp,
+                    x_kind,
+                    y_kind,
+                    kind,
+                    x_contiguous,
+                    y_contiguous,
+                    out_contiguous,
+                    direct,
+                )
                 put_sums(flags, o, row, lines, r)
             total += hsum(_scored(flags, o, params, lines, m, start, n))
             if flags.grad:
                 for r in range(n):
                     t = _target(hard, params, start + r)
-                    row = _row(params, start + r, r, slot, t, exp, x_kind, y_kind, kind, x_contiguous, y_contiguous, out_contiguous, direct)
+                    row = _row(
+                        params,
+                        start + r,
+                        r,
+                        slot,
+                        t,
+                        exp,
+                        x_kind,
+                        y_kind,
+                        kind,
+                        x_contiguous,
+                        y_contiguous,
+                        out_contiguous,
+                        direct,
+                    )
                     if hard and t < 0:
                         clear_row(row)
                     else:
@@ -109,6 +151,8 @@ def _scored(flags, o, params, lines, m, index, n):
     state = State(m, line_sums(lines.sums, 0), dot, mass, d, weight)
     loss, a, b, at_target = score(flags, o, params, lines.base, state, t, index, n)
     if flags.grad:
+        if flags.cap and flags.hard:
+            at_target = at_target * _cap_slope(load(lines.logit, 0), 1.0 / o.cap)
         store(lines.a, 0, a)
         store(lines.b, 0, b)
         store(lines.at_target, 0, at_target)
@@ -128,11 +172,39 @@ def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_co
         for start in range(first, last, height):
             n = min(height, last - start)
             for r in range(n):
-                row = _row(params, start + r, r, slot, -1, exp, x_kind, x_kind, kind, x_contiguous, x_contiguous, out_contiguous, direct)
+                row = _row(
+                    params,
+                    start + r,
+                    r,
+                    slot,
+                    -1,
+                    exp,
+                    x_kind,
+                    x_kind,
+                    kind,
+                    x_contiguous,
+                    x_contiguous,
+                    out_contiguous,
+                    direct,
+                )
                 put_maxima(row, lines, r)
             m = put_shifts(flags, o, lines)
             for r in range(n):
-                row = _row(params, start + r, r, slot, -1, exp, x_kind, x_kind, kind, x_contiguous, x_contiguous, out_contiguous, direct)
+                row = _row(
+                    params,
+                    start + r,
+                    r,
+                    slot,
+                    -1,
+                    exp,
+                    x_kind,
+                    x_kind,
+                    kind,
+                    x_contiguous,
+                    x_contiguous,
+                    out_contiguous,
+                    direct,
+                )
                 put_sums(flags, o, row, lines, r)
             s = line_sums(lines.sums, 0)
             if variant == LOGSUMEXP:
@@ -141,7 +213,21 @@ def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_co
                 s = _normaliser(m, s)
                 store(lines.a, 0, 1.0 / s if variant == SOFTMAX else _log(s))
             for r in range(n):
-                row = _row(params, start + r, r, slot, -1, exp, x_kind, x_kind, kind, x_contiguous, x_contiguous, out_contiguous, direct)
+                row = _row(
+                    params,
+                    start + r,
+                    r,
+                    slot,
+                    -1,
+                    exp,
+                    x_kind,
+                    x_kind,
+                    kind,
+                    x_contiguous,
+                    x_contiguous,
+                    out_contiguous,
+                    direct,
+                )
                 if variant == SOFTMAX:
                     emit_block(flags, o, row, 0, row.k, get(lines.base, r), get(lines.a, r), 0.0, 0.0)
                 elif variant == LOG_SOFTMAX:

@@ -16,6 +16,7 @@ from .simd import extract, splat
 
 _index_score, _soft_score = vector["index_score"], vector["soft_score"]
 _log_sum_exp, _log = vector["log_sum_exp"], vector["log"]
+_cap_slope = vector["cap_slope"]
 _normaliser, _shift = scalar["normaliser"], scalar["shift"]
 
 
@@ -89,10 +90,13 @@ def _row_loss(flags, o, row, up):
         loss, s, a = _soft_score(flags, o, one, m, others, dot, mass)
         b, at_target = one, one
     else:
-        d = one * (float(transformed(flags, o, row.x, get(row.x, row.t))) - _shift(state.m))
+        logit = get(row.x, row.t)
+        d = one * (float(transformed(flags, o, row.x, logit)) - _shift(state.m))
         weight = one * float(get(row.w, row.t)) if flags.weighted else one
         loss, s, a, share, at_target = _index_score(flags, o, weight, m, others, dot, mass, d)
         b = one * share
+        if flags.cap:
+            at_target = at_target * float(extract(_cap_slope(splat(row.x, logit), 1.0 / o.cap), 0))
     if flags.grad:
         up = up * o.inverse_temperature
         a, b, at_target = a / s * up, b * up, at_target * up

@@ -168,7 +168,7 @@ def reduce_row(flags, o, row):
 
 @inline
 def emit_vector(flags, o, row, j, n, base, a, b, at_target, whole):
-    """Write ``A p_j - B w_j`` times the transform's slope; the target's own gradient in its lane, unless `whole`."""
+    """Write ``A p_j - B w_j`` times the transform's slope for the `n` classes from `j` on."""
     x = load(row.x, j) if whole else load_n(row.x, j, n, -INF)
     if flags.kept:
         p = load(row.e, j) if whole else load_n(row.e, j, n, 0.0)
@@ -177,10 +177,10 @@ def emit_vector(flags, o, row, j, n, base, a, b, at_target, whole):
     g = p * a
     if flags.soft or flags.smooth:
         g = g - masses(flags, o, row, j, n, whole) * b
-    if not whole:
-        g = select(lane_is(row.x, row.t - j), at_target, g)
     if flags.cap:
         g = g * _cap_slope(x, 1.0 / o.cap)
+    if flags.streamed:
+        g = select(lane_is(row.x, row.t - j), at_target, g)
     if not whole:
         store_n(row.out, j, n, g)
     elif flags.streamed:
@@ -191,44 +191,29 @@ def emit_vector(flags, o, row, j, n, base, a, b, at_target, whole):
 
 @inline
 def emit_block(flags, o, row, j, stop, base, a, b, at_target):
-    """Write the gradient of a block."""
-    if flags.streamed or flags.cap:
-        _emit_in_parts(flags, o, row, j, stop, base, a, b, at_target)
-    else:
-        first, width = j, lanes_of(row.x)
-        while j + width <= stop:
-            emit_vector(flags, o, row, j, width, base, a, b, at_target, True)
-            j += width
-        if j < stop:
-            emit_vector(flags, o, row, j, stop - j, base, a, b, at_target, False)
-        if first <= row.t < stop:
-            put(row.out, row.t, at_target)
+    """Write the gradient of a block; streamed stores begin at the first aligned address.
 
-
-@inline
-def _emit_in_parts(flags, o, row, j, stop, base, a, b, at_target):
-    """The same, where nothing can be mended after it: the target's vector comes between two parts.
-
-    A plain store into a line that has just been streamed is slow, and the softcap's slope needs the logit, which may
-    have been overwritten.  Streamed stores begin at the first aligned address.
+    `at_target` comes last, as one store: a mask for every vector costs a tenth.  Not so where stores are streamed: a
+    plain store into a line that has just been streamed takes 250 ns, and a stream has time for masks.
     """
-    width = lanes_of(row.x)
+    first, width = j, lanes_of(row.x)
     n = min(until_aligned(row.out), stop - j) if flags.streamed else 0
-    while j < stop:
-        if n == 0:
-            end = whole_end(row, j, stop)
-            while j < end:
-                emit_vector(flags, o, row, j, width, base, a, b, at_target, True)
-                j += width
-            n = min(width, stop - j)
-        if n > 0:
-            emit_vector(flags, o, row, j, n, base, a, b, at_target, False)
-            j, n = j + n, 0
+    if n > 0:
+        emit_vector(flags, o, row, j, n, base, a, b, at_target, False)
+        j += n
+    while j + width <= stop:
+        emit_vector(flags, o, row, j, width, base, a, b, at_target, True)
+        j += width
+    if j < stop:
+        emit_vector(flags, o, row, j, stop - j, base, a, b, at_target, False)
+    if not flags.streamed and first <= row.t < stop:
+        put(row.out, row.t, at_target)
 
 
 @inline
 def emit_row(flags, o, row, m, a, b, at_target):
-    """Write a row's gradient: `a` (with 1/s), `b` and `at_target` include every factor but the softcap's slope."""
+    """Write a row's gradient: `a` (with 1/s), `b` and `at_target` include every factor but the softcap's slope, which
+    `at_target` has too."""
     top = _shift(m)
     for j in range(0, row.k, BLOCK):
         stop = min(j + BLOCK, row.k)
