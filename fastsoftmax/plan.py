@@ -34,8 +34,8 @@ BATCH = 1 << 11  # elements in a batch of rows: 8 KB of float32, and as much for
 HEADER = 384 + 3 * 1024  # bytes of scratch for what belongs to a batch's rows
 TILE_BYTES = 1 << 17  # scratch of a tile of rows in lanes: stays in the second-level cache
 KEPT_BYTES = 1 << 19  # longest row of exponentials that is kept: half of a second-level cache
-# Long rows of outputs that no cache would hold are written past them, but for new arrays: the operating system has just zeroed their
-# pages, and some of that is still in a cache (10.7 instead of 12.1 ms for 8192x4096).
+# Long rows of outputs that no cache would hold are written past them, but for new arrays: the operating system has just
+# zeroed their pages, and some of that is still in a cache (10.7 instead of 12.1 ms for 8192x4096).
 STREAM_BYTES = 1 << 25
 
 

@@ -12,7 +12,7 @@ from .batches import lines_at, put_maxima, put_shifts, put_sums
 from .common import bounds, read_options, row_ref, scratch_of, transform
 from .elementary import exp_constants
 from .laws import vector
-from .memory import fence, get, integer_at, labels, lanes_of, load, moved, put, put_float, ref, store, store_n
+from .memory import get, integer_at, labels, lanes_of, load, moved, put, put_float, ref, store, store_n
 from .rows import INF, Row, clear_row, emit_block, emit_difference, infinite
 from .score import State, score
 from .simd import hsum, splat
@@ -23,7 +23,7 @@ _log_sum_exp, _log, _normaliser = vector["log_sum_exp"], vector["log"], vector["
 
 
 @jit.inline
-def _row(params, i, r, slot, t, exp, x_kind, y_kind, kind, x_contiguous, y_contiguous, out_contiguous, direct):
+def _row(params, i, r, slot, t, exp, x_kind, y_kind, kind, x_contiguous, y_contiguous, out_contiguous):
     """Row `i` of all, which is number `r` of its batch; `t` is its target."""
     out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
     k, first = integer_at(params, P.CLASSES), ref(scratch_of(params, slot) + HEADER, 0, kind, True)
@@ -32,7 +32,7 @@ def _row(params, i, r, slot, t, exp, x_kind, y_kind, kind, x_contiguous, y_conti
         row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous),
         row_ref(params, P.Y, P.Y_STRIDES, i, y_kind, y_contiguous),
         ref(integer_at(params, P.CLASS_WEIGHT), 0, kind, True),
-        out if direct else moved(first, r * line, 0),
+        moved(first, r * line, 0),
         first,
         out,
         k,
@@ -53,7 +53,7 @@ def _target(hard, params, i):
 
 def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """Loss, and the gradient if ``flags.grad``, of each batch of a chunk; the losses are summed in a fixed order."""
-    source, kind, direct, hard = jit.DIGEST, COMPUTED[x_kind], flags.direct, flags.hard
+    source, kind, hard = jit.DIGEST, COMPUTED[x_kind], flags.hard
 
     def kernel(params, chunk, slot):
         source  # noqa: B018  a part of the cache's key
@@ -66,20 +66,9 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
             for r in range(n):
                 t = _target(hard, params, start + r)
                 row = _row(
-                    params,
-                    start + r,
-                    r,
-                    slot,
-                    t,
-                    exp,
-                    x_kind,
-                    y_kind,
-                    kind,
-                    x_contiguous,
-                    y_contiguous,
-                    out_contiguous,
-                    direct,
-                )
+                    params, start + r, r, slot, t, exp,
+                    x_kind, y_kind, kind, x_contiguous, y_contiguous, out_contiguous,
+                )  # fmt: skip
                 put_maxima(row, lines, r)
                 if hard:
                     put(lines.logit, r, get(row.x, max(t, 0)))
@@ -89,48 +78,24 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
             for r in range(n):
                 t = _target(hard, params, start + r)
                 row = _row(
-                    params,
-                    start + r,
-                    r,
-                    slot,
-                    t,
-                    exp,
-                    x_kind,
-                    y_kind,
-                    kind,
-                    x_contiguous,
-                    y_contiguous,
-                    out_contiguous,
-                    direct,
-                )
+                    params, start + r, r, slot, t, exp,
+                    x_kind, y_kind, kind, x_contiguous, y_contiguous, out_contiguous,
+                )  # fmt: skip
                 put_sums(flags, o, row, lines, r)
             total += hsum(_scored(flags, o, params, lines, m, start, n))
             if flags.grad:
                 for r in range(n):
                     t = _target(hard, params, start + r)
                     row = _row(
-                        params,
-                        start + r,
-                        r,
-                        slot,
-                        t,
-                        exp,
-                        x_kind,
-                        y_kind,
-                        kind,
-                        x_contiguous,
-                        y_contiguous,
-                        out_contiguous,
-                        direct,
-                    )
+                        params, start + r, r, slot, t, exp,
+                        x_kind, y_kind, kind, x_contiguous, y_contiguous, out_contiguous,
+                    )  # fmt: skip
                     if hard and t < 0:
                         clear_row(row)
                     else:
                         a, b, at_target = get(lines.a, r), get(lines.b, r), get(lines.at_target, r)
                         emit_block(flags, o, row, 0, row.k, get(lines.base, r), a, b, at_target)
         put_float(integer_at(params, P.PARTIAL), chunk, total)
-        if flags.streamed:
-            fence()
 
     return jit.kernel(kernel)
 
@@ -161,7 +126,7 @@ def _scored(flags, o, params, lines, m, index, n):
 
 def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
     """softmax, log_softmax or logsumexp (`variant`) of each batch of a chunk."""
-    source, kind, direct = jit.DIGEST, COMPUTED[x_kind], flags.direct
+    source, kind = jit.DIGEST, COMPUTED[x_kind]
 
     def kernel(params, chunk, slot):
         source  # noqa: B018  a part of the cache's key
@@ -173,38 +138,16 @@ def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_co
             n = min(height, last - start)
             for r in range(n):
                 row = _row(
-                    params,
-                    start + r,
-                    r,
-                    slot,
-                    -1,
-                    exp,
-                    x_kind,
-                    x_kind,
-                    kind,
-                    x_contiguous,
-                    x_contiguous,
-                    out_contiguous,
-                    direct,
-                )
+                    params, start + r, r, slot, -1, exp,
+                    x_kind, x_kind, kind, x_contiguous, x_contiguous, out_contiguous,
+                )  # fmt: skip
                 put_maxima(row, lines, r)
             m = put_shifts(flags, o, lines)
             for r in range(n):
                 row = _row(
-                    params,
-                    start + r,
-                    r,
-                    slot,
-                    -1,
-                    exp,
-                    x_kind,
-                    x_kind,
-                    kind,
-                    x_contiguous,
-                    x_contiguous,
-                    out_contiguous,
-                    direct,
-                )
+                    params, start + r, r, slot, -1, exp,
+                    x_kind, x_kind, kind, x_contiguous, x_contiguous, out_contiguous,
+                )  # fmt: skip
                 put_sums(flags, o, row, lines, r)
             s = line_sums(lines.sums, 0)
             if variant == LOGSUMEXP:
@@ -214,27 +157,14 @@ def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_co
                 store(lines.a, 0, 1.0 / s if variant == SOFTMAX else _log(s))
             for r in range(n):
                 row = _row(
-                    params,
-                    start + r,
-                    r,
-                    slot,
-                    -1,
-                    exp,
-                    x_kind,
-                    x_kind,
-                    kind,
-                    x_contiguous,
-                    x_contiguous,
-                    out_contiguous,
-                    direct,
-                )
+                    params, start + r, r, slot, -1, exp,
+                    x_kind, x_kind, kind, x_contiguous, x_contiguous, out_contiguous,
+                )  # fmt: skip
                 if variant == SOFTMAX:
                     emit_block(flags, o, row, 0, row.k, get(lines.base, r), get(lines.a, r), 0.0, 0.0)
                 elif variant == LOG_SOFTMAX:
                     emit_difference(row, get(lines.base, r), get(lines.a, r))
                 elif get(lines.base, r) == INF:
                     put(ref(integer_at(params, P.RESULT), 0, x_kind, True), start + r, infinite(row))
-        if flags.streamed:
-            fence()
 
     return jit.kernel(kernel)

@@ -1,8 +1,8 @@
 """Batches of rows with their classes in SIMD lanes: the passes over rows that are one block long at most.
 
 A row of a hundred classes is seven vectors: its horizontal sums, its logarithm and the latency of one chain of
-operations took longer than its exponentials.  So each step is taken for a whole batch, of up to one row for each lane of
-a vector, before the next: rows do not wait for each other, and what belongs to a row is a lane of a vector.
+operations took longer than its exponentials.  So each step is taken for a whole batch, of up to one row for each lane
+of a vector, before the next: rows do not wait for each other, and what belongs to a row is a lane of a vector.
 """
 
 from collections import namedtuple
@@ -17,8 +17,8 @@ from .squares import line_maxima
 
 _shift, _term = vector["shift"], vector["term"]
 
-# The numbers of a batch's rows, a vector of each: the shifts of the exponentials, the targets' logits and class weights,
-# and what gradients are made of; then squares, with a vector for each row: of maxima and of sums.
+# The numbers of a batch's rows, a vector of each: the shifts of the exponentials, the targets' logits and class
+# weights, and what gradients are made of; then squares, with a vector for each row: of maxima and of sums.
 Lines = namedtuple("Lines", ("base", "logit", "weight", "a", "b", "at_target", "maxima", "sums", "dots", "masses"))
 
 
@@ -57,7 +57,7 @@ def row_sums(flags, o, row, base):
         part, part_dot, part_mass = zero, zero, zero
         while j + width <= stop:
             prefetch(ahead, j)
-            if flags.kept and not flags.direct and not flags.streamed:
+            if flags.kept:  # the lines that the gradient comes to
                 prefetch_to_write(row.out, j)
             d, p = exponentials(flags, o, row, j, width, base, True)
             part = select(after == 0, part, part + p) if flags.hard else part + p
@@ -68,7 +68,7 @@ def row_sums(flags, o, row, base):
             j += width
         if j < stop:
             prefetch(ahead, j)
-            if flags.kept and not flags.direct and not flags.streamed:
+            if flags.kept:  # the lines that the gradient comes to
                 prefetch_to_write(row.out, j)
             d, p = exponentials(flags, o, row, j, stop - j, base, False)
             part = select(after == 0, part, part + p) if flags.hard else part + p

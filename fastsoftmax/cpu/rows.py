@@ -212,8 +212,10 @@ def emit_block(flags, o, row, j, stop, base, a, b, at_target):
 
 @inline
 def emit_row(flags, o, row, m, a, b, at_target):
-    """Write a row's gradient: `a` (with 1/s), `b` and `at_target` include every factor but the softcap's slope, which
-    `at_target` has too."""
+    """Write a row's gradient.
+
+    `a` (with 1/s), `b` and `at_target` include every factor but the softcap's slope, which `at_target` has too.
+    """
     top = _shift(m)
     for j in range(0, row.k, BLOCK):
         stop = min(j + BLOCK, row.k)

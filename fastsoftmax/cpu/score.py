@@ -18,8 +18,8 @@ State = namedtuple("State", ("m", "others", "dot", "mass", "d", "weight"))
 def score(flags, o, params, like, state, t, index, n):
     """(losses, A, B, gradients of the targets' logits) of `n` rows from number `index` on, whose targets are `t`.
 
-    The last three have every factor in them, and 1/s.  Losses are 0 in the lanes of ignored rows and past the last; they
-    are written to RESULT where it is wanted.  `like` is a reference of the computing type.
+    The last three have every factor in them, and 1/s.  Losses are 0 in the lanes of ignored rows and past the last;
+    they are written to RESULT where it is wanted.  `like` is a reference of the computing type.
     """
     one = splat(like, 1.0)
     if flags.soft:

@@ -1,5 +1,4 @@
-"""Squares of rows and classes in registers: transposed, with a quarter of the instructions of element-wise gathers, or
-reduced to one number a row."""
+"""Squares of rows and classes in registers: transposed, or reduced to one number a row."""
 
 from llvmlite import ir
 from numba.core import types
