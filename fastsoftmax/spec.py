@@ -48,3 +48,4 @@ class Flags(NamedTuple):
     kept: bool = False  # exponentials are kept in scratch between the passes
     direct: bool = False  # (classes in lanes) kept in the output instead
     streamed: bool = False  # the output is written past the caches
+    classes: int = 0  # (rows in registers) how many there are
