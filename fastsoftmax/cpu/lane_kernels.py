@@ -93,7 +93,8 @@ def scored(flags, o, params, like, s, t, index, n):
     loss = first_lanes(loss, n)
     if integer_at(params, P.RESULT) != 0:
         store_n(ref_like(like, integer_at(params, P.RESULT)), index, n, loss)
-    return loss, (a * up / norm, b * up, at_target * up)
+    # The same reciprocal as in the score.
+    return loss, (a * (1.0 / norm) * up, b * up, at_target * up)
 
 
 @jit.inline
