@@ -6,7 +6,7 @@ same everywhere, and so are the results, bit by bit.
 
 from typing import NamedTuple
 
-from .spec import BATCHES, BLOCK, LANES, ROWS
+from .spec import BATCHES, BLOCK, LANES, ROWS, Flags
 
 
 class Plan(NamedTuple):
@@ -25,6 +25,7 @@ class Plan(NamedTuple):
 
 
 FEW_CLASSES = 48  # up to here a row does not fill enough vectors: rows go in lanes
+REGISTERS = 16  # classes of rows that are kept in registers; each number of them is a kernel of its own
 CHUNK = 1 << 15  # elements in a piece of work: some 10 microseconds
 PARALLEL = 1 << 16  # elements below which a parallel launch (4 microseconds, and cold caches) does not pay
 LABELS = 1 << 14  # labels in a piece of work of the scan
@@ -48,6 +49,11 @@ def rows_in_lanes(classes: int, strides: tuple[int, ...], itemsize: int) -> bool
         return True
     *rows, step = map(abs, strides)
     return step != itemsize and min(filter(None, rows), default=step) < step
+
+
+def rows_in_registers(flags: Flags, classes: int, itemsize: int, strides: list[tuple[int, int, int]]) -> bool:
+    """Whether rows so short that their logits stay in registers are side by side; `strides` are of two levels, and classes."""
+    return classes <= REGISTERS and not flags.soft and all(s[1:] == (classes * itemsize, itemsize) for s in strides)
 
 
 def plan(

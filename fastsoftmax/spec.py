@@ -25,8 +25,9 @@ def storage_of(dtype: np.dtype[Any]) -> int:
     return known
 
 
-# Layouts: classes in SIMD lanes, row by row; rows in SIMD lanes; classes in lanes, a batch of rows at a time.
-ROWS, LANES, BATCHES = range(3)
+# Layouts: classes in SIMD lanes, row by row; rows in lanes; classes in lanes, a batch of rows at a time; rows in lanes,
+# and all of their classes in registers.
+ROWS, LANES, BATCHES, IN_REGISTERS = range(4)
 
 # Variants of the kernels for maps from rows to rows or numbers.
 SOFTMAX, LOG_SOFTMAX, LOGSUMEXP = range(3)
@@ -51,3 +52,4 @@ class Flags(NamedTuple):
     kept: bool = False  # exponentials are kept in scratch between the passes
     direct: bool = False  # (classes in lanes) kept in the output instead
     streamed: bool = False  # the output is written past the caches
+    classes: int = 0  # (rows in registers) how many there are

@@ -11,10 +11,11 @@ from . import params as P
 from .batches import lines_at, put_maxima, put_shifts, put_sums
 from .common import bounds, read_options, row_ref, scratch_of, transform
 from .elementary import exp_constants
+from .lane_kernels import scored, targets
+from .lanes import State
 from .laws import vector
-from .memory import get, integer_at, labels, lanes_of, load, moved, put, put_float, ref, store, store_n
+from .memory import get, integer_at, lanes_of, load, moved, put, put_float, ref, store, store_n
 from .rows import INF, Row, clear_row, emit_block, emit_difference, infinite
-from .score import State, score
 from .simd import hsum, splat
 from .squares import line_sums
 
@@ -104,8 +105,7 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
 def _scored(flags, o, params, lines, m, index, n):
     """Score the rows of a batch, the first of which has number `index`; leaves what gradients are made of."""
     zero, one = splat(lines.base, 0.0), splat(lines.base, 1.0)
-    target, ignore = integer_at(params, P.TARGET), integer_at(params, P.IGNORE_INDEX)
-    t = labels(lines.base, target, index, n if flags.hard else 0, ignore)
+    t = targets(flags, params, lines.base, index, n)
     dot, mass, d, weight = zero, zero, zero, one
     if flags.smooth or flags.soft:
         dot, mass = line_sums(lines.dots, 0), line_sums(lines.masses, 0)
@@ -114,7 +114,7 @@ def _scored(flags, o, params, lines, m, index, n):
         if flags.weighted:
             weight = load(lines.weight, 0)
     state = State(m, line_sums(lines.sums, 0), dot, mass, d, weight)
-    loss, a, b, at_target = score(flags, o, params, lines.base, state, t, index, n)
+    loss, (a, b, at_target) = scored(flags, o, params, lines.base, state, t, index, n)
     if flags.grad:
         if flags.cap and flags.hard:
             at_target = at_target * _cap_slope(load(lines.logit, 0), 1.0 / o.cap)

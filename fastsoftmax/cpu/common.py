@@ -3,7 +3,7 @@
 from ..jit import inline
 from . import params as P
 from .laws import vector
-from .memory import float_at, integer_at, quotient, ref
+from .memory import float_at, integer_at, lanes_of, load, load_n, quotient, ref, store, store_n
 from .simd import fma
 
 Options = P.Numbers  # of floats that are read from the parameters
@@ -76,3 +76,14 @@ def tile_ref(params, operand, strides, outer, start, kind, contiguous):
 def scratch_of(params, slot):
     """The address of a thread's scratch."""
     return integer_at(params, P.SCRATCH) + slot * integer_at(params, P.SCRATCH_SIZE)
+
+
+@inline
+def copy(source, target, n):
+    """Copy `n` elements, converting from storage to storage."""
+    width, j = lanes_of(source), 0
+    while j + width <= n:
+        store(target, j, load(source, j))
+        j += width
+    if j < n:
+        store_n(target, j, n - j, load_n(source, j, n - j, 0.0))

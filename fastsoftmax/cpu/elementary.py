@@ -152,21 +152,26 @@ def expm1_nonpositive(x):
 
 
 @inline
-def log(x):
-    """log(x): -inf at 0, inf at inf, NaN for NaN and below 0; subnormals are exact as well."""
-    small = pick(x, 2.0**-126, 2.0**-1022) > x
-    y = x * select(small, pick(x, 2.0**32, 2.0**64), splat(x, 1.0))
-    # The exponent of y / sqrt(1/2), so that the mantissa m falls into [sqrt(1/2), sqrt(2)).
+def _log_normal(x, n):
+    """log(x) - n ln(2) for a normal x > 0, n being whole; junk for any other."""
+    # The exponent of x / sqrt(1/2), so that the mantissa falls into [sqrt(1/2), sqrt(2)].
     root = bits(pick(x, 0.7071067811865476, 0.7071067811865476))
-    offset = bits(y) - root
-    k = offset >> mantissa_bits(x)
-    f = from_bits(x, bits(y) - (k << mantissa_bits(x))) - 1.0
-    n = to_float(x, k) - select(small, pick(x, 32.0, 64.0), splat(x, 0.0))
+    k = bits(x) - root >> mantissa_bits(x)
+    f = from_bits(x, bits(x) - (k << mantissa_bits(x))) - 1.0
+    n = to_float(x, k) - n
     s = f / (f + 2.0)
     z = s * s
     half = f * f * 0.5
     tail = fma(n, pick(x, LN2_LO32, LN2_LO64), s * fma(z, horner(z, LOG32, LOG64), half))
-    result = fma(n, pick(x, LN2_HI32, LN2_HI64), f - (half - tail))
+    return fma(n, pick(x, LN2_HI32, LN2_HI64), f - (half - tail))
+
+
+@inline
+def log(x):
+    """log(x): -inf at 0, inf at inf, NaN for NaN and below 0; subnormals are exact as well."""
+    small = pick(x, 2.0**-126, 2.0**-1022) > x
+    y = x * select(small, pick(x, 2.0**32, 2.0**64), splat(x, 1.0))
+    result = _log_normal(y, select(small, pick(x, 32.0, 64.0), splat(x, 0.0)))
     result = select(x == INF, INF, select(x == 0.0, -INF, result))
     return select(x < 0.0, NAN, select(x != x, x, result))
 
@@ -175,8 +180,8 @@ def log(x):
 def log1p(x):
     """log(1 + x) for x >= 0: log of the rounded sum, plus what the rounding lost."""
     u = x + 1.0
-    lost = (x - (u - 1.0)) / u
-    return log(u) + select(lost == lost, lost, 0.0)
+    result = _log_normal(u, 0.0) + (x - (u - 1.0)) / u
+    return select(x < INF, result, x)
 
 
 @inline

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..plan import CHUNK, PARALLEL, plan, rows_in_lanes
-from ..spec import COMPUTED, FLOAT64, Flags, storage_of
+from ..plan import CHUNK, PARALLEL, plan, rows_in_lanes, rows_in_registers
+from ..spec import COMPUTED, FLOAT64, IN_REGISTERS, Flags, storage_of
 from . import kernels, launch
 from .addresses import address
 from .params import FIELDS, Numbers, Shape, pack_block, pack_shape, unpack_float
@@ -136,6 +136,9 @@ def recipe_for(
     keep = flags.kept and not (lanes and flags.cap)
     p = plan(outer, inner, classes, work.itemsize, lanes, keep, apart and dtype == work, apart and flags.streamed)
     flags = flags._replace(packed=p.packed, kept=p.kept, direct=p.direct, streamed=p.streamed)
+    layout = p.layout
+    if lanes and kernel != "vjp" and rows_in_registers(flags, classes, dtype.itemsize, steps):
+        flags, layout = flags._replace(packed=False, kept=False, classes=classes), IN_REGISTERS
     found = iter(steps)
     places = [None if s is None else next(found) for s in (x, y, out)]
     sizes = (dtype.itemsize, y_dtype.itemsize if y_dtype is not None else 0, dtype.itemsize)
@@ -143,7 +146,7 @@ def recipe_for(
     contiguous = [place is None or place[level] == size for place, size in zip(places, sizes, strict=True)]
     storage = storage_of(dtype)
     compiled = kernels.address(
-        *(kernel, p.layout, flags, variant, storage, storage if y_dtype is None else storage_of(y_dtype), *contiguous)
+        *(kernel, layout, flags, variant, storage, storage if y_dtype is None else storage_of(y_dtype), *contiguous)
     )
     rows = outer * -(-inner // (p.tile * width)) if lanes else outer * inner
     strides = [step for place in places for step in place or (0, 0, 0)]

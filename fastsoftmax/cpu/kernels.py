@@ -3,11 +3,22 @@
 from typing import Any
 
 from .. import jit
-from . import batch_kernels, lane_kernels, linear_kernels, product, row_kernels, select, targets, vjp
+from . import (
+    batch_kernels,
+    lane_kernels,
+    linear_kernels,
+    product,
+    register_kernels,
+    row_kernels,
+    select,
+    targets,
+    vjp,
+)
 
+_LAYOUTS = (row_kernels, lane_kernels, batch_kernels, register_kernels)  # in the order of spec
 _MAKERS = {
-    "cross_entropy": (row_kernels.cross_entropy, lane_kernels.cross_entropy, batch_kernels.cross_entropy),
-    "softmax": (row_kernels.softmax, lane_kernels.softmax, batch_kernels.softmax),
+    "cross_entropy": tuple(layout.cross_entropy for layout in _LAYOUTS),
+    "softmax": tuple(layout.softmax for layout in _LAYOUTS),
     "vjp": (vjp.rows, vjp.lanes, vjp.rows),
     "scan": (targets.scan, targets.scan),
     "largest": (select.largest, select.largest),

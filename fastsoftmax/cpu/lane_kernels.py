@@ -66,30 +66,46 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
 
 
 @jit.inline
-def _vector_loss(flags, o, params, tile, v, index):
-    """Reduce, score and emit the rows of a vector, the first of which has number `index`; 0 in dead lanes."""
-    n = min(tile.rows - v * lanes_of(tile.x), lanes_of(tile.x))
-    one = splat(tile.x, 1.0)
-    t = labels(tile.x, integer_at(params, P.TARGET), index, n if flags.hard else 0, integer_at(params, P.IGNORE_INDEX))
-    s = reduce_rows(flags, o, tile, v, t)
+def targets(flags, params, like, index, n):
+    """The labels of `n` rows from number `index` on, in lanes; -1 for ignored ones, and where there are none."""
+    return labels(like, integer_at(params, P.TARGET), index, n if flags.hard else 0, integer_at(params, P.IGNORE_INDEX))
+
+
+@jit.inline
+def scored(flags, o, params, like, s, t, index, n):
+    """(losses, what `derivative` wants) of `n` rows from number `index` on; `like` refers to the computing dtype.
+
+    Losses are written where they are wanted, and are 0 in dead lanes.
+    """
+    one = splat(like, 1.0)
     if flags.soft:
         loss, norm, a = _soft_score(flags, o, one, s.m, s.others, s.dot, s.mass)
         b, at_target = one, one
     else:
         loss, norm, a, share, at_target = _index_score(flags, o, s.weight, s.m, s.others, s.dot, s.mass, s.d)
-        b = splat(tile.x, share)
-    if flags.grad:
-        up = one * (o.scale * o.inverse_temperature)
-        if flags.factors:
-            up = up * load_n(ref_like(tile.buffer, integer_at(params, P.GRAD_FACTOR)), index, n, 0.0)
-        emit_rows(flags, o, tile, v, t, s.m, a * up / norm, b * up, at_target * up)
+        b = splat(like, share)
+    up = one * (o.scale * o.inverse_temperature)
     if flags.factors:
-        loss = loss * load_n(ref_like(tile.buffer, integer_at(params, P.LOSS_FACTOR)), index, n, 0.0)
+        up = up * load_n(ref_like(like, integer_at(params, P.GRAD_FACTOR)), index, n, 0.0)
+        loss = loss * load_n(ref_like(like, integer_at(params, P.LOSS_FACTOR)), index, n, 0.0)
     if flags.hard:
         loss = select(t > -1, loss, 0.0)
     loss = first_lanes(loss, n)
     if integer_at(params, P.RESULT) != 0:
-        store_n(ref_like(tile.buffer, integer_at(params, P.RESULT)), index, n, loss)
+        store_n(ref_like(like, integer_at(params, P.RESULT)), index, n, loss)
+    # The same reciprocal as in the score.
+    return loss, (a * (1.0 / norm) * up, b * up, at_target * up)
+
+
+@jit.inline
+def _vector_loss(flags, o, params, tile, v, index):
+    """Reduce, score and emit the rows of a vector, the first of which has number `index`; 0 in dead lanes."""
+    n = min(tile.rows - v * lanes_of(tile.x), lanes_of(tile.x))
+    t = targets(flags, params, tile.buffer, index, n)
+    s = reduce_rows(flags, o, tile, v, t)
+    loss, scores = scored(flags, o, params, tile.buffer, s, t, index, n)
+    if flags.grad:
+        emit_rows(flags, o, tile, v, t, s.m, scores)
     return loss
 
 
@@ -99,7 +115,7 @@ def _normalised(flags, o, exponential, tile, v):
     s = reduce_rows(flags, o, tile, v, labels(tile.x, 0, 0, 0, 0))
     norm = _normaliser(s.m, s.others)
     if exponential:
-        emit_rows(flags, o, tile, v, labels(tile.x, 0, 0, 0, 0), s.m, 1.0 / norm, norm, norm)
+        emit_rows(flags, o, tile, v, labels(tile.x, 0, 0, 0, 0), s.m, (1.0 / norm, norm, norm))
     else:
         emit_difference(flags, tile, v, _shift(s.m), _log(norm))
 

@@ -23,6 +23,8 @@ INF = float("inf")
 # The tile being worked on: references to row 0 of logits, soft target and gradient, their steps from class to class,
 # class weights, scratch; the number of classes and of rows; and exp's constants.
 Tile = namedtuple("Tile", ("x", "y", "out", "x_class", "y_class", "out_class", "w", "buffer", "k", "rows", "exp"))
+# Sums over classes, and what is picked at the target: its logit and its class weight.
+Sums = namedtuple("Sums", ("total", "dot", "mass", "x_t", "weight"))
 # What the reduction of a vector of rows found; `d` is z_t - m and `weight` the class weight of the target.
 State = namedtuple("State", ("m", "others", "dot", "mass", "d", "weight"))
 
@@ -112,12 +114,17 @@ def masses(flags, o, tile, j, v):
 
 
 @inline
+def larger(x, m):
+    """The larger of two, `m` where `x` is NaN: NaNs do not count in a maximum (they come back through the sum)."""
+    return select(x > m, x, m)
+
+
+@inline
 def maximum(flags, tile, v):
-    """The largest logit of each row; NaNs do not count (they come back through the sum)."""
+    """The largest logit of each row."""
     m = splat(tile.x, -INF)
     for j in range(tile.k):
-        x = logits(flags, tile, j, v)
-        m = select(x > m, x, m)
+        m = larger(logits(flags, tile, j, v), m)
     return m
 
 
@@ -129,43 +136,66 @@ def two_sum(total, part):
 
 
 @inline
+def no_sums(like):
+    """The Sums of no classes."""
+    zero = splat(like, 0.0)
+    return Sums(zero, zero, zero, zero, splat(like, 1.0))
+
+
+@inline
+def added(flags, sums, t, j, x, d, p, w):
+    """The Sums with class `j`, whose logits are `x` (`d` from the maximum), exponentials `p` and masses `w`."""
+    total, dot, mass, x_t, weight = sums
+    if flags.hard:
+        p, x_t = select(t == j, 0.0, p), select(t == j, x, x_t)
+    if flags.smooth or flags.soft or flags.weighted:
+        dot, mass, weight = dot + _term(w, d), mass + w, select(t == j, w, weight)
+    return Sums(total + p, dot, mass, x_t, weight)
+
+
+@inline
+def state(flags, o, m, sums):
+    """The State of rows whose largest logit, transformed, is `m`."""
+    return State(m, sums.total, sums.dot, sums.mass, transform(flags, o, sums.x_t) - _shift(m), sums.weight)
+
+
+@inline
 def reduce_rows(flags, o, tile, v, t):
     """The State of the rows of vector number `v`, whose targets are the lanes of `t`."""
     # The transforms are monotonic: the largest transformed logit is the largest logit transformed.
     m, zero = transform(flags, o, maximum(flags, tile, v)), splat(tile.x, 0.0)
-    base = _shift(m)
-    others, lost, dot, mass, d_t, weight = zero, zero, zero, zero, zero, splat(tile.x, 1.0)
+    base, total, lost, dot, sums, w = _shift(m), zero, zero, zero, no_sums(tile.x), zero
     for begin in range(0, tile.k, RUN):
-        part, part_dot = zero, zero
+        sums = Sums(zero, zero, sums.mass, sums.x_t, sums.weight)
         for j in range(begin, min(begin + RUN, tile.k)):
-            d = transform(flags, o, logits(flags, tile, j, v)) - base
+            x = logits(flags, tile, j, v)
+            d = transform(flags, o, x) - base
             p = exp_by(tile.exp, d)
             if flags.kept:
                 store(tile.buffer, slot(tile, j, v), p)
-            if flags.hard:
-                p, d_t = select(t == j, 0.0, p), select(t == j, d, d_t)
-            part = part + p
             if flags.smooth or flags.soft or flags.weighted:
                 w = masses(flags, o, tile, j, v)
-                part_dot, mass, weight = part_dot + _term(w, d), mass + w, select(t == j, w, weight)
-        others, error = two_sum(others, part)
-        lost, dot = lost + error, dot + part_dot
-    return State(m, others + lost, dot, mass, d_t, weight)
+            sums = added(flags, sums, t, j, x, d, p, w)
+        total, error = two_sum(total, sums.total)
+        lost, dot = lost + error, dot + sums.dot
+    return state(flags, o, m, Sums(total + lost, dot, sums.mass, sums.x_t, sums.weight))
+
+
+@inline
+def below(m, x):
+    """How far logits are from the maximum: 0 where they are equal, by definition, so that infinite ones come out right."""
+    return select(x == m, 0.0, x - m)
 
 
 @inline
 def log_sum_exp(flags, tile, v):
-    """logsumexp of the rows of vector number `v`.
-
-    Elements equal to the maximum have the exponent 0 by definition, so that infinite maxima come out right.
-    """
+    """logsumexp of the rows of vector number `v`."""
     m, total = maximum(flags, tile, v), splat(tile.x, 0.0)
     lost = total
     for begin in range(0, tile.k, RUN):
         part = splat(tile.x, 0.0)
         for j in range(begin, min(begin + RUN, tile.k)):
-            x = logits(flags, tile, j, v)
-            part = part + exp_by(tile.exp, select(x == m, 0.0, x - m))
+            part = part + exp_by(tile.exp, below(m, logits(flags, tile, j, v)))
         total, error = two_sum(total, part)
         lost = lost + error
     return _log_sum_exp(m, total + lost)
@@ -179,22 +209,29 @@ def emit_difference(flags, tile, v, m, log_s):
 
 
 @inline
-def emit_rows(flags, o, tile, v, t, m, a, b, at_target):
-    """Write ``A p_j - B w_j`` (with 1/s and all factors in them) times the transform's slope; 0 for ignored rows."""
-    base = _shift(m)
+def derivative(flags, o, t, j, x, p, w, scores):
+    """``A p_j - B w_j`` (with 1/s and all factors in them) times the transform's slope; 0 for ignored rows."""
+    a, b, at_target = scores
+    g = p * a
+    if flags.soft or flags.smooth:
+        g = g - w * b
+    if flags.hard:
+        g = select(t == j, at_target, g)
+    if flags.cap:
+        g = g * _cap_slope(x, 1.0 / o.cap)
+    return select(t > -1, g, 0.0) if flags.hard else g
+
+
+@inline
+def emit_rows(flags, o, tile, v, t, m, scores):
+    """Write the derivatives of the rows of vector number `v`."""
+    base, w = _shift(m), m
     for j in range(tile.k):
         x = logits(flags, tile, j, v)
         p = x if flags.kept else exp_by(tile.exp, transform(flags, o, x) - base)
-        g = p * a
         if flags.soft or flags.smooth:
-            g = g - masses(flags, o, tile, j, v) * b
-        if flags.hard:
-            g = select(t == j, at_target, g)
-        if flags.cap:
-            g = g * _cap_slope(x, 1.0 / o.cap)
-        if flags.hard:
-            g = select(t > -1, g, 0.0)
-        emit(flags, tile, j, v, g)
+            w = masses(flags, o, tile, j, v)
+        emit(flags, tile, j, v, derivative(flags, o, t, j, x, p, w, scores))
 
 
 @inline

@@ -10,6 +10,7 @@ from ..spec import FLOAT64
 from . import linear_params as L
 from . import params as P
 from .blas import multiply
+from .common import copy
 from .launch import call
 from .memory import (
     get,
@@ -22,24 +23,12 @@ from .memory import (
     put,
     put_integer,
     ref,
-    store,
     store_as,
     store_n,
 )
 from .simd import hsum, splat
 from .squares import transpose_in
 from .tiles import gradient, logits
-
-
-@inline
-def copy(source, target, n):
-    """Copy `n` elements, converting from storage to storage."""
-    width, j = lanes_of(source), 0
-    while j + width <= n:
-        store(target, j, load(source, j))
-        j += width
-    if j < n:
-        store_n(target, j, n - j, load_n(source, j, n - j, 0.0))
 
 
 @inline

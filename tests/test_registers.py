@@ -1,0 +1,106 @@
+"""Rows of few classes in registers: every number of classes, every tail, and nothing written beside the results."""
+
+import numpy as np
+import pytest
+
+import fastsoftmax as fs
+from fastsoftmax import plan, reference
+from fastsoftmax.cpu.registers import Network
+
+CLASSES = range(1, plan.REGISTERS + 1)
+GUARD = np.float32(-12345.0)
+
+
+@pytest.mark.parametrize("lanes", [8, 16])
+@pytest.mark.parametrize("classes", range(1, 49))
+def test_network_exchanges_rows_and_classes(lanes, classes):
+    def shuffle(a, b, index):
+        return [(a + b)[i] for i in index]
+
+    flat = [(row, j) for row in range(lanes) for j in range(classes)]
+    memory = [flat[i : i + lanes] for i in range(0, len(flat), lanes)]
+    network = Network(shuffle, lanes, classes)
+    columns = network.classes(memory)
+    assert columns == [[(row, j) for row in range(lanes)] for j in range(classes)]
+    assert network.memory(columns) == memory
+
+
+def guarded(rows, classes, dtype, offset):
+    """(all elements, a view of rows among them that are side by side); what is not in the view is GUARD."""
+    around = np.full(rows * classes + 64, GUARD).astype(dtype)
+    return around, around[offset : offset + rows * classes].reshape(rows, classes)
+
+
+def problem(rows, classes, dtype=np.float32, offset=3):
+    rng = np.random.default_rng(rows * 100 + classes)
+    around, x = guarded(rows, classes, dtype, offset)
+    x[...] = rng.normal(0, 3, (rows, classes))
+    target = rng.integers(0, classes, rows)
+    target[1:][rng.random(rows - 1) < 0.2] = -100
+    return around, x, target
+
+
+def assert_beside_is_kept(around, view):
+    start = (view.ctypes.data - around.ctypes.data) // around.itemsize
+    beside = np.concatenate([around[:start], around[start + view.size :]])
+    np.testing.assert_array_equal(beside, np.full(beside.shape, GUARD).astype(around.dtype))
+
+
+@pytest.mark.parametrize("classes", CLASSES)
+def test_gradients_of_every_number_of_classes(classes):
+    # One lane, a vector and a bit, and tiles whose last vector lacks one row.
+    for rows in (1, 7, 15, 16, 17, 31, 128 + 13, 300):
+        around, x, target = problem(rows, classes)
+        before = x.copy()
+        around_out, out = guarded(rows, classes, np.float32, 5)
+        loss, grad = fs.cross_entropy_and_grad(x, target, out=out)
+        expected, slopes = reference.cross_entropy_and_grad(before.astype(np.float64), target)
+        np.testing.assert_allclose(loss, expected, rtol=2e-6, atol=1e-7)
+        np.testing.assert_allclose(grad, slopes, rtol=5e-6, atol=1e-8)
+        np.testing.assert_array_equal(x, before)
+        assert_beside_is_kept(around, x)
+        assert_beside_is_kept(around_out, out)
+        again, _ = fs.cross_entropy_and_grad(x, target, out=x)
+        assert again == loss
+        np.testing.assert_array_equal(x, grad)
+        assert_beside_is_kept(around, x)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+@pytest.mark.parametrize("classes", [3, 10, 12, 16])
+def test_other_dtypes(classes, dtype):
+    for rows in (5, 8, 33):
+        around, x, _ = problem(rows, classes, dtype)
+        around_out, out = guarded(rows, classes, dtype, 1)
+        exact = x.astype(np.float64)
+        exact = np.exp(exact - exact.max(-1, keepdims=True))
+        exact /= exact.sum(-1, keepdims=True)
+        fs.softmax(x, out=out)
+        np.testing.assert_allclose(out, exact, rtol=4 * float(np.finfo(dtype).eps), atol=1e-7)
+        assert_beside_is_kept(around, x)
+        assert_beside_is_kept(around_out, out)
+
+
+@pytest.mark.parametrize("classes", [2, 7, 10])
+def test_a_row_is_the_same_wherever_it_stands(classes):
+    _, x, target = problem(200, classes)
+    losses = fs.cross_entropy(x, target, reduction="none")
+    whole = fs.logsumexp(x), fs.log_softmax(x)
+    for start, rows in ((1, 1), (13, 5), (16, 16), (3, 150)):
+        part = slice(start, start + rows)
+        np.testing.assert_array_equal(fs.cross_entropy(x[part], target[part], reduction="none"), losses[part])
+        np.testing.assert_array_equal(fs.logsumexp(x[part]), whole[0][part])
+        np.testing.assert_array_equal(fs.log_softmax(x[part]), whole[1][part])
+
+
+def test_rows_that_are_not_side_by_side_agree():
+    """Two levels of rows, the outer of which has gaps, and rows with gaps, which are read as strides."""
+    _, x, target = problem(3 * 40, 10)
+    wide = np.zeros((3, 41, 10), np.float32)
+    wide[:, :40] = x.reshape(3, 40, 10)
+    gaps = np.zeros((120, 13), np.float32)
+    gaps[:, :10] = x
+    losses = fs.cross_entropy(x, target, reduction="none")
+    levels = fs.cross_entropy(wide[:, :40], target.reshape(3, 40), reduction="none")
+    np.testing.assert_array_equal(levels, losses.reshape(3, 40))
+    np.testing.assert_allclose(fs.cross_entropy(gaps[:, :10], target, reduction="none"), losses, rtol=1e-6, atol=1e-7)
