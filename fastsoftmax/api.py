@@ -31,13 +31,13 @@ _ready: dict[Any, Any] = {}
 KNOWN = 4096  # calls in it, some 2 KB each
 
 
-def _again(form: Any, given: check.Given) -> Any:
+def _again(form: Any, x: Any, second: Any, out: Any) -> Any:
     """(loss or row-wise result, output) of a call that looks like an earlier one.
 
     None for any other, and where the contents of the arrays need a closer look: bad labels, memory that is shared.
     """
     ready = _ready.get(form)
-    return None if ready is None else ready(given.x, given.second, given.out)
+    return None if ready is None else ready(x, second, out)
 
 
 def _prepare(form: Any, make: str, *arguments: Any) -> None:
@@ -48,11 +48,10 @@ def _prepare(form: Any, make: str, *arguments: Any) -> None:
         _ready[form] = getattr(_run(), make)(*arguments)
 
 
-def _mapped(x: ArrayLike, y: ArrayLike | None, axis: Any, out: Array | None, kernel: str, variant: int) -> Any:
+def _mapped(x: ArrayLike, y: Any, axis: Any, out: Array | None, kernel: str, variant: int) -> Any:
     """(row-wise result, output) of a function from rows to rows, or to a number a row."""
-    given = check.Given(x, y, axis, out)
-    form = check.form(given, kernel, variant)
-    found = _again(form, given)
+    form = check.form(x, y, axis, out, kernel, variant)
+    found = _again(form, x, y, out)
     if found is not None:
         return found
     problem = check.row_map(x, axis, out) if kernel == "softmax" else check.product(x, y, axis, out)
@@ -61,7 +60,7 @@ def _mapped(x: ArrayLike, y: ArrayLike | None, axis: Any, out: Array | None, ker
         result = _run().logsumexp(problem)[()]
     else:
         written = _run().row_map(problem, kernel, variant)
-    _prepare(form, "ready_map", problem, kernel, variant, given)
+    _prepare(form, "ready_map", problem, kernel, variant, check.Given(x, y, axis, out))
     return result, _as_given(written, axis, out)
 
 
@@ -92,15 +91,14 @@ def _loss(
     grad: bool,
 ) -> Any:
     """(loss, gradient or None) of a cross-entropy; `weights` are those of classes and of samples."""
-    given = check.Given(logits, target, axis, out)
     plain = weights[0] is None and weights[1] is None and grad_output is None
-    form = check.form(given, grad, options) if plain else None
-    found = _again(form, given)
+    form = check.form(logits, target, axis, out, grad, options) if plain else None
+    found = _again(form, logits, target, out)
     if found is not None:
         return found
     problem = check.cross_entropy(logits, target, axis, *weights, options, grad_output, out)
     loss, written = _run().cross_entropy(problem, grad=grad)
-    _prepare(form, "ready_loss", problem, grad, given)
+    _prepare(form, "ready_loss", problem, grad, check.Given(logits, target, axis, out))
     return loss, _as_given(written, axis, out)
 
 

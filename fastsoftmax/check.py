@@ -67,12 +67,11 @@ class Given(NamedTuple):
     out: Any
 
 
-def form(given: Given, *constants: Any) -> tuple[Any, ...] | None:
+def form(x: Any, second: Any, axis: Any, out: Any, *constants: Any) -> tuple[Any, ...] | None:
     """What a call looks like: all that its checks depend on but the contents of arrays.
 
     None where an argument is no plain array (nor, for those that may be left out, None), or the axis no plain number.
     """
-    x, second, axis, out = given
     if type(x) is not np.ndarray or type(axis) is not int:
         return None
     others: tuple[Any, ...] = ()

@@ -292,10 +292,11 @@ def cross_entropy(problem: Loss, grad: bool) -> tuple[Any, Array | None]:
 def ready_loss(problem: Loss, grad: bool, given: Given) -> Ready | None:
     """`cross_entropy` for operands that look like these; None where that takes more than one launch in this thread."""
     x, dtype, reduction = problem.x.array, computed(problem.x.dtype), problem.options.reduction
-    if problem.labels is not given.second and problem.labels is not None:
-        return None  # labels that were converted
+    labels = None if problem.labels is None else given.second  # themselves, not an aligned copy of them
+    if labels is not None and not (labels.dtype == np.int64 and labels.flags.c_contiguous):
+        return None
     new = np.empty_like(given.x) if grad and given.out is None else None
     out = problem.out if new is None else check.last(new, given.axis)
     result = np.empty(x.shape[:-1], dtype) if reduction == "none" else None
-    data = Operands(x, problem.soft, out, problem.labels, result=result)
+    data = Operands(x, problem.soft, out, labels, result=result)
     return _ready(loss_job(problem, 1.0, grad=grad), data, Made(new, result, dtype.type, reduction == "mean"), given)

@@ -6,6 +6,7 @@ checked, the parameters filled in (each call has a block of its own, so that thr
 """
 
 import math
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,16 +96,11 @@ def _run(block, x, second, out, result):
     return True, total / divisor
 
 
-_entry: Any = None
-
-
+@cache
 def _driver() -> Any:
     """Compiled (or loaded) when the first call is prepared."""
-    global _entry
-    if _entry is None:
-        word = types.int64
-        _entry = jit.driver(_run, types.Tuple((types.boolean, types.float64))(word, word, word, word, word))
-    return _entry
+    word = types.int64
+    return jit.driver(_run, types.Tuple((types.boolean, types.float64))(word, word, word, word, word))
 
 
 class Made(NamedTuple):
@@ -123,7 +119,8 @@ class Ready:
 
     def __init__(self, block: Array, made: Made) -> None:
         self.entry, self.block, self.place, self.loss = _driver(), block, address(block), made.loss
-        self.shape, self.dtype = (None, None) if made.out is None else (made.out.shape, made.out.dtype)
+        self.shape: Any = None if made.out is None else made.out.shape
+        self.dtype: Any = None if made.out is None else made.out.dtype
         self.like = made.out is not None and not made.out.flags.c_contiguous
         self.result = None if made.result is None else (made.result.shape, made.result.dtype)
 
@@ -164,7 +161,7 @@ def prepare(job: Job, data: Operands, made: Made, shared: tuple[bool, bool]) -> 
     if recipe is None or recipe.parallel or recipe.chunks > MOST:
         return None
     second, field = (y, P.Y) if target is None else (target, P.TARGET)
-    block = np.zeros(HEAD + FIELDS, np.int64)
+    block: Array = np.zeros(HEAD + FIELDS, np.int64)
     block[:HEAD] = (
         *(recipe.kernel, recipe.chunks, recipe.scratch, HEADER, field, x.size // x.shape[-1], made.mean, *shared),
         *(*_extent(x), *_extent(second), *_extent(out)),
