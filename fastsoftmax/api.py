@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import check
-from .spec import LOG_SOFTMAX, SOFTMAX
+from .spec import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 
 Array = NDArray[Any]
 
@@ -26,18 +26,80 @@ def _run() -> Any:
     return importlib.import_module(".run", __package__)
 
 
-def _mapped(problem: check.Map, kernel: str, variant: int, axis: Any, out: Array | None) -> Array:
-    result: Array = _run().row_map(problem, kernel, variant)
+#: What `run` has prepared for calls, by what they look like; None where there is nothing to prepare.
+_ready: dict[Any, Any] = {}
+KNOWN = 4096  # calls in it, some 2 KB each
+
+
+def _again(form: Any, x: Any, second: Any, out: Any) -> Any:
+    """(loss or row-wise result, output) of a call that looks like an earlier one.
+
+    None for any other, and where the contents of the arrays need a closer look: bad labels, memory that is shared.
+    """
+    ready = _ready.get(form)
+    return None if ready is None else ready(x, second, out)
+
+
+def _prepare(form: Any, make: str, *arguments: Any) -> None:
+    """Have later calls that look like this one, which went well, prepared."""
+    if form is not None and form not in _ready:
+        if len(_ready) >= KNOWN:
+            _ready.clear()
+        _ready[form] = getattr(_run(), make)(*arguments)
+
+
+def _mapped(x: ArrayLike, y: Any, axis: Any, out: Array | None, kernel: str, variant: int) -> Any:
+    """(row-wise result, output) of a function from rows to rows, or to a number a row."""
+    form = check.form(x, y, axis, out, kernel, variant)
+    found = _again(form, x, y, out)
+    if found is not None:
+        return found
+    problem = check.row_map(x, axis, out) if kernel == "softmax" else check.product(x, y, axis, out)
+    result = written = None
+    if variant == LOGSUMEXP:
+        result = _run().logsumexp(problem)[()]
+    else:
+        written = _run().row_map(problem, kernel, variant)
+    _prepare(form, "ready_map", problem, kernel, variant, check.Given(x, y, axis, out))
+    return result, _as_given(written, axis, out)
+
+
+def _as_given(written: Any, axis: Any, out: Array | None) -> Any:
+    """An output with its axes as the caller has them."""
     if out is not None:
         return out
-    return result if axis == -1 else np.moveaxis(result, -1, axis)
+    return written if axis == -1 or written is None else np.moveaxis(written, -1, axis)
 
 
 def _normalised(x: ArrayLike, axis: Any, out: Array | None, variant: int) -> Array:
     if axis is None or isinstance(axis, tuple):
         result: Array = _run().map_over_axes(check.over_axes(x, axis, out), variant)
-        return result
-    return _mapped(check.row_map(x, axis, out), "softmax", variant, axis, out)
+    else:
+        _, result = _mapped(x, None, axis, out, "softmax", variant)
+    return result
+
+
+def _loss(
+    logits: ArrayLike,
+    target: ArrayLike,
+    axis: Any,
+    weights: tuple[Any, Any],
+    options: check.Options,
+    grad_output: Any = None,
+    out: Any = None,
+    *,
+    grad: bool,
+) -> Any:
+    """(loss, gradient or None) of a cross-entropy; `weights` are those of classes and of samples."""
+    plain = weights[0] is None and weights[1] is None and grad_output is None
+    form = check.form(logits, target, axis, out, grad, options) if plain else None
+    found = _again(form, logits, target, out)
+    if found is not None:
+        return found
+    problem = check.cross_entropy(logits, target, axis, *weights, options, grad_output, out)
+    loss, written = _run().cross_entropy(problem, grad=grad)
+    _prepare(form, "ready_loss", problem, grad, check.Given(logits, target, axis, out))
+    return loss, _as_given(written, axis, out)
 
 
 def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, out: Array | None = None) -> Array:
@@ -157,11 +219,11 @@ def logsumexp(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, keepdims
     """
     if axis is None or isinstance(axis, tuple):
         several = check.over_axes(x, axis, None)
-        result = _run().logsumexp_over_axes(several)
+        result = _run().logsumexp_over_axes(several)[()]
         axis = several.axes
     else:
-        result = _run().logsumexp(check.row_map(x, axis, None))
-    return np.expand_dims(result, axis) if keepdims else result[()]
+        result, _ = _mapped(x, None, axis, None, "softmax", LOGSUMEXP)
+    return np.expand_dims(result, axis) if keepdims else result
 
 
 def softmax_vjp(y: ArrayLike, grad: ArrayLike, axis: int = -1, *, out: Array | None = None) -> Array:
@@ -200,7 +262,8 @@ def softmax_vjp(y: ArrayLike, grad: ArrayLike, axis: int = -1, *, out: Array | N
     >>> fs.softmax_vjp([0.5, 0.5], [1.0, 0.0])
     array([ 0.25, -0.25])
     """
-    return _mapped(check.product(y, grad, axis, out), "vjp", SOFTMAX, axis, out)
+    result: Array = _mapped(y, grad, axis, out, "vjp", SOFTMAX)[1]
+    return result
 
 
 def log_softmax_vjp(y: ArrayLike, grad: ArrayLike, axis: int = -1, *, out: Array | None = None) -> Array:
@@ -240,7 +303,8 @@ def log_softmax_vjp(y: ArrayLike, grad: ArrayLike, axis: int = -1, *, out: Array
     >>> fs.log_softmax_vjp(np.log([0.5, 0.5]), [1.0, 0.0])
     array([ 0.5, -0.5])
     """
-    return _mapped(check.product(y, grad, axis, out), "vjp", LOG_SOFTMAX, axis, out)
+    result: Array = _mapped(y, grad, axis, out, "vjp", LOG_SOFTMAX)[1]
+    return result
 
 
 def cross_entropy(
@@ -326,8 +390,7 @@ def cross_entropy(
     [0.105, 1.609]
     """
     options = check.options(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
-    problem = check.cross_entropy(logits, target, axis, class_weight, sample_weight, options)
-    return _run().cross_entropy(problem, grad=False)[0]
+    return _loss(logits, target, axis, (class_weight, sample_weight), options, grad=False)[0]
 
 
 def cross_entropy_and_grad(
@@ -400,8 +463,5 @@ def cross_entropy_and_grad(
     (0.6931, [[-0.5, 0.5]])
     """
     options = check.options(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
-    problem = check.cross_entropy(logits, target, axis, class_weight, sample_weight, options, grad_output, out)
-    loss, grad = _run().cross_entropy(problem, grad=True)
-    if out is not None:
-        return LossAndGrad(loss, out)
-    return LossAndGrad(loss, grad if axis == -1 else np.moveaxis(grad, -1, axis))
+    weights = class_weight, sample_weight
+    return LossAndGrad(*_loss(logits, target, axis, weights, options, grad_output, out, grad=True))

@@ -58,6 +58,34 @@ class Map(NamedTuple):
     out: Array | None
 
 
+class Given(NamedTuple):
+    """The array arguments of a call, as they came."""
+
+    x: Any
+    second: Any  # of a product, or the target
+    axis: Any
+    out: Any
+
+
+def form(x: Any, second: Any, axis: Any, out: Any, *constants: Any) -> tuple[Any, ...] | None:
+    """What a call looks like: all that its checks depend on but the contents of arrays.
+
+    None where an argument is no plain array (nor, for those that may be left out, None), or the axis no plain number.
+    """
+    if type(x) is not np.ndarray or type(axis) is not int:
+        return None
+    others: tuple[Any, ...] = ()
+    if second is not None:
+        if type(second) is not np.ndarray:
+            return None
+        others = (second.shape, second.strides, second.dtype)
+    if out is not None:
+        if type(out) is not np.ndarray or not out.flags.writeable:
+            return None
+        others = (*others, out.shape, out.strides, out.dtype, out is x, out is second)
+    return (x.shape, x.strides, x.dtype, others, axis, constants)
+
+
 def numbers(name: str, value: ArrayLike) -> Array:
     """`value` as an array of real numbers."""
     try:
@@ -122,7 +150,7 @@ def output(out: Any, like: Array, dtype: np.dtype[Any], name: str = "out") -> No
         raise ValueError(f"{name} must not be broadcast, got strides {out.strides}: its elements share memory")
 
 
-def _last(out: Array | None, axis: Any) -> Array | None:
+def last(out: Array | None, axis: Any) -> Array | None:
     """`out` with the classes in the last axis."""
     return out if out is None or axis == -1 else np.moveaxis(out, axis, -1)
 
@@ -167,7 +195,7 @@ def _options(
     )
 
 
-_cached_options = lru_cache(maxsize=256)(_options)
+_cached_options = lru_cache(maxsize=256, typed=True)(_options)  # 1.0 is no ignore_index
 
 
 def options(*values: Any) -> Options:
@@ -276,7 +304,7 @@ def cross_entropy(
         None if sample_weight is None else weights("sample_weight", sample_weight, shape, "a row"),
         1.0 if grad_output is None else _grad_output(grad_output, shape, opts.reduction),
         opts,
-        _last(out, axis),
+        last(out, axis),
     )
 
 
@@ -285,7 +313,7 @@ def row_map(x: ArrayLike, axis: Any, out: Array | None) -> Map:
     r = rows("x", x, axis)
     if out is not None:
         output(out, np.asarray(x), r.dtype)
-    return Map(r, None, _last(out, axis))
+    return Map(r, None, last(out, axis))
 
 
 def product(y: ArrayLike, grad: ArrayLike, axis: Any, out: Array | None) -> Map:
@@ -295,7 +323,7 @@ def product(y: ArrayLike, grad: ArrayLike, axis: Any, out: Array | None) -> Map:
         raise ValueError(f"grad must have the shape of y, {np.shape(y)}, got {np.shape(grad)}")
     if out is not None:
         output(out, np.asarray(y), a.dtype)
-    return Map(a, b, _last(out, axis))
+    return Map(a, b, last(out, axis))
 
 
 class Axes(NamedTuple):

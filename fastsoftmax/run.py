@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from . import check
-from .check import Array, Loss, Map, Options
+from .check import Array, Given, Loss, Map, Options
 from .cpu import kernels, launch
 from .cpu.addresses import address
 from .cpu.execute import CONVERTED, Job, Operands, computed, execute, pieces
 from .cpu.params import FIELDS, Numbers, Shape, pack_block, pack_shape
+from .cpu.ready import Made, Ready, prepare
 from .cpu.targets import count as count_labels
 from .plan import LABELS, PARALLEL_LABELS
 from .spec import LOGSUMEXP, SOFTMAX, Flags
@@ -87,10 +88,32 @@ def row_map(problem: Map, kernel: str, variant: int) -> Array:
     x = problem.x
     sources = [x.array] if problem.y is None else [x.array, problem.y.array]
     out = _destination(x, problem.out, sources, [])
-    flags = Flags(kept=kernel == "softmax" and variant == SOFTMAX, streamed=out is problem.out)
-    job = Job(kernel, flags, variant, x.dtype)
-    execute(job, _ordered(Operands(x.array, None if problem.y is None else problem.y.array, out))[0])
+    data = _ordered(Operands(x.array, None if problem.y is None else problem.y.array, out))[0]
+    execute(_map_job(x, kernel, variant, streamed=out is problem.out), data)
     return delivered(out, problem.out)
+
+
+def _map_job(x: check.Rows, kernel: str, variant: int, *, streamed: bool = False) -> Job:
+    return Job(kernel, Flags(kept=kernel == "softmax" and variant == SOFTMAX, streamed=streamed), variant, x.dtype)
+
+
+def ready_map(problem: Map, kernel: str, variant: int, given: Given) -> Ready | None:
+    """`row_map` (or `logsumexp`) for operands that look like these; None where that takes more than one launch."""
+    x, y = problem.x.array, None if problem.y is None else problem.y.array
+    if variant == LOGSUMEXP:
+        result = np.empty(x.shape[:-1], problem.x.dtype)
+        return _ready(_map_job(problem.x, kernel, variant), Operands(x, result=result), Made(result=result), given)
+    new = np.empty_like(given.x) if given.out is None else None
+    out = problem.out if new is None else check.last(new, given.axis)
+    return _ready(_map_job(problem.x, kernel, variant), Operands(x, y, out), Made(new), given)
+
+
+def _ready(job: Job, data: Operands, made: Made, given: Given) -> Ready | None:
+    ordered, order = _ordered(data)
+    if order is not None and any(a is not None for a in data[3:]):
+        return None  # row-wise arrays are copied
+    shared = given.out is not None and given.out is given.x, given.out is not None and given.out is given.second
+    return prepare(job, ordered, made, shared)
 
 
 def _merged(array: Array, leading: int) -> Array | None:
@@ -148,7 +171,7 @@ def logsumexp(problem: Map) -> Array:
     x = problem.x
     result = np.empty(x.array.shape[:-1], x.dtype)
     data, order = _ordered(Operands(x.array, result=result))
-    execute(Job("softmax", Flags(), LOGSUMEXP, x.dtype), data)
+    execute(_map_job(x, "softmax", LOGSUMEXP), data)
     return _restored(data.result, order)
 
 
@@ -264,3 +287,16 @@ def cross_entropy(problem: Loss, grad: bool) -> tuple[Any, Array | None]:
     total = execute(loss_job(problem, count, grad=grad, streamed=out is problem.out), data)
     loss = reduced(problem, total, count) if result is None else _restored(data.result, order)[()]
     return loss, None if out is None else delivered(out, problem.out)
+
+
+def ready_loss(problem: Loss, grad: bool, given: Given) -> Ready | None:
+    """`cross_entropy` for operands that look like these; None where that takes more than one launch in this thread."""
+    x, dtype, reduction = problem.x.array, computed(problem.x.dtype), problem.options.reduction
+    labels = None if problem.labels is None else given.second  # themselves, not an aligned copy of them
+    if labels is not None and not (labels.dtype == np.int64 and labels.flags.c_contiguous):
+        return None
+    new = np.empty_like(given.x) if grad and given.out is None else None
+    out = problem.out if new is None else check.last(new, given.axis)
+    result = np.empty(x.shape[:-1], dtype) if reduction == "none" else None
+    data = Operands(x, problem.soft, out, labels, result=result)
+    return _ready(loss_job(problem, 1.0, grad=grad), data, Made(new, result, dtype.type, reduction == "mean"), given)

@@ -13,7 +13,8 @@ import numpy as np
 
 Array = Any  # of NumPy
 
-_HEADER = object.__basicsize__
+#: Where in an array's object its address lies.
+HEADER = object.__basicsize__
 _word = ctypes.c_ssize_t.from_address
 
 
@@ -23,7 +24,7 @@ def _by_interface(array: Array) -> int:
 
 
 def _by_struct(array: Array) -> int:
-    return _word(id(array) + _HEADER).value
+    return _word(id(array) + HEADER).value
 
 
 def _agree() -> bool:
@@ -34,7 +35,9 @@ def _agree() -> bool:
     return all(_by_struct(a) == _by_interface(a) for a in kinds)
 
 
-_known = _by_struct if _agree() else _by_interface
+#: Whether addresses lie there.
+in_struct = _agree()
+_known = _by_struct if in_struct else _by_interface
 
 
 def address(array: Array | None) -> int:

@@ -75,10 +75,7 @@ def execute(job: Job, data: Operands) -> float:
     if x.size == 0:
         return 0.0
     in_place = out is not None and address(out) == address(x)  # by another view of the logits too
-    recipe = recipe_for(
-        *(job.kernel, job.flags, job.variant, job.dtype, x.shape, x.dtype, x.strides, in_place),
-        *(None if y is None else y.dtype, None if y is None else y.strides, None if out is None else out.strides),
-    )
+    recipe = recipe_of(job, data, in_place=in_place)
     if recipe is None:
         if x.dtype != job.dtype or (y is not None and y.dtype not in _y_dtypes(job.kernel, job.dtype)):
             return math.fsum(_converted(job, data))
@@ -107,6 +104,15 @@ def _launch(job: Job, data: Operands, recipe: Recipe) -> float:
     if recipe.chunks == 1:
         return float(unpack_float(space, FIELDS * 8)[0])
     return float(space[FIELDS : FIELDS + recipe.chunks].view(np.float64).sum())
+
+
+def recipe_of(job: Job, data: Operands, *, in_place: bool) -> Recipe | None:
+    """The recipe of a job for operands like these; `in_place` says that the output is the logits."""
+    x, y, out = data.x, data.y, data.out
+    return recipe_for(
+        *(job.kernel, job.flags, job.variant, job.dtype, x.shape, x.dtype, x.strides, in_place),
+        *(None if y is None else y.dtype, None if y is None else y.strides, None if out is None else out.strides),
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -10,29 +10,65 @@ from .. import jit
 from ..spec import FLOAT64
 from . import params as P
 from .common import bounds
-from .memory import get, integer_at, put_float, ref
+from .memory import get, integer_at, lanes_of, load, put_float, ref
+from .simd import bits, hsum, select, splat, to_float
+
+
+@jit.inline
+def tally(target, first, last, classes, ignore):
+    """(number of rows that are not ignored, number of those whose label is a class), a vector at a time.
+
+    Label by label it took 2 cycles each, which was 37 of the 290 microseconds of a loss of 65536 rows of 3 classes.
+    """
+    r = ref(target, 0, FLOAT64, True)  # read as float64, labels are integers as wide
+    zero, one = bits(splat(r, 0.0)), bits(splat(r, 0.0)) + 1
+    used, good = zero, zero
+    stop = last - (last - first) % lanes_of(r)
+    for i in range(first, stop, lanes_of(r)):
+        t = bits(load(r, i))
+        counts = t != ignore
+        used = used + select(counts, one, zero)
+        good = good + select(counts & (t > -1) & (t < classes), one, zero)
+    count, inside = hsum(to_float(splat(r, 0.0), used)), hsum(to_float(splat(r, 0.0), good))
+    for i in range(stop, last):
+        t = integer_at(target, i)
+        count += t != ignore
+        inside += t != ignore and 0 <= t < classes
+    return count, inside
+
+
+@jit.inline
+def _weighed(target, first, last, classes, ignore, weights, factors, weighted, factored):
+    """(whether all labels are good, sum of the products of class weight and row weight of rows that count)."""
+    good, total = True, 0.0
+    for i in range(first, last):
+        t = integer_at(target, i)
+        used, inside = t != ignore, 0 <= t < classes
+        good &= inside or not used
+        w = get(weights, t) if weighted and inside else 1.0
+        w *= get(factors, i) if factored else 1.0
+        total += w if used else 0.0
+    return good, total
+
+
+@jit.inline
+def _first_bad(target, first, classes, ignore):
+    """The number of the first bad row from `first` on; there is one."""
+    where = first
+    while integer_at(target, where) == ignore or 0 <= integer_at(target, where) < classes:
+        where += 1
+    return where
 
 
 @jit.inline
 def _scan(target, first, last, classes, ignore, weights, factors, weighted, factored):
     """(number of the first bad row or -1, sum of the weights of the rows that are not ignored)."""
-    bad, total, count = 0, 0.0, 0
-    for i in range(first, last):
-        t = integer_at(target, i)
-        used, inside = t != ignore, 0 <= t < classes
-        bad |= used and not inside
-        if weighted or factored:
-            w = get(weights, t) if weighted and inside else 1.0
-            w *= get(factors, i) if factored else 1.0
-            total += w if used else 0.0
-        else:
-            count += used
-    where = -1
-    if bad:
-        where = first
-        while integer_at(target, where) == ignore or 0 <= integer_at(target, where) < classes:
-            where += 1
-    return where, total + count
+    if weighted or factored:
+        good, total = _weighed(target, first, last, classes, ignore, weights, factors, weighted, factored)
+    else:
+        total, inside = tally(target, first, last, classes, ignore)
+        good = total == inside
+    return -1 if good else _first_bad(target, first, classes, ignore), total
 
 
 def scan(weighted, factored):
