@@ -1,0 +1,101 @@
+"""How calls are timed: in turn, repetition by repetition, so that a machine that slows down slows them all."""
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+
+from .results import Timing
+
+Call = Callable[[], object]
+
+SHORTEST = 2e-3  # seconds that a repetition lasts at least, so that it is about the call and not about its start
+LONG = 1.0  # seconds from which a call is about itself, whatever state it finds caches and threads in
+PAUSE = 0.15  # seconds after which the threads of other libraries sleep; until then they take a core from the next
+# contestant.  `spinning` finds 107 ms for OpenBLAS after a product, 5 to 10 ms for GNU OpenMP and Numba, on two cores
+QUIET = 0.025  # seconds without work after which they sleep already: Linux counts other threads' time every 10 ms or less
+STEP = 2e-3
+
+
+def _last_work(most: float, quiet: float) -> float:
+    """Seconds for which threads of this process go on, watched for `most`, or until they have done nothing in `quiet`."""
+    start = time.perf_counter()
+    last, busy = 0.0, time.process_time()
+    while (now := time.perf_counter() - start) < min(most, last + quiet):
+        time.sleep(STEP)
+        before, busy = busy, time.process_time()
+        if busy - before > STEP / 2:
+            last = now + STEP
+    return last
+
+
+def spinning(call: Call, wait: float = 0.3) -> float:
+    """Seconds for which threads of this process go on after the end of a call, of `wait` that are watched."""
+    call()
+    return _last_work(wait, math.inf)
+
+
+def settle(call: Call, pause: float, *, warm: bool = True) -> None:
+    """Let the threads of what ran before go to sleep, then have caches and allocator as `call` itself leaves them."""
+    _last_work(pause, QUIET)
+    if warm:
+        call()
+
+
+def _seconds(call: Call, times: int) -> float:
+    """Seconds a call."""
+    start = time.perf_counter()
+    for _ in range(times):
+        call()
+    return (time.perf_counter() - start) / times
+
+
+def measure(
+    calls: dict[str, Call],
+    *,
+    seconds: float,
+    least: int = 3,
+    most: int = 200,
+    pause: float = 0.0,
+    turn: Callable[[], object] = lambda: None,
+) -> dict[str, Timing]:
+    """Time calls in turn, repetition by repetition.
+
+    Parameters
+    ----------
+    calls : dict of str to callable
+        What to time, by name.  Each is called before it is timed, in every repetition; one that takes longer than a
+        second, which is about itself from the start, in the beginning only.
+    seconds : float
+        How long to go on.
+    least, most : int
+        Bounds on the number of repetitions, whatever the time; calls of more than a second get one more.
+    pause : float
+        Seconds of rest before each turn, at most: it ends when the threads of this process sleep.  `PAUSE` where
+        libraries with threads of their own are among the calls.
+    turn : callable
+        Called before each turn, outside what is timed: a place to be interrupted.
+
+    Returns
+    -------
+    dict of str to Timing
+        The least and the median time of a call, and the number of repetitions, by name.
+    """
+    first = {}
+    for name, call in calls.items():
+        turn()
+        settle(call, pause)
+        first[name] = _seconds(call, 1)
+    times = {name: max(1, int(SHORTEST / max(once, 1e-9))) for name, once in first.items()}
+    found = {name: [once] if once >= LONG else [] for name, once in first.items()}
+    end = time.perf_counter() + seconds
+    names = list(calls)
+    for repetition in range(most):
+        if repetition >= least and time.perf_counter() >= end:
+            break
+        for name in names:
+            turn()
+            settle(calls[name], pause, warm=first[name] < LONG)
+            found[name].append(_seconds(calls[name], times[name]))
+        names.append(names.pop(0))  # so that nobody always runs in the caches that the same other has left
+    return {name: Timing(min(list_), statistics.median(list_), len(list_)) for name, list_ in found.items()}
