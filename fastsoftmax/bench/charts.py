@@ -38,6 +38,7 @@ class Chart(NamedTuple):
     title: str
     caption: str
     svg: str = ""
+    alt: str = ""
     missing: str = ""
 
 
@@ -256,8 +257,8 @@ DRAWINGS: tuple[tuple[Callable[[Run], Drawn | None], str, str, str], ...] = (
 )
 
 
-def charts(run: Run) -> list[Chart]:
-    """All charts; where none of its cases is in the run, a chart says so instead."""
+def charts(run: Run, *, standalone: bool = False) -> list[Chart]:
+    """All charts, as files of their own if `standalone`; where none of its cases is in the run, a chart says so."""
     made = []
     for draw, title, caption, cases in DRAWINGS:
         key, drawn = draw.__name__, draw(run)
@@ -265,5 +266,6 @@ def charts(run: Run) -> list[Chart]:
             missing = f"Left out: its cases, {cases}, are not in this run, or have no times to compare."
             made.append(Chart(key, title, caption, missing=missing))
         else:
-            made.append(Chart(key, title, caption, svg(drawn[0], key, drawn[1])))
+            figure, alt = drawn
+            made.append(Chart(key, title, caption, svg(figure, key, alt, standalone=standalone), alt))
     return made

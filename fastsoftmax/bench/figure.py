@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from .results import COMPILED, INTO, JAX, NUMPY, OURS, SCIPY, SKLEARN, TORCH
 
-
 Drawn = tuple[Any, str]  # a figure, and what it shows in words
 
 

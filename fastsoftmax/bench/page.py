@@ -13,6 +13,7 @@ from . import summary
 from .cases import DTYPES, FUNCTIONS, GROUPS, LAYOUTS, LOSS_AND_GRAD, OPTIONS, SHAPES, SIZE, START, THREADS
 from .charts import Chart, charts
 from .results import INTO, OURS, Found, Run
+from .summary import NONE, ms, number, share
 
 HEADINGS = {
     SHAPES: ("Shapes", "Every function in float32, from a mini-batch of digits to a large vocabulary."),
@@ -23,21 +24,6 @@ HEADINGS = {
     THREADS: ("Threads", "Loss and gradient in one thread and in all."),
     START: ("Start", "What a process pays once, in milliseconds: the import, and first calls."),
 }
-NONE = "–"
-
-
-def number(value: float) -> str:
-    """Three digits, and those before the point in any case."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def ms(seconds: float) -> str:
-    """Milliseconds."""
-    return number(seconds * 1e3)
-
-
-def _share(value: float | None) -> str:
-    return NONE if value is None else f"{value:.0%}" if value >= 0.1 else f"{value:.1%}"
 
 
 def _cells(cells: Iterable[str], kind: str = "") -> str:
@@ -66,7 +52,11 @@ def _headline(run: Run) -> str:
     peer = found.least.peer[0] if found.least.peer else ""
     ratio, behind = found.least.ratio or 0.0, len(found.behind)
     figures = (
-        (f"{found.mean:.1f}×", f"as fast as the fastest of the others, geometric mean over {found.count} shapes", False),
+        (
+            f"{found.mean:.1f}×",
+            f"as fast as the fastest of the others, geometric mean over {found.count} shapes",
+            False,
+        ),
         (f"{ratio:.2f}×", f"at the worst of them, {summary.shape(found.least)} against {peer}", ratio < 1),
         (f"{behind} of {found.count}", "shapes at which another is faster", behind > 0),
     )
@@ -83,7 +73,7 @@ def _shapes_table(run: Run) -> str:
         if OURS in found.timings:
             peer, timing = found.peer or (NONE, None)
             into = found.timings.get(INTO)
-            ours = [ms(found.ours.median), ms(into.median) if into else NONE, _share(found.fraction(INTO))]
+            ours = [ms(found.ours.median), ms(into.median) if into else NONE, share(found.fraction(INTO))]
             theirs = [peer, ms(timing.median) if timing else NONE, f"{found.ratio:.2f}" if found.ratio else NONE]
             rows.append(_cells([summary.shape(found), *ours, *theirs]))
     head = ("rows × classes", "fastsoftmax, ms", "with out=, ms", "of the floor", "fastest other", "ms", "ratio")
@@ -142,7 +132,7 @@ def _case(found: Found, shared: dict[str, str]) -> str:
             ms(timing.median),
             ms(timing.least),
             number(speed) if speed else NONE,
-            _share(found.fraction(name)),
+            share(found.fraction(name)),
         ]
         cells.append(f"{timing.median / ours.median:.2f}" if ours else NONE)
         rows.append(_cells(cells, ' class="ours"' if name.startswith(OURS) else ""))

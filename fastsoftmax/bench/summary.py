@@ -7,6 +7,8 @@ from typing import NamedTuple
 from .cases import LOSS_AND_GRAD, SHAPES
 from .results import Found, Run
 
+NONE = "–"  # where there is no number
+
 
 class Summary(NamedTuple):
     """How many times as long the fastest of the others takes, over some cases."""
@@ -15,6 +17,21 @@ class Summary(NamedTuple):
     mean: float  # geometric
     least: Found
     behind: list[Found]  # where another is faster
+
+
+def number(value: float) -> str:
+    """Three digits, and those before the point in any case."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def ms(seconds: float) -> str:
+    """Milliseconds."""
+    return number(seconds * 1e3)
+
+
+def share(value: float | None) -> str:
+    """A part of a whole, where it is known."""
+    return NONE if value is None else f"{value:.0%}" if value >= 0.1 else f"{value:.1%}"
 
 
 def headline(run: Run, function: str = LOSS_AND_GRAD) -> list[Found]:
