@@ -7,14 +7,17 @@ from .cases import Case
 FORMAT = 1  # of the JSON
 
 OURS, INTO, IN_PLACE = "fastsoftmax", "fastsoftmax, out=", "fastsoftmax, in place"
-CONTIGUOUS = "fastsoftmax, contiguous"  # what another layout is held against
+#: Ours on what a case is held against: another layout, dtype or option.
+CONTIGUOUS, FLOAT32, PLAIN = "fastsoftmax, contiguous", "fastsoftmax, float32", "fastsoftmax, plain"
 NUMPY, SCIPY, SKLEARN = "NumPy", "SciPy", "scikit-learn"
 TORCH, COMPILED, JAX = "torch", "torch.compile", "JAX"
 
-#: The names of the ceilings, each also with ", one thread" but the last.
+#: The names of the ceilings; the first three also with ", one thread".
 COPY, UPDATE, SUM = "copy past the caches, GB/s", "update in place, GB/s", "sum, GB/s"
-EXP = "exp on one core, 1e9/s"
+EXP, EXP64 = "exp on one core, 1e9/s", "exp on one core, float64, 1e9/s"
 ONE_THREAD = ", one thread"
+#: The names of floors.
+COPY_FLOOR, UPDATE_FLOOR, SUM_FLOOR, EXP_FLOOR = "copy past the caches", "update in place", "sum", "exponentials"
 
 
 class Timing(NamedTuple):

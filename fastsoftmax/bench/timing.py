@@ -57,6 +57,7 @@ def measure(
     least: int = 3,
     most: int = 200,
     pause: float = 0.0,
+    ready: bool = False,
     turn: Callable[[], object] = lambda: None,
 ) -> dict[str, Timing]:
     """Time calls in turn, repetition by repetition.
@@ -73,6 +74,8 @@ def measure(
     pause : float
         Seconds of rest before each turn, at most: it ends when the threads of this process sleep.  `PAUSE` where
         libraries with threads of their own are among the calls.
+    ready : bool
+        The calls have been made before.
     turn : callable
         Called before each turn, outside what is timed: a place to be interrupted.
 
@@ -84,7 +87,7 @@ def measure(
     first = {}
     for name, call in calls.items():
         turn()
-        settle(call, pause)
+        settle(call, pause, warm=not ready)
         first[name] = _seconds(call, 1)
     times = {name: max(1, int(SHORTEST / max(once, 1e-9))) for name, once in first.items()}
     found = {name: [once] if once >= LONG else [] for name, once in first.items()}
