@@ -3,12 +3,13 @@
     python -m fastsoftmax bench --json benchmarks/results/NAME.json
     python -m benchmarks.report benchmarks/results/NAME.json [--readme]
 
-Nothing is measured here, and everything in those files is generated from the JSON. ``--readme`` also rewrites the table of
-README.md and the chart below it, between its two comments.
+Nothing is measured here, and everything in those files is generated from the JSON. ``--readme`` also rewrites the table
+of README.md and the chart below it, between its two comments.
 """
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 from fastsoftmax.bench import charts, summary
@@ -49,9 +50,7 @@ def table(found: list[Found]) -> list[str]:
     head = ["case", *(name.replace(OURS, "ours") for name in names), "GB/s", "of the floor", "floor", "× fastest other"]
     lines = files.head(head)
     for f in found:
-        best = min(
-            (name for name in (OURS, INTO) if name in f.timings), key=lambda n: f.timings[n].median, default=OURS
-        )
+        best = min((OURS, INTO), key=lambda name: f.timings[name].median if name in f.timings else math.inf)
         speed = f.gbps(best)
         ratio = f"{f.ratio:.2f} ({f.peer[0]})" if f.ratio is not None and f.peer else NONE
         floor = f"{f.floor[0]}, {ms(f.floor[1])}" if f.floor else NONE
@@ -77,14 +76,13 @@ def markdown(name: str, run: Run) -> str:
     lines += ["", "Ceilings, measured in the same run:", ""]
     lines += [f"- {ceiling}: {summary.number(speed)}" for ceiling, speed in run.ceilings.items()]
     lines += ["", *_summaries(run), "", "## Charts", ""]
-    lines += [
-        f"![{chart.alt}]({name}-{chart.key}.svg)\n\n{chart.caption}\n" for chart in charts.charts(run) if chart.svg
-    ]
+    for chart in charts.charts(run):
+        lines += [f"![{chart.alt}]({name}-{chart.key}.svg)", "", chart.caption, ""] if chart.svg else []
     lines += [
         "## Results",
         "",
-        "Milliseconds a call, medians of repetitions taken in turn. GB/s of the bytes that must be moved, and the part of "
-        "the time that the floor takes, are those of the faster of ours with a new result and with `out=`.",
+        "Milliseconds a call, medians of repetitions taken in turn. GB/s of the bytes that must be moved, and the part "
+        "of the time that the floor takes, are those of the faster of ours with a new result and with `out=`.",
     ]
     for group in GROUPS:
         for function in dict.fromkeys(f.case.function for f in run.found if f.case.group == group):
@@ -100,8 +98,8 @@ def _summaries(run: Run) -> list[str]:
     loss = known.pop(LOSS_AND_GRAD, None)
     lines = [summary.sentence(loss)] if loss else []
     others = [
-        f"`{name}` {figures.mean:.1f} times, at the least {figures.least.ratio or 0:.2f} ({summary.shape(figures.least)})"
-        for name, figures in known.items()
+        f"`{name}` {f.mean:.1f} times, at the least {f.least.ratio or 0:.2f} ({summary.shape(f.least)})"
+        for name, f in known.items()
     ]
     return [*lines, f"The other functions likewise: {'; '.join(others)}."] if others else lines
 

@@ -20,6 +20,7 @@ CEILINGS = {
     results.UPDATE: 68.0,
     results.SUM: 52.0,
     results.EXP: 3.1,
+    results.EXP64: 1.2,
     results.COPY + results.ONE_THREAD: 30.0,
 }
 
@@ -46,6 +47,8 @@ def found(case):
     timings |= {peer: _timing(ours * PEERS[peer] + 2e-5, name + peer) for peer in peers}
     if case.shape == (64, 10) and results.JAX in timings:
         timings[results.JAX] = Timing(ours * 0.6, ours * 0.7, 200)
+    if case.group == DTYPES and case.dtype != "float64":
+        timings[results.FLOAT32] = _timing(1.7 * ours, name + "float32")
     if case.group == LAYOUTS:
         timings[results.CONTIGUOUS] = _timing(ours / 1.2, name + "contiguous")
     if case.group == OPTIONS and case.option:

@@ -6,7 +6,7 @@ The numbers of every chart are in the tables of the page too.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from .cases import FUNCTIONS, LAYOUTS, LOSS_AND_GRAD, OPTIONS, SHAPES, SIZE, THREADS, Case
+from .cases import DTYPES, FUNCTIONS, LAYOUTS, LOSS_AND_GRAD, OPTIONS, SHAPES, SIZE, THREADS, Case
 from .figure import (
     CONTESTANTS,
     EDGE,
@@ -23,9 +23,9 @@ from .figure import (
     subtitle,
     svg,
 )
-from .results import CONTIGUOUS, OURS, PLAIN, Found, Run
+from .results import CONTIGUOUS, FLOAT32, OURS, PLAIN, Found, Run
 from .roofline import roofline
-from .summary import headline, shape
+from .summary import headline, shape, thread_count
 
 _K = 1000  # the number of classes for which the cost is drawn against the number of logits
 Values = dict[str, dict[str, float]]  # of series, then of rows
@@ -82,7 +82,7 @@ def ratio(run: Run) -> Drawn | None:
     axes.axvspan(axes.get_xlim()[0], 1, color=FAINT, alpha=0.45, linewidth=0)
     axes.set(xlabel="time, as a multiple of fastsoftmax's (further right: slower)", ylabel="rows × classes")
     fastest = axes.secondary_yaxis("right")
-    texts = [f"{f.ratio:.1f}×  {f.peer[0]}" if f.peer and f.ratio else "" for f in found]
+    texts = [f"{f.ratio:.2f}×  {f.peer[0]}" if f.peer and f.ratio else "" for f in found]
     fastest.set_yticks(range(len(found)), texts)
     fastest.tick_params(length=0, labelsize=9)
     fastest.spines["right"].set_visible(False)
@@ -169,7 +169,7 @@ def threads(run: Run) -> Drawn | None:
     series = _by_series(rows, CONTESTANTS)
     if not series:
         return None
-    count = int(run.machine.get("threads", "1").split()[0])
+    count = thread_count(run)
     figure, ((axes,),) = panels(1.4 + 0.55 * len(rows))
     dots(axes, list(rows), series, CONTESTANTS)
     guide(axes, 1, "as one")
@@ -200,6 +200,14 @@ def _multiples(series: Values, xlabel: str, bound: float, text: str, what: str) 
     axes.set(xlabel=xlabel)
     legend(figure, [axes], 3)
     return figure, f"Dot plot of {what}, by rows × classes. {_ends(series)}"
+
+
+def dtypes(run: Run) -> Drawn | None:
+    """What half precision costs."""
+    series = _against(run, DTYPES, lambda case: f"{case.dtype}, {case.function}", FLOAT32)
+    axis = "time of fastsoftmax, as a multiple of that in float32 (further left: faster)"
+    what = "the time in half precision over that in float32"
+    return _multiples(series, axis, 0.5, "half the bytes", what)
 
 
 def options(run: Run) -> Drawn | None:
@@ -236,8 +244,9 @@ DRAWINGS: tuple[tuple[Callable[[Run], Drawn | None], str, str, str], ...] = (
         "Each logit takes one exponential, so a case's place from left to right is that of the bytes that a logit "
         "takes, read and written; there, the shapes are set a little apart, from few classes on the left to many. "
         "Filled: past the caches, where the lines of the memory bound it. Outlined: in the caches. All lines are "
-        "measured in the same run; that of exp is one core's, times the threads. Times are those of the faster of a "
-        "new result and `out=`. Cases below 100 000 logits, which are about the cost of a call, are left out.",
+        "measured in the same run; that of exp is one core's, times the threads (the short line: in float64). Times "
+        "are those of the faster of a new result and `out=`. Cases below 100 000 logits, which are about the cost of a "
+        "call, are left out.",
         f"{SHAPES}/*",
     ),
     (
@@ -247,6 +256,13 @@ DRAWINGS: tuple[tuple[Callable[[Run], Drawn | None], str, str, str], ...] = (
         f"{SIZE}/*",
     ),
     (threads, "Threads", "Loss and gradient in float32, in all threads and in one.", f"{THREADS}/*"),
+    (
+        dtypes,
+        "What half precision costs",
+        "Loss and gradient and softmax, against float32 of the same shape. Where memory is the bound, half the bytes "
+        "take half the time.",
+        f"{DTYPES}/*",
+    ),
     (
         options,
         "What options cost",

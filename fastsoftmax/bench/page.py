@@ -54,8 +54,8 @@ def _headline(run: Run) -> str:
     figures = (
         (
             f"{found.mean:.1f}×",
-            f"as fast as the fastest of the others, geometric mean over {found.count} shapes",
-            False,
+            f"as fast as the fastest other, geometric mean over {found.count} shapes",
+            found.mean < 1,
         ),
         (f"{ratio:.2f}×", f"at the worst of them, {summary.shape(found.least)} against {peer}", ratio < 1),
         (f"{behind} of {found.count}", "shapes at which another is faster", behind > 0),
@@ -89,7 +89,7 @@ def _functions_table(run: Run) -> str:
             least = f"{found.least.ratio or 0:.2f}, {summary.shape(found.least)}"
             cells = _cells([name, f"{found.mean:.2f}", least])
             behind = ", ".join(f"{summary.shape(f)} ({f.peer[0]})" for f in found.behind if f.peer)
-            last = f'<td class="word wrap bad">{escape(behind)}</td>' if behind else '<td class="word">none</td>'
+            last = f'<td class="wrap bad">{escape(behind)}</td>' if behind else "<td>none</td>"
             rows.append(cells.replace("</tr>", f"{last}</tr>"))
     head = ("function", "geometric mean", "least", "another is faster at")
     text = "<p>How many times as long the fastest of the others takes, over the same shapes:</p>"
@@ -123,7 +123,7 @@ def _case(found: Found, shared: dict[str, str]) -> str:
     case = found.case
     floor = f" Floor: {found.floor[0]}, {ms(found.floor[1])} ms." if found.floor else ""
     about = f"{case.reason}.{floor} Inputs in {'memory' if case.memory == 'DRAM' else 'the caches'}."
-    title = f"<code>{escape(case.name)}</code><span>{escape(about)}</span>"
+    title = f"<div><code>{escape(case.name)}</code><span>{escape(about)}</span></div>"
     rows = [f'<tr class="case"><th colspan="6" scope="rowgroup">{title}</th></tr>']
     for name, timing in found.timings.items():
         speed, ours = found.gbps(name), found.timings.get(OURS)
@@ -138,7 +138,7 @@ def _case(found: Found, shared: dict[str, str]) -> str:
         rows.append(_cells(cells, ' class="ours"' if name.startswith(OURS) else ""))
     rest = [f"{name}: {why}" for name, why in found.skipped.items() if name not in shared]
     if rest:
-        rows.append(f'<tr class="note"><td colspan="6">Not timed: {escape("; ".join(rest))}.</td></tr>')
+        rows.append(f'<tr class="note"><td colspan="6"><div>Not timed: {escape("; ".join(rest))}.</div></td></tr>')
     return "".join(rows)
 
 
@@ -169,9 +169,9 @@ def _contents(drawn: list[Chart], groups: Iterable[str]) -> str:
 
 
 _EXPLAINED = """<p>Times are medians of repetitions in which all contestants take turns, with the same number of
-threads. GB/s count the bytes that any implementation must move: logits and targets read once, the result written once. The
-floor is the time that those bytes, or the exponentials, take at the best speed that was measured in the same run; <em>of
-the floor</em> is that time as a part of the contestant's.</p>"""
+threads. GB/s count the bytes that any implementation must move: logits and targets read once, the result written once.
+The floor is the time that those bytes, or the exponentials, take at the best speed that was measured in the same run;
+<em>of the floor</em> is that time as a part of the contestant's.</p>"""
 
 
 def html(run: Run) -> str:

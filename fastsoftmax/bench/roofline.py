@@ -5,27 +5,28 @@ from typing import Any
 
 from .cases import DRAM, DTYPES, FUNCTIONS, SHAPES
 from .figure import EDGE, FAINT, GUIDE, STYLES, Drawn, Style, above, legend, logarithmic, panels
-from .results import COPY, EXP, INTO, OURS, SUM, UPDATE, Found, Run
+from .results import COPY, EXP, EXP64, INTO, OURS, SUM, UPDATE, Found, Run
+from .summary import thread_count
 
+_DENSE = (0, (1, 1))
 _LEAST = 100_000  # logits, below which a case is about the cost of a call
 
 
 def _ceilings(axes: Any, run: Run, low: float, high: float) -> list[str]:
-    """Lines that no point can lie above: bytes a second, as exponentials a second, and exponentials themselves."""
-    drawn = []
-    for (name, text), line in zip(((SUM, "sum"), (UPDATE, "update"), (COPY, "copy")), (":", "--", "-"), strict=True):
+    """Lines that bound the points: bytes a second, as exponentials a second, and exponentials themselves."""
+    lines = []
+    for name, text, line in ((SUM, "sum", ":"), (UPDATE, "update", "--"), (COPY, "copy", "-")):
         if name in run.ceilings:
             speed = run.ceilings[name]
-            label = f"{text}, {speed:.3g} GB/s"
-            axes.plot([low, high], [speed * low, speed * high], color=GUIDE, linestyle=line, linewidth=1.2, label=label)
-            drawn.append(label)
-    if EXP in run.ceilings:
-        threads = int(run.machine.get("threads", "1").split()[0])
-        peak = run.ceilings[EXP] * threads
-        label = f"exp, {threads} × {run.ceilings[EXP]:.3g} × 10⁹/s"
-        axes.axhline(peak, color=EDGE, linewidth=1.2, linestyle=(0, (1, 1)), label=label)
-        drawn.append(label)
-    return drawn
+            lines.append((f"{text}, {speed:.3g} GB/s", [low, high], [speed * low, speed * high], line))
+    threads = thread_count(run)
+    for name, text, ends, line in ((EXP, "exp", [low, high], _DENSE), (EXP64, "float64 exp", [low, 0.09], "-.")):
+        if name in run.ceilings:
+            peak = run.ceilings[name]
+            lines.append((f"{text}, {threads} × {peak:.3g} × 10⁹/s", ends, [peak * threads] * 2, line))
+    for label, x, y, style in lines:
+        axes.plot(x, y, color=GUIDE, linestyle=style, linewidth=1.2, label=label)
+    return [label for label, *_ in lines]
 
 
 def _point(found: Found) -> tuple[float, float]:
@@ -36,13 +37,14 @@ def _point(found: Found) -> tuple[float, float]:
 
 def _points(axes: Any, found: list[Found], style: Style, spread: Mapping[tuple[int, int], float], name: str) -> None:
     """The cases of a function, those past the caches filled, the others outlined."""
+    axes.plot([], [], linestyle="none", marker=style.marker, color=style.colour, markeredgecolor=EDGE, label=name)
     for outlined in (False, True):
         some = [f for f in found if (f.case.memory != DRAM) == outlined]
         axes.plot(
             [_point(f)[0] * spread[f.case.shape] for f in some], [_point(f)[1] for f in some],
             linestyle="none", marker=style.marker, markersize=6.5, color=style.colour,
             markerfacecolor="none" if outlined else style.colour, markeredgecolor=style.colour if outlined else EDGE,
-            markeredgewidth=1.3 if outlined else 0.6, label="_" if outlined else name,
+            markeredgewidth=1.3 if outlined else 0.6,
         )  # fmt: skip
 
 
@@ -56,7 +58,8 @@ def roofline(run: Run) -> Drawn | None:
     shapes = list(dict.fromkeys(f.case.shape for f in cases))
     spread = {shape: 1 + 0.04 * (place - (len(shapes) - 1) / 2) for place, shape in enumerate(shapes)}
     for name, style in zip(FUNCTIONS, STYLES, strict=False):
-        _points(axes, [f for f in cases if f.case.function == name], style, spread, name)
+        if some := [f for f in cases if f.case.function == name]:
+            _points(axes, some, style, spread, name)
     low, high = 0.045, 0.4
     drawn = _ceilings(axes, run, low, high)
     axes.set(xscale="log", yscale="log", xlim=(low, high))

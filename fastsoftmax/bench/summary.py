@@ -34,6 +34,11 @@ def share(value: float | None) -> str:
     return NONE if value is None else f"{value:.0%}" if value >= 0.1 else f"{value:.1%}"
 
 
+def thread_count(run: Run) -> int:
+    """How many threads the run was made with."""
+    return int(run.machine.get("threads", "1").split()[0])
+
+
 def headline(run: Run, function: str = LOSS_AND_GRAD) -> list[Found]:
     """The cases of a function over the shapes, as far as they are in the run."""
     return [f for f in run.found if f.case.group == SHAPES and f.case.function == function]
