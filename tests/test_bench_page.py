@@ -165,7 +165,7 @@ def test_tables_hold_the_numbers(small):
 
 def test_summary_says_where_others_are_faster(small):
     found = summary.summary(summary.headline(small))
-    assert (found.count, found.least, found.behind) == (2, small.found[1], [small.found[1]])
+    assert (found.shapes, found.least, found.behind) == (2, small.found[1], [small.found[1]])
     assert found.mean == pytest.approx(2.0)  # of 8 and 1/2
     rows = Page(page.html(small)).rows
     assert ["65536×3", "2", "3", "50%", JAX, "16", "8.00"] in rows
@@ -291,9 +291,8 @@ def test_readme_block(small):
 def test_other_functions_are_summed_up():
     """Their geometric means, computed anew from the cases."""
     run = support_bench.run([case for case in CASES if case.group == SHAPES and case.function == SOFTMAX])
-    ratios = [
-        min(t.median for n, t in f.timings.items() if n in support_bench.PEERS) / f.ours.median for f in run.found
-    ]
-    text = report.readme_block("some", run._replace(machine=run.machine))
+    others = [min(f.timings[name].median for name in support_bench.PEERS) for f in run.found]
+    ratios = [other / f.ours.median for other, f in zip(others, run.found, strict=True)]
+    text = report.readme_block("some", run)
     expected = f"`softmax` {statistics.geometric_mean(ratios):.1f} times, at the least {min(ratios):.2f} (64×10)"
     assert expected in text

@@ -54,11 +54,11 @@ def _headline(run: Run) -> str:
     figures = (
         (
             f"{found.mean:.1f}×",
-            f"as fast as the fastest other, geometric mean over {found.count} shapes",
+            f"as fast as the fastest other, geometric mean over {found.shapes} shapes",
             found.mean < 1,
         ),
         (f"{ratio:.2f}×", f"at the worst of them, {summary.shape(found.least)} against {peer}", ratio < 1),
-        (f"{behind} of {found.count}", "shapes at which another is faster", behind > 0),
+        (f"{behind} of {found.shapes}", "shapes at which another is faster", behind > 0),
     )
     boxes = "".join(
         f'<div><b class="{"bad" if bad else "good"}">{escape(figure)}</b><span>{escape(text)}</span></div>'

@@ -8,25 +8,26 @@ from .figure import EDGE, FAINT, GUIDE, STYLES, Drawn, Style, above, legend, log
 from .results import COPY, EXP, EXP64, INTO, OURS, SUM, UPDATE, Found, Run
 from .summary import thread_count
 
-_DENSE = (0, (1, 1))
 _LEAST = 100_000  # logits, below which a case is about the cost of a call
 
 
 def _ceilings(axes: Any, run: Run, low: float, high: float) -> list[str]:
     """Lines that bound the points: bytes a second, as exponentials a second, and exponentials themselves."""
-    lines = []
-    for name, text, line in ((SUM, "sum", ":"), (UPDATE, "update", "--"), (COPY, "copy", "-")):
+    threads, drawn = thread_count(run), []
+
+    def line(label: str, x: tuple[float, float], y: tuple[float, float], style: Any) -> None:
+        axes.plot(x, y, color=GUIDE, linestyle=style, linewidth=1.2, label=label)
+        drawn.append(label)
+
+    for name, text, style in ((SUM, "sum", ":"), (UPDATE, "update", "--"), (COPY, "copy", "-")):
         if name in run.ceilings:
             speed = run.ceilings[name]
-            lines.append((f"{text}, {speed:.3g} GB/s", [low, high], [speed * low, speed * high], line))
-    threads = thread_count(run)
-    for name, text, ends, line in ((EXP, "exp", [low, high], _DENSE), (EXP64, "float64 exp", [low, 0.09], "-.")):
+            line(f"{text}, {speed:.3g} GB/s", (low, high), (speed * low, speed * high), style)
+    for name, text, end, dashes in ((EXP, "exp", high, (0, (1, 1))), (EXP64, "float64 exp", 0.09, (0, (4, 1, 1, 1)))):
         if name in run.ceilings:
             peak = run.ceilings[name]
-            lines.append((f"{text}, {threads} × {peak:.3g} × 10⁹/s", ends, [peak * threads] * 2, line))
-    for label, x, y, style in lines:
-        axes.plot(x, y, color=GUIDE, linestyle=style, linewidth=1.2, label=label)
-    return [label for label, *_ in lines]
+            line(f"{text}, {threads} × {peak:.3g} × 10⁹/s", (low, end), (peak * threads, peak * threads), dashes)
+    return drawn
 
 
 def _point(found: Found) -> tuple[float, float]:

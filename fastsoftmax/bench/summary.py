@@ -13,7 +13,7 @@ NONE = "–"  # where there is no number
 class Summary(NamedTuple):
     """How many times as long the fastest of the others takes, over some cases."""
 
-    count: int
+    shapes: int
     mean: float  # geometric
     least: Found
     behind: list[Found]  # where another is faster
@@ -64,8 +64,8 @@ def sentence(found: Summary) -> str:
     """What a summary says, also where it is bad."""
     peer = found.least.peer[0] if found.least.peer else ""
     text = (
-        f"Against the fastest of the others at each of the {found.count} shapes, fastsoftmax is {found.mean:.1f} times "
-        f"as fast in the geometric mean, and {found.least.ratio or 0:.2f} times at the least "
+        f"Against the fastest of the others at each of the {found.shapes} shapes, fastsoftmax is {found.mean:.1f} "
+        f"times as fast in the geometric mean, and {found.least.ratio or 0:.2f} times at the least "
         f"({shape(found.least)}, {peer})."
     )
     behind = ", ".join(f"{shape(f)} ({f.peer[0]})" for f in found.behind if f.peer)
