@@ -193,6 +193,7 @@ def html(run: Run) -> str:
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>fastsoftmax benchmarks: {escape(about)}</title>
 <style>
