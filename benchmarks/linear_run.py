@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastsoftmax import bench
-from fastsoftmax.bench import Call, Timing
+from fastsoftmax.bench import timing
+from fastsoftmax.bench.results import Timing
+from fastsoftmax.bench.timing import Call
 
 from . import linear_cases, linear_check, linear_contestants
 from .linear_cases import FIT, LOSS, MEMORY, PREDICT, Case
@@ -117,7 +118,7 @@ def timed(case: Case, date: str, seconds: float, floors: dict[str, Call]) -> Fou
     if case.operation != FIT:
         calls |= floors
     with watched() as others:
-        times = bench.measure(calls, seconds=seconds, least=LEAST, pause=bench.PAUSE)
+        times = timing.measure(calls, seconds=seconds, least=LEAST, pause=timing.PAUSE)
     names = [name for name in results if name != PRODUCTS]
     expected = next((results[name] for name in names if name not in {OURS, TIGHTER}), None)
     for name in names:
@@ -126,7 +127,7 @@ def timed(case: Case, date: str, seconds: float, floors: dict[str, Call]) -> Fou
             print(f"{case.name}: {name} {wrong}", file=sys.stderr)
     fits = names if case.operation == FIT else []
     excess = {name: linear_check.excess(found, results[name], expected) for name in fits}
-    spinning = [bench.spinning(calls[name]) for name in results if times[name].median < bench.LONG]
+    spinning = [timing.spinning(calls[name]) for name in results if times[name].median < timing.LONG]
     right = {name: time for name, time in times.items() if name not in absent}
     busy = next(iter(others), None)
     return Found(case, date, right, absent, {}, excess, max(spinning, default=0.0), busy)
