@@ -149,8 +149,8 @@ def _conditions(measured: list[Found]) -> list[str]:
         read, peak = max(f.bandwidth for f in passes) / 1e9, max(f.peak for f in passes) / 1e9
         lines.append(f"- Floors: memory is read at {read:.1f} GB/s, products of squares reach {peak:.0f} GFLOP/s.")
         after = max(f.spinning for f in passes) * 1e3
-        rest = f"{timing.PAUSE * 1e3:.0f} ms of rest"
-        lines.append(f"- Every turn begins with {rest}; threads went on for {after:.0f} ms after a call, at most.")
+        rest = f"a rest until threads sleep, of {timing.PAUSE * 1e3:.0f} ms at most"
+        lines.append(f"- Every turn begins with {rest}; they went on for {after:.0f} ms after a call, at most.")
     if others := [found.others for found in measured if found.others is not None]:
         lines.append(f"- Other processes took {max(others):.2f} cores meanwhile, on the average of a case, at most.")
     return lines

@@ -1,5 +1,6 @@
 """The table of cases: what is computed, on what, and why it is measured."""
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -62,10 +63,18 @@ class Case(NamedTuple):
         return arrays * self.elements * size + labels + (self.function == LOGSUMEXP) * self.shape[0] * size
 
 
-def _case(group: str, function: str, shape: tuple[int, int], reason: str, dtype: str = "float32", **more: str) -> Case:
+def _case(
+    group: str,
+    function: str,
+    shape: tuple[int, int],
+    reason: str,
+    dtype: str = "float32",
+    layout: str = ROWS,
+    option: str = "",
+) -> Case:
     """A case whose inputs stay in the caches if they are small enough to do so anywhere."""
     large = shape[0] * shape[1] * ITEMSIZE[dtype] > DRAM_BYTES
-    return Case(group, function, shape, dtype, memory=DRAM if large else CACHE, reason=reason, **more)
+    return Case(group, function, shape, dtype, layout, option, memory=DRAM if large else CACHE, reason=reason)
 
 
 _SHAPES = {
@@ -80,6 +89,7 @@ _SHAPES = {
 }
 _FEW, _MANY, _VOCABULARY = (65536, 10), (4096, 1008), (1024, 32000)
 _THREE = (_FEW, _MANY, _VOCABULARY)
+_DTYPES = ("bfloat16", "float16", "float64")
 _LAYOUTS = {
     AXIS_0: "classes along the first axis, as in images of class scores",
     APART: "every second row of a larger array",
@@ -102,35 +112,38 @@ _LOGITS = (10**5, 10**6, 10**7, 10**8, 10**9)
 _CLASSES = (2, 8, 32, 128, 512, 2048, 8192, 32768, 131072, 2**19, 2**20)
 
 
-def _all() -> Iterator[Case]:
-    """The cases, group by group."""
-    for function in FUNCTIONS:
-        for shape, reason in _SHAPES.items():
-            yield _case(SHAPES, function, shape, reason)
-    for dtype in ("bfloat16", "float16", "float64"):
-        for function in (LOSS_AND_GRAD, SOFTMAX):
-            for shape in _THREE:
-                yield _case(DTYPES, function, shape, f"{dtype}: {_SHAPES[shape]}", dtype)
-    for layout, reason in _LAYOUTS.items():
-        for shape in (_FEW, _MANY):
-            yield _case(LAYOUTS, LOSS_AND_GRAD, shape, reason, layout=layout)
-    for shape in _THREE:
-        for option, reason in _OPTIONS.items():
-            yield _case(OPTIONS, LOSS_AND_GRAD, shape, reason, option=option)
+def _varied() -> Iterator[Case]:
+    """Other dtypes, layouts and options."""
+    for dtype, function, shape in itertools.product(_DTYPES, (LOSS_AND_GRAD, SOFTMAX), _THREE):
+        yield _case(DTYPES, function, shape, f"{dtype}: {_SHAPES[shape]}", dtype)
+    for (layout, reason), shape in itertools.product(_LAYOUTS.items(), (_FEW, _MANY)):
+        yield _case(LAYOUTS, LOSS_AND_GRAD, shape, reason, layout=layout)
+    for shape, (option, reason) in itertools.product(_THREE, _OPTIONS.items()):
+        yield _case(OPTIONS, LOSS_AND_GRAD, shape, reason, option=option)
+
+
+def _grown() -> Iterator[Case]:
+    """More logits, more classes, more threads."""
     for logits in _LOGITS:
         yield _case(SIZE, LOSS_AND_GRAD, (logits // 1000, 1000), f"{logits:.0e} logits: is the cost of each constant?")
     for classes in _CLASSES:
         yield _case(SIZE, LOSS_AND_GRAD, (2**24 // classes, classes), f"{classes} classes at 2**24 logits: is it?")
-    for shape in _THREE:
-        for threads, which in ((1, "one thread"), (0, "all threads")):
-            case = _case(THREADS, LOSS_AND_GRAD, shape, f"{which}: what the others add")
-            yield case._replace(threads=threads)
-    yield Case(START, IMPORT, (64, 10), reason="what a program pays for an import")
-    yield Case(START, FIRST_WARM, (64, 10), reason="a process's first call, kernels compiled by an earlier one")
-    yield Case(START, FIRST_EMPTY, (64, 10), reason="the first call ever: kernels are compiled")
+    for shape, (threads, which) in itertools.product(_THREE, ((1, "one thread"), (0, "all threads"))):
+        case = _case(THREADS, LOSS_AND_GRAD, shape, f"{which}: what the others add")
+        yield case._replace(threads=threads)
 
 
-CASES = tuple(_all())
+_STARTS = {
+    IMPORT: "what a program pays for an import",
+    FIRST_WARM: "a process's first call, kernels compiled by an earlier one",
+    FIRST_EMPTY: "the first call ever: kernels are compiled",
+}
+CASES = (
+    *(_case(SHAPES, function, shape, _SHAPES[shape]) for function in FUNCTIONS for shape in _SHAPES),
+    *_varied(),
+    *_grown(),
+    *(Case(START, function, (64, 10), reason=reason) for function, reason in _STARTS.items()),
+)
 
 _QUICK_SIZES = (10**5, 10**6, 10**7)
 _QUICK_CLASSES = (2, 2048, 2**20)

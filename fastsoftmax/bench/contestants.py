@@ -20,13 +20,37 @@ import threadpoolctl
 from .. import api
 from . import by_jax, by_numpy, by_torch
 from .cases import (
-    AXIS_0, DTYPES, LAYOUTS, LOG_SOFTMAX, LOGSUMEXP, LOSS, LOSS_AND_GRAD, LOSSES, OPTIONS, SHAPES, SIZE,
-    SOFTMAX, THREADS, WRITERS, Case,
-)  # fmt: skip
+    AXIS_0,
+    DTYPES,
+    LAYOUTS,
+    LOG_SOFTMAX,
+    LOGSUMEXP,
+    LOSS,
+    LOSS_AND_GRAD,
+    LOSSES,
+    OPTIONS,
+    SHAPES,
+    SIZE,
+    SOFTMAX,
+    THREADS,
+    WRITERS,
+    Case,
+)
 from .inputs import Inputs, disagreement, expected, inputs
 from .results import (
-    COMPILED, CONTIGUOUS, FLOAT32, IN_PLACE, INTO, JAX, NUMPY, OURS, PLAIN, SCIPY, SKLEARN, TORCH,
-)  # fmt: skip
+    COMPILED,
+    CONTIGUOUS,
+    FLOAT32,
+    IN_PLACE,
+    INTO,
+    JAX,
+    NUMPY,
+    OURS,
+    PLAIN,
+    SCIPY,
+    SKLEARN,
+    TORCH,
+)
 from .timing import Call
 from .unable import Unable
 
@@ -172,8 +196,12 @@ def rotating(calls: list[Call]) -> Call:
     """A call of each in turn."""
     if len(calls) == 1:
         return calls[0]
-    following = itertools.cycle(calls).__next__
-    return lambda: following()()
+    following = itertools.cycle(calls)
+
+    def call() -> object:
+        return next(following)()
+
+    return call
 
 
 def one_line(error: BaseException) -> str:
@@ -231,7 +259,7 @@ def prepared(
             skipped[shown] = str(reason)
         except ModuleNotFoundError as error:
             skipped[shown] = f"{(error.name or '').partition('.')[0]} is not installed"
-        except Exception as error:  # noqa: BLE001  whatever another library raises, the run goes on
+        except Exception as error:  # whatever another library raises, the run goes on
             skipped[shown] = one_line(error)
     return calls, skipped
 

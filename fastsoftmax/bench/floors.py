@@ -31,15 +31,15 @@ _FACTOR = {COPY: 2, UPDATE: 2, SUM: 1}  # bytes moved for each that is read
 @functools.cache
 def _kernel(name: str, kind: int, ahead: int) -> int:
     """The address of a kernel, compiled."""
-    found: int = ceilings.MAKE[name](kind, ahead).address
-    return found
+    make: Any = ceilings.MAKE[name]
+    return int(make(kind, ahead).address)
 
 
 def _aligned(size: int, value: float, dtype: Any = np.float32) -> NDArray[Any]:
     """`size` bytes from the beginning of a page on, all of them written to."""
     room = np.empty(size + 4096, np.uint8)
     start = -address(room) % 4096
-    array = room[start : start + size].view(dtype)
+    array: NDArray[Any] = room[start : start + size].view(dtype)
     array[:] = value
     return array
 
@@ -108,7 +108,7 @@ def exponentials(dtype: str = "float32") -> float:
 
 def measured(threads: int, seconds: float) -> dict[str, float]:
     """The ceilings: gigabytes a second of all threads and of one, and exponentials of one core."""
-    found = {}
+    found: dict[str, float] = {}
     keys = {COPY: results.COPY, UPDATE: results.UPDATE, SUM: results.SUM}
     for count, suffix in {threads: "", 1: results.ONE_THREAD}.items():
         calls = movers((COPY, UPDATE, SUM), MOST, count)

@@ -32,7 +32,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
 #: Relative differences that the dtype allows: contestants add up in their own order, some in the dtype itself.
 TOLERANCE = {"float16": 2e-2, "bfloat16": 5e-2, "float32": 2e-4, "float64": 1e-10}
 #: The distance of neighbours at 1, and at 0.
-SPACING = {"float16": (2**-10, 2**-24), "bfloat16": (2**-7, 2**-133), "float32": (2**-23, 0.0), "float64": (2**-52, 0.0)}
+SPACING = {
+    "float16": (2**-10, 2**-24),
+    "bfloat16": (2**-7, 2**-133),
+    "float32": (2**-23, 0.0),
+    "float64": (2**-52, 0.0),
+}
 
 
 class Inputs(NamedTuple):
@@ -44,13 +49,14 @@ class Inputs(NamedTuple):
     distinct: int  # rows after which they repeat
 
 
-def native(dtype: str) -> np.dtype[Any]:
+def native(dtype: Any) -> np.dtype[Any]:
     """The dtype of a name; bfloat16 is known once `ml_dtypes` is there."""
     if dtype == "bfloat16":
         import ml_dtypes  # noqa: PLC0415  an extra
 
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(dtype)
+        dtype = ml_dtypes.bfloat16
+    found: np.dtype[Any] = np.dtype(dtype)
+    return found
 
 
 def _room(case: Case, dtype: np.dtype[Any]) -> Array:

@@ -2,6 +2,7 @@
 
 import datetime
 import fnmatch
+import functools
 from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
@@ -70,13 +71,11 @@ def begun(settings: Settings) -> Run:
         return Run(facts(threads), floors.measured(threads, settings.time), [])
 
 
-def measured(
-    case: Case, names: Collection[str], *, seconds: float, least: int = 3, turn: Turn = lambda: None
-) -> Found:
+def measured(case: Case, names: Collection[str], *, seconds: float, least: int = 3, turn: Turn = lambda: None) -> Found:
     """Time some contestants of a case in turn, without floors, in the threads that there are."""
     calls, skipped = prepared(case, ring(case), names, turn)
     pause = PAUSE if SPINNING & set(calls) else 0.0
-    return Found(case, measure(calls, seconds=seconds, least=least, pause=pause, ready=True, turn=turn), skipped)
+    return Found(case, measure(calls, seconds=seconds, least=least, pause=pause, turn=turn), skipped)
 
 
 def _with_floors(case: Case, names: Collection[str], run: Run, settings: Settings, turn: Turn) -> Found:
@@ -85,9 +84,7 @@ def _with_floors(case: Case, names: Collection[str], run: Run, settings: Setting
         calls, skipped = prepared(case, ring(case), names, turn)
         movers = floors.calls_for(case, threads)
         pause = PAUSE if SPINNING & set(calls) else 0.0
-        timings = measure(
-            {**calls, **movers}, seconds=settings.time, least=settings.least, pause=pause, ready=True, turn=turn
-        )
+        timings = measure({**calls, **movers}, seconds=settings.time, least=settings.least, pause=pause, turn=turn)
         floor, in_place = floors.of_case(case, timings, movers, run.ceilings, threads)
     return Found(case, {name: timings[name] for name in calls}, skipped, floor, in_place)
 
@@ -100,10 +97,7 @@ def room(case: Case) -> int:
 
 def _found(case: Case, run: Run, settings: Settings, turn: Turn) -> Found:
     """Measure a case, or say why not."""
-    if case.group == START:
-        everybody = starts.wanted(case)
-    else:
-        everybody = wanted(case)
+    everybody = starts.wanted(case) if case.group == START else wanted(case)
     without = {name: why for name, why in QUICK_WITHOUT.items() if settings.quick and name in everybody}
     names = [name for name in everybody if name not in without]
     if case.group == START:
@@ -137,4 +131,6 @@ def add(run: Run, cases: Iterable[Case], settings: Settings, advance: Advance = 
     """
     todo = list(cases)
     for done, case in enumerate(todo):
-        run.found.append(_found(case, run, settings, lambda done=done, case=case: advance(done, len(todo), case.name)))
+        turn = functools.partial(advance, done, len(todo), case.name)
+        turn()
+        run.found.append(_found(case, run, settings, turn))

@@ -69,7 +69,21 @@ def _cells(found: Found) -> list[str]:
     ]
 
 
-_HEAD = ["", "ours ms", "out=", "in place", "ns", "GB/s", "of floor", "out=", "in place", "x ours", "peer", "ms", "ratio"]
+_HEAD = [
+    "",
+    "ours ms",
+    "out=",
+    "in place",
+    "ns",
+    "GB/s",
+    "of floor",
+    "out=",
+    "in place",
+    "x ours",
+    "peer",
+    "ms",
+    "ratio",
+]
 
 
 def _laid_out(rows: list[list[str]]) -> list[str]:
@@ -78,7 +92,9 @@ def _laid_out(rows: list[list[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in kept]
     lines = []
     for row in rows:
-        cells = [f"{row[i]:<{w}}" if n == 0 else f"{row[i]:>{w}}" for n, (i, w) in enumerate(zip(kept, widths, strict=True))]
+        cells = [
+            f"{row[i]:<{w}}" if n == 0 else f"{row[i]:>{w}}" for n, (i, w) in enumerate(zip(kept, widths, strict=True))
+        ]
         lines.append("  " + "  ".join(cells).rstrip())
     return lines
 
@@ -125,9 +141,9 @@ def _cut(line: str) -> str:
 def text(run: Run) -> str:
     """All tables of a run.
 
-    Times are medians in milliseconds.  "of floor" is the part of the time that the floor takes which the case's bytes or
-    exponentials set, for a fresh result, with ``out=`` and in place; "ratio" is how many times as long the fastest of
-    the others takes, "peer".
+    Times are medians in milliseconds.  "of floor" is the part of the time that the case's bytes or exponentials take at
+    least, for a fresh result, with ``out=`` and in place; "ratio" is how many times as long the fastest of the others,
+    "peer", takes.
     """
     machine = run.machine
     head = [

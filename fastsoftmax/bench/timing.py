@@ -13,12 +13,18 @@ SHORTEST = 2e-3  # seconds that a repetition lasts at least, so that it is about
 LONG = 1.0  # seconds from which a call is about itself, whatever state it finds caches and threads in
 PAUSE = 0.15  # seconds after which the threads of other libraries sleep; until then they take a core from the next
 # contestant.  `spinning` finds 107 ms for OpenBLAS after a product, 5 to 10 ms for GNU OpenMP and Numba, on two cores
-QUIET = 0.025  # seconds without work after which they sleep already: Linux counts other threads' time every 10 ms or less
+QUIET = (
+    0.025  # seconds without work after which they sleep already: Linux counts other threads' time every 10 ms or less
+)
 STEP = 2e-3
+WARM = (
+    0.02  # seconds of calls before one is timed: after a rest a core is slow to speed up, and two threads may wake up
+)
+# on one of them until the scheduler sees it: of ten calls of half a millisecond the first two took 1 to 8
 
 
 def _last_work(most: float, quiet: float) -> float:
-    """Seconds for which threads of this process go on, watched for `most`, or until they have done nothing in `quiet`."""
+    """Seconds for which threads of this process go on, watched for `most`, or until they do nothing for `quiet`."""
     start = time.perf_counter()
     last, busy = 0.0, time.process_time()
     while (now := time.perf_counter() - start) < min(most, last + quiet):
@@ -36,10 +42,12 @@ def spinning(call: Call, wait: float = 0.3) -> float:
 
 
 def settle(call: Call, pause: float, *, warm: bool = True) -> None:
-    """Let the threads of what ran before go to sleep, then have caches and allocator as `call` itself leaves them."""
+    """Let the threads of what ran before go to sleep, then have cores, caches and allocator as `call` leaves them."""
     _last_work(pause, QUIET)
-    if warm:
+    end = time.perf_counter() + WARM
+    while warm:
         call()
+        warm = time.perf_counter() < end
 
 
 def _seconds(call: Call, times: int) -> float:
@@ -57,7 +65,6 @@ def measure(
     least: int = 3,
     most: int = 200,
     pause: float = 0.0,
-    ready: bool = False,
     turn: Callable[[], object] = lambda: None,
 ) -> dict[str, Timing]:
     """Time calls in turn, repetition by repetition.
@@ -74,8 +81,6 @@ def measure(
     pause : float
         Seconds of rest before each turn, at most: it ends when the threads of this process sleep.  `PAUSE` where
         libraries with threads of their own are among the calls.
-    ready : bool
-        The calls have been made before.
     turn : callable
         Called before each turn, outside what is timed: a place to be interrupted.
 
@@ -87,7 +92,7 @@ def measure(
     first = {}
     for name, call in calls.items():
         turn()
-        settle(call, pause, warm=not ready)
+        settle(call, pause)
         first[name] = _seconds(call, 1)
     times = {name: max(1, int(SHORTEST / max(once, 1e-9))) for name, once in first.items()}
     found = {name: [once] if once >= LONG else [] for name, once in first.items()}

@@ -1,4 +1,4 @@
-"""Kernels that do nothing but what bounds the others: move bytes, and exponentiate. The benchmarks hold those against them.
+"""Kernels that do nothing but what bounds the others, for the benchmarks: move bytes, and exponentiate.
 
 Their parameters are integers: a counter, the addresses of what is read and written, bytes (a multiple of 256), bytes in
 a chunk, and the address of a float64 for each chunk.
