@@ -82,7 +82,8 @@ def logarithmic(axis: Any, unit: str = "") -> None:
         axis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
         axis.set_minor_locator(NullLocator())
     else:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,), numticks=20))
+        subs = (1, 2, 5) if high / low < 80 else (1, 3) if high / low < 3000 else (1,)
+        axis.set_major_locator(LogLocator(subs=subs, numticks=20))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}{unit}"))
     axis.set_minor_formatter(FuncFormatter(lambda *_: ""))
 
