@@ -9,6 +9,7 @@ import functools
 import importlib
 import importlib.metadata
 import itertools
+import warnings
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 
@@ -212,9 +213,11 @@ def one_line(error: BaseException) -> str:
 
 def _prepared(case: Case, sets: list[Inputs], name: str, right: Any) -> Call:
     """A contestant's call, once it has given the right result on the first set of inputs, and compiled for all."""
-    calls = CONTESTANTS[name].make(case, sets)
-    first, *others = calls
-    result = first()
+    with warnings.catch_warnings():  # torch's compiler has some about itself
+        warnings.simplefilter("ignore")
+        calls = CONTESTANTS[name].make(case, sets)
+        first, *others = calls
+        result = first()
     if name != PLAIN and (wrong := disagreement(case, sets[0], result, right)):
         raise Unable(wrong)
     for call in others:

@@ -36,6 +36,7 @@ class Found(NamedTuple):
     skipped: dict[str, str]  # why another contestant has no time
     floor: tuple[str, float] | None = None  # what bounds the case, and the seconds that takes
     floor_in_place: tuple[str, float] | None = None  # the same for what overwrites its input
+    others: float | None = None  # cores that other processes and machines took meanwhile, on average; None if unknown
 
     @property
     def ours(self) -> Timing:
@@ -88,6 +89,7 @@ def as_json(run: Run) -> dict[str, Any]:
             "skipped": found.skipped,
             "floor": None if found.floor is None else list(found.floor),
             "floor_in_place": None if found.floor_in_place is None else list(found.floor_in_place),
+            "others": found.others,
         }
         for found in run.found
     ]
@@ -111,7 +113,8 @@ def _found(record: dict[str, Any]) -> Found:
     """A case out of JSON."""
     case = Case(**{**record["case"], "shape": tuple(record["case"]["shape"])})
     timings = {name: Timing(**timing) for name, timing in record["timings"].items()}
-    return Found(case, timings, record["skipped"], _floor(record["floor"]), _floor(record["floor_in_place"]))
+    floors = _floor(record["floor"]), _floor(record["floor_in_place"])
+    return Found(case, timings, record["skipped"], *floors, record.get("others"))
 
 
 def _floor(pair: list[Any] | None) -> tuple[str, float] | None:

@@ -15,7 +15,7 @@ from .cases import CASES, LOSS_AND_GRAD, SHAPES, SOFTMAX, START, Case, is_quick
 from .contestants import MOST_OF_OTHERS, SPINNING, libraries, prepared, same_threads, wanted
 from .inputs import available, native, ring
 from .results import COMPILED, INTO, NUMPY, OURS, SCIPY, Found, Run
-from .timing import PAUSE, measure
+from .timing import PAUSE, measure, watched
 
 Turn = Callable[[], object]
 Advance = Callable[[int, int, str], object]  # done, of how many, what comes next
@@ -84,9 +84,10 @@ def _with_floors(case: Case, names: Collection[str], run: Run, settings: Setting
         calls, skipped = prepared(case, ring(case), names, turn)
         movers = floors.calls_for(case, threads)
         pause = PAUSE if SPINNING & set(calls) else 0.0
-        timings = measure({**calls, **movers}, seconds=settings.time, least=settings.least, pause=pause, turn=turn)
+        with watched() as others:
+            timings = measure({**calls, **movers}, seconds=settings.time, least=settings.least, pause=pause, turn=turn)
         floor, in_place = floors.of_case(case, timings, movers, run.ceilings, threads)
-    return Found(case, {name: timings[name] for name in calls}, skipped, floor, in_place)
+    return Found(case, {name: timings[name] for name in calls}, skipped, floor, in_place, next(iter(others), None))
 
 
 def room(case: Case) -> int:

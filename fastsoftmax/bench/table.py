@@ -6,6 +6,7 @@ from .cases import FUNCTIONS, GROUPS, OPTIONS, ROWS, START, THREADS, Case
 from .results import CONTIGUOUS, FLOAT32, IN_PLACE, INTO, NUMPY, OURS, PLAIN, SCIPY, Found, Run
 
 WIDTH = 120
+BUSY = 0.2  # cores that others take, from which a case says more about them
 HEADINGS = {
     "shapes": "Shapes",
     "dtypes": "Dtypes",
@@ -153,6 +154,10 @@ def text(run: Run) -> str:
         "Milliseconds a call, medians; of floor: what part of the time its bytes or exponentials take at least;",
         "ratio: how many times as long the fastest of the others (peer) takes as ours with a fresh result.",
     ]
+    busy = [found for found in run.found if found.others is not None and found.others > BUSY]
+    if busy:
+        most = max(busy, key=lambda found: found.others or 0.0)
+        head.append(f"Other processes took up to {most.others:.1f} cores in {len(busy)} cases: {most.case.name}.")
     groups = [line for group in GROUPS for line in _group(run, group)]
     return "\n".join([*head, *groups, *_skipped(run)])
 

@@ -1,15 +1,20 @@
-"""How calls are timed: in turn, repetition by repetition, so that a machine that slows down slows them all."""
+"""How calls are timed: in turn, again and again, so that a machine that slows down slows them all."""
 
+import contextlib
 import math
+import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from .results import Timing
 
 Call = Callable[[], object]
 
+STAT = Path("/proc/stat")
 SHORTEST = 2e-3  # seconds that a repetition lasts at least, so that it is about the call and not about its start
+TURN = 1e-2  # seconds in which shorter repetitions follow one another, as the rest before them takes longer
 LONG = 1.0  # seconds from which a call is about itself, whatever state it finds caches and threads in
 PAUSE = 0.15  # seconds after which the threads of other libraries sleep; until then they take a core from the next
 # contestant.  `spinning` finds 107 ms for OpenBLAS after a product, 5 to 10 ms for GNU OpenMP and Numba, on two cores
@@ -50,12 +55,39 @@ def settle(call: Call, pause: float, *, warm: bool = True) -> None:
         warm = time.perf_counter() < end
 
 
-def _seconds(call: Call, times: int) -> float:
+def _seconds(call: Call, times: int = 1) -> float:
     """Seconds a call."""
     start = time.perf_counter()
     for _ in range(times):
         call()
     return (time.perf_counter() - start) / times
+
+
+def _turn(call: Call, times: int) -> list[float]:
+    """Seconds a call, of as many repetitions as go into `TURN`, or one."""
+    found: list[float] = []
+    end = time.perf_counter() + TURN
+    while not found or time.perf_counter() < end:
+        found.append(_seconds(call, times))
+    return found
+
+
+def _busy() -> float:
+    """Seconds that cores have worked, for anybody, or were kept by other machines on the same hardware."""
+    user, nice, system, _, _, irq, softirq, steal = map(int, STAT.read_text().split()[1:9])
+    return float(user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[list[float]]:
+    """Find out how many cores others take meanwhile, on average: the only number of the list; empty where unknown."""
+    known = STAT.exists()
+    found: list[float] = []
+    before = (_busy() - time.process_time(), time.perf_counter()) if known else (0.0, 0.0)
+    yield found
+    if known:
+        work, elapsed = _busy() - time.process_time() - before[0], time.perf_counter() - before[1]
+        found.append(max(0.0, work / elapsed))
 
 
 def measure(
@@ -67,7 +99,7 @@ def measure(
     pause: float = 0.0,
     turn: Callable[[], object] = lambda: None,
 ) -> dict[str, Timing]:
-    """Time calls in turn, repetition by repetition.
+    """Time calls in turn, again and again.
 
     Parameters
     ----------
@@ -77,7 +109,7 @@ def measure(
     seconds : float
         How long to go on.
     least, most : int
-        Bounds on the number of repetitions, whatever the time; calls of more than a second get one more.
+        Bounds on the number of turns, whatever the time; calls of more than a second get one more.
     pause : float
         Seconds of rest before each turn, at most: it ends when the threads of this process sleep.  `PAUSE` where
         libraries with threads of their own are among the calls.
@@ -93,17 +125,17 @@ def measure(
     for name, call in calls.items():
         turn()
         settle(call, pause)
-        first[name] = _seconds(call, 1)
+        first[name] = _seconds(call)
     times = {name: max(1, int(SHORTEST / max(once, 1e-9))) for name, once in first.items()}
     found = {name: [once] if once >= LONG else [] for name, once in first.items()}
     end = time.perf_counter() + seconds
     names = list(calls)
-    for repetition in range(most):
-        if repetition >= least and time.perf_counter() >= end:
+    for turns in range(most):
+        if turns >= least and time.perf_counter() >= end:
             break
         for name in names:
             turn()
             settle(calls[name], pause, warm=first[name] < LONG)
-            found[name].append(_seconds(calls[name], times[name]))
+            found[name] += _turn(calls[name], times[name])
         names.append(names.pop(0))  # so that nobody always runs in the caches that the same other has left
     return {name: Timing(min(list_), statistics.median(list_), len(list_)) for name, list_ in found.items()}

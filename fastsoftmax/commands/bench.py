@@ -42,7 +42,7 @@ def _chosen(pattern: str, *, quick: bool) -> list[Case]:
     if cases:
         return cases
     if quick and suite.chosen(pattern):
-        raise BadInput(f"no case of a quick run matches {shown(pattern)!r}; leave out --quick, or see bench --quick --list")
+        raise BadInput(f"no case of a quick run matches {shown(pattern)!r}; leave out --quick (see bench --list)")
     some = ", ".join(case.name for case in CASES[:3])
     raise BadInput(f"no case matches {shown(pattern)!r}; there are {some} and more (see bench --list)")
 
