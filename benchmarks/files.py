@@ -11,6 +11,7 @@ from fastsoftmax import system
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
+RESULTS = HERE / "results"
 
 
 def facts() -> dict[str, str]:
@@ -18,11 +19,6 @@ def facts() -> dict[str, str]:
     found = {name: fact for name, fact in system.versions().items() if name != "cache folder"}
     found["date"] = datetime.datetime.now(datetime.UTC).date().isoformat()
     return found
-
-
-def ms(seconds: float) -> str:
-    """Milliseconds to three digits."""
-    return f"{seconds * 1e3:.3g}" if seconds < 1 else f"{seconds * 1e3:.0f}"
 
 
 def row(cells: list[str]) -> str:
@@ -41,11 +37,11 @@ def listed(known: dict[str, str]) -> list[str]:
 
 
 def options(description: str | None, *, seconds: float) -> argparse.ArgumentParser:
-    """The command line's options that every report has."""
+    """The command line's options of a report that measures."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", help="of the files; the default names the CPU and the threads")
     parser.add_argument("--seconds", type=float, default=seconds, help="to go on with each case (default: %(default)s)")
-    parser.add_argument("--results", type=Path, default=HERE / "results", help="the folder (default: %(default)s)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder (default: %(default)s)")
     parser.add_argument("--readme", action="store_true", help="rewrite the table of README.md too")
     return parser
 
@@ -55,13 +51,13 @@ def slug(known: dict[str, str]) -> str:
     return re.sub(r"[^a-z0-9]+", "-", f"{known['CPU']} {known['threads'].split()[0]} threads".lower()).strip("-")
 
 
-def _between(text: str, begin: str, end: str, block: str) -> str:
-    """`text` with another block between the two comments."""
-    pattern = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
-    replaced, count = pattern.subn(lambda _: f"{begin}\n{block}\n{end}", text)
-    if count != 1:
-        raise SystemExit(f"README.md must hold the comments {begin} and {end} once, found {count}")
-    return replaced
+def _around(text: str, begin: str, end: str) -> tuple[str, str, str]:
+    """`text` up to a comment, what follows it, and the rest from another comment on."""
+    if (text.count(begin), text.count(end)) != (1, 1):
+        raise SystemExit(f"README.md must hold the comments {begin} and {end} once")
+    before, _, rest = text.partition(begin)
+    block, _, after = rest.partition(end)
+    return before + begin, block, end + after
 
 
 def write(folder: Path, name: str, report: str, found: dict[str, Any]) -> None:
@@ -71,6 +67,12 @@ def write(folder: Path, name: str, report: str, found: dict[str, Any]) -> None:
     (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
+def readme_block(begin: str, end: str) -> str:
+    """What stands between two comments of README.md."""
+    return _around(README.read_text("utf-8"), begin, end)[1].strip("\n")
+
+
 def rewrite_readme(begin: str, end: str, block: str) -> None:
     """Put a block between two comments of README.md."""
-    README.write_text(_between(README.read_text("utf-8"), begin, end, block), encoding="utf-8")
+    before, _, after = _around(README.read_text("utf-8"), begin, end)
+    README.write_text(f"{before}\n{block}\n{after}", encoding="utf-8")

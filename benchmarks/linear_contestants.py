@@ -11,12 +11,13 @@ import numpy as np
 import scipy.sparse
 import threadpoolctl
 
-from fastsoftmax import bench, linear
-from fastsoftmax.bench import Call
+from fastsoftmax import linear
+from fastsoftmax.bench import by_numpy, results
+from fastsoftmax.bench.timing import Call
 
 from .linear_cases import FIT, LOSS, MEMORY, PREDICT, Case, Data, Missing, module
 
-OURS, NUMPY, SKLEARN, SKLEARN_1 = bench.OURS, bench.NUMPY, "scikit-learn", "scikit-learn, 1 thread"
+OURS, NUMPY, SKLEARN, SKLEARN_1 = results.OURS, results.NUMPY, results.SKLEARN, "scikit-learn, 1 thread"
 TIGHTER = (
     f"{OURS}, tol=1e-5"  # a tenth of the default, for where that stops at a larger objective than scikit-learn does
 )
@@ -52,7 +53,7 @@ def _numpy_loss(d: Data) -> Call:
     """As one writes it: all logits, softmax and loss fused by hand, and the products around them."""
 
     def call() -> object:
-        loss, grad = bench.numpy_loss_and_grad(d.x @ d.weight.T + d.bias, d.target)
+        loss, grad = by_numpy.loss_and_grad(d.x @ d.weight.T + d.bias, d.target)
         return loss, (d.x.T @ grad).T, grad.sum(axis=0)
 
     return call

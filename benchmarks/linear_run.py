@@ -1,18 +1,14 @@
 """Linear cases are timed beside two floors, and what the timed calls have returned is compared."""
 
-import os
 import sys
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastsoftmax import bench
-from fastsoftmax.bench import Call, Timing
+from fastsoftmax.bench import timing
+from fastsoftmax.bench.results import Timing
+from fastsoftmax.bench.timing import Call
 
 from . import linear_cases, linear_check, linear_contestants
 from .linear_cases import FIT, LOSS, MEMORY, PREDICT, Case
@@ -90,24 +86,6 @@ def _keeping(calls: dict[str, Call], results: dict[str, Any]) -> dict[str, Call]
     return {name: keeping(name) for name in calls}
 
 
-def _busy() -> float:
-    """Seconds that cores have worked, for anybody, or were kept by other machines on the same hardware."""
-    user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-
-
-@contextmanager
-def watched() -> Iterator[list[float]]:
-    """Find out how many cores others take meanwhile, on average: the only number of the list; empty where unknown."""
-    known = Path("/proc/stat").exists()
-    found: list[float] = []
-    before = (_busy() - time.process_time(), time.perf_counter()) if known else (0.0, 0.0)
-    yield found
-    if known:
-        work, elapsed = _busy() - time.process_time() - before[0], time.perf_counter() - before[1]
-        found.append(max(0.0, work / elapsed))
-
-
 def timed(case: Case, date: str, seconds: float, floors: dict[str, Call]) -> Found:
     """Time a case; those whose results differ from an independent one's are left out."""
     found = linear_cases.data(case)
@@ -116,8 +94,8 @@ def timed(case: Case, date: str, seconds: float, floors: dict[str, Call]) -> Fou
     calls = _keeping(calls, results)
     if case.operation != FIT:
         calls |= floors
-    with watched() as others:
-        times = bench.measure(calls, seconds=seconds, least=LEAST, pause=bench.PAUSE)
+    with timing.watched() as others:
+        times = timing.measure(calls, seconds=seconds, least=LEAST, pause=timing.PAUSE)
     names = [name for name in results if name != PRODUCTS]
     expected = next((results[name] for name in names if name not in {OURS, TIGHTER}), None)
     for name in names:
@@ -126,7 +104,7 @@ def timed(case: Case, date: str, seconds: float, floors: dict[str, Call]) -> Fou
             print(f"{case.name}: {name} {wrong}", file=sys.stderr)
     fits = names if case.operation == FIT else []
     excess = {name: linear_check.excess(found, results[name], expected) for name in fits}
-    spinning = [bench.spinning(calls[name]) for name in results if times[name].median < bench.LONG]
+    spinning = [timing.spinning(calls[name]) for name in results if times[name].median < timing.LONG]
     right = {name: time for name, time in times.items() if name not in absent}
     busy = next(iter(others), None)
     return Found(case, date, right, absent, {}, excess, max(spinning, default=0.0), busy)

@@ -1,140 +1,158 @@
-"""Run the benchmark cases in turn and write what was found to ``benchmarks/results/NAME.md`` and ``NAME.json``.
+"""Write a run of the benchmark suite down: ``benchmarks/results/NAME.md`` and its charts, ``NAME-*.svg``.
 
-    python -m benchmarks.report [--readme]
+    python -m fastsoftmax bench --json benchmarks/results/NAME.json
+    python -m benchmarks.report benchmarks/results/NAME.json [--readme]
 
-Everything in those files is generated: the machine, the versions, the date, the numbers. ``--readme`` also rewrites the
-table of README.md, between its two comments.
-
-Besides the contestants each case has two floors, measured in turn with them and on arrays of the same size: *copy*
-reads the logits once and writes as many bytes elsewhere, *update* multiplies them in place. NumPy does both, in as many
-threads as the kernels may use where the array is large enough to pay for them. What writes its result to a new place
-cannot be much faster than the copy (a little, where it writes past the caches and NumPy does not), nor what works in
-place than the update.
+Nothing is measured here, and everything in those files is generated from the JSON. ``--readme`` also rewrites the table
+of README.md and the chart below it, between its two comments.
 """
 
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+import argparse
+import json
+import math
+from pathlib import Path
 
-import numba
-import numpy as np
-
-from fastsoftmax import bench
-from fastsoftmax.bench import INTO, LOSS, NUMPY, OURS, SCIPY, SOFTMAX, Call, Case, Measured
+from fastsoftmax.bench import charts, summary
+from fastsoftmax.bench.cases import FUNCTIONS, GROUPS, LOSS_AND_GRAD, Case
+from fastsoftmax.bench.results import INTO, NUMPY, OURS, SCIPY, Found, Run, from_json
+from fastsoftmax.bench.summary import NONE, ms, share
 
 from . import files
 
 BEGIN, END = "<!-- results: begin (benchmarks/report.py writes what follows) -->", "<!-- results: end -->"
-COPY, UPDATE = "copy", "update"
-THREADED = 1 << 22  # bytes from which threads of Python pay for the floors
+CHART = charts.ratio.__name__  # the one below the table of the README
 
 
-def floors(case: Case, pool: ThreadPoolExecutor, threads: int) -> dict[str, Call]:
-    """Copying the logits, and updating them in place."""
-    x, _ = bench.data(case)
-    y, one = np.zeros_like(x), np.ones((), x.dtype)
-    if x.nbytes < THREADED or threads == 1:
-        return {COPY: lambda: np.copyto(y, x), UPDATE: lambda: np.multiply(x, one, out=x)}
-    flat_x, flat_y = x.ravel(), y.ravel()
-    cuts = [slice(len(flat_x) * i // threads, len(flat_x) * (i + 1) // threads) for i in range(threads)]
-    return {
-        COPY: lambda: list(pool.map(lambda c: np.copyto(flat_y[c], flat_x[c]), cuts)),
-        UPDATE: lambda: list(pool.map(lambda c: np.multiply(flat_x[c], one, out=flat_x[c]), cuts)),
-    }
+def load(path: Path) -> Run:
+    """The run that a file of ``python -m fastsoftmax bench --json`` holds."""
+    return from_json(json.loads(path.read_text("utf-8")))
 
 
-def run(cases: list[Case], seconds: float) -> Measured:
-    """Measure the cases one after the other, saying so on standard error."""
-    threads = numba.get_num_threads()
-    found: Measured = []
-    with ThreadPoolExecutor(threads) as pool:
-        for case in cases:
-            print(f"{len(found) + 1}/{len(cases)} {case.function} {case.shape}", file=sys.stderr)
-            calls = bench.contestants(case) | floors(case, pool, threads)
-            found.append((case, bench.measure(calls, seconds=seconds)))
-    return found
+def _median(found: Found, name: str) -> str:
+    return ms(found.timings[name].median) if name in found.timings else NONE
 
 
-def _table(measured: Measured, function: str) -> list[str]:
-    """One function's cases as rows of Markdown."""
-    columns = ["logits", "MB moved", OURS, "with `out=`", NUMPY, SCIPY, "× NumPy", "× SciPy", COPY, UPDATE]
-    lines = files.head(columns)
-    for case, times in measured:
-        if case.function == function:
-            ours, into, numpy, scipy, copy, update = (
-                times[name].median for name in (OURS, INTO, NUMPY, SCIPY, COPY, UPDATE)
-            )
-            cells = [
-                case.shape, f"{case.nbytes / 1e6:.3g}", *map(files.ms, (ours, into, numpy, scipy)),
-                f"{numpy / ours:.1f}", f"{scipy / ours:.1f}", files.ms(copy), files.ms(update),
-            ]  # fmt: skip
-            lines.append(files.row(cells))
+def _ratio(found: Found, name: str) -> str:
+    """How many times as long a contestant takes."""
+    if not {name, OURS} <= set(found.timings):
+        return NONE
+    return f"{found.timings[name].median / found.ours.median:.2f}"
+
+
+def _short(case: Case) -> str:
+    """A case in a table of its group and function."""
+    return case.name.removeprefix(f"{case.group}/{case.function}/").replace("|", r"\|")
+
+
+def table(found: list[Found]) -> list[str]:
+    """Cases of a group and function as rows of Markdown, with a column for each contestant of any of them."""
+    names = list(dict.fromkeys(name for f in found for name in f.timings))
+    head = ["case", *(name.replace(OURS, "ours") for name in names), "GB/s", "of the floor", "floor", "× fastest other"]
+    lines = files.head(head)
+    for f in found:
+        best = min((OURS, INTO), key=lambda name: f.timings[name].median if name in f.timings else math.inf)
+        speed = f.gbps(best)
+        ratio = f"{f.ratio:.2f} ({f.peer[0]})" if f.ratio is not None and f.peer else NONE
+        floor = f"{f.floor[0]}, {ms(f.floor[1])}" if f.floor else NONE
+        cells = [_short(f.case), *(_median(f, name) for name in names), f"{speed:.3g}" if speed else NONE]
+        lines.append(files.row([*cells, share(f.fraction(best)), floor, ratio]))
     return lines
 
 
-def _bandwidth(measured: Measured) -> str:
-    """The speed of the floors on the largest arrays."""
-    case, times = max(measured, key=lambda pair: pair[0].nbytes)
-    copy, update = (case.nbytes / times[name].least / 1e9 for name in (COPY, UPDATE))
-    return (
-        f"Two floors: *copy* reads the logits and writes as many bytes elsewhere ({copy:.1f} GB/s at {case.shape}), "
-        f"*update* multiplies them in place ({update:.1f} GB/s); NumPy does both, in all threads from "
-        f"{THREADED >> 20} MiB on. What writes its result to a new place cannot be much faster than the copy. "
-        "× NumPy and × SciPy: how many times as fast `fastsoftmax` is that allocates its result, as those do."
-    )
+def _absent(found: list[Found]) -> list[str]:
+    """Who has no time, why, and in how many of the cases."""
+    reasons = [(name, why) for f in found for name, why in f.skipped.items()]
+    return [f"- without a time in {reasons.count(r)} of {len(found)}: {r[0]}: {r[1]}" for r in dict.fromkeys(reasons)]
 
 
-def markdown(facts: dict[str, str], measured: Measured) -> str:
+def _reasons(found: list[Found]) -> list[str]:
+    return [f"- {_short(f.case)}: {f.case.reason}" for f in found]
+
+
+def markdown(name: str, run: Run) -> str:
     """The report for people."""
-    lines = [f"# Kernel speed on {facts['CPU']}", "", "Written by `benchmarks/report.py`; do not edit.", ""]
-    lines += files.listed(facts)
-    lines += ["", "Milliseconds a call, float32, median of repetitions taken in turn.", "", _bandwidth(measured)]
-    for function, ours in ((LOSS, "cross_entropy_and_grad"), (SOFTMAX, "softmax")):
-        lines += ["", f"## {function}: `{ours}`", "", *_table(measured, function)]
+    lines = [f"# Kernel speed on {run.machine['CPU']}", "", "Written by `benchmarks/report.py`; do not edit.", ""]
+    lines += files.listed(run.machine)
+    lines += ["", "Ceilings, measured in the same run:", ""]
+    lines += [f"- {ceiling}: {summary.number(speed)}" for ceiling, speed in run.ceilings.items()]
+    lines += ["", *_summaries(run), "", "## Charts", ""]
+    for chart in charts.charts(run):
+        lines += [f"![{chart.alt}]({name}-{chart.key}.svg)", "", chart.caption, ""] if chart.svg else []
+    lines += [
+        "## Results",
+        "",
+        "Milliseconds a call, medians of repetitions taken in turn. GB/s of the bytes that must be moved, and the part "
+        "of the time that the floor takes, are those of the faster of ours with a new result and with `out=`.",
+    ]
+    for group in GROUPS:
+        for function in dict.fromkeys(f.case.function for f in run.found if f.case.group == group):
+            some = [f for f in run.found if (f.case.group, f.case.function) == (group, function)]
+            lines += ["", f"### {group}: `{function}`", "", *table(some), "", *_absent(some), *_reasons(some)]
     return "\n".join(lines) + "\n"
 
 
-def as_json(facts: dict[str, str], measured: Measured) -> dict[str, Any]:
-    """The report for programs."""
-    return {
-        "machine": facts,
-        "cases": [
-            {**case._asdict(), "bytes": case.nbytes, "seconds": {name: t._asdict() for name, t in times.items()}}
-            for case, times in measured
-        ],
-    }
+def _summaries(run: Run) -> list[str]:
+    """What the run comes to, in a paragraph."""
+    found = {name: summary.summary(summary.headline(run, name)) for name in FUNCTIONS}
+    known = {name: figures for name, figures in found.items() if figures}
+    loss = known.pop(LOSS_AND_GRAD, None)
+    lines = [summary.sentence(loss)] if loss else []
+    others = [
+        f"`{name}` {f.mean:.1f} times, at the least {f.least.ratio or 0:.2f} ({summary.shape(f.least)})"
+        for name, f in known.items()
+    ]
+    return [*lines, f"The other functions likewise: {'; '.join(others)}."] if others else lines
 
 
-def readme_block(name: str, facts: dict[str, str], measured: Measured) -> str:
-    """The short table of the README."""
+def _row(found: Found) -> str:
+    """A row of the README's table."""
+    peer = found.peer[0] if found.peer else NONE
+    cells = [summary.shape(found), _median(found, OURS), _median(found, INTO), peer, _median(found, peer)]
+    cells += [f"**{_ratio(found, peer)}**", _ratio(found, NUMPY), _ratio(found, SCIPY), share(found.fraction(INTO))]
+    return files.row(cells)
+
+
+def readme_block(name: str, run: Run) -> str:
+    """The short table of the README, what the run comes to, and a chart."""
+    facts, drawn = run.machine, {chart.key: chart for chart in charts.charts(run)}
+    head = ["rows × classes", OURS, "with `out=`", "fastest other", "its time", "× fastest", "× NumPy", "× SciPy"]
     lines = [
-        f"Loss and gradient on {facts['CPU']}, {facts['threads']} threads, float32, milliseconds "
+        f"Loss and gradient (`{LOSS_AND_GRAD}`) in float32 on {facts['CPU']}, {facts['threads']} threads, milliseconds "
         f"({facts['date']}; [all of it](benchmarks/results/{name}.md)):",
         "",
-        *files.head(["logits", OURS, "NumPy, fused by hand", SCIPY, "× NumPy", "× SciPy"]),
+        *files.head([*head, "`out=`, of the floor"]),
+        *(_row(found) for found in summary.headline(run)),
+        "",
+        *_summaries(run),
     ]
-    for case, times in measured:
-        if case.function == LOSS:
-            ours, numpy, scipy = (times[name].median for name in (OURS, NUMPY, SCIPY))
-            cells = [case.shape, *map(files.ms, (ours, numpy, scipy)), f"{numpy / ours:.1f}", f"{scipy / ours:.1f}"]
-            lines.append(files.row(cells))
+    if drawn[CHART].svg:
+        lines += ["", f"![{drawn[CHART].alt}](benchmarks/results/{name}-{CHART}.svg)"]
     return "\n".join(lines)
+
+
+def write(path: Path, run: Run) -> None:
+    """Write the report for people and its charts beside the JSON; what an earlier run drew and this one cannot goes."""
+    for chart in charts.charts(run, standalone=True):
+        drawing = path.with_name(f"{path.stem}-{chart.key}.svg")
+        if chart.svg:
+            drawing.write_text(chart.svg, encoding="utf-8")
+        else:
+            drawing.unlink(missing_ok=True)
+    path.with_suffix(".md").write_text(markdown(path.stem, run), encoding="utf-8")
 
 
 def main() -> None:
     """Run the command line."""
-    parser = files.options(__doc__, seconds=3.0)
-    parser.add_argument("--largest", type=float, default=1e9, help="megabytes of logits; larger cases are left out")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("json", type=Path, help="what `python -m fastsoftmax bench --json FILE` has written")
+    parser.add_argument("--readme", action="store_true", help="rewrite the table of README.md too")
     args = parser.parse_args()
-    cases = [c for c in bench.cases() if c.nbytes / 2 <= args.largest * 1e6]
-    facts = files.facts()
-    measured = run(cases, args.seconds)
-    name = args.name or files.slug(facts)
-    report = markdown(facts, measured)
-    files.write(args.results, name, report, as_json(facts, measured))
+    run = load(args.json)
+    write(args.json, run)
     if args.readme:
-        files.rewrite_readme(BEGIN, END, readme_block(name, facts, measured))
-    print(report)
+        if args.json.resolve().parent != files.RESULTS:
+            parser.error(f"README.md links to {files.RESULTS}; put {args.json} there")
+        files.rewrite_readme(BEGIN, END, readme_block(args.json.stem, run))
 
 
 if __name__ == "__main__":

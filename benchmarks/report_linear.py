@@ -22,8 +22,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from fastsoftmax import bench
-from fastsoftmax.bench import Timing
+from fastsoftmax.bench import timing
+from fastsoftmax.bench.results import Timing
+from fastsoftmax.bench.summary import ms
 
 from . import files
 from .linear_cases import CASES, FIT, LOSS, MEMORY, PREDICT, Case
@@ -45,18 +46,22 @@ def as_json(facts: dict[str, str], measured: list[Found]) -> dict[str, Any]:
     return {"machine": facts, "cases": cases}
 
 
-def kept(path: Path, facts: dict[str, str]) -> list[Found]:
-    """What was measured before, if on the same machine with the same versions, and recorded as it is today."""
-    before = json.loads(path.read_text("utf-8")) if path.exists() else {"machine": {}, "cases": []}
-    if before["machine"] | {"date": ""} != facts | {"date": ""}:
-        return []
+def load(path: Path) -> tuple[dict[str, str], list[Found]]:
+    """The machine of a report for programs, and what was found there, if it is recorded as it is today."""
+    report = json.loads(path.read_text("utf-8"))
     found = []
-    for record in before["cases"]:
+    for record in report["cases"]:
         if set(record) == {*Found._fields, *DERIVED}:
             fields = {name: record[name] for name in Found._fields}
             fields["seconds"] = {name: Timing(**time) for name, time in record["seconds"].items()}
             found.append(Found(**fields | {"case": Case(**record["case"])}))
-    return found
+    return report["machine"], found
+
+
+def kept(path: Path, facts: dict[str, str]) -> list[Found]:
+    """What was measured before, if on the same machine with the same versions."""
+    machine, found = load(path) if path.exists() else ({}, [])
+    return found if machine | {"date": ""} == facts | {"date": ""} else []
 
 
 def merged(before: list[Found], measured: list[Found]) -> list[Found]:
@@ -77,7 +82,7 @@ def _times(value: float | None) -> str:
 
 
 def _milliseconds(found: Found, name: str) -> str:
-    return files.ms(found.seconds[name].median) if name in found.seconds else "–"
+    return ms(found.seconds[name].median) if name in found.seconds else "–"
 
 
 def _shape(case: Case) -> str:
@@ -88,7 +93,7 @@ def _shape(case: Case) -> str:
 def _speed(found: Found) -> list[str]:
     """What a pass reaches: operations a second, the floors, the part of the larger."""
     read, products = found.floors
-    floors = [files.ms(read), files.ms(products)]
+    floors = [ms(read), ms(products)]
     if OURS not in found.seconds:
         return ["–", *floors, "–"]
     ours = found.seconds[OURS].median
@@ -144,8 +149,8 @@ def _conditions(measured: list[Found]) -> list[str]:
         read, peak = max(f.bandwidth for f in passes) / 1e9, max(f.peak for f in passes) / 1e9
         lines.append(f"- Floors: memory is read at {read:.1f} GB/s, products of squares reach {peak:.0f} GFLOP/s.")
         after = max(f.spinning for f in passes) * 1e3
-        rest = f"{bench.PAUSE * 1e3:.0f} ms of rest"
-        lines.append(f"- Every turn begins with {rest}; threads went on for {after:.0f} ms after a call, at most.")
+        rest = f"a rest until threads sleep, of {timing.PAUSE * 1e3:.0f} ms at most"
+        lines.append(f"- Every turn begins with {rest}; they went on for {after:.0f} ms after a call, at most.")
     if others := [found.others for found in measured if found.others is not None]:
         lines.append(f"- Other processes took {max(others):.2f} cores meanwhile, on the average of a case, at most.")
     return lines

@@ -1,18 +1,37 @@
-"""The claim, case by case: ``python -m pytest benchmarks`` (pytest-benchmark; its options choose, save and compare).
+"""Every case and contestant of the suite by pytest-benchmark: ``python -m pytest benchmarks/test_cpu.py``.
 
-Each case is also checked against NumPy first: a fast wrong answer is no answer.
+The same cases, contestants and checks as ``python -m fastsoftmax bench``, whose contestants take turns; here they come
+one after the other, and pytest-benchmark's options choose, save and compare. With ``FASTSOFTMAX_TOY=1`` in the
+environment every benchmark runs on next to nothing: that it does is all it shows.
 """
 
+import contextlib
+import functools
+import os
 import warnings
 
-import numpy as np
 import pytest
 
-from fastsoftmax import bench, system
+from fastsoftmax.bench import contestants, inputs, starts, suite, timing
+from fastsoftmax.bench.cases import CACHE, CASES, START
+from fastsoftmax.bench.results import OURS
 
-CASES = bench.cases()
-CONTESTANTS = (bench.OURS, bench.INTO, bench.NUMPY, bench.SCIPY)
-FACTS = {name: fact for name, fact in system.versions().items() if name != "cache folder"}
+TOY = os.environ.get("FASTSOFTMAX_TOY", "0") != "0"
+TOY_ROWS, TOY_CLASSES = 32, 64
+PAIRS = [(case, name) for case in CASES if case.group != START for name in contestants.wanted(case)]
+STARTS = [(case, name) for case in CASES if case.group == START for name in starts.wanted(case)]
+FACTS = suite.facts()
+MANY = None if TOY else 1
+
+
+def ids(pairs):
+    return [f"{case.name}-{name}" for case, name in pairs]
+
+
+def toy(case):
+    """The same on few rows and classes, of which many cases have the same."""
+    rows, classes = case.shape
+    return case._replace(shape=(min(rows, TOY_ROWS), min(classes, TOY_CLASSES)), memory=CACHE, reason="", group="toy")
 
 
 @pytest.fixture(autouse=True)
@@ -23,20 +42,57 @@ def _slow_is_no_error():
         yield
 
 
-@pytest.mark.parametrize("contestant", CONTESTANTS)
-@pytest.mark.parametrize("case", CASES, ids=[f"{c.function}-{c.shape}" for c in CASES])
-@pytest.mark.benchmark(min_rounds=3, max_time=0.5, warmup=True, warmup_iterations=1)
-def test_cpu(benchmark, case, contestant):
-    calls = bench.contestants(case)
-    benchmark.group = f"{case.function} {case.shape} {case.dtype}"
-    benchmark.extra_info.update(
-        bytes=case.nbytes, shape=[case.rows, case.classes], dtype=case.dtype, threads=FACTS["threads"], versions=FACTS
-    )
-    result = benchmark(calls[contestant])
-    tolerance = 1e-4 if case.function == bench.LOSS else 1e-5
-    for ours, expected in zip(_parts(result), _parts(calls[bench.NUMPY]()), strict=True):
-        np.testing.assert_allclose(ours, expected, rtol=tolerance, atol=1e-7)
+@functools.lru_cache(maxsize=MANY)
+def sets(case):
+    return inputs.ring(case)
 
 
-def _parts(result):
-    return result if isinstance(result, tuple) else (result,)
+@functools.lru_cache(maxsize=MANY)
+def prepared(case, name):
+    """The call of a contestant that has given the right result, or why there is none."""
+    calls, skipped = contestants.prepared(case, sets(case), [name])
+    return next(iter(calls.values()), None), next(iter(skipped.values()), "")
+
+
+@contextlib.contextmanager
+def uncompiled():
+    """In a toy, torch.compile compiles nothing: that takes seconds a shape."""
+    if TOY:
+        with contextlib.suppress(ModuleNotFoundError):
+            import torch
+
+            with torch.compiler.set_stance("force_eager"):
+                yield
+            return
+    yield
+
+
+@pytest.mark.parametrize(("case", "name"), PAIRS, ids=ids(PAIRS))
+@pytest.mark.benchmark(min_rounds=3, max_time=0.5, warmup=False)
+def test_cpu(benchmark, case, name):
+    benchmark.group = case.name
+    measured = toy(case) if TOY else case
+    if suite.room(measured) > inputs.available():
+        pytest.skip(f"needs {suite.room(measured) / 1e9:.1f} GB")
+    with contestants.same_threads(case.threads, [name]) as threads, uncompiled():
+        call, why = prepared(measured, name)
+        if call is None:
+            assert not name.startswith(OURS), why
+            assert not why.startswith("wrong"), why
+            pytest.skip(f"{name}: {why}")
+        benchmark.extra_info.update(case._asdict(), bytes=case.nbytes, in_threads=threads, versions=FACTS)
+        if not TOY:
+            timing.settle(call, timing.PAUSE)
+        benchmark(call)
+
+
+@pytest.mark.parametrize(("case", "name"), STARTS, ids=ids(STARTS))
+def test_start(benchmark, case, name):
+    """The time is that of the process; what the process itself has measured is among the extra information."""
+    if TOY and name != OURS:
+        pytest.skip("in a toy: ours only")
+    found = benchmark.pedantic(lambda: starts.found(case, [name], 1), rounds=1)
+    if name in found.skipped:
+        assert name != OURS, found.skipped
+        pytest.skip(f"{name}: {found.skipped[name]}")
+    benchmark.extra_info.update(case._asdict(), seconds=found.timings[name].least, versions=FACTS)

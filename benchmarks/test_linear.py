@@ -12,7 +12,7 @@ import pytest
 from benchmarks import files, linear_cases, linear_check, linear_contestants
 from benchmarks.linear_cases import FIT, MEMORY
 from benchmarks.linear_contestants import OURS, PRODUCTS, TIGHTER
-from fastsoftmax import bench
+from fastsoftmax.bench import timing
 
 TOY = os.environ.get("FASTSOFTMAX_TOY", "0") != "0"
 PAIRS = [(case, name) for case in linear_cases.CASES for name in linear_contestants.contestants(case)]
@@ -47,12 +47,12 @@ def test_linear(benchmark, threads, case, contestant):
     call = calls[contestant]
     benchmark.group = name
     benchmark.extra_info.update(
-        case._asdict(), bytes=case.nbytes, flops=case.flops, threads=threads, versions=FACTS, pause=bench.PAUSE
+        case._asdict(), bytes=case.nbytes, flops=case.flops, threads=threads, versions=FACTS, pause=timing.PAUSE
     )
     if case.operation == MEMORY:
         benchmark.extra_info["extra_bytes"] = linear_check.extra_memory(case, found, contestant)
     rounds = 1 if case.operation in {FIT, MEMORY} else ROUNDS
-    result = benchmark.pedantic(call, setup=lambda: bench.settle(call, bench.PAUSE), rounds=rounds)
+    result = benchmark.pedantic(call, setup=lambda: timing.settle(call, timing.PAUSE), rounds=rounds)
     if case.operation == FIT:
         benchmark.extra_info["excess"] = linear_check.excess(found, result, expected)
         assert benchmark.extra_info["excess"] < linear_check.NEAR

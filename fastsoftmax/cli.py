@@ -20,7 +20,7 @@ from .commands.progress import Advance, progress
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .bench import Measured
+    from .bench.results import Found
     from .digits import Report
 
 SUCCESS, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
         parents=[common],
     )
     top.add_argument("--version", action="version", version=f"fastsoftmax {__version__}")
-    commands = top.add_subparsers(dest="command", title="commands", metavar="{train,predict,info,warmup}")
+    commands = top.add_subparsers(dest="command", title="commands", metavar="{train,predict,bench,info,warmup}")
     arguments.add(commands, common)
     commands.add_parser("info", parents=[common], help="versions, CPU, threads, cache folder", description=info.__doc__)
     ahead = commands.add_parser(
@@ -96,7 +96,14 @@ def main(typed: Sequence[str] | None = None) -> int:
         The exit status.
     """
     args = parser().parse_args(typed)
-    commands = {None: demonstration, "info": info, "warmup": warmup, "train": train, "predict": predict}
+    commands = {
+        None: demonstration,
+        "info": info,
+        "warmup": warmup,
+        "train": train,
+        "predict": predict,
+        "bench": bench,
+    }
     try:
         status = commands[args.command](args)
         sys.stdout.flush()
@@ -163,12 +170,21 @@ def predict(args: argparse.Namespace) -> int:
     return SUCCESS
 
 
+def bench(args: argparse.Namespace) -> int:
+    """Run the benchmark suite."""
+    from .commands import bench as command  # noqa: PLC0415  likewise
+
+    command.run(args)
+    return SUCCESS
+
+
 def demonstration(args: argparse.Namespace) -> int:
     """Train on digits with the fused pass and with NumPy, compare, and measure the kernels."""
     import rich  # noqa: F401, PLC0415  whatever is missing is to be said before anything is computed
     import sklearn.datasets  # noqa: F401, PLC0415
 
-    from . import bench, digits  # noqa: PLC0415  they import SciPy, which the other commands do without
+    from . import digits  # noqa: PLC0415  it imports SciPy, which the other commands do without
+    from .bench import table  # noqa: PLC0415  likewise
 
     show = _nothing if _wants_json(args) else functools.partial(print, flush=True)
     facts = system.versions()
@@ -181,7 +197,7 @@ def demonstration(args: argparse.Namespace) -> int:
     show(digits.text(report) + "\n")
     with progress() as advance:
         measured = _measure(advance)
-    show(bench.text(measured))
+    show(table.demonstration(measured))
     if _wants_json(args):
         print(json.dumps(as_json(facts, seconds, report, measured), indent=2))
     return SUCCESS if report.weights_agree and report.held_out_accuracy >= GOOD else FAILURE
@@ -211,14 +227,13 @@ def _train(advance: Advance) -> "Report":
     return digits.compare(digits.load(), epoch_done)
 
 
-def _measure(advance: Advance) -> "Measured":
-    from . import bench  # noqa: PLC0415
+def _measure(advance: Advance) -> "list[Found]":
+    from .bench import suite  # noqa: PLC0415
 
-    wanted = bench.cases(bench.SHOWN)
-    found: Measured = []
-    for case in wanted:
-        advance(len(found), len(wanted), f"Measuring {case.function} {case.shape}")
-        found.append((case, bench.measure(bench.contestants(case), seconds=SECONDS)))
+    found: list[Found] = []
+    for case in suite.SHOWN:
+        advance(len(found), len(suite.SHOWN), f"Measuring {case.name}")
+        found.append(suite.measured(case, suite.OF_SHOWN, seconds=SECONDS))
     return found
 
 
@@ -228,7 +243,7 @@ def machine_text(facts: dict[str, str]) -> str:
     return "\n".join(["Machine", *(f"  {name:<{width}}  {fact}" for name, fact in facts.items())])
 
 
-def as_json(facts: dict[str, str], kernel_seconds: float, report: "Report", measured: "Measured") -> dict[str, Any]:
+def as_json(facts: dict[str, str], kernel_seconds: float, report: "Report", measured: "list[Found]") -> dict[str, Any]:
     """All that the demonstration found, as JSON has it."""
     return {
         "machine": facts,
@@ -236,12 +251,12 @@ def as_json(facts: dict[str, str], kernel_seconds: float, report: "Report", meas
         "training": report._asdict(),
         "speed": [
             {
-                "function": case.function,
-                "shape": [case.rows, case.classes],
-                "dtype": case.dtype,
-                "bytes": case.nbytes,
-                "seconds": {name: timing._asdict() for name, timing in times.items()},
+                "function": found.case.function,
+                "shape": list(found.case.shape),
+                "dtype": found.case.dtype,
+                "bytes": found.case.nbytes,
+                "seconds": {name: timing._asdict() for name, timing in found.timings.items()},
             }
-            for case, times in measured
+            for found in measured
         ],
     }

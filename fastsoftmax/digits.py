@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import api, bench
+from . import api
+from .bench import by_numpy
 
 Array = NDArray[Any]
 Labels = NDArray[np.int64]
@@ -128,10 +129,10 @@ def compare(digits: Digits, epoch_done: Callable[[], object] = lambda: None) -> 
     Report
         Loss, accuracy, agreement and times.
     """
-    for warm in (fused, bench.numpy_loss_and_grad):
+    for warm in (fused, by_numpy.loss_and_grad):
         warm(np.zeros((BATCH, CLASSES), digits.x.dtype), digits.y[:BATCH])
     ours = train(digits, fused, epoch_done)
-    numpy = train(digits, bench.numpy_loss_and_grad, epoch_done)
+    numpy = train(digits, by_numpy.loss_and_grad, epoch_done)
     difference = _difference(ours.model, numpy.model)
     steps = EPOCHS * -(-len(digits.y) // BATCH)
     return Report(

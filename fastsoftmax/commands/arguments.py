@@ -1,4 +1,4 @@
-"""The options of ``train`` and ``predict``."""
+"""The options of ``train``, ``predict`` and ``bench``."""
 
 import argparse
 import math
@@ -28,6 +28,13 @@ Columns with names are matched by name: their order may differ, and columns that
 instance, are left alone. Other columns must be those of the training, in the same order.
 
 {DATA}"""
+BENCH = """\
+Measure this machine: each function at shapes from 64x10 to a million classes, beside NumPy, SciPy, scikit-learn,
+PyTorch and JAX where they are installed, in the same number of threads, in turn; and what memory and exponentials allow
+at best. Takes about twenty minutes, or two with --quick, and the first time as long as kernels compile."""
+BENCH_STATUS = """\
+exit status: 0 success; 2 wrong usage, or a package that is missing; 130 interrupted: what was measured until then is
+printed and written. An output file is written whole or not at all."""
 STATUS = """\
 exit status: 0 success; 2 wrong usage, data or a model that cannot be used, or a package that is missing, each with one
 line that says what to mend; 130 interrupted. An output file is written whole or not at all{more}"""
@@ -72,14 +79,16 @@ def _rate(text: str) -> float | str:
 
 
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add the two commands to those of a parser."""
+    """Add the commands to those of a parser."""
     _add_train(commands, common)
     _add_predict(commands, common)
+    _add_bench(commands)
 
 
-def _command(commands: Any, common: argparse.ArgumentParser, name: str, **texts: str) -> argparse.ArgumentParser:
+def _command(commands: Any, common: argparse.ArgumentParser | None, name: str, **texts: str) -> argparse.ArgumentParser:
+    parents = [] if common is None else [common]
     made: argparse.ArgumentParser = commands.add_parser(
-        name, parents=[common], formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **texts
+        name, parents=parents, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **texts
     )
     return made
 
@@ -163,3 +172,26 @@ def _add_predict(commands: Any, common: argparse.ArgumentParser) -> None:
         help="DATA has the classes there: print accuracy, log-loss and confusions too; a class unknown to the model is "
         "an error",
     )
+
+
+def _add_bench(commands: Any) -> None:
+    bench = _command(
+        commands, None, "bench", help="measure the kernels on this machine", description=BENCH, epilog=BENCH_STATUS
+    )
+    bench.add_argument("--quick", action="store_true", help="some cases of every group, a second each")
+    bench.add_argument(
+        "--cases", default="*", metavar="GLOB", help="those whose names match: 'shapes/softmax/*', '*4096x1008*'"
+    )
+    bench.add_argument("--list", action="store_true", help="print the names of the cases and why they are there")
+    bench.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="write what was found as .json; - prints it instead of the tables",
+    )
+    bench.add_argument("--html", type=Path, metavar="FILE", help="write a page with charts, .html; needs matplotlib")
+    bench.add_argument(
+        "--seconds", type=_number(0), metavar="S", help="to go on with each case (default: 4; 1 with --quick)"
+    )
+    bench.add_argument("--threads", type=_count, metavar="N", help="of every contestant (default: all)")

@@ -1,0 +1,36 @@
+"""The README's tables are those that the committed results give."""
+
+import json
+import re
+
+import pytest
+
+from benchmarks import files, report, report_linear
+
+
+def _block_and_name(module):
+    """What stands in README.md, and the name of the results that it links to."""
+    block = files.readme_block(module.BEGIN, module.END)
+    (name,) = set(re.findall(r"\(benchmarks/results/([\w.-]+)\.md\)", block))
+    return block, name
+
+
+def test_table_is_of_the_committed_results():
+    block, name = _block_and_name(report)
+    path = files.RESULTS / f"{name}.json"
+    run = report.load(path)
+    assert block == report.readme_block(name, run), f"run: python -m benchmarks.report {path} --readme"
+    assert path.with_suffix(".md").read_text("utf-8") == report.markdown(name, run)
+
+
+def test_linear_table_is_of_the_committed_results():
+    block, name = _block_and_name(report_linear)
+    path = files.RESULTS / f"{name}.json"
+    facts, found = report_linear.load(path)
+    assert len(found) == len(json.loads(path.read_text("utf-8"))["cases"])
+    assert block == report_linear.readme_block(name, facts, found), "run: python -m benchmarks.report_linear --readme"
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\((benchmarks/[^)]+)\)", files.README.read_text("utf-8")))
+def test_links_lead_to_files(path):
+    assert (files.README.parent / path).is_file()
