@@ -6,7 +6,7 @@ same everywhere, and so are the results, bit by bit.
 
 from typing import NamedTuple
 
-from .spec import BATCHES, BLOCK, LANES, ROWS, Flags
+from .spec import BATCH_HEADER, BATCHES, BLOCK, LANES, ROWS, Flags
 
 
 class Plan(NamedTuple):
@@ -32,7 +32,6 @@ LABELS = 1 << 14  # labels in a piece of work of the scan
 PARALLEL_LABELS = 1 << 17  # labels below which the scan is not worth a parallel launch
 BATCHED = 256  # classes up to which rows are worked on in batches: above, one row after the other takes no longer
 BATCH = 1 << 11  # elements in a batch of rows: 8 KB of float32, and as much for their exponentials
-HEADER = 384 + 3 * 1024  # bytes of scratch for what belongs to a batch's rows
 TILE_BYTES = 1 << 17  # scratch of a tile of rows in lanes: stays in the second-level cache
 KEPT_BYTES = 1 << 19  # longest row of exponentials that is kept: half of a second-level cache
 # Long rows of outputs that no cache would hold are written past them, but for new arrays: the operating system has just
@@ -52,7 +51,10 @@ def rows_in_lanes(classes: int, strides: tuple[int, ...], itemsize: int) -> bool
 
 
 def rows_in_registers(flags: Flags, classes: int, itemsize: int, strides: list[tuple[int, int, int]]) -> bool:
-    """Whether rows so short that their logits stay in registers are side by side; `strides` are of two levels, and classes."""
+    """Whether rows are so short that their logits stay in registers, and side by side.
+
+    `strides` has those of two levels of rows, and of classes, for each operand.
+    """
     return classes <= REGISTERS and not flags.soft and all(s[1:] == (classes * itemsize, itemsize) for s in strides)
 
 
@@ -84,7 +86,7 @@ def plan(
     if classes <= BATCHED:
         batch = max(1, min(64 // computed, BATCH // classes))
         chunk = max(1, CHUNK // (classes * batch)) * batch
-        scratch = HEADER + batch * line
+        scratch = BATCH_HEADER + batch * line
         return Plan(BATCHES, chunk, -(-rows // chunk), batch, parallel, False, kept, direct, streamed, scratch + 64)
     chunk = max(1, CHUNK // classes)
     scratch = _lines(-(-classes // BLOCK) * 8) + line if kept else 0

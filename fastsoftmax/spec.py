@@ -32,6 +32,7 @@ ROWS, LANES, BATCHES, IN_REGISTERS = range(4)
 # Variants of the kernels for maps from rows to rows or numbers.
 SOFTMAX, LOG_SOFTMAX, LOGSUMEXP = range(3)
 
+BATCH_HEADER = 384 + 3 * 1024  # bytes of scratch for what belongs to a batch of rows: six vectors and three squares
 BLOCK = 2048  # classes in a block of a long row: 8 KB of float32, a quarter of a first-level cache
 
 

@@ -5,8 +5,7 @@ whether its classes are contiguous.
 """
 
 from .. import jit
-from ..plan import HEADER
-from ..spec import COMPUTED, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
+from ..spec import BATCH_HEADER, COMPUTED, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from . import params as P
 from .batches import lines_at, put_maxima, put_shifts, put_sums
 from .common import bounds, read_options, row_ref, scratch_of, transform
@@ -27,7 +26,7 @@ _log_sum_exp, _log, _normaliser = vector["log_sum_exp"], vector["log"], vector["
 def _row(params, i, r, slot, t, exp, x_kind, y_kind, kind, x_contiguous, y_contiguous, out_contiguous):
     """Row `i` of all, which is number `r` of its batch; `t` is its target."""
     out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
-    k, first = integer_at(params, P.CLASSES), ref(scratch_of(params, slot) + HEADER, 0, kind, True)
+    k, first = integer_at(params, P.CLASSES), ref(scratch_of(params, slot) + BATCH_HEADER, 0, kind, True)
     line = (k + lanes_of(first) - 1) // lanes_of(first) * 64
     return Row(
         row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous),
