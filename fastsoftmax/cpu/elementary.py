@@ -181,7 +181,7 @@ def log1p(x):
     """log(1 + x) for x >= 0: log of the rounded sum, plus what the rounding lost."""
     u = x + 1.0
     result = _log_normal(u, 0.0) + (x - (u - 1.0)) / u
-    return select(INF > x, result, x)
+    return select(x < INF, result, x)
 
 
 @inline

@@ -137,7 +137,7 @@ def recipe_for(
     p = plan(outer, inner, classes, work.itemsize, lanes, keep, apart and dtype == work, apart and flags.streamed)
     flags = flags._replace(packed=p.packed, kept=p.kept, direct=p.direct, streamed=p.streamed)
     layout = int(lanes)  # of `kernels.address`
-    if lanes and kernel != "vjp" and rows_in_registers(flags, classes, dtype.itemsize, steps):
+    if lanes and kernel != "vjp" and rows_in_registers(flags, outer * inner, classes, dtype.itemsize, steps):
         flags, layout = flags._replace(packed=False, kept=False, classes=classes), 2
     found = iter(steps)
     places = [None if s is None else next(found) for s in (x, y, out)]

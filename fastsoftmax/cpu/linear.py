@@ -23,7 +23,6 @@ from .memory import (
     put,
     put_integer,
     ref,
-    store,
     store_as,
     store_n,
 )

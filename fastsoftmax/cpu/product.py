@@ -5,7 +5,7 @@ from ..jit import inline
 from ..spec import FLOAT64
 from . import linear_params as L
 from .blas import multiply
-from .linear import copy
+from .common import copy
 from .memory import get, integer_at, itemsize_of, lanes_of, load_n, moved, put, ref
 from .simd import extract, splat
 
