@@ -25,7 +25,8 @@ class Plan(NamedTuple):
 
 
 FEW_CLASSES = 48  # up to here a row does not fill enough vectors: rows go in lanes
-REGISTERS = 16  # classes of rows that are kept in registers; each number of them is a kernel of its own
+REGISTERS = 16  # classes of rows that are kept in registers
+WORTHWHILE = 1 << 13  # elements from which that is worth a kernel for one number of classes (0.5 s to compile)
 CHUNK = 1 << 15  # elements in a piece of work: some 10 microseconds
 PARALLEL = 1 << 16  # elements below which a parallel launch (4 microseconds, and cold caches) does not pay
 LABELS = 1 << 14  # labels in a piece of work of the scan
@@ -50,12 +51,16 @@ def rows_in_lanes(classes: int, strides: tuple[int, ...], itemsize: int) -> bool
     return step != itemsize and min(filter(None, rows), default=step) < step
 
 
-def rows_in_registers(flags: Flags, classes: int, itemsize: int, strides: list[tuple[int, int, int]]) -> bool:
-    """Whether rows are so short that their logits stay in registers, and side by side.
+def rows_in_registers(
+    flags: Flags, rows: int, classes: int, itemsize: int, strides: list[tuple[int, int, int]]
+) -> bool:
+    """Whether rows stay in registers: short ones, enough of them, side by side (`strides`: two levels, then classes).
 
-    `strides` has those of two levels of rows, and of classes, for each operand.
+    The results are the same bits as those of rows in lanes.
     """
-    return classes <= REGISTERS and not flags.soft and all(s[1:] == (classes * itemsize, itemsize) for s in strides)
+    if flags.soft or classes > REGISTERS or rows * classes < WORTHWHILE:
+        return False
+    return all(s[1:] == (classes * itemsize, itemsize) for s in strides)
 
 
 def plan(

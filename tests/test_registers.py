@@ -5,10 +5,24 @@ import pytest
 
 import fastsoftmax as fs
 from fastsoftmax import plan, reference
+from fastsoftmax.cpu.execute import recipe_for
 from fastsoftmax.cpu.registers import Network
 
 CLASSES = range(1, plan.REGISTERS + 1)
 GUARD = np.float32(-12345.0)
+
+
+@pytest.fixture
+def registers(monkeypatch):
+    """Rows of few classes are kept in registers however few there are."""
+
+    def switch(elements):
+        monkeypatch.setattr(plan, "WORTHWHILE", elements)
+        recipe_for.cache_clear()
+
+    switch(0)
+    yield switch
+    recipe_for.cache_clear()
 
 
 @pytest.mark.parametrize("lanes", [8, 16])
@@ -47,7 +61,7 @@ def assert_beside_is_kept(around, view):
 
 
 @pytest.mark.parametrize("classes", CLASSES)
-def test_gradients_of_every_number_of_classes(classes):
+def test_gradients_of_every_number_of_classes(registers, classes):
     # One lane, a vector and a bit, and tiles whose last vector lacks one row.
     for rows in (1, 7, 15, 16, 17, 31, 128 + 13, 300):
         around, x, target = problem(rows, classes)
@@ -68,7 +82,7 @@ def test_gradients_of_every_number_of_classes(classes):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 @pytest.mark.parametrize("classes", [3, 10, 12, 16])
-def test_other_dtypes(classes, dtype):
+def test_other_dtypes(registers, classes, dtype):
     for rows in (5, 8, 33):
         around, x, _ = problem(rows, classes, dtype)
         around_out, out = guarded(rows, classes, dtype, 1)
@@ -81,26 +95,36 @@ def test_other_dtypes(classes, dtype):
         assert_beside_is_kept(around_out, out)
 
 
-@pytest.mark.parametrize("classes", [2, 7, 10])
-def test_a_row_is_the_same_wherever_it_stands(classes):
-    _, x, target = problem(200, classes)
-    losses = fs.cross_entropy(x, target, reduction="none")
-    whole = fs.logsumexp(x), fs.log_softmax(x)
+OPTIONS = {
+    "plain": {},
+    "weights": {"class_weight": np.linspace(0.5, 2, 7, dtype=np.float32), "label_smoothing": 0.1, "z_loss": 1e-3},
+    "focal": {"focal_gamma": 2.0, "softcap": 4.0, "temperature": 0.5},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_registers_and_lanes_give_the_same_bits(registers, options):
+    _, x, target = problem(200, 7)
+    x[5, 2], x[77, 1], x[131] = np.nan, np.inf, -np.inf
+
+    def results(part):
+        losses, grad = fs.cross_entropy_and_grad(x[part], target[part], reduction="none", **options)
+        return [losses, grad, fs.logsumexp(x[part]), fs.softmax(x[part]), fs.log_softmax(x[part])]
+
+    in_registers = results(slice(None))
     for start, rows in ((1, 1), (13, 5), (16, 16), (3, 150)):
-        part = slice(start, start + rows)
-        np.testing.assert_array_equal(fs.cross_entropy(x[part], target[part], reduction="none"), losses[part])
-        np.testing.assert_array_equal(fs.logsumexp(x[part]), whole[0][part])
-        np.testing.assert_array_equal(fs.log_softmax(x[part]), whole[1][part])
+        for found, whole in zip(results(slice(start, start + rows)), in_registers, strict=True):
+            np.testing.assert_array_equal(found, whole[start : start + rows])
+    registers(1 << 60)
+    for found, expected in zip(results(slice(None)), in_registers, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
-def test_rows_that_are_not_side_by_side_agree():
-    """Two levels of rows, the outer of which has gaps, and rows with gaps, which are read as strides."""
-    _, x, target = problem(3 * 40, 10)
-    wide = np.zeros((3, 41, 10), np.float32)
-    wide[:, :40] = x.reshape(3, 40, 10)
-    gaps = np.zeros((120, 13), np.float32)
-    gaps[:, :10] = x
+def test_two_levels_of_rows(registers):
+    """The outer level has gaps, the inner one has not."""
+    _, x, target = problem(3 * 40, 7)
+    wide = np.zeros((3, 41, 7), np.float32)
+    wide[:, :40] = x.reshape(3, 40, 7)
     losses = fs.cross_entropy(x, target, reduction="none")
     levels = fs.cross_entropy(wide[:, :40], target.reshape(3, 40), reduction="none")
     np.testing.assert_array_equal(levels, losses.reshape(3, 40))
-    np.testing.assert_allclose(fs.cross_entropy(gaps[:, :10], target, reduction="none"), losses, rtol=1e-6, atol=1e-7)

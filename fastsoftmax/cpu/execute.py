@@ -143,7 +143,7 @@ def recipe_for(
     p = plan(outer, inner, classes, work.itemsize, lanes, keep, apart and dtype == work, apart and flags.streamed)
     flags = flags._replace(packed=p.packed, kept=p.kept, direct=p.direct, streamed=p.streamed)
     layout = p.layout
-    if lanes and kernel != "vjp" and rows_in_registers(flags, classes, dtype.itemsize, steps):
+    if lanes and kernel != "vjp" and rows_in_registers(flags, outer * inner, classes, dtype.itemsize, steps):
         flags, layout = flags._replace(packed=False, kept=False, classes=classes), IN_REGISTERS
     found = iter(steps)
     places = [None if s is None else next(found) for s in (x, y, out)]

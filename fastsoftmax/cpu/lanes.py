@@ -183,7 +183,7 @@ def reduce_rows(flags, o, tile, v, t):
 
 @inline
 def below(m, x):
-    """How far logits are from the maximum: 0 where they are equal by definition, so that infinite ones come out right."""
+    """How far logits are from the maximum: 0 by definition where they are equal, which infinite ones need."""
     return select(x == m, 0.0, x - m)
 
 
