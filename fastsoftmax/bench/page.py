@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable
 from html import escape
 from importlib import resources
-from pathlib import Path
 
 from . import summary
 from .cases import DTYPES, FUNCTIONS, GROUPS, LAYOUTS, LOSS_AND_GRAD, OPTIONS, SHAPES, SIZE, START, THREADS
@@ -217,8 +216,3 @@ def html(run: Run) -> str:
 </body>
 </html>
 """
-
-
-def write(run: Run, path: Path) -> None:
-    """Write the page of a run to a file."""
-    path.write_text(html(run), encoding="utf-8")

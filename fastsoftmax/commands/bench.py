@@ -82,4 +82,5 @@ def _write(found: Run, as_json: Path | None, html: Path | None) -> None:
     if html is not None:
         from ..bench import page  # noqa: PLC0415  it needs an extra
 
-        page.write(found, html)
+        with output.replacing(html) as file:
+            file.write(page.html(found).encode())
