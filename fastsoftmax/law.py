@@ -121,9 +121,8 @@ def index_score(flags, o, weight, m, others, dot, mass, d):
     """
     e = exp(d)
     s = normaliser(m, others + e)
-    # One division: the products have 1.5 ulps where quotients would have 0.5.
-    inverse = 1.0 / s
-    log_s, q, u = log_total(d, others, s), e * inverse, others * inverse
+    # Two divisions rather than products with 1/s: `u` is exactly 1 where p_t is 0.
+    log_s, q, u = log_total(d, others, s), e / s, others / s
     loss, c = negative_log_likelihood(d, others, s), weight * o.keep
     excess = weight * 0.0
     if flags.focal:

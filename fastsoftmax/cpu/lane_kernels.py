@@ -93,8 +93,7 @@ def scored(flags, o, params, like, s, t, index, n):
     loss = first_lanes(loss, n)
     if integer_at(params, P.RESULT) != 0:
         store_n(ref_like(like, integer_at(params, P.RESULT)), index, n, loss)
-    # The same reciprocal as in the score.
-    return loss, (a * (1.0 / norm) * up, b * up, at_target * up)
+    return loss, (a * up / norm, b * up, at_target * up)
 
 
 @jit.inline
