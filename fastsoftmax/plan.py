@@ -24,7 +24,7 @@ class Plan(NamedTuple):
     scratch: int  # bytes a thread
 
 
-FEW_CLASSES = 48  # up to here a row does not fill enough vectors: rows go in lanes
+FEW_CLASSES = 24  # up to here a row does not fill enough vectors, even in batches: rows go in lanes
 REGISTERS = 16  # classes of rows that are kept in registers
 WORTHWHILE = 1 << 13  # elements from which that is worth a kernel for one number of classes (0.5 s to compile)
 CHUNK = 1 << 15  # elements in a piece of work: some 10 microseconds

@@ -7,8 +7,7 @@ up is the same everywhere.  Only how many threads may work at once is bounded by
 import math
 from typing import NamedTuple
 
-from .plan import FEW_CLASSES
-
+FEW_CLASSES = 48  # logits up to which tiles of registers multiply faster than BLAS, and logits are class-major
 BUDGET = 1 << 25  # bytes of extra memory, besides a gradient's worth a thread
 GRADS = 17_000_000  # bytes of it for gradients by chunk
 SHARED = 31_000_000  # bytes of it for a block that all threads share: its logits, and its rows where they are copied

@@ -45,7 +45,6 @@ ALLOWED = {
     "linear": {"check", "check_linear"},  # and `run_linear`, by name, at the first call
     "objective": {"linear"},
     "plan": {"spec"},
-    "plan_linear": {"plan"},
     "progress": {"solvers"},
     "reference": {"api", "linear"},
     "run": {"check", "cpu", "plan", "spec"},
