@@ -33,7 +33,7 @@ LABELS = 1 << 14  # labels in a piece of work of the scan
 PARALLEL_LABELS = 1 << 17  # labels below which the scan is not worth a parallel launch
 BATCHED = 256  # classes up to which rows are worked on in batches: above, one row after the other takes no longer
 BATCH = 1 << 11  # elements in a batch of rows: 8 KB of float32, and as much for their exponentials
-TILE_BYTES = 1 << 17  # scratch of a tile of rows in lanes: stays in the second-level cache
+TILE_BYTES = 1 << 18  # scratch of a tile of rows in lanes: a quarter of a second-level cache
 KEPT_BYTES = 1 << 19  # longest row of exponentials that is kept: half of a second-level cache
 # Long rows of outputs that no cache would hold are written past them, but for new arrays: the operating system has just
 # zeroed their pages, and some of that is still in a cache (10.7 instead of 12.1 ms for 8192x4096).
