@@ -1,14 +1,17 @@
 """Half precision in LLVM: what is stored in 16 bits is computed in float32.
 
-Bit by bit, so that it needs no instruction that a CPU may lack: ``fpext half`` is a call of the C library on plain
-x86-64, where it may not even exist.
+bfloat16 and, where the CPU has no instruction for it, float16 are converted bit by bit: ``fpext half`` is a call of the
+C library on plain x86-64, where it may not even exist.
 """
 
 from llvmlite import ir
 
-from ..spec import BFLOAT16, FLOAT32
+from ..jit import target
+from ..spec import BFLOAT16, FLOAT16, FLOAT32
 
 I16, I32 = ir.IntType(16), ir.IntType(32)
+#: One instruction to convert float16, instead of 8 to read and three instead of 18 to write.
+F16C = "+f16c" in target()[1].split(",")
 
 
 def widen(builder, r, cells):
@@ -17,6 +20,9 @@ def widen(builder, r, cells):
         return cells
     ints = ir.VectorType(I32, cells.type.count) if isinstance(cells.type, ir.VectorType) else I32
     floats = ir.VectorType(ir.FloatType(), ints.count) if ints is not I32 else ir.FloatType()
+    if r.storage == FLOAT16 and F16C:
+        halves = ir.VectorType(ir.HalfType(), ints.count) if ints is not I32 else ir.HalfType()
+        return builder.fpext(builder.bitcast(cells, halves), floats)
 
     def const(v):
         return ir.Constant(ints, [v] * ints.count) if ints is not I32 else I32(v)
@@ -40,6 +46,11 @@ def narrow(builder, r, value):
     vector = isinstance(value.type, ir.VectorType)
     ints = ir.VectorType(I32, value.type.count) if vector else I32
     cells = ir.VectorType(I16, value.type.count) if vector else I16
+    if r.storage == FLOAT16 and F16C:
+        halves = ir.VectorType(ir.HalfType(), value.type.count) if vector else ir.HalfType()
+        short = builder.bitcast(builder.fptrunc(value, halves), cells)
+        plain = builder.and_(short, ir.Constant(cells, [0xFE00] * cells.count) if vector else I16(0xFE00))
+        return builder.select(builder.fcmp_unordered("uno", value, value), plain, short)  # a NaN without its payload
 
     def const(v):
         return ir.Constant(ints, [v] * ints.count) if vector else I32(v)
