@@ -440,13 +440,14 @@ except AttributeError as error:
 LARGER_THAN_MEMORY = """
 import resource, sys, warnings
 import numpy as np
-from fastsoftmax import SoftmaxRegression
+from fastsoftmax import SoftmaxRegression, softmax
 path, solver, dtype, order, n, d = *sys.argv[1:5], *map(int, sys.argv[5:])
 warnings.simplefilter("ignore")
 x = np.memmap(path, dtype, "r", shape=(n, d), order=order)
 y = np.arange(n) % 5
 model = SoftmaxRegression(solver=solver, max_iter=2, batch_size=256)
 model.fit(x[:20000], y[:20000]).predict(x[:20000])  # loads kernels and libraries
+softmax(np.zeros((4096, 5), dtype))  # and the kernel that a sample of more rows is worth
 used = int(next(l for l in open("/proc/self/status") if l.startswith("VmData")).split()[1]) << 10
 resource.setrlimit(resource.RLIMIT_DATA, (used + (64 << 20),) * 2)
 try:
