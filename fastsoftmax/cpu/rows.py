@@ -79,7 +79,7 @@ def exponentials(flags, o, row, j, n, base, whole):
     p = exp_by(row.exp, d)
     p = p if whole else first_lanes(p, n)
     if flags.kept:
-        if whole:
+        if whole or not flags.direct:  # scratch has room for a whole vector
             store(row.e, j, p)
         else:
             store_n(row.e, j, n, p)
@@ -171,7 +171,7 @@ def emit_vector(flags, o, row, j, n, base, a, b, at_target, whole):
     """Write ``A p_j - B w_j`` times the transform's slope for the `n` classes from `j` on."""
     x = load(row.x, j) if whole else load_n(row.x, j, n, -INF)
     if flags.kept:
-        p = load(row.e, j) if whole else load_n(row.e, j, n, 0.0)
+        p = load(row.e, j) if whole or not flags.direct else load_n(row.e, j, n, 0.0)
     else:
         p = exp_by(row.exp, transform(flags, o, x) - base)
     g = p * a

@@ -334,8 +334,8 @@ def hmax(_typing, x):
 
 def live_mask(builder, lanes, n):
     """The mask of the first `n` lanes."""
-    index = ir.Constant(ir.VectorType(I64, lanes), list(range(lanes)))
-    return builder.icmp_signed("<", index, splat_ir(builder, n, index.type))
+    index = ir.Constant(ir.VectorType(I32, lanes), list(range(lanes)))
+    return builder.icmp_signed("<", index, splat_ir(builder, builder.trunc(n, I32), index.type))
 
 
 @intrinsic
