@@ -6,7 +6,7 @@ same everywhere, and so are the results, bit by bit.
 
 from typing import NamedTuple
 
-from .spec import BATCH_HEADER, BATCHES, BLOCK, LANES, ROWS, Flags
+from .spec import BATCH_HEADER, BATCHES, BLOCK, LANES, ROWS
 
 
 class Plan(NamedTuple):
@@ -31,6 +31,7 @@ CHUNK = 1 << 15  # elements in a piece of work: some 10 microseconds
 PARALLEL = 1 << 16  # elements below which a parallel launch (4 microseconds, and cold caches) does not pay
 LABELS = 1 << 14  # labels in a piece of work of the scan
 PARALLEL_LABELS = 1 << 17  # labels below which the scan is not worth a parallel launch
+PARALLEL_WEIGHTS = 1 << 15  # the same where their weights are summed, which takes four times as long
 BATCHED = 256  # classes up to which rows are worked on in batches: above, one row after the other takes no longer
 BATCH = 1 << 11  # elements in a batch of rows: 8 KB of float32, and as much for their exponentials
 TILE_BYTES = 1 << 18  # scratch of a tile of rows in lanes: a quarter of a second-level cache
@@ -51,16 +52,15 @@ def rows_in_lanes(classes: int, strides: tuple[int, ...], itemsize: int) -> bool
     return step != itemsize and min(filter(None, rows), default=step) < step
 
 
-def rows_in_registers(
-    flags: Flags, rows: int, classes: int, itemsize: int, strides: list[tuple[int, int, int]]
-) -> bool:
-    """Whether rows stay in registers: short ones, enough of them, side by side (`strides`: two levels, then classes).
+def rows_in_registers(rows: int, classes: int, operands: list[tuple[tuple[int, int, int], int]]) -> bool:
+    """Whether rows stay in registers: short ones, enough of them, side by side.
 
-    The results are the same bits as those of rows in lanes.
+    The `operands` are strides (two levels, then classes) and item sizes.  Results are the same bits as those of rows in
+    lanes.
     """
-    if flags.soft or classes > REGISTERS or rows * classes < WORTHWHILE:
+    if classes > REGISTERS or rows * classes < WORTHWHILE:
         return False
-    return all(s[1:] == (classes * itemsize, itemsize) for s in strides)
+    return all(strides[1:] == (classes * itemsize, itemsize) for strides, itemsize in operands)
 
 
 def plan(

@@ -18,7 +18,7 @@ from .cpu.execute import CONVERTED, Job, Operands, computed, execute, pieces
 from .cpu.params import FIELDS, Numbers, Shape, pack_block, pack_shape
 from .cpu.ready import Made, Ready, prepare
 from .cpu.targets import count as count_labels
-from .plan import LABELS, PARALLEL_LABELS
+from .plan import LABELS, PARALLEL_LABELS, PARALLEL_WEIGHTS
 from .spec import LOGSUMEXP, SOFTMAX, Flags
 
 ALIGNED = 1 << 18  # elements from which a new array is aligned to cache lines: below, it costs more than it gives
@@ -212,7 +212,7 @@ def _scanned(labels: Array, classes: int, problem: Loss) -> tuple[float, float]:
         *(address(found), 0, 0, problem.options.ignore_index, *Numbers(), pack_shape(*shape)),
     )
     kernel = kernels.address("scan", False, weights is not None, factors is not None)
-    threads = launch.threads_for() if labels.size >= PARALLEL_LABELS else 1
+    threads = launch.threads_for() if labels.size >= PARALLEL_WEIGHTS else 1
     launch.launch(kernel, address(space), chunks, threads)
     bad = found[:, 0]
     return float(bad[bad >= 0].min(initial=math.inf) if bad.max() >= 0 else -1), float(found[:, 1].sum())

@@ -120,6 +120,27 @@ def test_registers_and_lanes_give_the_same_bits(registers, options):
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_soft_targets(registers, dtype):
+    """Beside float16 logits they are float32, of twice the size in memory; the last rows do not fill a vector."""
+    options = {"class_weight": np.linspace(0.5, 2, 7), "label_smoothing": 0.1, "z_loss": 1e-3, "ignore_index": -1}
+    _, x, _ = problem(200, 7, dtype)
+    around, y = guarded(200, 7, np.float32, 5)
+    y[...] = np.random.default_rng(3).dirichlet(np.full(7, 0.3), 200)
+    losses, grad = fs.cross_entropy_and_grad(x, y, reduction="none", **options)
+    exact, slopes = reference.cross_entropy_and_grad(x.astype(float), y.astype(float), reduction="none", **options)
+    np.testing.assert_allclose(losses, exact, rtol=2e-6)
+    np.testing.assert_allclose(grad, slopes, rtol=4 * float(np.finfo(dtype).eps), atol=2 * float(np.finfo(dtype).eps))
+    assert_beside_is_kept(around, y)
+    part, _ = fs.cross_entropy_and_grad(x[3:40], y[3:40], reduction="none", **options)
+    np.testing.assert_array_equal(part, losses[3:40])
+    registers(1 << 60)
+    for found, expected in zip(
+        fs.cross_entropy_and_grad(x, y, reduction="none", **options), (losses, grad), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_two_levels_of_rows(registers):
     """The outer level has gaps, the inner one has not."""
     _, x, target = problem(3 * 40, 7)

@@ -143,11 +143,12 @@ def recipe_for(
     p = plan(outer, inner, classes, work.itemsize, lanes, keep, apart and dtype == work, apart and flags.streamed)
     flags = flags._replace(packed=p.packed, kept=p.kept, direct=p.direct, streamed=p.streamed)
     layout = p.layout
-    if lanes and kernel != "vjp" and rows_in_registers(flags, outer * inner, classes, dtype.itemsize, steps):
-        flags, layout = flags._replace(packed=False, kept=False, classes=classes), IN_REGISTERS
     found = iter(steps)
     places = [None if s is None else next(found) for s in (x, y, out)]
     sizes = (dtype.itemsize, y_dtype.itemsize if y_dtype is not None else 0, dtype.itemsize)
+    operands = [(place, size) for place, size in zip(places, sizes, strict=True) if place is not None]
+    if lanes and kernel != "vjp" and rows_in_registers(outer * inner, classes, operands):
+        flags, layout = flags._replace(packed=False, kept=False, classes=classes), IN_REGISTERS
     level = 1 if lanes else 2
     contiguous = [place is None or place[level] == size for place, size in zip(places, sizes, strict=True)]
     storage = storage_of(dtype)

@@ -29,60 +29,60 @@ Shared = namedtuple("Shared", ("flags", "o", "w", "exp", "t", "base", "scores"))
 
 
 @inline
-def _larger(_shared, m, _j, x, _same):
+def _larger(_shared, m, _j, x):
     return larger(x, m)
 
 
 @inline
-def _exponential(shared, _j, x, _same):
+def _exponential(shared, _j, x):
     return exp_by(shared.exp, transform(shared.flags, shared.o, x) - shared.base)
 
 
 @inline
-def _exponential_below(shared, _j, x, _same):
+def _exponential_below(shared, _j, x):
     exp, m = shared
     return exp_by(exp, below(m, x))
 
 
 @inline
-def _sum(_shared, total, _j, p, _same):
+def _sum(_shared, total, _j, p):
     return total + p
 
 
 @inline
-def _product(factor, _j, p, _same):
+def _product(factor, _j, p):
     return p * factor
 
 
 @inline
-def _difference(shared, _j, x, _same):
+def _difference(shared, _j, x):
     m, log_s = shared
     return x - m - log_s
 
 
 @inline
-def _mass(shared, like, j):
-    """w_j, for rows whose target is a class."""
-    w = splat(like, 1.0)
+def _mass(shared, j, y):
+    """w_j, for soft targets `y`."""
+    w = splat(y, 1.0)
     if shared.flags.weighted:
-        w = splat(like, get(shared.w, j))
-    return class_mass(shared.flags, shared.o, w, w)
+        w = splat(y, get(shared.w, j))
+    return class_mass(shared.flags, shared.o, y, w)
 
 
 @inline
-def _added(shared, sums, j, x, p):
+def _added(shared, sums, j, x, p, y):
     d = transform(shared.flags, shared.o, x) - shared.base
-    return added(shared.flags, sums, shared.t, j, x, d, p, _mass(shared, x, j))
+    return added(shared.flags, sums, shared.t, j, x, d, p, _mass(shared, j, y))
 
 
 @inline
-def _derivative(shared, j, x, p):
-    return derivative(shared.flags, shared.o, shared.t, j, x, p, _mass(shared, x, j), shared.scores)
+def _derivative(shared, j, x, p, y):
+    return derivative(shared.flags, shared.o, shared.t, j, x, p, _mass(shared, j, y), shared.scores)
 
 
 @inline
 def _maximum(x):
-    return folded(_larger, 0, splat(x[0], -INF), x, x)
+    return folded(_larger, 0, splat(x[0], -INF), (x,))
 
 
 @inline
@@ -112,7 +112,7 @@ def _operand(params, operand, strides, outer, row, kind):
     return ref(address_of(params, operand, strides, outer, row), 0, kind, True)
 
 
-def cross_entropy(flags, _variant, x_kind, _y_kind, _x_contiguous, _y_contiguous, _out_contiguous):
+def cross_entropy(flags, _variant, x_kind, y_kind, _x_contiguous, _y_contiguous, _out_contiguous):
     """Loss, and the gradient if ``flags.grad``, of each tile of a chunk; the losses are summed in a fixed order."""
     source, kind, classes = jit.DIGEST, COMPUTED[x_kind], flags.classes
 
@@ -129,15 +129,20 @@ def cross_entropy(flags, _variant, x_kind, _y_kind, _x_contiguous, _y_contiguous
                 x = load_classes(
                     _source(_operand(params, P.X, P.X_STRIDES, outer, row, x_kind), n, classes, scratch), classes
                 )
+                y = x
+                if flags.soft:
+                    y = load_classes(
+                        _source(_operand(params, P.Y, P.Y_STRIDES, outer, row, y_kind), n, classes, scratch), classes
+                    )
                 t, m = targets(flags, params, like, index, n), transform(flags, o, _maximum(x))
                 shared = Shared(flags, o, w, exp, t, _shift(m), (m, m, m))
-                p = mapped(_exponential, shared, x, x)
-                s = state(flags, o, m, folded(_added, shared, no_sums(like), x, p))
+                p = mapped(_exponential, shared, (x,))
+                s = state(flags, o, m, folded(_added, shared, no_sums(like), (x, p, y)))
                 loss, scores = scored(flags, o, params, like, s, t, index, n)
                 if flags.grad:
                     shared = Shared(flags, o, w, exp, t, shared.base, scores)
                     out = _operand(params, P.OUT, P.OUT_STRIDES, outer, row, x_kind)
-                    _deliver(out, mapped(_derivative, shared, x, p), n, classes, scratch)
+                    _deliver(out, mapped(_derivative, shared, (x, p, y)), n, classes, scratch)
                 total += hsum(loss)
         put_float(integer_at(params, P.PARTIAL), chunk, total)
 
@@ -164,16 +169,16 @@ def softmax(flags, variant, x_kind, _y_kind, _x_contiguous, _y_contiguous, _out_
                 )
                 m = _maximum(x)
                 if variant == LOGSUMEXP:
-                    p = mapped(_exponential_below, (exp, m), x, x)
-                    total = folded(_sum, 0, splat(like, 0.0), p, p)
+                    p = mapped(_exponential_below, (exp, m), (x,))
+                    total = folded(_sum, 0, splat(like, 0.0), (p,))
                     store_n(result, index, n, _log_sum_exp(m, total))
                 else:
-                    p = mapped(_exponential, Shared(flags, o, like, exp, m, _shift(m), m), x, x)
-                    s = _normaliser(m, folded(_sum, 0, splat(like, 0.0), p, p))
+                    p = mapped(_exponential, Shared(flags, o, like, exp, m, _shift(m), m), (x,))
+                    s = _normaliser(m, folded(_sum, 0, splat(like, 0.0), (p,)))
                     out = _operand(params, P.OUT, P.OUT_STRIDES, outer, row, x_kind)
                     if variant == SOFTMAX:
-                        _deliver(out, mapped(_product, 1.0 / s, p, p), n, classes, scratch)
+                        _deliver(out, mapped(_product, 1.0 / s, (p,)), n, classes, scratch)
                     else:
-                        _deliver(out, mapped(_difference, (_shift(m), _log(s)), x, x), n, classes, scratch)
+                        _deliver(out, mapped(_difference, (_shift(m), _log(s)), (x,)), n, classes, scratch)
 
     return jit.kernel(kernel)

@@ -166,28 +166,34 @@ def _caller(context, builder, step, sig):
     return lambda *args: function(builder, args)
 
 
+def _lanes_of_class(builder, columns, values, j):
+    """Class `j` of each of some tuples of vectors."""
+    return [builder.extract_value(builder.extract_value(values, i), j) for i in range(len(columns))]
+
+
 @intrinsic
-def mapped(typing, step, shared, vectors, others):
-    """The tuple of ``step(shared, j, vectors[j], others[j])`` for every j: a loop that is unrolled here."""
-    sig = _called(typing, step, (shared, types.int64, vectors.dtype, others.dtype))
+def mapped(typing, step, shared, columns):
+    """The tuple of ``step(shared, j, a[j], b[j], ...)`` for every j, of the tuples `columns`: unrolled here."""
+    sig = _called(typing, step, (shared, types.int64, *(column.dtype for column in columns)))
+    count = len(columns[0])
 
     def emit(context, builder, _sig, args):
         run = _caller(context, builder, step, sig)
-        pairs = [[builder.extract_value(a, j) for a in args[2:]] for j in range(len(vectors))]
-        return cgutils.pack_array(builder, [run(args[1], I64(j), *pair) for j, pair in enumerate(pairs)])
+        made = [run(args[1], I64(j), *_lanes_of_class(builder, columns, args[2], j)) for j in range(count)]
+        return cgutils.pack_array(builder, made)
 
-    return types.UniTuple(sig.return_type, len(vectors))(step, shared, vectors, others), emit
+    return types.UniTuple(sig.return_type, count)(step, shared, columns), emit
 
 
 @intrinsic
-def folded(typing, step, shared, state, vectors, others):
-    """``state = step(shared, state, j, vectors[j], others[j])`` for every j in turn: a loop that is unrolled here."""
-    sig = _called(typing, step, (shared, state, types.int64, vectors.dtype, others.dtype))
+def folded(typing, step, shared, state, columns):
+    """``state = step(shared, state, j, a[j], b[j], ...)`` for every j in turn, of tuples `columns`: unrolled here."""
+    sig = _called(typing, step, (shared, state, types.int64, *(column.dtype for column in columns)))
 
     def emit(context, builder, _sig, args):
         run, state = _caller(context, builder, step, sig), args[2]
-        for j in range(len(vectors)):
-            state = run(args[1], state, I64(j), *(builder.extract_value(a, j) for a in args[3:]))
+        for j in range(len(columns[0])):
+            state = run(args[1], state, I64(j), *_lanes_of_class(builder, columns, args[3], j))
         return state
 
-    return sig.return_type(step, shared, state, vectors, others), emit
+    return sig.return_type(step, shared, state, columns), emit

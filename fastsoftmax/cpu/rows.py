@@ -72,6 +72,12 @@ def masses(flags, o, row, j, n, whole):
 
 
 @inline
+def slope_is_kept(flags):
+    """Whether kept exponentials have the softcap's slope in them: where no other term of a gradient has it."""
+    return flags.cap and flags.kept and flags.hard and not flags.smooth
+
+
+@inline
 def exponentials(flags, o, row, j, n, base, whole):
     """(z - base, exp(z - base)) of the vector at `j`; the exponentials of dead lanes are 0."""
     x = load(row.x, j) if whole else load_n(row.x, j, n, -INF)
@@ -79,10 +85,13 @@ def exponentials(flags, o, row, j, n, base, whole):
     p = exp_by(row.exp, d)
     p = p if whole else first_lanes(p, n)
     if flags.kept:
+        kept = p
+        if slope_is_kept(flags):
+            kept = p * _cap_slope(x, 1.0 / o.cap)  # whose tanh is the one that `transform` has computed
         if whole or not flags.direct:  # scratch has room for a whole vector
-            store(row.e, j, p)
+            store(row.e, j, kept)
         else:
-            store_n(row.e, j, n, p)
+            store_n(row.e, j, n, kept)
     return d, p
 
 
@@ -177,7 +186,7 @@ def emit_vector(flags, o, row, j, n, base, a, b, at_target, whole):
     g = p * a
     if flags.soft or flags.smooth:
         g = g - masses(flags, o, row, j, n, whole) * b
-    if flags.cap:
+    if flags.cap and not slope_is_kept(flags):
         g = g * _cap_slope(x, 1.0 / o.cap)
     if flags.streamed:
         g = select(lane_is(row.x, row.t - j), at_target, g)

@@ -118,6 +118,7 @@ _arithmetic(operator.sub, "fsub", "sub")
 _arithmetic(operator.mul, "fmul", "mul")
 _arithmetic(operator.truediv, "fdiv", "sdiv")
 _arithmetic(operator.and_, "and_", "and_")
+_arithmetic(operator.or_, "or_", "or_")
 _arithmetic(operator.lshift, "shl", "shl")
 _arithmetic(operator.rshift, "ashr", "ashr")
 for _op, _symbol in ((operator.lt, "<"), (operator.gt, ">"), (operator.eq, "=="), (operator.ne, "!=")):

@@ -38,17 +38,34 @@ def tally(target, first, last, classes, ignore):
 
 
 @jit.inline
+def _weight(target, i, classes, ignore, weights, factors, weighted, factored):
+    """(whether the label of row `i` is good, the weight that the row has; 0 if it is ignored)."""
+    t = integer_at(target, i)
+    used, inside = t != ignore, 0 <= t < classes
+    w = get(weights, t) if weighted and inside else 1.0
+    w *= get(factors, i) if factored else 1.0
+    return inside or not used, w if used else 0.0
+
+
+@jit.inline
 def _weighed(target, first, last, classes, ignore, weights, factors, weighted, factored):
-    """(whether all labels are good, sum of the products of class weight and row weight of rows that count)."""
-    good, total = True, 0.0
-    for i in range(first, last):
-        t = integer_at(target, i)
-        used, inside = t != ignore, 0 <= t < classes
-        good &= inside or not used
-        w = get(weights, t) if weighted and inside else 1.0
-        w *= get(factors, i) if factored else 1.0
-        total += w if used else 0.0
-    return good, total
+    """(whether all labels are good, sum of the weights of the rows that count).
+
+    In four sums: an addition that waits for the one before takes four cycles, which is more than the rest of a row.
+    """
+    good, a, b, c, d = True, 0.0, 0.0, 0.0, 0.0
+    stop = last - (last - first) % 4
+    for i in range(first, stop, 4):
+        good0, w0 = _weight(target, i, classes, ignore, weights, factors, weighted, factored)
+        good1, w1 = _weight(target, i + 1, classes, ignore, weights, factors, weighted, factored)
+        good2, w2 = _weight(target, i + 2, classes, ignore, weights, factors, weighted, factored)
+        good3, w3 = _weight(target, i + 3, classes, ignore, weights, factors, weighted, factored)
+        good &= good0 & good1 & good2 & good3
+        a, b, c, d = a + w0, b + w1, c + w2, d + w3
+    for i in range(stop, last):
+        good0, w0 = _weight(target, i, classes, ignore, weights, factors, weighted, factored)
+        good, a = good & good0, a + w0
+    return good, (a + b) + (c + d)
 
 
 @jit.inline
