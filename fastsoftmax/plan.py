@@ -6,7 +6,7 @@ same everywhere, and so are the results, bit by bit.
 
 from typing import NamedTuple
 
-from .spec import BATCH_HEADER, BATCHES, BLOCK, LANES, ROWS
+from .spec import BATCH_HEADER, BATCHES, BLOCK, BLOCKS, LANE_BLOCK, LANE_LINES, LANES, ROWS
 
 
 class Plan(NamedTuple):
@@ -17,7 +17,6 @@ class Plan(NamedTuple):
     chunks: int
     tile: int  # SIMD vectors of rows in a tile (with rows in lanes), or rows in a batch
     parallel: bool
-    packed: bool
     kept: bool
     direct: bool
     streamed: bool
@@ -34,6 +33,8 @@ PARALLEL_LABELS = 1 << 17  # labels below which the scan is not worth a parallel
 PARALLEL_WEIGHTS = 1 << 15  # the same where their weights are summed, which takes four times as long
 BATCHED = 256  # classes up to which rows are worked on in batches: above, one row after the other takes no longer
 BATCH = 1 << 11  # elements in a batch of rows: 8 KB of float32, and as much for their exponentials
+PACKED = 512  # classes up to which rows in lanes are copied to scratch
+TILE_VECTORS = 16  # vectors of rows in a tile whose classes go by in blocks: a kilobyte a class
 TILE_BYTES = 1 << 18  # scratch of a tile of rows in lanes: a quarter of a second-level cache
 KEPT_BYTES = 1 << 19  # longest row of exponentials that is kept: half of a second-level cache
 # Long rows of outputs that no cache would hold are written past them, but for new arrays: the operating system has just
@@ -52,15 +53,14 @@ def rows_in_lanes(classes: int, strides: tuple[int, ...], itemsize: int) -> bool
     return step != itemsize and min(filter(None, rows), default=step) < step
 
 
-def rows_in_registers(rows: int, classes: int, operands: list[tuple[tuple[int, int, int], int]]) -> bool:
-    """Whether rows stay in registers: short ones, enough of them, side by side.
+def rows_in_registers(rows: int, classes: int, operands: list[tuple[int, int, int]]) -> bool:
+    """Whether rows stay in registers: short ones, enough of them, whose classes are nearer to each other than rows.
 
-    The `operands` are strides (two levels, then classes) and item sizes.  Results are the same bits as those of rows in
-    lanes.
+    The `operands` are strides: two levels, then classes.  Results are the same bits as those of rows in lanes.
     """
     if classes > REGISTERS or rows * classes < WORTHWHILE:
         return False
-    return all(strides[1:] == (classes * itemsize, itemsize) for strides, itemsize in operands)
+    return all(abs(step) <= abs(row) for _, row, step in operands)
 
 
 def plan(
@@ -75,15 +75,15 @@ def plan(
     parallel = rows * classes >= PARALLEL
     if lanes:
         width = 64 // computed
-        vector = -(-classes // width) * width * 64  # whole squares, for transposing
-        packed = vector <= 2 * TILE_BYTES
-        tile = max(1, min(8, TILE_BYTES // vector, -(-inner // width)))
-        tiles = outer * -(-inner // (tile * width))
-        chunk = max(1, CHUNK // (classes * tile * width))
-        scratch = vector * tile if packed else 0
-        return Plan(
-            LANES, chunk, -(-tiles // chunk), tile, parallel, packed, packed and keep, False, False, scratch + 64
-        )
+        blocks, vectors = classes > PACKED, -(-inner // width)
+        vector = (
+            LANE_LINES + LANE_BLOCK * 64 if blocks else -(-classes // width) * width * 64
+        )  # whole squares, for transposing
+        tile = -(-vectors // -(-vectors // TILE_VECTORS)) if blocks else max(1, min(8, TILE_BYTES // vector, vectors))
+        tiles = outer * -(-vectors // tile)
+        chunk, layout = max(1, CHUNK // (classes * tile * width)), BLOCKS if blocks else LANES
+        kept = keep and not blocks
+        return Plan(layout, chunk, -(-tiles // chunk), tile, parallel, kept, False, False, vector * tile + 64)
     kept = keep and classes * computed <= KEPT_BYTES
     streamed = streamable and classes > BATCHED and rows * classes * computed >= STREAM_BYTES
     direct = direct and kept and not streamed and classes > BATCHED
@@ -92,10 +92,10 @@ def plan(
         batch = max(1, min(64 // computed, BATCH // classes))
         chunk = max(1, CHUNK // (classes * batch)) * batch
         scratch = BATCH_HEADER + batch * line
-        return Plan(BATCHES, chunk, -(-rows // chunk), batch, parallel, False, kept, direct, streamed, scratch + 64)
+        return Plan(BATCHES, chunk, -(-rows // chunk), batch, parallel, kept, direct, streamed, scratch + 64)
     chunk = max(1, CHUNK // classes)
     scratch = _lines(-(-classes // BLOCK) * 8) + line if kept else 0
-    return Plan(ROWS, chunk, -(-rows // chunk), 1, parallel, False, kept, direct, streamed, scratch + 64)
+    return Plan(ROWS, chunk, -(-rows // chunk), 1, parallel, kept, direct, streamed, scratch + 64)
 
 
 def _lines(size: int) -> int:

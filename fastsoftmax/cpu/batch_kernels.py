@@ -8,38 +8,18 @@ from .. import jit
 from ..spec import BATCH_HEADER, COMPUTED, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from . import params as P
 from .batches import lines_at, put_maxima, put_shifts, put_sums
-from .common import bounds, read_options, row_ref, scratch_of, transform
+from .common import bounds, read_options, read_ref, row_ref, scratch_of, transform
 from .elementary import exp_constants
 from .lane_kernels import scored, targets
 from .lanes import State
 from .laws import vector
-from .memory import get, integer_at, lanes_of, load, moved, put, put_float, ref, store, store_n
+from .memory import address, get, integer_at, lanes_of, load, moved, put, put_float, ref, store, store_n
 from .rows import INF, Row, clear_row, emit_block, emit_difference, infinite
 from .simd import hsum, splat
 from .squares import line_sums
 
 _cap_slope = vector["cap_slope"]
 _log_sum_exp, _log, _normaliser = vector["log_sum_exp"], vector["log"], vector["normaliser"]
-
-
-@jit.inline
-def _row(params, i, r, slot, t, exp, x_kind, y_kind, kind, x_contiguous, y_contiguous, out_contiguous):
-    """Row `i` of all, which is number `r` of its batch; `t` is its target."""
-    out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
-    k, first = integer_at(params, P.CLASSES), ref(scratch_of(params, slot) + BATCH_HEADER, 0, kind, True)
-    line = (k + lanes_of(first) - 1) // lanes_of(first) * 64
-    return Row(
-        row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous),
-        row_ref(params, P.Y, P.Y_STRIDES, i, y_kind, y_contiguous),
-        ref(integer_at(params, P.CLASS_WEIGHT), 0, kind, True),
-        moved(first, r * line, 0),
-        first,
-        out,
-        k,
-        t,
-        integer_at(params, P.X_STRIDES + 1) * integer_at(params, P.TILE),
-        exp,
-    )
 
 
 @jit.inline
@@ -51,9 +31,35 @@ def _target(hard, params, i):
     return -1 if t == integer_at(params, P.IGNORE_INDEX) else t
 
 
+@jit.inline
+def _row(
+    hard, gathered, params, i, r, slot, exp,
+    x_kind, y_kind, kind, read_kind, x_contiguous, y_contiguous, out_contiguous, read_contiguous,
+):  # fmt: skip
+    """Row `i` of all, which is number `r` of its batch."""
+    out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
+    k, first = integer_at(params, P.CLASSES), ref(scratch_of(params, slot) + BATCH_HEADER, 0, kind, True)
+    line = (k + lanes_of(first) - 1) // lanes_of(first) * 64
+    e = moved(first, r * line, 0)
+    return Row(
+        row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous),
+        read_ref(params, i, read_kind, read_contiguous, gathered, address(e)),
+        row_ref(params, P.Y, P.Y_STRIDES, i, y_kind, y_contiguous),
+        ref(integer_at(params, P.CLASS_WEIGHT), 0, kind, True),
+        e,
+        first,
+        out,
+        k,
+        _target(hard, params, i),
+        integer_at(params, P.X_STRIDES + 1) * integer_at(params, P.TILE),
+        exp,
+    )
+
+
 def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """Loss, and the gradient if ``flags.grad``, of each batch of a chunk; the losses are summed in a fixed order."""
-    source, kind, hard = jit.DIGEST, COMPUTED[x_kind], flags.hard
+    source, kind, hard, gathered = jit.DIGEST, COMPUTED[x_kind], flags.hard, flags.gathered
+    read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
 
     def kernel(params, chunk, slot):
         source  # noqa: B018  a part of the cache's key
@@ -64,33 +70,30 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
         for start in range(first, last, height):
             n = min(height, last - start)
             for r in range(n):
-                t = _target(hard, params, start + r)
                 row = _row(
-                    params, start + r, r, slot, t, exp,
-                    x_kind, y_kind, kind, x_contiguous, y_contiguous, out_contiguous,
+                    hard, gathered, params, start + r, r, slot, exp,
+                    x_kind, y_kind, kind, read_kind, x_contiguous, y_contiguous, out_contiguous, read_contiguous,
                 )  # fmt: skip
-                put_maxima(row, lines, r)
+                put_maxima(flags, row, lines, r)
                 if hard:
-                    put(lines.logit, r, get(row.x, max(t, 0)))
+                    put(lines.logit, r, get(row.source, max(row.t, 0)))
                 if hard and flags.weighted:
-                    put(lines.weight, r, get(row.w, max(t, 0)))
+                    put(lines.weight, r, get(row.w, max(row.t, 0)))
             m = put_shifts(flags, o, lines)
             for r in range(n):
-                t = _target(hard, params, start + r)
                 row = _row(
-                    params, start + r, r, slot, t, exp,
-                    x_kind, y_kind, kind, x_contiguous, y_contiguous, out_contiguous,
+                    hard, gathered, params, start + r, r, slot, exp,
+                    x_kind, y_kind, kind, read_kind, x_contiguous, y_contiguous, out_contiguous, read_contiguous,
                 )  # fmt: skip
                 put_sums(flags, o, row, lines, r)
             total += hsum(_scored(flags, o, params, lines, m, start, n))
             if flags.grad:
                 for r in range(n):
-                    t = _target(hard, params, start + r)
                     row = _row(
-                        params, start + r, r, slot, t, exp,
-                        x_kind, y_kind, kind, x_contiguous, y_contiguous, out_contiguous,
+                        hard, gathered, params, start + r, r, slot, exp,
+                        x_kind, y_kind, kind, read_kind, x_contiguous, y_contiguous, out_contiguous, read_contiguous,
                     )  # fmt: skip
-                    if hard and t < 0:
+                    if hard and row.t < 0:
                         clear_row(row)
                     else:
                         a, b, at_target = get(lines.a, r), get(lines.b, r), get(lines.at_target, r)
@@ -125,7 +128,8 @@ def _scored(flags, o, params, lines, m, index, n):
 
 def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
     """softmax, log_softmax or logsumexp (`variant`) of each batch of a chunk."""
-    source, kind = jit.DIGEST, COMPUTED[x_kind]
+    source, kind, gathered = jit.DIGEST, COMPUTED[x_kind], flags.gathered
+    read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
 
     def kernel(params, chunk, slot):
         source  # noqa: B018  a part of the cache's key
@@ -137,15 +141,15 @@ def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_co
             n = min(height, last - start)
             for r in range(n):
                 row = _row(
-                    params, start + r, r, slot, -1, exp,
-                    x_kind, x_kind, kind, x_contiguous, x_contiguous, out_contiguous,
+                    False, gathered, params, start + r, r, slot, exp,
+                    x_kind, x_kind, kind, read_kind, x_contiguous, x_contiguous, out_contiguous, read_contiguous,
                 )  # fmt: skip
-                put_maxima(row, lines, r)
+                put_maxima(flags, row, lines, r)
             m = put_shifts(flags, o, lines)
             for r in range(n):
                 row = _row(
-                    params, start + r, r, slot, -1, exp,
-                    x_kind, x_kind, kind, x_contiguous, x_contiguous, out_contiguous,
+                    False, gathered, params, start + r, r, slot, exp,
+                    x_kind, x_kind, kind, read_kind, x_contiguous, x_contiguous, out_contiguous, read_contiguous,
                 )  # fmt: skip
                 put_sums(flags, o, row, lines, r)
             s = line_sums(lines.sums, 0)
@@ -156,8 +160,8 @@ def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_co
                 store(lines.a, 0, 1.0 / s if variant == SOFTMAX else _log(s))
             for r in range(n):
                 row = _row(
-                    params, start + r, r, slot, -1, exp,
-                    x_kind, x_kind, kind, x_contiguous, x_contiguous, out_contiguous,
+                    False, gathered, params, start + r, r, slot, exp,
+                    x_kind, x_kind, kind, read_kind, x_contiguous, x_contiguous, out_contiguous, read_contiguous,
                 )  # fmt: skip
                 if variant == SOFTMAX:
                     emit_block(flags, o, row, 0, row.k, get(lines.base, r), get(lines.a, r), 0.0, 0.0)

@@ -11,7 +11,7 @@ from ..jit import inline
 from .common import transform
 from .laws import vector
 from .memory import get, lanes_of, moved, prefetch, prefetch_to_write, ref, store
-from .rows import RUN, block_maxima, exponentials, masses
+from .rows import RUN, block_maxima, exponentials, gather, masses
 from .simd import lane_numbers, select, splat
 from .squares import line_maxima
 
@@ -50,7 +50,7 @@ def row_sums(flags, o, row, base):
     width = lanes_of(row.x)
     zero = splat(row.x, 0.0)
     total, dot, mass = zero, zero, zero
-    ahead = moved(row.x, row.next, 0)
+    ahead = moved(row.source, row.next, 0)
     after = lane_numbers(row.x) - row.t  # how far behind the target each lane is
     for begin in range(0, row.k, RUN * width):
         j, stop = begin, min(begin + RUN * width, row.k)
@@ -80,8 +80,9 @@ def row_sums(flags, o, row, base):
 
 
 @inline
-def put_maxima(row, lines, r):
+def put_maxima(flags, row, lines, r):
     """The first step of row number `r` of a batch."""
+    gather(flags, row, 0, row.k)
     store(lines.maxima, r * lanes_of(row.x), block_maxima(row.x, 0, row.k))
 
 

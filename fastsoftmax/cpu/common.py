@@ -66,6 +66,15 @@ def row_ref(params, operand, strides, i, kind, contiguous):
 
 
 @inline
+def read_ref(params, i, kind, contiguous, gathered, kept):
+    """A reference to the logits of row `i` where they are read: at the address `kept` if they are copied there."""
+    length = integer_at(params, P.INNER)
+    outer = quotient(i, length) if i >= length else 0
+    address = kept if gathered else address_of(params, P.X, P.X_STRIDES, outer, i - outer * length)
+    return ref(address, integer_at(params, P.X_STRIDES + 2), kind, contiguous)
+
+
+@inline
 def tile_ref(params, operand, strides, outer, start, kind, contiguous):
     """A reference to the first class of the rows of an operand from number `start` on."""
     address = address_of(params, operand, strides, outer, start)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..plan import CHUNK, PARALLEL, plan, rows_in_lanes, rows_in_registers
-from ..spec import COMPUTED, FLOAT64, IN_REGISTERS, Flags, storage_of
+from ..spec import BLOCKS, COMPUTED, FLOAT64, IN_REGISTERS, LANES, Flags, storage_of
 from . import kernels, launch
 from .addresses import address
 from .params import FIELDS, Numbers, Shape, pack_block, pack_shape, unpack_float
@@ -139,18 +139,19 @@ def recipe_for(
     classes, width = shape[-1], 64 // work.itemsize
     lanes = rows_in_lanes(classes, x, dtype.itemsize)
     apart = out is not None and not in_place and out[-1] == dtype.itemsize  # a contiguous row that is not the logits'
-    keep = flags.kept and not (lanes and flags.cap)
+    strided = kernel != "vjp" and not lanes and x[-1] != dtype.itemsize
+    keep = strided or (flags.kept and not (lanes and flags.cap))
     p = plan(outer, inner, classes, work.itemsize, lanes, keep, apart and dtype == work, apart and flags.streamed)
-    flags = flags._replace(packed=p.packed, kept=p.kept, direct=p.direct, streamed=p.streamed)
+    flags = flags._replace(kept=p.kept, gathered=strided and p.kept, direct=p.direct, streamed=p.streamed)
     layout = p.layout
     found = iter(steps)
     places = [None if s is None else next(found) for s in (x, y, out)]
     sizes = (dtype.itemsize, y_dtype.itemsize if y_dtype is not None else 0, dtype.itemsize)
-    operands = [(place, size) for place, size in zip(places, sizes, strict=True) if place is not None]
-    if lanes and kernel != "vjp" and rows_in_registers(outer * inner, classes, operands):
-        flags, layout = flags._replace(packed=False, kept=False, classes=classes), IN_REGISTERS
-    level = 1 if lanes else 2
-    contiguous = [place is None or place[level] == size for place, size in zip(places, sizes, strict=True)]
+    if lanes and kernel != "vjp" and rows_in_registers(outer * inner, classes, steps):
+        flags, layout = flags._replace(kept=False, classes=classes), IN_REGISTERS
+    contiguous = [
+        place is None or _nearness(layout, classes, place, size) for place, size in zip(places, sizes, strict=True)
+    ]
     storage = storage_of(dtype)
     compiled = kernels.address(
         *(kernel, layout, flags, variant, storage, storage if y_dtype is None else storage_of(y_dtype), *contiguous)
@@ -160,6 +161,16 @@ def recipe_for(
     fields = Shape(rows, inner, classes, p.chunk, p.tile, p.scratch, *strides)
     height = p.tile * width if lanes else 1
     return Recipe(compiled, p.chunks, p.parallel, p.scratch, height, pack_shape(*fields))
+
+
+def _nearness(layout: int, classes: int, place: tuple[int, int, int], size: int) -> int:
+    """Whether the elements of a vector are side by side, for the kernels of a layout.
+
+    For rows in registers 2 says that the rows are, and 1 that the classes of each row are.
+    """
+    if layout == IN_REGISTERS:
+        return (place[2] == size) * (1 + (place[1] == classes * size))
+    return place[1 if layout in (LANES, BLOCKS) else 2] == size
 
 
 def largest(x: Array, values: Array, indices: Array) -> None:

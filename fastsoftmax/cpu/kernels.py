@@ -5,6 +5,7 @@ from typing import Any
 from .. import jit
 from . import (
     batch_kernels,
+    block_kernels,
     lane_kernels,
     linear_kernels,
     product,
@@ -15,11 +16,11 @@ from . import (
     vjp,
 )
 
-_LAYOUTS = (row_kernels, lane_kernels, batch_kernels, register_kernels)  # in the order of spec
+_LAYOUTS = (row_kernels, lane_kernels, batch_kernels, register_kernels, block_kernels)  # in the order of spec
 _MAKERS = {
     "cross_entropy": tuple(layout.cross_entropy for layout in _LAYOUTS),
     "softmax": tuple(layout.softmax for layout in _LAYOUTS),
-    "vjp": (vjp.rows, vjp.lanes, vjp.rows),
+    "vjp": (vjp.rows, vjp.lanes, vjp.rows, vjp.lanes, vjp.lanes),
     "scan": (targets.scan, targets.scan),
     "largest": (select.largest, select.largest),
     "dense": (linear_kernels.dense, linear_kernels.dense),

@@ -53,12 +53,11 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
                 rows,
                 exp,
             )
-            if flags.packed:
-                pack(tile)
+            pack(tile)
             index = outer * integer_at(params, P.INNER) + start
             for v in range((rows + lanes_of(buffer) - 1) // lanes_of(buffer)):
                 total += hsum(_vector_loss(flags, o, params, tile, v, index + v * lanes_of(buffer)))
-            if flags.packed and flags.grad:
+            if flags.grad:
                 unpack(tile)
         put_float(integer_at(params, P.PARTIAL), chunk, total)
 
@@ -116,7 +115,7 @@ def _normalised(flags, o, exponential, tile, v):
     if exponential:
         emit_rows(flags, o, tile, v, labels(tile.x, 0, 0, 0, 0), s.m, (1.0 / norm, norm, norm))
     else:
-        emit_difference(flags, tile, v, _shift(s.m), _log(norm))
+        emit_difference(tile, v, _shift(s.m), _log(norm))
 
 
 def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
@@ -136,15 +135,14 @@ def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_co
             out = tile_ref(params, P.OUT, P.OUT_STRIDES, outer, start, x_kind, out_contiguous)
             steps = integer_at(params, P.X_STRIDES + 2), integer_at(params, P.OUT_STRIDES + 2)
             tile = Tile(x, x, out, steps[0], 0, steps[1], buffer, buffer, integer_at(params, P.CLASSES), rows, exp)
-            if flags.packed:
-                pack(tile)
+            pack(tile)
             for v in range((rows + lanes_of(x) - 1) // lanes_of(x)):
                 if variant == LOGSUMEXP:
                     index = outer * integer_at(params, P.INNER) + start + v * lanes_of(x)
-                    store_n(result, index, min(rows - v * lanes_of(x), lanes_of(x)), log_sum_exp(flags, tile, v))
+                    store_n(result, index, min(rows - v * lanes_of(x), lanes_of(x)), log_sum_exp(tile, v))
                 else:
                     _normalised(flags, o, variant == SOFTMAX, tile, v)
-            if flags.packed and variant != LOGSUMEXP:
+            if variant != LOGSUMEXP:
                 unpack(tile)
 
     return jit.kernel(kernel)

@@ -2,8 +2,8 @@
 
 With few classes a row does not fill a vector; here 16 rows (8 of float64) go through together, one in each lane, with
 no horizontal operation and no scalar code.  A tile is packed into scratch (transposed, where classes are contiguous),
-worked on there, and unpacked: logits, then exponentials, then gradients stand in the same scratch.  Where a tile of
-class-major input would be too large for that, `flags.packed` is off and every pass reads the logits again.
+worked on there, and unpacked: logits, then exponentials, then gradients stand in the same scratch.  (Many classes that
+lie far apart are worked on where they are: see `blocks`.)
 """
 
 from collections import namedtuple
@@ -85,20 +85,15 @@ def unpack(tile):
 
 
 @inline
-def logits(flags, tile, j, v):
+def logits(tile, j, v):
     """Class `j` of vector number `v`, as it came."""
-    if flags.packed:
-        return load(tile.buffer, slot(tile, j, v))
-    return load_rows(tile.x, tile.x_class, j, v, tile.rows)
+    return load(tile.buffer, slot(tile, j, v))
 
 
 @inline
-def emit(flags, tile, j, v, g):
+def emit(tile, j, v, g):
     """Hand over class `j` of vector number `v` of the result."""
-    if flags.packed:
-        store(tile.buffer, slot(tile, j, v), g)
-    else:
-        store_rows(tile.out, tile.out_class, j, v, tile.rows, g)
+    store(tile.buffer, slot(tile, j, v), g)
 
 
 @inline
@@ -120,11 +115,11 @@ def larger(x, m):
 
 
 @inline
-def maximum(flags, tile, v):
+def maximum(tile, v):
     """The largest logit of each row."""
     m = splat(tile.x, -INF)
     for j in range(tile.k):
-        m = larger(logits(flags, tile, j, v), m)
+        m = larger(logits(tile, j, v), m)
     return m
 
 
@@ -163,12 +158,12 @@ def state(flags, o, m, sums):
 def reduce_rows(flags, o, tile, v, t):
     """The State of the rows of vector number `v`, whose targets are the lanes of `t`."""
     # The transforms are monotonic: the largest transformed logit is the largest logit transformed.
-    m, zero = transform(flags, o, maximum(flags, tile, v)), splat(tile.x, 0.0)
+    m, zero = transform(flags, o, maximum(tile, v)), splat(tile.x, 0.0)
     base, total, lost, dot, sums, w = _shift(m), zero, zero, zero, no_sums(tile.x), zero
     for begin in range(0, tile.k, RUN):
         sums = Sums(zero, zero, sums.mass, sums.x_t, sums.weight)
         for j in range(begin, min(begin + RUN, tile.k)):
-            x = logits(flags, tile, j, v)
+            x = logits(tile, j, v)
             d = transform(flags, o, x) - base
             p = exp_by(tile.exp, d)
             if flags.kept:
@@ -188,24 +183,24 @@ def below(m, x):
 
 
 @inline
-def log_sum_exp(flags, tile, v):
+def log_sum_exp(tile, v):
     """logsumexp of the rows of vector number `v`."""
-    m, total = maximum(flags, tile, v), splat(tile.x, 0.0)
+    m, total = maximum(tile, v), splat(tile.x, 0.0)
     lost = total
     for begin in range(0, tile.k, RUN):
         part = splat(tile.x, 0.0)
         for j in range(begin, min(begin + RUN, tile.k)):
-            part = part + exp_by(tile.exp, below(m, logits(flags, tile, j, v)))
+            part = part + exp_by(tile.exp, below(m, logits(tile, j, v)))
         total, error = two_sum(total, part)
         lost = lost + error
     return _log_sum_exp(m, total + lost)
 
 
 @inline
-def emit_difference(flags, tile, v, m, log_s):
+def emit_difference(tile, v, m, log_s):
     """Write ``(x_j - m) - log s``."""
     for j in range(tile.k):
-        emit(flags, tile, j, v, logits(flags, tile, j, v) - m - log_s)
+        emit(tile, j, v, logits(tile, j, v) - m - log_s)
 
 
 @inline
@@ -227,11 +222,11 @@ def emit_rows(flags, o, tile, v, t, m, scores):
     """Write the derivatives of the rows of vector number `v`."""
     base, w = _shift(m), m
     for j in range(tile.k):
-        x = logits(flags, tile, j, v)
+        x = logits(tile, j, v)
         p = x if flags.kept else exp_by(tile.exp, transform(flags, o, x) - base)
         if flags.soft or flags.smooth:
             w = masses(flags, o, tile, j, v)
-        emit(flags, tile, j, v, derivative(flags, o, t, j, x, p, w, scores))
+        emit(tile, j, v, derivative(flags, o, t, j, x, p, w, scores))
 
 
 @inline

@@ -77,6 +77,12 @@ def moved(_typing, r, offset, elements):
 
 
 @intrinsic
+def address(_typing, r):
+    """The address that a reference is to."""
+    return types.int64(r), lambda _context, builder, _sig, args: builder.extract_value(args[0], 0)
+
+
+@intrinsic
 def ref_like(_typing, like, address):
     """A contiguous reference of the same storage kind at another address."""
     ty = Ref(like.storage, True)

@@ -16,7 +16,7 @@ from .elementary import exp_by, exp_constants
 from .lane_kernels import scored, targets
 from .lanes import added, below, derivative, larger, locate, no_sums, state
 from .laws import vector
-from .memory import get, integer_at, lanes_of, put_float, ref, ref_like, store_n
+from .memory import get, integer_at, lanes_of, moved, put_float, ref, store_n
 from .registers import folded, load_classes, mapped, store_classes
 from .simd import hsum, splat
 
@@ -86,35 +86,45 @@ def _maximum(x):
 
 
 @inline
-def _source(r, n, classes, scratch):
-    """Where `n` rows can be read as a whole vector of rows."""
-    room = r
-    if n < lanes_of(r):
-        room = ref_like(r, scratch)
-        copy(r, room, n * classes)
-    return room
+def _taken(params, operand, strides, outer, row, n, classes, kind, contiguous, together, scratch):
+    """`n` rows of an operand, from a row on, as one vector a class.
 
-
-@inline
-def _deliver(out, vectors, n, classes, scratch):
-    """Write `n` rows of what is in a vector of rows."""
-    if n < lanes_of(out):
-        room = ref_like(out, scratch)
-        store_classes(room, vectors)
-        copy(room, out, n * classes)
+    `contiguous` and `together` say whether the classes of a row are side by side, and whether the rows are.
+    """
+    address, room = address_of(params, operand, strides, outer, row), ref(scratch, 0, kind, True)
+    if together and n == lanes_of(room):
+        room = ref(address, 0, kind, True)
+    elif together:
+        copy(ref(address, 0, kind, True), room, n * classes)
     else:
-        store_classes(out, vectors)
+        first, step = ref(address, integer_at(params, strides + 2), kind, contiguous), integer_at(params, strides + 1)
+        for i in range(n):
+            copy(moved(first, i * step, 0), moved(room, 0, i * classes), classes)
+    return load_classes(room, classes)
 
 
 @inline
-def _operand(params, operand, strides, outer, row, kind):
-    """A reference to the elements of an operand from a row on."""
-    return ref(address_of(params, operand, strides, outer, row), 0, kind, True)
+def _deliver(params, outer, row, vectors, n, classes, kind, contiguous, together, scratch):
+    """Write `n` rows, from a row on, of what is in a vector of rows."""
+    address, room = address_of(params, P.OUT, P.OUT_STRIDES, outer, row), ref(scratch, 0, kind, True)
+    step = integer_at(params, P.OUT_STRIDES + 1)
+    if together and n == lanes_of(room):
+        store_classes(ref(address, 0, kind, True), vectors)
+    else:
+        store_classes(room, vectors)
+        if together:
+            copy(room, ref(address, 0, kind, True), n * classes)
+        else:
+            first = ref(address, integer_at(params, P.OUT_STRIDES + 2), kind, contiguous)
+            for i in range(n):
+                copy(moved(room, 0, i * classes), moved(first, i * step, 0), classes)
 
 
-def cross_entropy(flags, _variant, x_kind, y_kind, _x_contiguous, _y_contiguous, _out_contiguous):
+def cross_entropy(flags, _variant, x_kind, y_kind, x_near, y_near, out_near):
     """Loss, and the gradient if ``flags.grad``, of each tile of a chunk; the losses are summed in a fixed order."""
     source, kind, classes = jit.DIGEST, COMPUTED[x_kind], flags.classes
+    x_contiguous, y_contiguous, out_contiguous = x_near > 0, y_near > 0, out_near > 0
+    x_together, y_together, out_together = x_near > 1, y_near > 1, out_near > 1
 
     def kernel(params, chunk, slot):
         source  # noqa: B018  a part of the cache's key
@@ -126,13 +136,11 @@ def cross_entropy(flags, _variant, x_kind, y_kind, _x_contiguous, _y_contiguous,
             outer, start, rows = locate(params, number, width)
             for row in range(start, start + rows, width):
                 n, index = min(width, start + rows - row), outer * integer_at(params, P.INNER) + row
-                x = load_classes(
-                    _source(_operand(params, P.X, P.X_STRIDES, outer, row, x_kind), n, classes, scratch), classes
-                )
+                x = _taken(params, P.X, P.X_STRIDES, outer, row, n, classes, x_kind, x_contiguous, x_together, scratch)
                 y = x
                 if flags.soft:
-                    y = load_classes(
-                        _source(_operand(params, P.Y, P.Y_STRIDES, outer, row, y_kind), n, classes, scratch), classes
+                    y = _taken(
+                        params, P.Y, P.Y_STRIDES, outer, row, n, classes, y_kind, y_contiguous, y_together, scratch
                     )
                 t, m = targets(flags, params, like, index, n), transform(flags, o, _maximum(x))
                 shared = Shared(flags, o, w, exp, t, _shift(m), (m, m, m))
@@ -141,17 +149,19 @@ def cross_entropy(flags, _variant, x_kind, y_kind, _x_contiguous, _y_contiguous,
                 loss, scores = scored(flags, o, params, like, s, t, index, n)
                 if flags.grad:
                     shared = Shared(flags, o, w, exp, t, shared.base, scores)
-                    out = _operand(params, P.OUT, P.OUT_STRIDES, outer, row, x_kind)
-                    _deliver(out, mapped(_derivative, shared, (x, p, y)), n, classes, scratch)
+                    g = mapped(_derivative, shared, (x, p, y))
+                    _deliver(params, outer, row, g, n, classes, x_kind, out_contiguous, out_together, scratch)
                 total += hsum(loss)
         put_float(integer_at(params, P.PARTIAL), chunk, total)
 
     return jit.kernel(kernel)
 
 
-def softmax(flags, variant, x_kind, _y_kind, _x_contiguous, _y_contiguous, _out_contiguous):
+def softmax(flags, variant, x_kind, _y_kind, x_near, _y_near, out_near):
     """softmax, log_softmax or logsumexp (`variant`) of each tile of a chunk."""
     source, kind, classes = jit.DIGEST, COMPUTED[x_kind], flags.classes
+    x_contiguous, out_contiguous = x_near > 0, out_near > 0
+    x_together, out_together = x_near > 1, out_near > 1
 
     def kernel(params, chunk, slot):
         source  # noqa: B018  a part of the cache's key
@@ -164,9 +174,7 @@ def softmax(flags, variant, x_kind, _y_kind, _x_contiguous, _y_contiguous, _out_
             outer, start, rows = locate(params, number, width)
             for row in range(start, start + rows, width):
                 n, index = min(width, start + rows - row), outer * integer_at(params, P.INNER) + row
-                x = load_classes(
-                    _source(_operand(params, P.X, P.X_STRIDES, outer, row, x_kind), n, classes, scratch), classes
-                )
+                x = _taken(params, P.X, P.X_STRIDES, outer, row, n, classes, x_kind, x_contiguous, x_together, scratch)
                 m = _maximum(x)
                 if variant == LOGSUMEXP:
                     p = mapped(_exponential_below, (exp, m), (x,))
@@ -175,10 +183,10 @@ def softmax(flags, variant, x_kind, _y_kind, _x_contiguous, _y_contiguous, _out_
                 else:
                     p = mapped(_exponential, Shared(flags, o, like, exp, m, _shift(m), m), (x,))
                     s = _normaliser(m, folded(_sum, 0, splat(like, 0.0), (p,)))
-                    out = _operand(params, P.OUT, P.OUT_STRIDES, outer, row, x_kind)
                     if variant == SOFTMAX:
-                        _deliver(out, mapped(_product, 1.0 / s, (p,)), n, classes, scratch)
+                        results = mapped(_product, 1.0 / s, (p,))
                     else:
-                        _deliver(out, mapped(_difference, (_shift(m), _log(s)), (x,)), n, classes, scratch)
+                        results = mapped(_difference, (_shift(m), _log(s)), (x,))
+                    _deliver(params, outer, row, results, n, classes, x_kind, out_contiguous, out_together, scratch)
 
     return jit.kernel(kernel)

@@ -7,10 +7,10 @@ whether its classes are contiguous.
 from .. import jit
 from ..spec import BLOCK, COMPUTED, FLOAT64, LOG_SOFTMAX, SOFTMAX
 from . import params as P
-from .common import bounds, read_options, row_ref, scratch_of
+from .common import bounds, read_options, read_ref, row_ref, scratch_of
 from .elementary import exp_constants
 from .laws import scalar, vector
-from .memory import fence, get, integer_at, put, put_float, ref
+from .memory import address, fence, get, integer_at, put, put_float, ref
 from .rows import INF, Row, clear_row, emit_difference, emit_row, infinite, reduce_row, transformed
 from .simd import extract, splat
 
@@ -30,7 +30,8 @@ def _scratch(params, slot):
 
 def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """Loss, and the gradient if ``flags.grad``, of each row of a chunk; the chunk's losses are summed in row order."""
-    source, kind, direct = jit.DIGEST, COMPUTED[x_kind], flags.direct
+    source, kind, direct, gathered = jit.DIGEST, COMPUTED[x_kind], flags.direct, flags.gathered
+    read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
 
     def kernel(params, chunk, slot):
         source  # noqa: B018  a part of the cache's key
@@ -45,11 +46,13 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
         total = 0.0
         for i in range(first, last):
             out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
+            e = out if direct else ref(kept, 0, kind, True)
             row = Row(
                 row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous),
+                read_ref(params, i, read_kind, read_contiguous, gathered, address(e)),
                 row_ref(params, P.Y, P.Y_STRIDES, i, y_kind, y_contiguous),
                 ref(integer_at(params, P.CLASS_WEIGHT), 0, kind, True),
-                out if direct else ref(kept, 0, kind, True),
+                e,
                 ref(bases, 0, FLOAT64, True),
                 out,
                 k,
@@ -90,7 +93,7 @@ def _row_loss(flags, o, row, up):
         loss, s, a = _soft_score(flags, o, one, m, others, dot, mass)
         b, at_target = one, one
     else:
-        logit = get(row.x, row.t)
+        logit = get(row.source, row.t)
         d = one * (float(transformed(flags, o, row.x, logit)) - _shift(state.m))
         weight = one * float(get(row.w, row.t)) if flags.weighted else one
         loss, s, a, share, at_target = _index_score(flags, o, weight, m, others, dot, mass, d)
@@ -106,7 +109,8 @@ def _row_loss(flags, o, row, up):
 
 def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
     """softmax, log_softmax or logsumexp (`variant`) of each row of a chunk."""
-    source, kind, direct = jit.DIGEST, COMPUTED[x_kind], flags.direct
+    source, kind, direct, gathered = jit.DIGEST, COMPUTED[x_kind], flags.direct, flags.gathered
+    read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
 
     def kernel(params, chunk, slot):
         source  # noqa: B018  a part of the cache's key
@@ -119,7 +123,8 @@ def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_co
             x = row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous)
             out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
             e, blocks = out if direct else ref(kept, 0, kind, True), ref(bases, 0, FLOAT64, True)
-            row = Row(x, x, x, e, blocks, out, k, -1, integer_at(params, P.X_STRIDES + 1), exp)
+            read = read_ref(params, i, read_kind, read_contiguous, gathered, address(e))
+            row = Row(x, read, x, x, e, blocks, out, k, -1, integer_at(params, P.X_STRIDES + 1), exp)
             state = reduce_row(flags, o, row)
             if variant == SOFTMAX:
                 s = _normaliser(state.m, state.others)

@@ -10,7 +10,7 @@ from collections import namedtuple
 
 from ..jit import inline
 from ..spec import BLOCK
-from .common import class_mass, transform
+from .common import class_mass, copy, transform
 from .elementary import exp_by
 from .laws import scalar, vector
 from .memory import get, lanes_of, load, load_n, moved, prefetch, put, store, store_n, stream, until_aligned
@@ -19,14 +19,22 @@ from .simd import extract, first_lanes, hmax, hsum, lane_is, select, splat
 INF = float("inf")
 RUN = 16  # vectors that are summed plainly before their sum is added to the block's
 
-# The row being worked on: references to logits, soft target, class weights, kept exponentials, maxima of the blocks and
-# gradient; the number of classes; the target's (-1: none); the way in bytes to the next row; and the constants of exp.
-Row = namedtuple("Row", ("x", "y", "w", "e", "bases", "out", "k", "t", "next", "exp"))
+# The row being worked on: references to logits as they came, and where they are read for their exponentials (a copy, if
+# they are gathered); to soft target, class weights, kept exponentials, maxima of the blocks and gradient; the number of
+# classes; the target's (-1: none); the way in bytes to the next row; and the constants of exp.
+Row = namedtuple("Row", ("source", "x", "y", "w", "e", "bases", "out", "k", "t", "next", "exp"))
 # What its reduction found: the maximum, the sum without the target's term, sum w_j (z_j - m) and sum w_j.
 State = namedtuple("State", ("m", "others", "dot", "mass"))
 
 _shift, _merge, _merge_dot, _exp = scalar["shift"], scalar["merge"], scalar["merge_dot"], scalar["exp"]
 _term, _cap_slope = vector["term"], vector["cap_slope"]
+
+
+@inline
+def gather(flags, row, j, stop):
+    """Copy logits that do not lie side by side to where they are read, twice, and where their exponentials go then."""
+    if flags.gathered:
+        copy(moved(row.source, 0, j), moved(row.x, 0, j), stop - j)
 
 
 @inline
@@ -159,10 +167,11 @@ def reduce_row(flags, o, row):
     m, others, dot, mass = -INF, 0.0, 0.0, 0.0
     for j in range(0, row.k, BLOCK):
         stop = min(j + BLOCK, row.k)
+        gather(flags, row, j, stop)
         top = transformed(flags, o, row.x, block_max(row.x, j, stop))
         base = _shift(float(top))
         # The block after this one, at the same offset; after the last block, the first of the next row.
-        ahead = moved(row.x, row.next, -j) if stop == row.k else moved(row.x, 0, BLOCK)
+        ahead = moved(row.source, row.next, -j) if stop == row.k else moved(row.source, 0, BLOCK)
         total, dots, weight = block_sums(flags, o, row, j, stop, base, ahead)
         if flags.kept:
             put(row.bases, j // BLOCK, base)
@@ -178,7 +187,7 @@ def reduce_row(flags, o, row):
 @inline
 def emit_vector(flags, o, row, j, n, base, a, b, at_target, whole):
     """Write ``A p_j - B w_j`` times the transform's slope for the `n` classes from `j` on."""
-    x = load(row.x, j) if whole else load_n(row.x, j, n, -INF)
+    x = load(row.source, j) if whole else load_n(row.source, j, n, -INF)
     if flags.kept:
         p = load(row.e, j) if whole or not flags.direct else load_n(row.e, j, n, 0.0)
     else:
@@ -252,16 +261,16 @@ def emit_difference(row, m, log_s):
     """Write ``(x_j - m) - log s``."""
     width, j = lanes_of(row.x), 0
     while j + width <= row.k:
-        store(row.out, j, load(row.x, j) - m - log_s)
+        store(row.out, j, load(row.source, j) - m - log_s)
         j += width
     if j < row.k:
-        store_n(row.out, j, row.k - j, load_n(row.x, j, row.k - j, 0.0) - m - log_s)
+        store_n(row.out, j, row.k - j, load_n(row.source, j, row.k - j, 0.0) - m - log_s)
 
 
 @inline
 def infinite(row):
     """logsumexp of a row that holds +inf, whose sum is NaN whatever else it holds: the row is read again for a NaN."""
     for j in range(row.k):
-        if get(row.x, j) != get(row.x, j):
-            return get(row.x, j)
+        if get(row.source, j) != get(row.source, j):
+            return get(row.source, j)
     return INF
