@@ -76,14 +76,15 @@ def plan(
     if lanes:
         width = 64 // computed
         blocks, vectors = classes > PACKED, -(-inner // width)
-        vector = (
-            LANE_LINES + LANE_BLOCK * 64 if blocks else -(-classes // width) * width * 64
-        )  # whole squares, for transposing
-        tile = -(-vectors // -(-vectors // TILE_VECTORS)) if blocks else max(1, min(8, TILE_BYTES // vector, vectors))
-        tiles = outer * -(-vectors // tile)
-        chunk, layout = max(1, CHUNK // (classes * tile * width)), BLOCKS if blocks else LANES
-        kept = keep and not blocks
-        return Plan(layout, chunk, -(-tiles // chunk), tile, parallel, kept, False, False, vector * tile + 64)
+        if blocks:
+            vector = LANE_LINES + LANE_BLOCK * 64
+            tile = -(-vectors // -(-vectors // TILE_VECTORS))  # tiles of one size, as near as may be
+        else:
+            vector = -(-classes // width) * width * 64  # whole squares, for transposing
+            tile = max(1, min(8, TILE_BYTES // vector, vectors))
+        tiles, chunk = outer * -(-vectors // tile), max(1, CHUNK // (classes * tile * width))
+        layout, chunks, scratch = BLOCKS if blocks else LANES, -(-tiles // chunk), vector * tile + 64
+        return Plan(layout, chunk, chunks, tile, parallel, keep and not blocks, False, False, scratch)
     kept = keep and classes * computed <= KEPT_BYTES
     streamed = streamable and classes > BATCHED and rows * classes * computed >= STREAM_BYTES
     direct = direct and kept and not streamed and classes > BATCHED

@@ -25,8 +25,8 @@ def storage_of(dtype: np.dtype[Any]) -> int:
     return known
 
 
-# Layouts: classes in SIMD lanes, row by row; rows in lanes, copied to scratch; classes in lanes, a batch of rows at a time;
-# rows in lanes, and all of their classes in registers; rows in lanes, a block of classes at a time.
+# Layouts: classes in SIMD lanes, row by row; rows in lanes, copied to scratch; classes in lanes, a batch of rows at a
+# time; rows in lanes, and all of their classes in registers; rows in lanes, a block of classes at a time.
 ROWS, LANES, BATCHES, IN_REGISTERS, BLOCKS = range(5)
 
 # Variants of the kernels for maps from rows to rows or numbers.

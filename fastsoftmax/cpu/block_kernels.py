@@ -1,4 +1,4 @@
-"""The kernels that work through chunks of tiles of rows in SIMD lanes, block of classes by block (the passes: `blocks`).
+"""The kernels that work through chunks of tiles of rows in SIMD lanes, block of classes by block (passes: `blocks`).
 
 Each function closes a kernel over compile-time constants: the losses' flags, and for every operand its storage kind and
 whether its rows are contiguous.

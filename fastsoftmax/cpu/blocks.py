@@ -1,9 +1,9 @@
 """Rows in SIMD lanes, class by class: the passes over a tile of rows of many classes that lie far apart.
 
 In class-major input the rows of one class are side by side.  A tile is some hundred rows, whose classes are a thousand
-pieces of memory of a kilobyte each: shorter ones are read at half the speed, longer ones would not leave the first-level
-cache to a block of classes.  So a tile is taken block by block, and what a row has added up so far waits in scratch, in
-lines: a vector for each number, of each vector of rows.
+pieces of memory of a kilobyte each: shorter ones are read at half the speed, longer ones would leave no room in the
+first-level cache for a block of classes.  So a tile is taken block by block, and what a row has added up so far waits in
+scratch, in lines: a vector for each number, of each vector of rows.
 """
 
 from collections import namedtuple
@@ -22,9 +22,7 @@ INF = float("inf")
 LINES = LANE_LINES // BYTES
 
 # The tile being worked on: as in `lanes`, with its lines and a copy of a block of its classes in scratch.
-Tile = namedtuple(
-    "Tile", ("x", "y", "out", "x_class", "y_class", "out_class", "w", "lines", "block", "k", "rows", "exp")
-)
+Tile = namedtuple("Tile", "x y out x_class y_class out_class w lines block k rows exp")
 # The rows' targets; their largest logits so far, transformed; the sum of exponentials and what rounding took from it;
 # sums w d and w; the targets' logits and class weights.
 Lines = namedtuple("Lines", ("t", "m", "total", "lost", "dot", "mass", "x_t", "weight"))
@@ -144,8 +142,8 @@ def _take_block(flags, o, tile, v, begin, end):
 def reduce_tile(flags, o, tile):
     """Take all classes of a tile, block by block.
 
-    A block is copied first: where classes are a power of two apart, all of them fall into the same few lines of a cache,
-    and would be gone when they are read again for their exponentials.
+    A block is copied first: where classes are a power of two apart, all of them fall into the same few lines of a
+    cache, and would be gone when they are read again for their exponentials.
     """
     for begin in range(0, tile.k, RUN):
         end = min(begin + RUN, tile.k)
