@@ -11,11 +11,11 @@ from ..jit import inline
 from .common import transform
 from .laws import vector
 from .memory import get, lanes_of, moved, prefetch, prefetch_to_write, ref, store
-from .rows import RUN, block_maxima, exponentials, gather, masses
-from .simd import lane_numbers, select, splat
+from .rows import RUN, block_maxima, gather, no_sums, plus, plus_vector
+from .simd import lane_numbers
 from .squares import line_maxima
 
-_shift, _term = vector["shift"], vector["term"]
+_shift = vector["shift"]
 
 # The numbers of a batch's rows, a vector of each: the shifts of the exponentials, the targets' logits and class
 # weights, and what gradients are made of; then squares, with a vector for each row: of maxima and of sums.
@@ -41,42 +41,35 @@ def lines_at(address, kind):
 
 
 @inline
+def _ask(flags, row, ahead, j):
+    """Ask for the logits of a later row, and for the lines that this one's gradient comes to."""
+    prefetch(ahead, j)
+    if flags.kept:
+        prefetch_to_write(row.out, j)
+
+
+@inline
 def row_sums(flags, o, row, base):
-    """Vectors of partial sums of a row: exponentials but the target's, w d, w.
+    """The Sums of a row.
 
     Every vector leaves the target out by a mask: two instructions, where a branch that one vector in seven takes costs
     a refilled pipeline.
     """
-    width = lanes_of(row.x)
-    zero = splat(row.x, 0.0)
-    total, dot, mass = zero, zero, zero
+    width, sums = lanes_of(row.x), no_sums(row)
     ahead = moved(row.source, row.next, 0)
     after = lane_numbers(row.x) - row.t  # how far behind the target each lane is
     for begin in range(0, row.k, RUN * width):
-        j, stop = begin, min(begin + RUN * width, row.k)
-        part, part_dot, part_mass = zero, zero, zero
+        j, stop, part = begin, min(begin + RUN * width, row.k), no_sums(row)
         while j + width <= stop:
-            prefetch(ahead, j)
-            if flags.kept:  # the lines that the gradient comes to
-                prefetch_to_write(row.out, j)
-            d, p = exponentials(flags, o, row, j, width, base, True)
-            part = select(after == 0, part, part + p) if flags.hard else part + p
-            if flags.smooth or flags.soft:
-                v = masses(flags, o, row, j, width, True)
-                part_dot, part_mass = part_dot + _term(v, d), part_mass + v
+            _ask(flags, row, ahead, j)
+            part = plus_vector(flags, o, row, part, j, width, base, True, after == 0)
             after = after + width
             j += width
         if j < stop:
-            prefetch(ahead, j)
-            if flags.kept:  # the lines that the gradient comes to
-                prefetch_to_write(row.out, j)
-            d, p = exponentials(flags, o, row, j, stop - j, base, False)
-            part = select(after == 0, part, part + p) if flags.hard else part + p
-            if flags.smooth or flags.soft:
-                v = masses(flags, o, row, j, stop - j, False)
-                part_dot, part_mass = part_dot + _term(v, d), part_mass + v
-        total, dot, mass = total + part, dot + part_dot, mass + part_mass
-    return total, dot, mass
+            _ask(flags, row, ahead, j)
+            part = plus_vector(flags, o, row, part, j, stop - j, base, False, after == 0)
+        sums = plus(sums, part)
+    return sums
 
 
 @inline
@@ -97,8 +90,8 @@ def put_shifts(flags, o, lines):
 @inline
 def put_sums(flags, o, row, lines, r):
     """The second step of row number `r`: its sums with respect to the shift."""
-    sums, dots, weights = row_sums(flags, o, row, get(lines.base, r))
-    store(lines.sums, r * lanes_of(row.x), sums)
+    sums = row_sums(flags, o, row, get(lines.base, r))
+    store(lines.sums, r * lanes_of(row.x), sums.total)
     if flags.smooth or flags.soft:
-        store(lines.dots, r * lanes_of(row.x), dots)
-        store(lines.masses, r * lanes_of(row.x), weights)
+        store(lines.dots, r * lanes_of(row.x), sums.dot)
+        store(lines.masses, r * lanes_of(row.x), sums.mass)

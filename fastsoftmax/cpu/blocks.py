@@ -2,8 +2,8 @@
 
 In class-major input the rows of one class are side by side.  A tile is some hundred rows, whose classes are a thousand
 pieces of memory of a kilobyte each: shorter ones are read at half the speed, longer ones would leave no room in the
-first-level cache for a block of classes.  So a tile is taken block by block, and what a row has added up so far waits in
-scratch, in lines: a vector for each number, of each vector of rows.
+first-level cache for a block of classes.  So a tile is taken block by block, and what a row has added up so far waits
+in scratch, in lines: a vector for each number, of each vector of rows.
 """
 
 from collections import namedtuple

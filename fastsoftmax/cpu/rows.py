@@ -23,6 +23,8 @@ RUN = 16  # vectors that are summed plainly before their sum is added to the blo
 # they are gathered); to soft target, class weights, kept exponentials, maxima of the blocks and gradient; the number of
 # classes; the target's (-1: none); the way in bytes to the next row; and the constants of exp.
 Row = namedtuple("Row", ("source", "x", "y", "w", "e", "bases", "out", "k", "t", "next", "exp"))
+# Vectors of partial sums: of exponentials but the target's, of w_j (z_j - base), and of w_j.
+Sums = namedtuple("Sums", ("total", "dot", "mass"))
 # What its reduction found: the maximum, the sum without the target's term, sum w_j (z_j - m) and sum w_j.
 State = namedtuple("State", ("m", "others", "dot", "mass"))
 
@@ -113,46 +115,60 @@ def whole_end(row, j, stop):
 
 
 @inline
-def whole_sums(flags, o, row, j, stop, base, ahead):
-    """Vectors of partial sums over whole vectors from `j` to `stop`: exponentials, w d, w."""
-    width = lanes_of(row.x)
+def no_sums(row):
+    """The Sums of no classes."""
     zero = splat(row.x, 0.0)
-    total, dot, mass = zero, zero, zero
+    return Sums(zero, zero, zero)
+
+
+@inline
+def plus(a, b):
+    """The Sums of two parts."""
+    return Sums(a.total + b.total, a.dot + b.dot, a.mass + b.mass)
+
+
+@inline
+def plus_vector(flags, o, row, sums, j, n, base, whole, target):
+    """The Sums with the `n` classes from `j` on, but for the exponential in the lane `target` (a mask)."""
+    d, p = exponentials(flags, o, row, j, n, base, whole)
+    total, dot, mass = sums.total + p, sums.dot, sums.mass
+    if flags.hard:
+        total = select(target, sums.total, total)
+    if flags.smooth or flags.soft:
+        v = masses(flags, o, row, j, n, whole)
+        dot, mass = dot + _term(v, d), mass + v
+    return Sums(total, dot, mass)
+
+
+@inline
+def _whole_sums(flags, o, row, j, stop, base, ahead):
+    """The Sums of whole vectors from `j` to `stop`, without the target."""
+    width, nowhere = lanes_of(row.x), lane_is(row.x, -1)
+    sums = no_sums(row)
     while j < stop:
         # Short runs first: an error of half an ulp a vector adds up over a block.
-        end = min(j + RUN * width, stop)
-        part, part_dot, part_mass = zero, zero, zero
+        end, part = min(j + RUN * width, stop), no_sums(row)
         while j < end:
             prefetch(ahead, j)
-            d, p = exponentials(flags, o, row, j, width, base, True)
-            part = part + p
-            if flags.smooth or flags.soft:
-                v = masses(flags, o, row, j, width, True)
-                part_dot, part_mass = part_dot + _term(v, d), part_mass + v
+            part = plus_vector(flags, o, row, part, j, width, base, True, nowhere)
             j += width
-        total, dot, mass = total + part, dot + part_dot, mass + part_mass
-    return total, dot, mass
+        sums = plus(sums, part)
+    return sums
 
 
 @inline
 def block_sums(flags, o, row, j, stop, base, ahead):
     """(sum of exponentials but the target's, sum w d, sum w) of a block."""
-    width = lanes_of(row.x)
-    zero = splat(row.x, 0.0)
-    total, dot, mass = zero, zero, zero
+    width, sums = lanes_of(row.x), no_sums(row)
     while j < stop:
         end = whole_end(row, j, stop)
-        more, more_dot, more_mass = whole_sums(flags, o, row, j, end, base, ahead)
-        total, dot, mass, j = total + more, dot + more_dot, mass + more_mass, end
+        sums = plus(sums, _whole_sums(flags, o, row, j, end, base, ahead))
+        j = end
         if j < stop:
             n = min(width, stop - j)
-            d, p = exponentials(flags, o, row, j, n, base, False)
-            total = total + select(lane_is(row.x, row.t - j), 0.0, p)
-            if flags.smooth or flags.soft:
-                v = masses(flags, o, row, j, n, False)
-                dot, mass = dot + _term(v, d), mass + v
+            sums = plus_vector(flags, o, row, sums, j, n, base, False, lane_is(row.x, row.t - j))
             j += n
-    return hsum(total), hsum(dot), hsum(mass)
+    return hsum(sums.total), hsum(sums.dot), hsum(sums.mass)
 
 
 @inline
