@@ -21,8 +21,9 @@ compiling = threading.RLock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=compiling.acquire, after_in_parent=compiling.release, after_in_child=compiling.release)
 
-#: For the small functions that kernels are made of.
-inline = njit(forceinline=True, **OPTIONS)
+#: For the small functions that kernels are made of.  Nobody calls them from Python or C: half of the time that a kernel
+#: took to compile went into wrappers for that.
+inline = njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)
 
 
 def cache_enabled():
