@@ -1,10 +1,10 @@
 """Write a run of the benchmark suite down: ``benchmarks/results/NAME.md`` and its charts, ``NAME-*.svg``.
 
     python -m fastsoftmax bench --json benchmarks/results/NAME.json
-    python -m benchmarks.report benchmarks/results/NAME.json [--readme]
+    python -m benchmarks.report benchmarks/results/NAME.json ... [--readme]
 
-Nothing is measured here, and everything in those files is generated from the JSON. ``--readme`` also rewrites the table
-of README.md and the chart below it, between its two comments.
+Nothing is measured here, and everything in those files is generated from the JSON. ``--readme`` also rewrites the tables
+of README.md and the charts below them, between its two comments: those of all files that are named, in their order.
 """
 
 import argparse
@@ -130,6 +130,11 @@ def readme_block(name: str, run: Run) -> str:
     return "\n".join(lines)
 
 
+def readme_blocks(runs: dict[str, Run]) -> str:
+    """What the README says of some runs, one after the other."""
+    return "\n\n".join(readme_block(name, run) for name, run in runs.items())
+
+
 def write(path: Path, run: Run) -> None:
     """Write the report for people and its charts beside the JSON; what an earlier run drew and this one cannot goes."""
     for chart in charts.charts(run, standalone=True):
@@ -144,15 +149,18 @@ def write(path: Path, run: Run) -> None:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("json", type=Path, help="what `python -m fastsoftmax bench --json FILE` has written")
-    parser.add_argument("--readme", action="store_true", help="rewrite the table of README.md too")
+    parser.add_argument(
+        "json", type=Path, nargs="+", help="what `python -m fastsoftmax bench --json FILE` has written"
+    )
+    parser.add_argument("--readme", action="store_true", help="rewrite the tables of README.md too")
     args = parser.parse_args()
-    run = load(args.json)
-    write(args.json, run)
+    runs = {path: load(path) for path in args.json}
+    for path, run in runs.items():
+        write(path, run)
+        if args.readme and path.resolve().parent != files.RESULTS:
+            parser.error(f"README.md links to {files.RESULTS}; put {path} there")
     if args.readme:
-        if args.json.resolve().parent != files.RESULTS:
-            parser.error(f"README.md links to {files.RESULTS}; put {args.json} there")
-        files.rewrite_readme(BEGIN, END, readme_block(args.json.stem, run))
+        files.rewrite_readme(BEGIN, END, readme_blocks({path.stem: run for path, run in runs.items()}))
 
 
 if __name__ == "__main__":

@@ -8,23 +8,24 @@ import pytest
 from benchmarks import files, report, report_linear
 
 
-def _block_and_name(module):
-    """What stands in README.md, and the name of the results that it links to."""
+def _block_and_names(module):
+    """What stands in README.md, and the names of the results that it links to, in their order."""
     block = files.readme_block(module.BEGIN, module.END)
-    (name,) = set(re.findall(r"\(benchmarks/results/([\w.-]+)\.md\)", block))
-    return block, name
+    return block, list(dict.fromkeys(re.findall(r"\(benchmarks/results/([\w.-]+)\.md\)", block)))
 
 
-def test_table_is_of_the_committed_results():
-    block, name = _block_and_name(report)
-    path = files.RESULTS / f"{name}.json"
-    run = report.load(path)
-    assert block == report.readme_block(name, run), f"run: python -m benchmarks.report {path} --readme"
-    assert path.with_suffix(".md").read_text("utf-8") == report.markdown(name, run)
+def test_tables_are_of_the_committed_results():
+    block, names = _block_and_names(report)
+    paths = {name: files.RESULTS / f"{name}.json" for name in names}
+    runs = {name: report.load(path) for name, path in paths.items()}
+    command = f"python -m benchmarks.report {' '.join(map(str, paths.values()))} --readme"
+    assert runs and block == report.readme_blocks(runs), f"run: {command}"
+    for name, path in paths.items():
+        assert path.with_suffix(".md").read_text("utf-8") == report.markdown(name, runs[name])
 
 
 def test_linear_table_is_of_the_committed_results():
-    block, name = _block_and_name(report_linear)
+    block, (name,) = _block_and_names(report_linear)
     path = files.RESULTS / f"{name}.json"
     facts, found = report_linear.load(path)
     assert len(found) == len(json.loads(path.read_text("utf-8"))["cases"])
