@@ -3,8 +3,8 @@
     python -m fastsoftmax bench --json benchmarks/results/NAME.json
     python -m benchmarks.report benchmarks/results/NAME.json ... [--readme]
 
-Nothing is measured here, and everything in those files is generated from the JSON. ``--readme`` also rewrites the tables
-of README.md and the charts below them, between its two comments: those of all files that are named, in their order.
+Nothing is measured here, and everything in those files is generated from the JSON. ``--readme`` rewrites the tables of
+README.md and the charts below them, between its two comments: those of all files that are named, in their order.
 """
 
 import argparse
@@ -149,9 +149,7 @@ def write(path: Path, run: Run) -> None:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "json", type=Path, nargs="+", help="what `python -m fastsoftmax bench --json FILE` has written"
-    )
+    parser.add_argument("json", type=Path, nargs="+", help="what `python -m fastsoftmax bench --json FILE` has written")
     parser.add_argument("--readme", action="store_true", help="rewrite the tables of README.md too")
     args = parser.parse_args()
     runs = {path: load(path) for path in args.json}

@@ -19,7 +19,8 @@ def test_tables_are_of_the_committed_results():
     paths = {name: files.RESULTS / f"{name}.json" for name in names}
     runs = {name: report.load(path) for name, path in paths.items()}
     command = f"python -m benchmarks.report {' '.join(map(str, paths.values()))} --readme"
-    assert runs and block == report.readme_blocks(runs), f"run: {command}"
+    assert runs
+    assert block == report.readme_blocks(runs), f"run: {command}"
     for name, path in paths.items():
         assert path.with_suffix(".md").read_text("utf-8") == report.markdown(name, runs[name])
 
