@@ -56,17 +56,22 @@ def narrow(builder, r, value):
         return ir.Constant(ints, [v] * ints.count) if vector else I32(v)
 
     word = builder.bitcast(value, ints)
+    if r.storage == BFLOAT16:
+        short = _round_bfloat16(builder, word, const, builder.fcmp_unordered("uno", value, value))
+        return builder.trunc(short, cells)
     sign = builder.lshr(builder.and_(word, const(0x80000000)), const(16))
     magnitude = builder.and_(word, const(0x7FFFFFFF))
     nan = builder.icmp_unsigned(">", magnitude, const(0x7F800000))
-    narrow = _round_bfloat16 if r.storage == BFLOAT16 else _round_float16
-    short = builder.select(nan, const(0x7FC0 if r.storage == BFLOAT16 else 0x7E00), narrow(builder, magnitude, const))
+    short = builder.select(nan, const(0x7E00), _round_float16(builder, magnitude, const))
     return builder.trunc(builder.or_(short, sign), cells)
 
 
-def _round_bfloat16(builder, magnitude, const):
-    odd = builder.and_(builder.lshr(magnitude, const(16)), const(1))
-    return builder.lshr(builder.add(magnitude, builder.add(odd, const(0x7FFF))), const(16))
+def _round_bfloat16(builder, word, const, nan):
+    """The upper half of a word, rounded as one number with its sign: no carry reaches that."""
+    upper = builder.lshr(word, const(16))
+    carried = builder.add(builder.add(word, const(0x7FFF)), builder.and_(upper, const(1)))
+    plain = builder.or_(builder.and_(upper, const(0x8000)), const(0x7FC0))  # a NaN without its payload
+    return builder.select(nan, plain, builder.lshr(carried, const(16)))
 
 
 def _round_float16(builder, magnitude, const):
