@@ -1,4 +1,4 @@
-"""Class-major input of many classes: rows in lanes, block of classes by block; and few classes from rows that lie apart."""
+"""Class-major input of many classes, in blocks of them; few classes from rows that lie apart; strided classes."""
 
 import numpy as np
 import pytest
