@@ -89,3 +89,16 @@ def integers(bits, signed, count=2, n=200, seed=0):
     return [
         np.array(c, np.uint64).astype(f"u{bits // 8}").view(f"{'i' if signed else 'u'}{bits // 8}") for c in columns
     ]
+
+
+OUT = [("u64", "out")]
+TID = "mov.u32 %r29, %tid.x; mov.u32 %r1, %tid.x;"
+
+
+def run(body, n=64, grid=1, dtype=np.uint32, parameters=OUT, block=None, directives="", outside="", **options):
+    """What a body stores to `out`, which has an element for each thread."""
+    out = np.zeros(n, dtype)
+    memory = ptx.Memory()
+    text = kernel(body, parameters, directives=directives, outside=outside)
+    ptx.launch(ptx.program(text), memory, grid, block or n // grid, [memory.add(out, "out")], **options)
+    return out
