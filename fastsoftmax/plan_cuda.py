@@ -23,6 +23,8 @@ UNROLLED = 4  # vectors a thread reads before it uses the first, of rows that no
 ONLINE_THREADS = 512
 RESERVED = 2048  # bytes of shared memory that are not the row's
 WAVES = 4  # times that a multiprocessor is filled with blocks; rows beyond that come to blocks that are there
+COUNTED = 1 << 14  # labels that a block counts, so that most calls need one launch
+COUNTING_BLOCKS = 256
 RESIDENT = 2048  # threads of a multiprocessor
 
 
@@ -115,6 +117,11 @@ def plan(rows: int, classes: int, layouts: tuple[Layout, ...], facts: tuple[int,
     vector = max(whole, peelable)
     peeled = vector > whole
     return _long(rows, -(-classes // vector), layouts, vector, peeled, facts)
+
+
+def count_blocks(rows: int) -> int:
+    """Blocks for the weights of `rows` rows; more than one write partial sums that are added up afterwards."""
+    return max(1, min(COUNTING_BLOCKS, rows // COUNTED))
 
 
 def _few(classes: int, vector: int, layouts: tuple[Layout, ...]) -> tuple[int, int, int] | None:

@@ -12,6 +12,7 @@ from fastsoftmax.plan_cuda import (
     SHARED,
     WARP,
     Layout,
+    count_blocks,
     plan,
     vectors,
 )
@@ -169,3 +170,8 @@ def test_grid():
     assert planned(65536, 4, rows=3).grid == 12
     assert planned(65536, 4, rows=1 << 30).grid == 132 * 4 * 4
     assert planned(300000, 4, rows=5).grid == 5
+
+
+def test_count_blocks():
+    """One launch up to where a block would be slower than two."""
+    assert [count_blocks(n) for n in (0, 1, 32767, 32768, 1 << 22, 1 << 30)] == [1, 1, 1, 2, 256, 256]
