@@ -68,7 +68,7 @@ def compile_kernel(kernel):
     """Split a parsed kernel into blocks and translate them."""
     blocks = split(kernel)
     votes = {name: Counter() for name in kernel.registers}
-    translate(kernel, blocks, {}, votes)
+    translate(kernel, blocks, None, votes)
     canonical = {name: counts.most_common(1)[0][0] for name, counts in votes.items() if counts}
     return translate(kernel, blocks, canonical, votes)
 
@@ -116,7 +116,7 @@ def is_barrier(instruction):
 
 
 def is_warp(instruction):
-    return instruction.opcode in WARP or (instruction.opcode in BARRIERS and "warp" in instruction.modifiers)
+    return instruction.opcode in WARP and (instruction.opcode not in BARRIERS or "warp" in instruction.modifiers)
 
 
 def block(code, i, where, kernel):
@@ -144,7 +144,7 @@ def translate(kernel, blocks, canonical, votes):
     result = Program(kernel, blocks, len(index))
     writers = []
     for each in blocks:
-        writer = Writer(kernel, canonical, votes, result.sites)
+        writer = Writer(kernel, canonical or {}, votes, result.sites)
         for instruction in each.code:
             emit(instruction, writer)
         writers.append(writer)
@@ -153,7 +153,7 @@ def translate(kernel, blocks, canonical, votes):
     for i, writer in enumerate(writers):
         lines += [f"def block{i}(R, I, M):", *(f"    {line}" for line in writer.function(index, outer))]
     result.source = "\n".join(lines)
-    if canonical:
+    if canonical is not None:
         space = {name: value for name, value in vars(ptx_numbers).items() if not name.startswith("__")}
         space |= {"np": np, "S": result.sites, "take": take, "put": put, "quotient": quotient}
         for writer in writers:

@@ -10,7 +10,9 @@ from ptx_parse import PtxError
 U8, I8 = np.uint64, np.int64
 #: Where generic addresses of shared and of local memory begin.
 WINDOWS = {"shared": 1 << 56, "local": 1 << 57}
-FIRST, APART = 0x7F00_0000_0000, 1 << 32  # no offset that is too large by less than 4 GB reaches another buffer
+FIRST = 0x1000_0000_0000
+#: From buffer to buffer: no round number, so that an offset that is too large by 2**32 or the like reaches none.
+APART = (1 << 34) + 256 * 104729
 WORDS = {1: "u1", 2: "u2", 4: "u4", 8: "u8", 16: "c16", 32: "V32"}
 
 
@@ -82,7 +84,7 @@ class Memory:
         data = array.reshape(-1).view(np.uint8)
         address = self.next + offset if at is None else at
         if at is None:
-            self.next += (offset + len(data)) // APART * APART + 2 * APART
+            self.next += -(-(offset + len(data)) // 256) * 256 + APART
         written = None if initialised else np.zeros(len(data), np.uint8)
         buffer = Buffer(name or f"buffer {len(self.buffers)}", address, data, writable, written)
         i = bisect.bisect(self.starts, address)

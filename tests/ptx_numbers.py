@@ -151,7 +151,7 @@ def integer_of(x, dtype, rounded):
     whole = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}[rounded](x)
     limits = np.iinfo(dtype)
     top = x.dtype.type(limits.max)
-    inside = (whole >= limits.min) & (whole < top if top > limits.max else whole <= top)
+    inside = (whole >= limits.min) & (whole < top if float(top) > limits.max else whole <= top)
     near = np.where(inside, whole, 0).astype(dtype)
     near = np.where((whole > 0) & ~inside, dtype(limits.max), np.where((whole < 0) & ~inside, dtype(limits.min), near))
     return np.where(x != x, dtype(1 << 63 if dtype is U8 else limits.min if dtype is I8 else 0), near).astype(dtype)

@@ -76,7 +76,7 @@ class Global(Space):
         for i in np.unique(number) if len(starts) else ():
             buffer, at = self.memory.buffers[i], np.nonzero(number == i)[0]
             chosen = address[at]
-            outside = (chosen < U8(buffer.address)) | (chosen + U8(site.width) > U8(buffer.end))
+            outside = (chosen < U8(buffer.address)) | (chosen > U8(max(buffer.end - site.width, 0)))
             if outside.any():
                 self.outside(site, int(at[np.nonzero(outside)[0][0]]), address, lanes, buffer)
             result.append((buffer, at, chosen))
@@ -199,9 +199,10 @@ class OnChip(Space):
         """The offsets in the data of all owners."""
         address = self.aligned(site, address, lanes)
         offset, owner = self.owners(address, lanes, site)
-        outside = offset + U8(site.width) > U8(self.size)
-        if outside.any():
-            i = int(np.nonzero(outside)[0][0])
+        # Not offset + width: what is before the start wraps around.
+        outside = offset > U8(max(self.size - site.width, 0))
+        if outside.any() or self.size < site.width:
+            i = int(outside.argmax())
             raise OutOfBounds(
                 f"{self.machine.thread(lanes, i)} accesses {site.width} bytes at offset {int(offset[i]):#x} of "
                 f"{self.size} bytes of {self.kind} memory in {site.instruction.where()}"

@@ -186,7 +186,7 @@ def _shuffle(instruction, writer):
     check(instruction, "sync", "up", "down", "bfly", "idx")
     mode = instruction.modifiers[1]
     target, _, valid = instruction.operands[0].partition("|")
-    values = [writer.read(operand, "b32") for operand in instruction.operands[1:4]]
+    values = [writer.read(operand, "b32") for operand in instruction.operands[1:5]]
     pair = writer.local(f"M.shuffle({mode!r}, {', '.join(values)}, {instruction.where()!r}, I)")
     writer.write(target, f"{pair}[0]", "b32")
     if valid:

@@ -18,10 +18,12 @@ class Warps:
         """(number in the warp, number of the warp's first thread) of the threads that run."""
         return (self.lane, self.base) if lanes is None else (self.lane[lanes], self.base[lanes])
 
-    def shuffle(self, mode, value, b, c, where, lanes):
+    def shuffle(self, mode, value, b, c, mask, where, lanes):
         """The value of another lane, and whether that lane was within bounds."""
         value = np.broadcast_to(value, self.count(lanes)) if np.ndim(value) == 0 else value
         source, valid = self.sources(mode, b, c, lanes)
+        if np.ndim(mask) or mask != FULL:
+            self.expect_masked(source, mask, where, lanes)
         if lanes is None:
             if self.layout.threads % 32 and (valid & (source >= self.ends)).any():
                 raise Divergence(f"a lane is read that the block does not have in {where}")
@@ -33,6 +35,13 @@ class Warps:
             i = int(np.nonzero(absent)[0][0])
             raise Divergence(f"{self.thread(lanes, i)} reads a lane that does not take part in {where}")
         return whole[source], valid
+
+    def expect_masked(self, source, mask, where, lanes):
+        """Only lanes of the own mask may be read."""
+        foreign = (mask >> self.lane[source].astype(U4)) & U4(1) == 0
+        if foreign.any():
+            i = int(foreign.argmax())
+            raise Divergence(f"{self.thread(lanes, i)} reads a lane that is not in its mask in {where}")
 
     def sources(self, mode, b, c, lanes):
         """(the thread that each one reads from, whether it is within the segment); kept for constant operands."""
