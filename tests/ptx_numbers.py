@@ -14,7 +14,8 @@ NAN_BF16 = U4(0x7FFF)
 
 def flush(x):
     """Subnormal numbers become zeros of their sign (``.ftz``)."""
-    return np.where(np.abs(x) < F4(2.0**-126), np.copysign(F4(0), x), x).astype(F4, copy=False)
+    small = np.abs(x) < TINY[F4]
+    return np.where(small, x * F4(0), x) if small.any() else x
 
 
 def two_sum(a, b):
@@ -62,12 +63,17 @@ def fma4(a, b, c, rounding="rn"):
     """``a * b + c`` in float32 with one rounding."""
     product, addend = a.astype(F8) * b.astype(F8), c.astype(F8)
     total = product + addend
-    if rounding == "rn":
-        near = total.astype(F4)
-        doubtful = (total.view(I8) & LOW == HALF) | ((np.abs(near) < TINY[F4]) & (total != 0))
-        if not doubtful.any():
-            return near
-    return narrow(*two_sum(product, addend), rounding)
+    if rounding != "rn" or total.ndim == 0:
+        return narrow(*two_sum(product, addend), rounding)
+    near = total.astype(F4)
+    # Rounding twice is wrong at most where the first one gives a tie, which subnormal numbers have at other bits.
+    doubtful = total.view(I8) & LOW == HALF
+    doubtful |= np.abs(near) <= TINY[F4]
+    at = np.nonzero(doubtful)[0]
+    if len(at):
+        few = (x[at] if x.ndim else x for x in (product, addend))
+        near[at] = narrow(*two_sum(*few), rounding)
+    return near
 
 
 def split(a):
@@ -103,14 +109,21 @@ def fma2(a, b, c):
 
 def largest(a, b):
     """The larger number; the other one where one is NaN; +0 of two zeros."""
-    bits = BITS[a.itemsize]
-    return np.where(a == b, (a.view(bits) & b.view(bits)).view(a.dtype), np.fmax(a, b))
+    return signed_zeros(np.fmax(a, b), a, b, np.bitwise_and)
 
 
 def smallest(a, b):
     """The smaller number; the other one where one is NaN; -0 of two zeros."""
+    return signed_zeros(np.fmin(a, b), a, b, np.bitwise_or)
+
+
+def signed_zeros(result, a, b, combine):
+    """Give zeros the sign that the bits of two zeros have together."""
+    zeros = result == 0
+    if not zeros.any():
+        return result
     bits = BITS[a.itemsize]
-    return np.where(a == b, (a.view(bits) | b.view(bits)).view(a.dtype), np.fmin(a, b))
+    return np.where((a == 0) & (b == 0), combine(a.view(bits), b.view(bits)).view(a.dtype), result)
 
 
 def spread_nan(result, a, b):
