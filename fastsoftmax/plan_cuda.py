@@ -113,7 +113,7 @@ def plan(rows: int, classes: int, layouts: tuple[Layout, ...], facts: tuple[int,
     if few is not None:
         group, items, vector = few
         form = SCALAR if items == 0 else PART_WARP
-        return _laid(form, rows, group, max(items, 1), vector, False, facts)
+        return _laid(form, rows, group, items or ITEMS, vector, False, facts)
     vector = max(whole, peelable)
     peeled = vector > whole
     return _long(rows, -(-classes // vector), layouts, vector, peeled, facts)

@@ -154,7 +154,7 @@ def test_rows_side_by_side():
     made = plan(MANY, 32, side, H200)
     assert (made.form, made.group, made.items, made.vector) == (PART_WARP, 1, 32, 1)
     made = plan(MANY, 33, side, H200)
-    assert (made.form, made.group, made.items, made.vector) == (SCALAR, 1, 1, 1)
+    assert (made.form, made.group, made.items, made.vector) == (SCALAR, 1, 8, 1)
     assert plan(MANY, 33, (side[0], rows_of(33, 4)[0]), H200).form == PART_WARP
     backwards = (Layout(4, 0, 0, -4, 4 * MANY),)
     assert plan(MANY, 33, backwards, H200).form == SCALAR

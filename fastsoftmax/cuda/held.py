@@ -5,14 +5,11 @@ A class is found by its distance `off` from a vector's first: a vector asks once
 
 from functools import lru_cache
 
-from ..spec import COMPUTED
-from .memory import constant
 from .package import device, types
 from .passes import differer, emitter, is_kept, reader, summer
 from .words import blanker, loader, remover, words_of
 
 i32, u32, i64 = types.int32, types.uint32, types.int64
-INF = float("inf")
 
 
 def spare_at(shape):
@@ -25,13 +22,30 @@ def words_held(shape):
     return spare_at(shape) + (words_of(shape.kind, 1) if shape.peeled else 0)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
+def spare_reading(shape):
+    """``fill(part, words)``: the spare element of a thread that has one, -inf for others."""
+    load, blank, spare, peeled = loader(shape.kind, 1), blanker(shape.kind, 1), spare_at(shape), shape.peeled
+
+    @device
+    def fill(part, words):
+        if peeled:
+            if part.spare:
+                load(words, spare, part.spare_x)
+            else:
+                blank(words, spare)
+
+    return fill
+
+
+@lru_cache(maxsize=64)
 def reading(shape):
-    """``fill(part, words)``: all that a thread holds of the logits, by loads that do not wait for each other."""
-    load, blank = loader(shape.kind, shape.vector), blanker(shape.kind, shape.vector)
-    load_spare, blank_spare = loader(shape.kind, 1), blanker(shape.kind, 1)
-    items, threads, peeled = shape.items, shape.threads, shape.peeled
-    count, spare = words_of(shape.kind, shape.vector), spare_at(shape)
+    """``fill(part, words)``: all that a thread holds of the logits, by loads that do not wait for each other.
+
+    What is not there is -inf.
+    """
+    load, blank, fill_spare = loader(shape.kind, shape.vector), blanker(shape.kind, shape.vector), spare_reading(shape)
+    items, threads, count = shape.items, shape.threads, words_of(shape.kind, shape.vector)
 
     @device
     def fill(part, words):
@@ -40,28 +54,23 @@ def reading(shape):
                 load(words, i * count, part.x + i * part.x_way)
             else:
                 blank(words, i * count)
-        if peeled:
-            if part.spare:
-                load_spare(words, spare, part.spare_x)
-            else:
-                blank_spare(words, spare)
+        fill_spare(part, words)
 
     return fill
 
 
 @lru_cache(maxsize=256)
 def taking(shape, flags):
-    """``take(o, part, words, t)``: (the transformed target's logit, the logit) where this thread has it, else -inf.
+    """``take(o, part, words, t, z, x)``: (the transformed target's logit, the logit) if held here, else `z` and `x`.
 
     It is no longer among the words then.
     """
     take, take_spare = _taker(shape.kind, shape.vector, flags), _taker(shape.kind, 1, flags)
     items, step, peeled = shape.items, shape.threads * shape.vector, shape.peeled
-    count, spare, nothing = words_of(shape.kind, shape.vector), spare_at(shape), constant(COMPUTED[shape.kind], -INF)
+    count, spare = words_of(shape.kind, shape.vector), spare_at(shape)
 
     @device
-    def take_all(o, part, words, t):
-        z, x = nothing, nothing
+    def take_all(o, part, words, t, z, x):
         for i in range(items):
             z, x = take(o, words, i * count, i32(i32(t - part.j) - i32(i * step)), z, x)
         if peeled and part.spare:

@@ -39,7 +39,7 @@ def loss(shape, flags, group, blocks, label):
         z, x = nothing, nothing
         if hard:
             clear(words, target.skipped)
-            z, x = take(o, part, words, target.t)
+            z, x = take(o, part, words, target.t, z, x)
         m = top(o, part, words, target.t, z)
         z, m = share(z, m, owner_of(place, target.t), rank)
         sums = add(p, o, part, words, target.t, shift(m), Sums(zero, zero, zero))

@@ -3,13 +3,14 @@
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from ..plan_cuda import Plan
+from ..plan_cuda import BLOCK, CLUSTER, PART_WARP, SHARED, WARP, Plan
 from ..spec import COMPUTED, FLOAT64, LOGSUMEXP, Flags
-from . import counting, held_kernels, package
+from . import counting, held_kernels, package, streamed_kernels
 from .grids import kernel
 from .params import Counting, Integers, Numbers, Totalling
 from .rows import Shape
 
+HELD = (PART_WARP, WARP, BLOCK, CLUSTER)
 NOTHING = Flags()
 
 
@@ -51,10 +52,17 @@ def _row_kernel(made: Recipe) -> Any:
     kind = COMPUTED[made.kind]
     shape = Shape(made.kind, made.y_kind, made.vector, made.items, made.group * made.cluster, made.peeled)
     group, blocks = made.group, made.cluster
+    held, staged = made.form in HELD, made.form == SHARED
     if made.name == "cross_entropy":
-        work = held_kernels.loss(shape, made.flags, group, blocks, made.label)
+        if held:
+            work = held_kernels.loss(shape, made.flags, group, blocks, made.label)
+        else:
+            work = streamed_kernels.loss(shape, made.flags, group, staged, made.label)
         return kernel(work, kind, made.threads, group, blocks, losses=True, stored=kind)
-    work = held_kernels.softmax(shape, made.variant, group, blocks)
+    if held:
+        work = held_kernels.softmax(shape, made.variant, group, blocks)
+    else:
+        work = streamed_kernels.softmax(shape, made.variant, group, staged)
     stored = made.kind if made.variant == LOGSUMEXP else None
     return kernel(work, kind, made.threads, group, blocks, losses=False, stored=stored)
 

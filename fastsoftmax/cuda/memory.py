@@ -3,8 +3,6 @@
 No array of the package's own is passed around: its accesses are narrow, and its indices may be negative.
 """
 
-from functools import lru_cache
-
 import numpy as np
 from llvmlite import ir
 
@@ -13,7 +11,7 @@ from .package import intrinsic, types
 
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _HALF, _FLOAT, _DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
-_GLOBAL = 1  # the address space of memory outside of the chip
+_GLOBAL, _SHARED = 1, 3  # address spaces: memory outside of the chip, and a block's own
 
 
 def _pointer(builder, address, type_):
@@ -69,47 +67,67 @@ def _word(context, builder, array_type, array, at, k):
     return builder.gep(data, [builder.add(at, _I64(k))])
 
 
-@lru_cache(maxsize=8)
-def read(count):
+def _reader(count, pointer, address_type):
     """An intrinsic: `count` words at an address, by one access, become words of an array."""
     vector = ir.VectorType(_I32, count)
 
     @intrinsic
-    def read(typing, words, at, address):
+    def get(typing, words, at, address):
         def codegen(context, builder, signature, args):
             array, index, where = args
-            value = builder.load(_pointer(builder, where, vector), align=4 * count)
+            value = builder.load(pointer(builder, where, vector), align=4 * count)
             for k in range(count):
-                builder.store(
-                    builder.extract_element(value, _I32(k)),
-                    _word(context, builder, signature.args[0], array, index, k),
-                )
+                place = _word(context, builder, signature.args[0], array, index, k)
+                builder.store(builder.extract_element(value, _I32(k)), place)
             return context.get_dummy_value()
 
-        return types.void(words, types.int64, types.int64), codegen
+        return types.void(words, types.int64, address_type), codegen
 
-    return read
+    return get
 
 
-@lru_cache(maxsize=8)
-def write(count):
+def _writer(count, pointer, address_type):
     """An intrinsic: `count` words of an array go to an address, by one access."""
     vector = ir.VectorType(_I32, count)
 
     @intrinsic
-    def write(typing, words, at, address):
+    def put(typing, words, at, address):
         def codegen(context, builder, signature, args):
             array, index, where = args
             value = ir.Constant(vector, ir.Undefined)
             for k in range(count):
                 word = builder.load(_word(context, builder, signature.args[0], array, index, k))
                 value = builder.insert_element(value, word, _I32(k))
-            builder.store(value, _pointer(builder, where, vector), align=4 * count)
+            builder.store(value, pointer(builder, where, vector), align=4 * count)
             return context.get_dummy_value()
 
-        return types.void(words, types.int64, types.int64), codegen
+        return types.void(words, types.int64, address_type), codegen
 
-    return write
+    return put
+
+
+def _shared_pointer(builder, address, type_):
+    return builder.inttoptr(address, type_.as_pointer(_SHARED))
+
+
+#: By their numbers of words: ``(words, at, address)``.
+READ = {n: _reader(n, _pointer, types.int64) for n in (1, 2, 4)}
+WRITE = {n: _writer(n, _pointer, types.int64) for n in (1, 2, 4)}
+#: The same for addresses in shared memory, which are uint32.
+RECALL = {n: _reader(n, _shared_pointer, types.uint32) for n in (1, 2, 4)}
+KEEP = {n: _writer(n, _shared_pointer, types.uint32) for n in (1, 2, 4)}
+
+
+@intrinsic
+def shared_address(typing, array):
+    """The address of an array within the shared memory of a block."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, value=args[0]).data
+        inside = builder.addrspacecast(data, data.type.pointee.as_pointer(_SHARED))
+        return builder.ptrtoint(inside, _I32)
+
+    return types.uint32(array), codegen
 
 
 def _unary(result, argument, generate):

@@ -15,7 +15,7 @@ from functools import lru_cache
 from llvmlite import ir
 
 from ..spec import FLOAT64
-from .memory import real
+from .memory import real, shared_address
 from .package import cuda, device, intrinsic, types
 
 Scope = namedtuple("Scope", ("share", "total", "leave"))
@@ -126,19 +126,7 @@ def _in_block(kind, threads, several):
     return Scope(share, total, _stay)
 
 
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
-
-
-@intrinsic
-def _shared_address(typing, array):
-    """The address of an array within the shared memory of a block."""
-
-    def codegen(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, value=args[0]).data
-        inside = builder.addrspacecast(data, data.type.pointee.as_pointer(3))
-        return builder.ptrtoint(inside, _I32)
-
-    return types.uint32(array), codegen
+_I32 = ir.IntType(32)
 
 
 def _assembly(text, constraints, result, argument_types, numba_result, numba_arguments):
@@ -205,7 +193,7 @@ def _in_cluster(kind, threads, blocks, several):
         if u32(cuda.threadIdx.x) == u32(0):
             told[0], told[1] = m, z
         _cluster_barrier()
-        where = _shared_address(told)
+        where = shared_address(told)
         z = remote(u32(where + u32(size)), u32(u32(owner) // u32(threads)))
         return z, most(remote(where, u32(lane() & last)))
 
@@ -216,7 +204,7 @@ def _in_cluster(kind, threads, blocks, several):
         if u32(cuda.threadIdx.x) == u32(0):
             told[0], told[1], told[2] = a, b, c
         _cluster_barrier()
-        where, other = _shared_address(told), u32(lane() & last)
+        where, other = shared_address(told), u32(lane() & last)
         a = sum_up(remote(where, other))
         if several:
             b, c = sum_up(remote(u32(where + u32(size)), other)), sum_up(remote(u32(where + u32(2 * size)), other))

@@ -7,6 +7,10 @@ from functools import lru_cache
 
 from ..spec import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, ITEMSIZE
 from .memory import (
+    KEEP,
+    READ,
+    RECALL,
+    WRITE,
     as_double,
     as_float,
     as_long,
@@ -15,11 +19,9 @@ from .memory import (
     load_short,
     pair_bfloat,
     pair_half,
-    read,
     store_short,
     to_bfloat,
     to_half,
-    write,
 )
 from .package import device, types
 
@@ -38,7 +40,7 @@ def loader(kind, vector):
     """A function that reads a vector: ``load(words, at, address)``; accesses are of 16 bytes, or the whole of less."""
     count = words_of(kind, vector)
     piece = min(4, count)
-    fetch = read(piece)
+    fetch = READ[piece]
 
     if vector * ITEMSIZE[kind] == 2:
 
@@ -152,7 +154,7 @@ def storer(kind, vector):
     """A function that writes a vector: ``store(address, values, words)``, with as many words to work with."""
     count = words_of(kind, vector)
     piece = min(4, count)
-    put, size = write(piece), vector * ITEMSIZE[kind]
+    put, size = WRITE[piece], vector * ITEMSIZE[kind]
 
     if size == 2:
         narrow = to_half if kind == FLOAT16 else to_bfloat
@@ -190,3 +192,23 @@ def _packer(kind, vector):
                 put(words, 0, k, values[k])
 
     return pack
+
+
+@lru_cache(maxsize=64)
+def keeper(kind, vector):
+    """(keep, recall): a vector to an address in shared memory and back: ``keep(words, at, address)``."""
+    count = words_of(kind, vector)
+    piece = min(4, count)
+    put, get = KEEP[piece], RECALL[piece]
+
+    @device
+    def keep(words, at, address):
+        for k in range(0, count, piece):
+            put(words, at + k, u32(address + u32(4 * k)))
+
+    @device
+    def recall(words, at, address):
+        for k in range(0, count, piece):
+            get(words, at + k, u32(address + u32(4 * k)))
+
+    return keep, recall
