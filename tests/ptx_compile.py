@@ -6,6 +6,7 @@ takes the registers, the threads that run (None: all of them) and the machine; i
 
 import functools
 import itertools
+import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
@@ -14,7 +15,7 @@ import ptx_bits  # noqa: F401 (registers its instructions)
 import ptx_convert  # noqa: F401 (registers its instructions)
 import ptx_numbers
 from ptx_alu import EMITTERS
-from ptx_parse import PtxError, Unsupported, parse
+from ptx_parse import DTYPES, NAME, PtxError, Unsupported, parse
 from ptx_transfer import TRANSFERS, WARP
 from ptx_writer import Writer
 
@@ -42,7 +43,6 @@ class Program:
     blocks: list
     registers: int
     sites: list = field(default_factory=list)
-    source: str = ""
 
     def widths(self, space):
         """How many bytes the accesses to a state space have, the narrowest first."""
@@ -66,11 +66,21 @@ def program(text, entry=None):
 
 def compile_kernel(kernel):
     """Split a parsed kernel into blocks and translate them."""
-    blocks = split(kernel)
+    return translate(kernel, split(kernel), homes(kernel))
+
+
+def homes(kernel):
+    """The dtype that each register is kept in: the one that most instructions want, as views cost time."""
     votes = {name: Counter() for name in kernel.registers}
-    translate(kernel, blocks, None, votes)
-    canonical = {name: counts.most_common(1)[0][0] for name, counts in votes.items() if counts}
-    return translate(kernel, blocks, canonical, votes)
+    for instruction in kernel.code:
+        if kinds := instruction.types:
+            for i, operand in enumerate(instruction.operands):
+                for name in re.findall(NAME, operand):
+                    if name in votes:
+                        votes[name][DTYPES[kinds[-1 if i else 0]]] += 1
+    best = {name: counts.most_common(1)[0][0] for name, counts in votes.items() if counts}
+    declared = {name: DTYPES[kind] for name, kind in kernel.registers.items()}
+    return declared | {name: kind for name, kind in best.items() if kind[1:] == declared[name][1:]}
 
 
 def split(kernel):
@@ -138,30 +148,29 @@ def block(code, i, where, kernel):
     return result
 
 
-def translate(kernel, blocks, canonical, votes):
-    """Write the function of every block and compile them together."""
+def translate(kernel, blocks, homes):
+    """Write the function of every block and compile it."""
     index = {name: i for i, name in enumerate(kernel.registers)}
     result = Program(kernel, blocks, len(index))
     writers = []
     for each in blocks:
-        writer = Writer(kernel, canonical or {}, votes, result.sites)
+        writer = Writer(kernel, homes, result.sites)
         for instruction in each.code:
             emit(instruction, writer)
         writers.append(writer)
     outer = set().union(*(writer.inputs for writer in writers))
-    lines = []
-    for i, writer in enumerate(writers):
-        lines += [f"def block{i}(R, I, M):", *(f"    {line}" for line in writer.function(index, outer))]
-    result.source = "\n".join(lines)
-    if canonical is not None:
-        space = {name: value for name, value in vars(ptx_numbers).items() if not name.startswith("__")}
-        space |= {"np": np, "S": result.sites, "take": take, "put": put, "quotient": quotient}
-        for writer in writers:
-            space |= writer.constants
-        exec(compile(result.source, f"<{kernel.name[:40]}>", "exec"), space)
-        for i, each in enumerate(blocks):
-            each.run = space[f"block{i}"]
+    for each, writer in zip(blocks, writers, strict=True):
+        lines = ["def block(R, I, M):", *(f"    {line}" for line in writer.function(index, outer))]
+        each.run = function("\n".join(lines), tuple(writer.constants.items()))
     return result
+
+
+@functools.lru_cache(maxsize=1 << 15)
+def function(source, constants):
+    """The function of a block; kernels that are alike share most of theirs."""
+    space = {**SPACE, **dict(constants)}
+    exec(compile(source, "<block>", "exec"), space)
+    return space["block"]
 
 
 def emit(instruction, writer):
@@ -205,3 +214,7 @@ def quotient(a, b):
     if a.dtype.kind == "u":
         return a // b
     return (a - np.fmod(a, b)) // b
+
+
+SPACE = {name: value for name, value in vars(ptx_numbers).items() if not name.startswith("__")}
+SPACE |= {"np": np, "take": take, "put": put, "quotient": quotient}

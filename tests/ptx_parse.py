@@ -1,5 +1,6 @@
 """PTX as text -> the instructions, labels, registers, parameters and symbols of one kernel."""
 
+import functools
 import re
 from dataclasses import dataclass, field, replace
 
@@ -47,7 +48,7 @@ class Instruction:
     text: str
     line: int
 
-    @property
+    @functools.cached_property
     def types(self):
         """The modifiers that are types, in order."""
         return tuple(part for part in self.modifiers if part in DTYPES)

@@ -47,7 +47,7 @@ class Machine(Knowledge, Clusters, Warps):
         self.thread_number = thread
         self.alive, self.left = np.ones(self.n, bool), np.zeros(layout.blocks, bool)
         self.clock = Clock(self.n)
-        self.R = [None] * program.registers
+        self.R, self.sites = [None] * program.registers, program.sites
         self.groups, self.held, self.waiting = {0: None}, {}, {}
         self.known_sources, self.known_special, self.cached_actors = {}, {}, None
         self.memories(launch)

@@ -1,5 +1,6 @@
 """Collects what the instructions of a block mean as lines of Python."""
 
+import functools
 import re
 from dataclasses import dataclass, replace
 
@@ -24,8 +25,8 @@ class Site:
 class Writer:
     """Collects the lines of one block; knows what each register holds under which name."""
 
-    def __init__(self, kernel, canonical, votes, sites):
-        self.kernel, self.canonical, self.votes, self.sites = kernel, canonical, votes, sites
+    def __init__(self, kernel, homes, sites):
+        self.kernel, self.homes, self.sites = kernel, homes, sites
         self.lines, self.names, self.constants = [], {}, {}
         self.inputs, self.outputs, self.result = {}, {}, None
         self.count = 0
@@ -58,24 +59,17 @@ class Writer:
     def site(self, instruction, kind, count=1):
         """The number of an access to memory."""
         self.sites.append(Site(instruction, kind, count))
-        return f"S[{len(self.sites) - 1}]"
-
-    def home(self, reg):
-        """The dtype in which a register is kept between blocks."""
-        declared = DTYPES[self.kernel.registers[reg]]
-        return declared if declared[0] in "f?" else self.canonical.get(reg, declared)
+        return f"M.sites[{len(self.sites) - 1}]"
 
     def read(self, operand, kind):
         """An operand as an expression of the dtype of `kind` (None: the register's own)."""
         if operand not in self.kernel.registers:
             return self.other(operand, kind)
-        dtype = self.home(operand) if kind is None else DTYPES[kind]
-        if kind is not None and dtype[1:] == self.home(operand)[1:]:
-            self.votes[operand][dtype] += 1
+        dtype = self.homes[operand] if kind is None else DTYPES[kind]
         if operand not in self.names:
-            name = self.name(operand, self.home(operand))
+            name = self.name(operand, self.homes[operand])
             self.inputs[operand] = name
-            self.names[operand] = {self.home(operand): name}
+            self.names[operand] = {self.homes[operand]: name}
         known = self.names[operand]
         if dtype not in known:
             have, name = next(iter(known.items()))
@@ -84,6 +78,7 @@ class Writer:
         return known[dtype]
 
     @staticmethod
+    @functools.lru_cache(maxsize=1 << 15)
     def name(reg, dtype):
         return re.sub(r"\W", "_", reg) + "_" + dtype.replace("?", "p")
 
@@ -109,7 +104,6 @@ class Writer:
                 expression, dtype = f"({expression}).view(U{dtype[1:]})", f"u{dtype[1:]}"
             dtype = f"{dtype[0]}{declared[1:]}"
             expression = f"({expression}).astype({dtype.upper()})"
-        self.votes[operand][dtype] += 1
         name = self.name(operand, dtype)
         self.lines.append(f"{name} = {expression}")
         self.names[operand], self.outputs[operand] = {dtype: name}, True
