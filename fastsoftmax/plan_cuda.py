@@ -91,7 +91,7 @@ def _grid(rows: int, at_once: int, threads: int, cluster: int, multiprocessors: 
     return min(-(-rows // at_once), most) * cluster
 
 
-def plan(rows: int, classes: int, layouts: tuple[Layout, ...], facts: tuple[int, int, bool]) -> Plan:
+def plan(rows: int, classes: int, layouts: tuple[Layout, ...], facts: tuple[int, int, bool], held: int = 1) -> Plan:
     """Lay out `rows` rows of `classes` logits.
 
     Parameters
@@ -102,6 +102,8 @@ def plan(rows: int, classes: int, layouts: tuple[Layout, ...], facts: tuple[int,
         The logits' first, then those of the second operand and of the output, where there are such.
     facts
         Of the GPU: multiprocessors, bytes of shared memory that a block can ask for, whether it has clusters.
+    held
+        Operands that threads hold: 2 for products.
 
     Returns
     -------
@@ -109,14 +111,14 @@ def plan(rows: int, classes: int, layouts: tuple[Layout, ...], facts: tuple[int,
         The form of kernel and its constants.
     """
     whole, peelable = vectors(layouts, classes)
-    few = _few(classes, whole, layouts)
+    few = _few(classes, whole, layouts, held)
     if few is not None:
         group, items, vector = few
         form = SCALAR if items == 0 else PART_WARP
         return _laid(form, rows, group, items or ITEMS, vector, False, facts)
     vector = max(whole, peelable)
     peeled = vector > whole
-    return _long(rows, -(-classes // vector), layouts, vector, peeled, facts)
+    return _long(rows, -(-classes // vector), layouts, vector, peeled, facts, held)
 
 
 def count_blocks(rows: int) -> int:
@@ -124,13 +126,13 @@ def count_blocks(rows: int) -> int:
     return max(1, min(COUNTING_BLOCKS, rows // COUNTED))
 
 
-def _few(classes: int, vector: int, layouts: tuple[Layout, ...]) -> tuple[int, int, int] | None:
+def _few(classes: int, vector: int, layouts: tuple[Layout, ...], held: int) -> tuple[int, int, int] | None:
     """(threads a row, vectors a thread, elements a vector) where a row takes less than a warp; None where it does not.
 
     No vectors: a thread reads its row twice.
     """
     if _side_by_side(layouts):
-        return (1, classes if classes <= CLASSES_A_THREAD else 0, 1)
+        return (1, classes if held * classes <= CLASSES_A_THREAD else 0, 1)
     n = -(-classes // vector)
     if n > 2 * WARP_SIZE:
         return None
@@ -141,23 +143,24 @@ def _few(classes: int, vector: int, layouts: tuple[Layout, ...]) -> tuple[int, i
 
 
 def _long(
-    rows: int, n: int, layouts: tuple[Layout, ...], vector: int, peeled: bool, facts: tuple[int, int, bool]
+    rows: int, n: int, layouts: tuple[Layout, ...], vector: int, peeled: bool, facts: tuple[int, int, bool], held: int
 ) -> Plan:
     """A row of `n` vectors takes a warp or more."""
     _, shared, clusters = facts
-    if n <= WARP_SIZE * ITEMS:
+    most = ITEMS // held
+    if n <= WARP_SIZE * most:
         return _laid(WARP, rows, WARP_SIZE, -(-n // WARP_SIZE), vector, peeled, facts)
-    threads = max(FEWEST, min(WIDE, _power(-(-n // FEW_ITEMS))))
+    threads = max(FEWEST, min(WIDE, _power(-(-n * held // FEW_ITEMS))))
     blocks = 1
-    if n > threads * ITEMS and clusters:
-        blocks = min(CLUSTER_BLOCKS, _power(-(-n // (threads * ITEMS))))
-    if n > blocks * threads * ITEMS:
+    if n > threads * most and clusters:
+        blocks = min(CLUSTER_BLOCKS, _power(-(-n // (threads * most))))
+    if n > blocks * threads * most:
         threads = MOST
-    if n <= blocks * threads * ITEMS:
+    if n <= blocks * threads * most:
         form, items = (CLUSTER if blocks > 1 else BLOCK), -(-n // (blocks * threads))
         return _laid(form, rows, threads, items, vector, peeled, facts, cluster=blocks)
     size = n * max(4, vector * layouts[0].itemsize)  # no vector takes less than a word
-    if size + RESERVED <= shared:
+    if size + RESERVED <= shared and held == 1:
         return _laid(SHARED, rows, MOST, UNROLLED, vector, peeled, facts, shared=size)
     return _laid(ONLINE, rows, ONLINE_THREADS, UNROLLED, vector, peeled, facts)
 

@@ -146,7 +146,7 @@ def run(name, x, *, y=None, target=None, variant=0, flags=None, numbers=None, li
     elif needs_out:
         blank = np.zeros_like(x)
         addresses["out"], layouts["out"], get = placed.rows(blank, "out", out_lie or lie, written=True)
-    made = plan(n, k, tuple(a for a in layouts.values() if a is not None), facts)
+    made = plan(n, k, tuple(a for a in layouts.values() if a is not None), facts, 2 if name == "vjp" else 1)
     made = made._replace(**(change or {}))
     stored = x.dtype if name == "softmax" else work
     rows, partial = np.full(n, 7, stored), np.full(made.grid, 7.0)

@@ -175,3 +175,22 @@ def test_grid():
 def test_count_blocks():
     """One launch up to where a block would be slower than two."""
     assert [count_blocks(n) for n in (0, 1, 32767, 32768, 1 << 22, 1 << 30)] == [1, 1, 1, 2, 256, 256]
+
+
+@pytest.mark.parametrize(
+    ("classes", "form", "threads", "items", "cluster"),
+    [
+        (256, PART_WARP, 128, 4, 1),
+        (512, WARP, 128, 4, 1),
+        (516, BLOCK, 128, 2, 1),
+        (8192, BLOCK, 512, 4, 1),
+        (8196, CLUSTER, 512, 3, 2),
+        (131072, CLUSTER, 1024, 4, 8),
+        (131076, ONLINE, 512, 4, 1),
+    ],
+)
+def test_two_operands_take_twice_the_registers(classes, form, threads, items, cluster):
+    made = plan(MANY, classes, rows_of(classes, 4, copies=3), H200, held=2)
+    assert (made.form, made.threads, made.items, made.cluster) == (form, threads, items, cluster)
+    side = (Layout(4, 0, 0, 4, 4 * MANY),) * 3
+    assert [plan(MANY, k, side, H200, held=2).form for k in (16, 17)] == [PART_WARP, SCALAR]

@@ -4,8 +4,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..plan_cuda import BLOCK, CLUSTER, PART_WARP, SHARED, WARP, Plan
-from ..spec import COMPUTED, FLOAT64, LOGSUMEXP, Flags
-from . import counting, held_kernels, package, streamed_kernels
+from ..spec import COMPUTED, FLOAT64, LOG_SOFTMAX, LOGSUMEXP, Flags
+from . import counting, held_kernels, package, products, streamed_kernels
 from .grids import kernel
 from .params import Counting, Integers, Numbers, Totalling
 from .rows import Shape
@@ -47,24 +47,27 @@ def recipe(
     return Recipe(name, kind, kind if y_kind is None else y_kind, variant, told, *constants, label)
 
 
-def _row_kernel(made: Recipe) -> Any:
-    """The kernel of a recipe as a Python function."""
-    kind = COMPUTED[made.kind]
+def _work(made: Recipe) -> Any:
+    """What is done with a row."""
     shape = Shape(made.kind, made.y_kind, made.vector, made.items, made.group * made.cluster, made.peeled)
-    group, blocks = made.group, made.cluster
-    held, staged = made.form in HELD, made.form == SHARED
+    group, blocks, held, staged = made.group, made.cluster, made.form in HELD, made.form == SHARED
     if made.name == "cross_entropy":
         if held:
-            work = held_kernels.loss(shape, made.flags, group, blocks, made.label)
-        else:
-            work = streamed_kernels.loss(shape, made.flags, group, staged, made.label)
-        return kernel(work, kind, made.threads, group, blocks, losses=True, stored=kind)
-    if held:
-        work = held_kernels.softmax(shape, made.variant, group, blocks)
-    else:
-        work = streamed_kernels.softmax(shape, made.variant, group, staged)
-    stored = made.kind if made.variant == LOGSUMEXP else None
-    return kernel(work, kind, made.threads, group, blocks, losses=False, stored=stored)
+            return held_kernels.loss(shape, made.flags, group, blocks, made.label)
+        return streamed_kernels.loss(shape, made.flags, group, staged, made.label)
+    if made.name == "softmax":
+        if held:
+            return held_kernels.softmax(shape, made.variant, group, blocks)
+        return streamed_kernels.softmax(shape, made.variant, group, staged)
+    logarithmic = made.variant == LOG_SOFTMAX
+    return products.held(shape, logarithmic, group, blocks) if held else products.streamed(shape, logarithmic, group)
+
+
+def _row_kernel(made: Recipe) -> Any:
+    """The kernel of a recipe as a Python function."""
+    kind, losses = COMPUTED[made.kind], made.name == "cross_entropy"
+    stored = kind if losses else (made.kind if made.name == "softmax" and made.variant == LOGSUMEXP else None)
+    return kernel(_work(made), kind, made.threads, made.group, made.cluster, losses=losses, stored=stored)
 
 
 def count_recipe(kind: int, label: int = 8) -> Recipe:
