@@ -35,8 +35,10 @@ BENCH = {"api", "bench", "cpu", "reference", "spec", "system"}
 #: What each module may import from the package; those that are missing may import nothing of it.
 ALLOWED = {
     "": {"api", "estimator", "forks", "linear", "reference", "system", "version"},
-    "api": {"check", "spec"},  # and `run`, by name, at the first call
-    "check": {"spec"},
+    "api": {"check", "devices", "spec"},  # and `run` or `api_cuda`, by name, at the first call
+    "api_cuda": {"check", "check_cuda", "cuda", "run_cuda", "spec"},
+    "check": {"spec", "wording"},
+    "check_cuda": {"check", "cuda.arrays", "cuda.dlpack", "levels", "wording"},
     "check_linear": {"check"},
     "cli": {"bench", "commands", "digits", "system", "version"},
     "commands": set(),
@@ -48,15 +50,20 @@ ALLOWED = {
     "plan_cuda": set(),
     "progress": {"solvers"},
     "reference": {"api", "linear"},
-    "run": {"check", "cpu", "plan", "spec"},
+    "run": {"check", "cpu", "levels", "plan", "spec", "terms", "wording"},
+    "run_cuda": {"check_cuda", "cuda", "levels", "plan_cuda", "spec", "terms", "wording"},
     "run_linear": {"check", "check_linear", "cpu", "plan_linear", "run", "spec"},
     "sgd": {"objective", "solvers", "whiten"},
     "solvers": {"objective", "whiten"},
+    "terms": {"check", "spec"},
     "system": {"api", "cpu", "forks", "jit", "version"},
     "whiten": {"objective"},
     "__main__": {"cli"},
     "cpu": {"cpu", "forks", "jit", "law", "spec"},
     "cuda": {"cuda", "law", "plan_cuda", "spec"},
+    "cuda.arrays": {"cuda", "devices"},
+    "cuda.dlpack": {"devices"},
+    "cuda.own": {"cuda", "devices"},
     "cpu.execute": {"cpu", "plan", "spec"},
     "cpu.matrices": {"cpu", "plan_linear", "spec"},
     "cpu.own": {"cpu", "plan_linear", "spec"},
@@ -116,7 +123,7 @@ def test_imports_flow_one_way(module):
 
 def test_no_import_cycles():
     graph = {module: _imports(module, everywhere=False) for module in MODULES}
-    assert graph["api"] == {"check", "spec"}
+    assert graph["api"] == {"check", "devices", "spec"}
     assert {"cpu.launch", "cpu.execute", "check"} < graph["run"]
     order = list(graphlib.TopologicalSorter(graph).static_order())
     assert order.index("spec") < order.index("check") < order.index("run")

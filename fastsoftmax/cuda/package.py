@@ -3,6 +3,7 @@
 Compiling takes no GPU and no driver.  Everything else here does, and says how to install it where it is missing.
 """
 
+import ctypes
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -242,3 +243,52 @@ def launch(
 @lru_cache(maxsize=1)
 def _core_ready() -> Any:
     return _core()
+
+
+@contextmanager
+def _current(number: int) -> Iterator[Any]:
+    """GPU `number` as the calling thread's current one, for a while."""
+    core = _core_ready()
+    status, current = driver.cuCtxGetDevice()
+    before = core.Device(int(current)) if status == driver.CUresult.CUDA_SUCCESS else None
+    gpu = core.Device(number)
+    gpu.set_current()
+    try:
+        yield gpu
+    finally:
+        if before is not None:
+            before.set_current()
+
+
+def reserve(number: int, size: int) -> int:
+    """The address of memory that is never given back: graphs that were captured may hold it."""
+    with _current(number):
+        return int(_asked(driver.cuMemAlloc(size)))
+
+
+def allocate(number: int, size: int, stream: int) -> Any:
+    """Memory of a GPU in the order of a stream, with its address as `handle`; given back when nobody holds it."""
+    with _current(number) as gpu:
+        return gpu.allocate(size, stream=_stream(stream, number))
+
+
+def clear(number: int, stream: int, pointer: int, size: int) -> None:
+    """Fill memory with zeros, in the order of a stream."""
+    with _current(number):
+        _asked(driver.cuMemsetD8Async(pointer, 0, size, stream))
+
+
+def read(number: int, stream: int, pointer: int, size: int) -> bytes:
+    """Bytes of a GPU's memory once a stream has come this far: the only function here that waits."""
+    found = bytearray(size)
+    with _current(number):
+        place = (ctypes.c_char * size).from_buffer(found)
+        _asked(driver.cuMemcpyDtoHAsync(ctypes.addressof(place), pointer, size, stream))
+        _asked(driver.cuStreamSynchronize(stream))
+    return bytes(found)
+
+
+def wait(number: int, stream: int, other: int) -> None:
+    """Have a stream wait for what another one has been given so far; the caller does not wait."""
+    with _current(number):
+        _stream(stream, number).wait(_stream(other, number))
