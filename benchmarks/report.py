@@ -4,7 +4,7 @@
     python -m benchmarks.report benchmarks/results/NAME.json [--readme]
 
 Nothing is measured here, and everything in those files is generated from the JSON. ``--readme`` also rewrites the table
-of README.md and the chart below it, between its two comments.
+of README.md and the chart below it, between its two comments. A run on a GPU has no charts, and a table of its own.
 """
 
 import argparse
@@ -14,10 +14,11 @@ from pathlib import Path
 
 from fastsoftmax.bench import charts, summary
 from fastsoftmax.bench.cases import FUNCTIONS, GROUPS, LOSS_AND_GRAD, Case
+from fastsoftmax.bench.cuda_table import is_of_gpu
 from fastsoftmax.bench.results import INTO, NUMPY, OURS, SCIPY, Found, Run, from_json
 from fastsoftmax.bench.summary import NONE, ms, share
 
-from . import files
+from . import files, report_cuda
 
 BEGIN, END = "<!-- results: begin (benchmarks/report.py writes what follows) -->", "<!-- results: end -->"
 CHART = charts.ratio.__name__  # the one below the table of the README
@@ -148,10 +149,13 @@ def main() -> None:
     parser.add_argument("--readme", action="store_true", help="rewrite the table of README.md too")
     args = parser.parse_args()
     run = load(args.json)
+    if args.readme and args.json.resolve().parent != files.RESULTS:
+        parser.error(f"README.md links to {files.RESULTS}; put {args.json} there")
+    if is_of_gpu(run):
+        report_cuda.main(args, run)
+        return
     write(args.json, run)
     if args.readme:
-        if args.json.resolve().parent != files.RESULTS:
-            parser.error(f"README.md links to {files.RESULTS}; put {args.json} there")
         files.rewrite_readme(BEGIN, END, readme_block(args.json.stem, run))
 
 
