@@ -4,7 +4,8 @@
     python -m benchmarks.report benchmarks/results/NAME.json ... [--readme]
 
 Nothing is measured here, and everything in those files is generated from the JSON. ``--readme`` rewrites the tables of
-README.md and the charts below them, between its two comments: those of all files that are named, in their order.
+README.md and the charts below them, between its two comments: those of all files that are named, in their order. Runs
+on a GPU have no charts, and a place of their own.
 """
 
 import argparse
@@ -14,10 +15,11 @@ from pathlib import Path
 
 from fastsoftmax.bench import charts, summary
 from fastsoftmax.bench.cases import FUNCTIONS, GROUPS, LOSS_AND_GRAD, Case
+from fastsoftmax.bench.cuda_table import is_of_gpu
 from fastsoftmax.bench.results import INTO, NUMPY, OURS, SCIPY, Found, Run, from_json
 from fastsoftmax.bench.summary import NONE, ms, share
 
-from . import files
+from . import files, report_cuda
 
 BEGIN, END = "<!-- results: begin (benchmarks/report.py writes what follows) -->", "<!-- results: end -->"
 CHART = charts.ratio.__name__  # the one below the table of the README
@@ -153,12 +155,22 @@ def main() -> None:
     parser.add_argument("--readme", action="store_true", help="rewrite the tables of README.md too")
     args = parser.parse_args()
     runs = {path: load(path) for path in args.json}
+    if args.readme and (strange := [path for path in runs if path.resolve().parent != files.RESULTS]):
+        parser.error(f"README.md links to {files.RESULTS}; put {strange[0]} there")
     for path, run in runs.items():
-        write(path, run)
-        if args.readme and path.resolve().parent != files.RESULTS:
-            parser.error(f"README.md links to {files.RESULTS}; put {path} there")
+        (report_cuda.write if is_of_gpu(run) else write)(path, run)
     if args.readme:
-        files.rewrite_readme(BEGIN, END, readme_blocks({path.stem: run for path, run in runs.items()}))
+        _rewrite_readme({path.stem: run for path, run in runs.items()})
+
+
+def _rewrite_readme(runs: dict[str, Run]) -> None:
+    """Rewrite the blocks of the README that some runs have: on CPUs, and on a GPU."""
+    on_cpus = {name: run for name, run in runs.items() if not is_of_gpu(run)}
+    if on_cpus:
+        files.rewrite_readme(BEGIN, END, readme_blocks(on_cpus))
+    for name, run in runs.items():
+        if is_of_gpu(run):
+            report_cuda.rewrite_readme(name, run)
 
 
 if __name__ == "__main__":

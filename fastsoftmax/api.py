@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import check
+from .devices import on_cuda
 from .spec import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 
 Array = NDArray[Any]
@@ -24,6 +25,12 @@ class LossAndGrad(NamedTuple):
 def _run() -> Any:
     """The module that computes, at the first call that does: importing Numba takes half a second."""
     return importlib.import_module(".run", __package__)
+
+
+@cache
+def _cuda() -> Any:
+    """The same for arrays on a GPU."""
+    return importlib.import_module(".api_cuda", __package__)
 
 
 #: What `run` has prepared for calls, by what they look like; None where there is nothing to prepare.
@@ -51,6 +58,8 @@ def _prepare(form: Any, make: str, *arguments: Any) -> None:
 def _mapped(x: ArrayLike, y: Any, axis: Any, out: Array | None, kernel: str, variant: int) -> Any:
     """(row-wise result, output) of a function from rows to rows, or to a number a row."""
     form = check.form(x, y, axis, out, kernel, variant)
+    if form is None and on_cuda(x, y, out):
+        return None, _cuda().mapped(x, y, axis, out, kernel, variant)
     found = _again(form, x, y, out)
     if found is not None:
         return found
@@ -73,6 +82,8 @@ def _as_given(written: Any, axis: Any, out: Array | None) -> Any:
 
 def _normalised(x: ArrayLike, axis: Any, out: Array | None, variant: int) -> Array:
     if axis is None or isinstance(axis, tuple):
+        if on_cuda(x, out):
+            return _cuda().mapped(x, None, axis, out, "softmax", variant)  # type: ignore[no-any-return]
         result: Array = _run().map_over_axes(check.over_axes(x, axis, out), variant)
     else:
         _, result = _mapped(x, None, axis, out, "softmax", variant)
@@ -89,10 +100,15 @@ def _loss(
     out: Any = None,
     *,
     grad: bool,
+    check_targets: Any = None,
 ) -> Any:
     """(loss, gradient or None) of a cross-entropy; `weights` are those of classes and of samples."""
     plain = weights[0] is None and weights[1] is None and grad_output is None
     form = check.form(logits, target, axis, out, grad, options) if plain else None
+    if form is None and on_cuda(logits, target, *weights, grad_output, out):
+        return _cuda().cross_entropy(
+            *(logits, target, axis, weights, options, grad_output, out), grad=grad, check_targets=check_targets
+        )
     found = _again(form, logits, target, out)
     if found is not None:
         return found
@@ -217,6 +233,8 @@ def logsumexp(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, keepdims
     >>> float(fs.logsumexp([1000.0, -float("inf")]))
     1000.0
     """
+    if type(x) is not np.ndarray and on_cuda(x):
+        return _cuda().mapped(x, None, axis, None, "softmax", LOGSUMEXP, keepdims)
     if axis is None or isinstance(axis, tuple):
         several = check.over_axes(x, axis, None)
         result = _run().logsumexp_over_axes(several)[()]
@@ -321,6 +339,7 @@ def cross_entropy(
     temperature: float = 1.0,
     softcap: float | None = None,
     reduction: str = "mean",
+    check_targets: bool | None = None,
 ) -> Any:
     r"""Cross-entropy between logits and targets.
 
@@ -362,6 +381,10 @@ def cross_entropy(
     reduction : {"mean", "sum", "none"}, default "mean"
         "mean" divides the sum of the rows' losses by the sum of the rows' weights: of ``w_t * sample_weight`` over rows
         that are not ignored, or of `sample_weight` alone for probabilities.
+    check_targets : bool, optional
+        Whether class indices out of range raise an error.  On the CPU they always do, whatever is said here.  On a GPU
+        None and False leave it at NaN in such a row's loss and gradient, as nothing waits for the GPU then; True waits
+        for it once, and raises before anything is written.
 
     Returns
     -------
@@ -390,7 +413,8 @@ def cross_entropy(
     [0.105, 1.609]
     """
     options = check.options(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
-    return _loss(logits, target, axis, (class_weight, sample_weight), options, grad=False)[0]
+    weights = class_weight, sample_weight
+    return _loss(logits, target, axis, weights, options, grad=False, check_targets=check_targets)[0]
 
 
 def cross_entropy_and_grad(
@@ -407,6 +431,7 @@ def cross_entropy_and_grad(
     temperature: float = 1.0,
     softcap: float | None = None,
     reduction: str = "mean",
+    check_targets: bool | None = None,
     grad_output: ArrayLike | None = None,
     out: Array | None = None,
 ) -> LossAndGrad:
@@ -432,7 +457,7 @@ def cross_entropy_and_grad(
     ----------
     logits, target, axis, class_weight, sample_weight, ignore_index
         As for `cross_entropy`.
-    label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction
+    label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction, check_targets
         As for `cross_entropy`.
     grad_output : scalar, or array_like of shape (...) for "none", default 1
         The upstream gradient that the gradient is multiplied by, in the same pass.
@@ -464,4 +489,5 @@ def cross_entropy_and_grad(
     """
     options = check.options(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
     weights = class_weight, sample_weight
-    return LossAndGrad(*_loss(logits, target, axis, weights, options, grad_output, out, grad=True))
+    given = logits, target, axis, weights, options, grad_output, out
+    return LossAndGrad(*_loss(*given, grad=True, check_targets=check_targets))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import wording
 from .spec import storage_of
 
 Array = NDArray[Any]
@@ -107,30 +108,16 @@ def result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float64) if dtype.kind in "biu" else dtype.newbyteorder("=")
 
 
-def _axis(axis: Any, ndim: int, name: str) -> int:
-    try:
-        index = operator.index(axis)
-    except TypeError:
-        raise TypeError(f"axis must be an integer, got {axis!r}") from None
-    if not -ndim <= index < ndim:
-        where = f"must be in [-{ndim}, {ndim})" if ndim else "does not exist"
-        raise ValueError(f"axis {where} for {name} with {ndim} dimensions, got {index}")
-    return index % ndim
-
-
 def rows(name: str, value: ArrayLike, axis: Any) -> Rows:
     """An operand whose classes are along `axis`."""
     array = value if type(value) is np.ndarray and storage_of(value.dtype) >= 0 else numbers(name, value)
     ndim = array.ndim
     if axis != -1 or ndim == 0:
-        axis = _axis(axis, ndim, name)
+        axis = wording.axis_of(axis, ndim, name)
         if axis != ndim - 1:
             array = np.moveaxis(array, axis, -1)
     if array.shape[-1] == 0:
-        raise ValueError(
-            f"{name} must have at least one class along axis {axis}, got shape {np.shape(value)}; "
-            "a softmax over nothing is not defined"
-        )
+        raise wording.no_class(name, axis, np.shape(value))
     return Rows(array, result_dtype(array.dtype))
 
 
@@ -138,16 +125,10 @@ def output(out: Any, like: Array, dtype: np.dtype[Any], name: str = "out") -> No
     """Check an `out=` argument against the shape and dtype of the result."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"{name} must be a numpy.ndarray, got {type(out).__name__}; leave it out to get a new array")
-    if out.shape != like.shape:
-        raise ValueError(f"{name} must have the shape of the result, {like.shape}, got {out.shape}")
-    if out.dtype != dtype:
-        raise TypeError(
-            f"{name} must have dtype {dtype}, as the result has, got {out.dtype}; use numpy.empty_like(...)"
-        )
-    if not out.flags.writeable:
-        raise ValueError(f"{name} must be writeable, got a read-only array; pass a copy")
-    if out.size > 1 and any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
-        raise ValueError(f"{name} must not be broadcast, got strides {out.strides}: its elements share memory")
+    about = out.shape, out.strides, out.dtype, not out.flags.writeable
+    error = wording.wrong_output(name, about, like.shape, dtype, "numpy.empty_like(...)")
+    if error is not None:
+        raise error
 
 
 def last(out: Array | None, axis: Any) -> Array | None:
@@ -211,20 +192,10 @@ def _indices(target: Array, x: Array) -> Array:
     """Class indices as a C-contiguous, aligned int64 array; their range is checked when the rows are counted."""
     if target.dtype == np.uint64 and target.size and np.max(target) > np.iinfo(np.int64).max:
         row = np.unravel_index(int(np.argmax(target)), target.shape)
-        raise bad_label(int(np.max(target)), row, x.shape[-1])
+        raise wording.bad_label(int(np.max(target)), row, x.shape[-1])
     if target.dtype == np.int64 and target.flags.carray:
         return target
     return np.array(target, dtype=np.int64, order="C")
-
-
-def bad_label(value: int, row: tuple[Any, ...], classes: int) -> ValueError:
-    """The error for a class index that is not one."""
-    where = tuple(map(int, row))
-    return ValueError(
-        f"target must hold class indices in [0, {classes}) or ignore_index, got {value} at "
-        f"{'row ' + str(where[0]) if len(where) == 1 else 'position ' + str(where)}; "
-        "mend the labels, or pass ignore_index to leave out rows with that value"
-    )
 
 
 def _target(target: ArrayLike, x: Array, axis: Any, ignore_index: int) -> tuple[Array | None, Array | None]:
@@ -235,11 +206,7 @@ def _target(target: ArrayLike, x: Array, axis: Any, ignore_index: int) -> tuple[
         return _indices(array, x), None
     original = x.shape if axis == -1 else np.moveaxis(x, -1, axis).shape
     if array.shape == original:
-        if ignore_index >= 0:
-            raise ValueError(
-                f"ignore_index must be negative when target holds probabilities, got {ignore_index}; "
-                "give rows a sample_weight of 0 instead"
-            )
+        wording.no_ignored_rows(ignore_index)
         array = numbers("target", array)
         return None, array if axis == -1 else np.moveaxis(array, axis, -1)
     if array.shape == x.shape[:-1]:
@@ -247,17 +214,14 @@ def _target(target: ArrayLike, x: Array, axis: Any, ignore_index: int) -> tuple[
             f"class indices must have an integer dtype, got {array.dtype} with shape {array.shape}; "
             "use target.astype(numpy.int64)"
         )
-    raise ValueError(
-        f"target must have shape {x.shape[:-1]} (class indices) or {original} (probabilities) "
-        f"for logits of shape {original}, got {array.shape}"
-    )
+    raise wording.wrong_target(x.shape[:-1], original, array.shape)
 
 
 def weights(name: str, value: ArrayLike, shape: tuple[int, ...], meaning: str) -> Array:
     """Finite, nonnegative weights in float64."""
     array = numbers(name, value).astype(np.float64, order="C")
     if array.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, one weight {meaning}, got {array.shape}")
+        raise wording.wrong_weights(name, shape, meaning, array.shape)
     good = (array >= 0) & (array < math.inf)
     if not good.all():
         where = tuple(map(int, np.argwhere(~good)[0]))
@@ -269,12 +233,7 @@ def _grad_output(value: ArrayLike, shape: tuple[int, ...], reduction: str) -> Ar
     array = numbers("grad_output", value)
     if array.ndim == 0:
         return float(array)
-    if reduction != "none":
-        raise ValueError(
-            f"grad_output must be a scalar for reduction={reduction!r}, got an array of shape {array.shape}"
-        )
-    if array.shape != shape:
-        raise ValueError(f"grad_output must have shape {shape}, one number a row, or be a scalar, got {array.shape}")
+    wording.upstream(array.shape, shape, reduction)
     return array.astype(np.float64, order="C")
 
 
@@ -292,8 +251,8 @@ def cross_entropy(
     x = rows("logits", logits, axis)
     shape = x.array.shape[:-1]
     labels, soft = _target(target, x.array, axis, opts.ignore_index)
-    if soft is not None and opts.focal_gamma:
-        raise ValueError("focal_gamma is defined for class indices, got target with probabilities; leave it at 0")
+    if soft is not None:
+        wording.not_focal(opts.focal_gamma)
     if out is not None:
         output(out, np.asarray(logits), x.dtype)
     return Loss(
@@ -338,12 +297,8 @@ class Axes(NamedTuple):
 def over_axes(x: ArrayLike, axis: tuple[Any, ...] | None, out: Array | None) -> Axes:
     """A softmax-like problem over a tuple of axes, or all of them."""
     array = numbers("x", x)
-    found = sorted(range(array.ndim) if axis is None else [_axis(a, array.ndim, "x") for a in axis])
-    if axis is not None and (not found or len(set(found)) != len(found)):
-        raise ValueError(f"axis must name at least one axis, each once, got {axis}")
-    if any(array.shape[a] == 0 for a in found):
-        raise ValueError(f"x must have at least one element along the axes {axis}, got shape {array.shape}")
+    found = wording.axes_of(axis, array.shape)
     dtype = result_dtype(array.dtype)
     if out is not None:
         output(out, array, dtype)
-    return Axes(array, dtype, tuple(found), out)
+    return Axes(array, dtype, found, out)

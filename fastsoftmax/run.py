@@ -5,12 +5,11 @@ The only module that knows which backend computes.
 
 import math
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from . import check
+from . import check, terms, wording
 from .check import Array, Given, Loss, Map, Options
 from .cpu import kernels, launch
 from .cpu.addresses import address
@@ -18,6 +17,7 @@ from .cpu.execute import CONVERTED, Job, Operands, computed, execute, pieces
 from .cpu.params import FIELDS, Numbers, Shape, pack_block, pack_shape
 from .cpu.ready import Made, Ready, prepare
 from .cpu.targets import count as count_labels
+from .levels import joined
 from .plan import LABELS, PARALLEL_LABELS, PARALLEL_WEIGHTS
 from .spec import LOGSUMEXP, SOFTMAX, Flags
 
@@ -118,10 +118,10 @@ def _ready(job: Job, data: Operands, made: Made, given: Given) -> Ready | None:
 
 def _merged(array: Array, leading: int) -> Array | None:
     """A view with all axes from number `leading` on merged into one; None where strides do not allow it."""
-    classes = [(n, s) for n, s in zip(array.shape[leading:], array.strides[leading:], strict=True) if n > 1]
-    if any(far != near * n for (_, far), (n, near) in pairwise(classes)):
+    found = joined(array.shape, array.strides, leading)
+    if found is None:
         return None
-    count, step = math.prod(n for n, _ in classes), classes[-1][1] if classes else array.itemsize
+    count, step = found if found[0] > 1 else (1, array.itemsize)
     shape, strides = (*array.shape[:leading], count), (*array.strides[:leading], step)
     return np.lib.stride_tricks.as_strided(array, shape, strides)
 
@@ -194,7 +194,7 @@ def counted(problem: Loss) -> float:
         bad, total = _scanned(labels, classes, problem)
     if bad >= 0:
         position = np.unravel_index(int(bad), labels.shape)
-        raise check.bad_label(int(labels[position]), position, classes)
+        raise wording.bad_label(int(labels[position]), position, classes)
     return float(total)
 
 
@@ -220,20 +220,8 @@ def _scanned(labels: Array, classes: int, problem: Loss) -> tuple[float, float]:
 
 @lru_cache(maxsize=1024)
 def _flags(o: Options, hard: bool, weighted: bool, factors: bool, grad: bool, streamed: bool) -> Flags:
-    return Flags(
-        hard=hard,
-        soft=not hard,
-        weighted=weighted,
-        smooth=hard and o.label_smoothing > 0,
-        z_loss=o.z_loss > 0,
-        focal=o.focal_gamma > 0,
-        cap=o.softcap is not None,
-        temper=o.temperature != 1,
-        factors=factors,
-        grad=grad,
-        kept=grad,
-        streamed=streamed,
-    )
+    found = terms.flags(o, hard=hard, weighted=weighted, factors=factors, grad=grad)
+    return found._replace(kept=grad, streamed=streamed)
 
 
 @lru_cache(maxsize=1024)
@@ -241,8 +229,7 @@ def _numbers(o: Options, classes: int, up: float, count: float) -> Numbers:
     """The numbers of a cross-entropy; `up` multiplies gradients, `count` is the denominator of the mean."""
     if o.reduction == "mean":
         up = up / count if count else math.nan  # as in torch, with smoothing too
-    share = o.label_smoothing / classes
-    return Numbers(up, 1.0 - o.label_smoothing, share, o.z_loss, o.focal_gamma, o.softcap or 0.0, 1.0 / o.temperature)
+    return Numbers(up, *terms.numbers(o, classes))
 
 
 def factors_of(problem: Loss) -> tuple[Array | None, Array | None]:

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from benchmarks import files, report, report_linear
+from benchmarks import files, report, report_cuda, report_linear
 
 
 def _block_and_names(module):
@@ -31,6 +31,19 @@ def test_linear_table_is_of_the_committed_results():
     facts, found = report_linear.load(path)
     assert len(found) == len(json.loads(path.read_text("utf-8"))["cases"])
     assert block == report_linear.readme_block(name, facts, found), "run: python -m benchmarks.report_linear --readme"
+
+
+def test_gpu_table_is_of_committed_results_or_says_that_there_are_none():
+    block = files.readme_block(report_cuda.BEGIN, report_cuda.END)
+    paths = [path for path in files.RESULTS.glob("*.json") if "GPU" in json.loads(path.read_text("utf-8"))["machine"]]
+    if not paths:
+        assert block == report_cuda.NOT_MEASURED
+        return
+    (name,) = re.findall(r"\(benchmarks/results/([\w.-]+)\.md\)", block)
+    run = report.load(files.RESULTS / f"{name}.json")
+    assert block == report_cuda.readme_block(name, run), f"run: python -m benchmarks.report {name}.json --readme"
+    for path in paths:
+        assert path.with_suffix(".md").read_text("utf-8") == report_cuda.markdown(report.load(path))
 
 
 @pytest.mark.parametrize("path", re.findall(r"\]\((benchmarks/[^)]+)\)", files.README.read_text("utf-8")))

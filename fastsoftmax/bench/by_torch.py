@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from .cases import AXIS_0, LOSS, LOSS_AND_GRAD, Case
-from .inputs import Array, Inputs
+from .inputs import Inputs
 from .timing import Call
 from .unable import Unable
 
@@ -19,9 +19,11 @@ def module() -> Any:
     return importlib.import_module("torch")
 
 
-def _tensor(array: Array) -> Any:
-    """A tensor that shares an array's memory."""
+def tensor(array: Any) -> Any:
+    """A tensor that shares an array's memory, or a tensor's without what autograd knows of it."""
     torch = module()
+    if isinstance(array, torch.Tensor):
+        return array.detach()
     if array.dtype.name == "bfloat16":  # which from_numpy does not know
         return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
     return torch.from_numpy(array)
@@ -42,7 +44,7 @@ def _function(case: Case, options: dict[str, Any]) -> Any:
 def _options(case: Case, d: Inputs) -> dict[str, Any]:
     if unknown := set(d.options) - set(ARGUMENTS):
         raise Unable(f"torch's cross_entropy has no {', '.join(sorted(unknown))}")
-    return {ARGUMENTS[name]: _tensor(o) if isinstance(o, np.ndarray) else o for name, o in d.options.items()}
+    return {ARGUMENTS[name]: tensor(o) if isinstance(o, np.ndarray) else o for name, o in d.options.items()}
 
 
 def _calls(case: Case, sets: list[Inputs], *, compile_: bool) -> list[Call]:
@@ -57,9 +59,9 @@ def _calls(case: Case, sets: list[Inputs], *, compile_: bool) -> list[Call]:
 
 def _call(case: Case, d: Inputs, function: Any) -> Call:
     """The gradient is a fresh tensor each time: autograd.grad does not touch a leaf's own."""
-    torch, x = module(), _tensor(d.x)
+    torch, x = module(), tensor(d.x)
     if case.function == LOSS_AND_GRAD:
-        target = _tensor(d.target)
+        target = tensor(d.target)
         leaf = (x.T if case.layout == AXIS_0 else x).requires_grad_()
 
         def loss_and_grad() -> object:
@@ -68,7 +70,7 @@ def _call(case: Case, d: Inputs, function: Any) -> Call:
 
         return loss_and_grad
     if case.function == LOSS:
-        target = _tensor(d.target)
+        target = tensor(d.target)
         return lambda: function(x, target)
     return lambda: function(x)
 

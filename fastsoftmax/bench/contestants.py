@@ -53,7 +53,7 @@ from .results import (
     TORCH,
 )
 from .timing import Call
-from .unable import Unable
+from .unable import Unable, attempted
 
 Make = Callable[[Case, list[Inputs]], list[Call]]
 
@@ -205,12 +205,6 @@ def rotating(calls: list[Call]) -> Call:
     return call
 
 
-def one_line(error: BaseException) -> str:
-    """An error as a reason."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
-
-
 def _prepared(case: Case, sets: list[Inputs], name: str, right: Any) -> Call:
     """A contestant's call, once it has given the right result on the first set of inputs, and compiled for all."""
     with warnings.catch_warnings():  # torch's compiler has some about itself
@@ -249,22 +243,12 @@ def prepared(
         The reasons.
     """
     right = expected(case, sets[0])
-    calls: dict[str, Call] = {}
-    skipped: dict[str, str] = {}
-    for name in names:
-        turn()
-        shown = name
-        if name == JAX and case.function in LOSSES and not by_jax.has_optax():
-            shown = f"{JAX} without optax"
-        try:
-            calls[shown] = _prepared(case, sets, name, right)
-        except Unable as reason:
-            skipped[shown] = str(reason)
-        except ModuleNotFoundError as error:
-            skipped[shown] = f"{(error.name or '').partition('.')[0]} is not installed"
-        except Exception as error:  # whatever another library raises, the run goes on
-            skipped[shown] = one_line(error)
-    return calls, skipped
+
+    def shown(name: str) -> str:
+        without_optax = name == JAX and case.function in LOSSES and not by_jax.has_optax()
+        return f"{JAX} without optax" if without_optax else name
+
+    return attempted({shown(name): functools.partial(_prepared, case, sets, name, right) for name in names}, turn)
 
 
 def libraries() -> dict[str, str]:

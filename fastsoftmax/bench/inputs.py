@@ -121,11 +121,15 @@ def available() -> float:
 
 def expected(case: Case, d: Inputs) -> tuple[Any, Array | None]:
     """The loss (None where there is none), and the result of the distinct rows (None for a loss alone), in float64."""
-    x, target = d.x[: d.distinct], d.target[: d.distinct]
+    return expected_of(case, d._replace(x=d.x[: d.distinct], target=d.target[: d.distinct]), len(d.x))
+
+
+def expected_of(case: Case, d: Inputs, rows: int) -> tuple[Any, Array | None]:
+    """The same from the distinct rows alone, which repeat up to a number of rows."""
     if case.function not in LOSSES:
-        return None, getattr(reference, case.function)(x)
-    counts = np.bincount(np.arange(len(d.x)) % d.distinct)
-    loss, grad = reference.cross_entropy_and_grad(x, target, sample_weight=counts, **d.options)
+        return None, getattr(reference, case.function)(d.x)
+    counts = np.bincount(np.arange(rows) % d.distinct)
+    loss, grad = reference.cross_entropy_and_grad(d.x, d.target, sample_weight=counts, **d.options)
     return loss, None if case.function == LOSS else grad / counts[:, None]
 
 
@@ -140,7 +144,7 @@ def _numbers(result: Any, rows: int) -> Array:
     return np.asarray(array[[*range(rows), -1]] if array.ndim else array, np.float64)
 
 
-def _off(found: Array, right: Any, dtype: str) -> bool:
+def off(found: Array, right: Any, dtype: str) -> bool:
     """Whether a result is wrong by more than rounding explains: of each number, and of the largest for those near 0."""
     eps, least = SPACING[dtype]
     near = 2 * (eps * np.abs(right).max(initial=0.0) + least)
@@ -154,10 +158,10 @@ def disagreement(case: Case, d: Inputs, result: Any, right: tuple[Any, Array | N
         result = (result, None)
     elif case.function not in LOSSES:
         result = (None, result)
-    if loss is not None and _off(_numbers(result[0], 0), loss, case.dtype):
+    if loss is not None and off(_numbers(result[0], 0), loss, case.dtype):
         return f"wrong: a loss of {float(result[0]):.6g} where it is {float(loss):.6g}"
     if rows is None:
         return ""
     full = np.concatenate([rows, rows[None, (len(d.x) - 1) % d.distinct]])
     numbers = _numbers(result[1] if result[1].shape[:1] == d.x.shape[:1] else result[1].T, d.distinct)
-    return f"wrong: numbers off by up to {np.abs(numbers - full).max():.3g}" if _off(numbers, full, case.dtype) else ""
+    return f"wrong: numbers off by up to {np.abs(numbers - full).max():.3g}" if off(numbers, full, case.dtype) else ""

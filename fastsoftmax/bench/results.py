@@ -11,13 +11,17 @@ OURS, INTO, IN_PLACE = "fastsoftmax", "fastsoftmax, out=", "fastsoftmax, in plac
 CONTIGUOUS, FLOAT32, PLAIN = "fastsoftmax, contiguous", "fastsoftmax, float32", "fastsoftmax, plain"
 NUMPY, SCIPY, SKLEARN = "NumPy", "SciPy", "scikit-learn"
 TORCH, COMPILED, JAX = "torch", "torch.compile", "JAX"
+LIGER, QUACK = "Liger", "QuACK"
+QUACK_FUSED = "QuACK, return_dx"  # losses and gradients of the rows in one kernel, without the mean and its factor
 
 #: The names of the ceilings; the first three also with ", one thread".
 COPY, UPDATE, SUM = "copy past the caches, GB/s", "update in place, GB/s", "sum, GB/s"
 EXP, EXP64 = "exp on one core, 1e9/s", "exp on one core, float64, 1e9/s"
 ONE_THREAD = ", one thread"
+GPU_COPY = "copy on the GPU, GB/s"
 #: The names of floors.
 COPY_FLOOR, UPDATE_FLOOR, SUM_FLOOR, EXP_FLOOR = "copy past the caches", "update in place", "sum", "exponentials"
+GPU_FLOOR = "copy on the GPU"
 
 
 class Timing(NamedTuple):

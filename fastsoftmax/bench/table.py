@@ -20,7 +20,7 @@ HEADINGS = {
 _HELD = (CONTIGUOUS, PLAIN, FLOAT32)
 
 
-def _number(value: float | None, unit: float = 1.0) -> str:
+def number(value: float | None, unit: float = 1.0) -> str:
     """Three digits."""
     if value is None:
         return "-"
@@ -28,11 +28,13 @@ def _number(value: float | None, unit: float = 1.0) -> str:
     return f"{scaled:.3g}" if scaled < 1000 else f"{scaled:.0f}"
 
 
-def _times(found: Found, name: str, unit: float = 1e3) -> str:
-    return _number(found.timings[name].median, unit) if name in found.timings else "-"
+def times(found: Found, name: str, unit: float = 1e3) -> str:
+    """The median time of a contestant, in milliseconds unless told."""
+    return number(found.timings[name].median, unit) if name in found.timings else "-"
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """A part of a whole."""
     return "-" if value is None else f"{value:.0%}"
 
 
@@ -60,12 +62,12 @@ def _cells(found: Found) -> list[str]:
     nanoseconds = found.ours.median / found.case.elements * 1e9 if OURS in found.timings else None
     return [
         _title(found.case),
-        *(_times(found, name) for name in (OURS, INTO, IN_PLACE)),
-        _number(nanoseconds),
-        *(_number(found.gbps(OURS)), _percent(found.fraction(OURS)), _percent(found.fraction(INTO))),
-        _percent(found.fraction(IN_PLACE)),
+        *(times(found, name) for name in (OURS, INTO, IN_PLACE)),
+        number(nanoseconds),
+        *(number(found.gbps(OURS)), percent(found.fraction(OURS)), percent(found.fraction(INTO))),
+        percent(found.fraction(IN_PLACE)),
         _held(found),
-        *(("-", "-") if peer is None else (peer[0], _number(peer[1].median, 1e3))),
+        *(("-", "-") if peer is None else (peer[0], number(peer[1].median, 1e3))),
         "-" if ratio is None else f"{ratio:.2f}",
     ]
 
@@ -87,7 +89,7 @@ _HEAD = [
 ]
 
 
-def _laid_out(rows: list[list[str]]) -> list[str]:
+def laid_out(rows: list[list[str]]) -> list[str]:
     """Columns as wide as they must be, without those that say nothing."""
     kept = [i for i in range(len(rows[0])) if i == 0 or any(row[i] != "-" for row in rows[1:])]
     widths = [max(len(row[i]) for row in rows) for i in kept]
@@ -103,9 +105,7 @@ def _laid_out(rows: list[list[str]]) -> list[str]:
 def _starts(found: list[Found]) -> list[str]:
     """Seconds of each contestant."""
     names = list(dict.fromkeys(name for one in found for name in one.timings))
-    return _laid_out(
-        [["", *names], *([one.case.function, *(_times(one, name, 1.0) for name in names)] for one in found)]
-    )
+    return laid_out([["", *names], *([one.case.function, *(times(one, name, 1.0) for name in names)] for one in found)])
 
 
 def _group(run: Run, group: str) -> list[str]:
@@ -118,11 +118,11 @@ def _group(run: Run, group: str) -> list[str]:
         return lines + _starts(some)
     for function in FUNCTIONS:
         if cases := [found for found in some if found.case.function == function]:
-            lines += _laid_out([[function, *_HEAD[1:]], *map(_cells, cases)])
+            lines += laid_out([[function, *_HEAD[1:]], *map(_cells, cases)])
     return lines
 
 
-def _skipped(run: Run) -> list[str]:
+def skipped(run: Run) -> list[str]:
     """Who was left out and why, once a contestant and reason."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for found in run.found:
@@ -131,11 +131,12 @@ def _skipped(run: Run) -> list[str]:
     lines = []
     for (name, why), cases in reasons.items():
         more = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
-        lines.append(_cut(f"  {name}: {why} ({cases[0]}{more})"))
+        lines.append(cut(f"  {name}: {why} ({cases[0]}{more})"))
     return ["", "Left out", *lines] if lines else []
 
 
-def _cut(line: str) -> str:
+def cut(line: str) -> str:
+    """A line that fits."""
     return line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"
 
 
@@ -148,7 +149,7 @@ def text(run: Run) -> str:
     """
     machine = run.machine
     head = [
-        _cut(f"{machine['CPU']}, {machine['threads']} threads, {machine['date']}"),
+        cut(f"{machine['CPU']}, {machine['threads']} threads, {machine['date']}"),
         *(f"  {name:<40} {value:6.2f}" for name, value in run.ceilings.items()),
         "",
         "Milliseconds a call, medians; of floor: what part of the time its bytes or exponentials take at least;",
@@ -159,7 +160,7 @@ def text(run: Run) -> str:
         most = max(busy, key=lambda found: found.others or 0.0)
         head.append(f"Other processes took up to {most.others:.1f} cores in {len(busy)} cases: {most.case.name}.")
     groups = [line for group in GROUPS for line in _group(run, group)]
-    return "\n".join([*head, *groups, *_skipped(run)])
+    return "\n".join([*head, *groups, *skipped(run)])
 
 
 def demonstration(measured: Iterable[Found]) -> str:

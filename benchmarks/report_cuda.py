@@ -1,0 +1,110 @@
+"""The reports of a run on a GPU: for `benchmarks.report`, which knows by the JSON what it is of."""
+
+from pathlib import Path
+
+from fastsoftmax.bench import summary
+from fastsoftmax.bench.cases import FUNCTIONS, LAUNCH, LOSS_AND_GRAD, SHAPES
+from fastsoftmax.bench.cuda_table import PEERS
+from fastsoftmax.bench.cuda_targets import ratio, sentence, targets
+from fastsoftmax.bench.results import GPU_COPY, IN_PLACE, INTO, OURS, Found, Run
+from fastsoftmax.bench.summary import NONE, ms, share
+
+from . import files
+
+BEGIN = "<!-- cuda results: begin (benchmarks/report.py writes what follows) -->"
+END = "<!-- cuda results: end -->"
+NOT_MEASURED = """\
+Not measured yet: no GPU was at hand, so nothing is claimed about the speed of the kernels there. One command measures
+it in under eight minutes on a machine with an NVIDIA GPU, beside a copy on the GPU, PyTorch, torch.compile, Liger and
+QuACK, as far as they are installed: `python -m fastsoftmax bench --device cuda --json benchmarks/results/NAME.json`.
+Then `python -m benchmarks.report benchmarks/results/NAME.json --readme` puts the table here."""
+
+
+def _times(found: Found, name: str) -> str:
+    value = ratio(found, name)
+    return NONE if value is None else f"{value:.2f}"
+
+
+def _row(found: Found, names: list[str]) -> str:
+    """A case: our speed, what part of a copy's that is, and how many times as long the others take."""
+    speed = found.gbps(OURS)
+    cells = [f"{summary.shape(found)} {found.case.dtype}", ms(found.ours.median) if OURS in found.timings else NONE]
+    cells += [summary.number(speed) if speed else NONE]
+    cells += [share(found.fraction(name)) for name in (OURS, INTO, IN_PLACE)]
+    return files.row([*cells, *(_times(found, name) for name in names)])
+
+
+def table(found: list[Found]) -> list[str]:
+    """Cases of a function as rows of Markdown, with a column for each of the others that has a time."""
+    names = [name for name in PEERS if any(name in f.timings for f in found)]
+    head = ["rows × classes", "ms", "GB/s", "of a copy", "with `out=`", "in place", *(f"× {name}" for name in names)]
+    return [*files.head(head), *(_row(f, names) for f in found)]
+
+
+def _of(run: Run, function: str) -> list[Found]:
+    return [f for f in run.found if (f.case.group, f.case.function) == (SHAPES, function)]
+
+
+def _launches(run: Run) -> list[str]:
+    """Microseconds of the host's time a call."""
+    found = [f for f in run.found if f.case.group == LAUNCH and f.timings]
+    if not found:
+        return []
+    names = list(dict.fromkeys(name for f in found for name in f.timings))
+    rows = [
+        files.row(
+            [f"`{f.case.function}` {summary.shape(f)}"]
+            + [summary.number(f.timings[name].median * 1e6) if name in f.timings else NONE for name in names]
+        )
+        for f in found
+    ]
+    return ["## Host time a call, microseconds", "", *files.head(["call", *names]), *rows, ""]
+
+
+def _absent(found: list[Found]) -> list[str]:
+    """Who has no time, why, and in how many of the cases."""
+    reasons = [(name, why) for f in found for name, why in f.skipped.items()]
+    return [f"- without a time in {reasons.count(r)} of {len(found)}: {r[0]}: {r[1]}" for r in dict.fromkeys(reasons)]
+
+
+def markdown(run: Run) -> str:
+    """The report for people."""
+    lines = [f"# Kernel speed on {run.machine['GPU']}", "", "Written by `benchmarks/report.py`; do not edit.", ""]
+    lines += [*files.listed(run.machine), f"- {GPU_COPY}: {summary.number(run.ceilings[GPU_COPY])}", ""]
+    if known := targets(run):
+        lines += ["Targets, for loss and gradient:", "", *(f"- {sentence(target)}" for target in known), ""]
+    lines += [
+        "Medians by the GPU's own events, with its caches flushed before each call, in turn. GB/s of the bytes that",
+        "must be moved; of a copy: the part of the speed at which as many bytes are copied on the GPU in turn with",
+        "them, for a fresh result, with `out=` and in place; ×: how many times as long another takes as ours with a",
+        "fresh result.",
+        "",
+    ]
+    for function in FUNCTIONS:
+        if some := _of(run, function):
+            lines += [f"## `{function}`", "", *table(some), "", *_absent(some), ""]
+    return "\n".join([*lines, *_launches(run)]).rstrip("\n") + "\n"
+
+
+def readme_block(name: str, run: Run) -> str:
+    """The short table of the README, and where the run stands."""
+    facts = run.machine
+    lines = [
+        f"Loss and gradient (`{LOSS_AND_GRAD}`) on {facts['GPU']}, whose own copy moves "
+        f"{summary.number(run.ceilings[GPU_COPY])} GB/s ({facts['date']}; "
+        f"[all of it](benchmarks/results/{name}.md)):",
+        "",
+        *table(_of(run, LOSS_AND_GRAD)),
+    ]
+    known = [f"- {sentence(target)}" for target in targets(run)]
+    return "\n".join([*lines, "", *known] if known else lines)
+
+
+def write(path: Path, run: Run) -> None:
+    """Write the report for people beside the JSON."""
+    path.with_suffix(".md").write_text(markdown(run), encoding="utf-8")
+
+
+def rewrite_readme(name: str, run: Run) -> None:
+    """Rewrite the README's block on GPUs."""
+    files.rewrite_readme(BEGIN, END, readme_block(name, run))

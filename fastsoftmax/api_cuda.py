@@ -1,0 +1,203 @@
+"""The public functions on GPU arrays: what a call looks like, the call that was prepared for it, and new results.
+
+A call that looks like an earlier one costs a few attributes of each array, one look-up, and the launches: it is what
+follows here, step by step and with few functions, while checks and preparations are made once.
+"""
+
+from typing import Any, NamedTuple
+
+from . import check_cuda
+from .check import Options
+from .check_cuda import Given, Operand, bounds, is_number
+from .cuda import package
+from .cuda.arrays import LEGACY, Library, Seen, library, seen
+from .cuda.workspace import workspace
+from .run_cuda import LossCall, MapCall
+from .spec import LOGSUMEXP
+
+KNOWN = 4096  # prepared calls, some 5 KB each
+
+
+class Prepared(NamedTuple):
+    """A call for operands that look alike."""
+
+    call: Any
+    shape: tuple[int, ...]  # of the loss, or of a number a row
+    dtype: str
+    bounds: tuple[tuple[int, int], ...]  # of the logits, the second operand, and the output
+    waits: bool  # whether operands may be ordered on other streams
+
+
+_prepared: dict[Any, Prepared] = {}
+
+
+def _remember(key: Any, prepared: Prepared) -> None:
+    if len(_prepared) >= KNOWN:
+        _prepared.clear()
+    _prepared[key] = prepared
+
+
+def _may_wait(kind: Library, given: tuple[Seen | None, ...]) -> bool:
+    """Whether some operand's contents may be ordered on another stream than a call on arrays of a library goes to."""
+    return any(one is not None and not (one.library is kind and kind.current) for one in given)
+
+
+def _order(kind: Library, stream: int, device: int, given: tuple[Any, ...]) -> None:
+    """Have the call's stream wait for arrays that are ordered on another one."""
+    for array in given:
+        if array is None:
+            continue
+        one = library(array)
+        if one.waits or (one is kind and kind.current):
+            continue
+        other = one.stream(array)
+        if (other or LEGACY) != (stream or LEGACY):
+            package.wait(device, stream, other)
+
+
+def _clear(reach: tuple[tuple[int, int], ...], x: int, y: int, out: int, *, x_is: bool, y_is: bool) -> bool:
+    """Whether an output is apart from what is read; `x_is` and `y_is` say that an operand is that very array."""
+    (x_low, x_high), (y_low, y_high), (low, high) = reach
+    low, high = low + out, high + out
+    return (x_is or high <= x + x_low or x + x_high <= low) and (y_is or high <= y + y_low or y + y_high <= low)
+
+
+def _bounds(*operands: Operand | None) -> tuple[tuple[int, int], ...]:
+    return tuple((0, 0) if a is None else bounds(a) for a in operands)
+
+
+def _peek(array: Any, stream: int) -> tuple[Any, int]:
+    """(what an operand looks like, its address); for one that there is not, (None, 0)."""
+    return (None, 0) if array is None else library(array).peek(array, stream)
+
+
+class Wanted(NamedTuple):
+    """What is to be made of each row."""
+
+    kernel: str
+    variant: int
+    keepdims: bool = False
+
+    @property
+    def numbers(self) -> bool:
+        """Whether it is a number, and no row."""
+        return self.kernel == "softmax" and self.variant == LOGSUMEXP
+
+
+def mapped(x: Any, y: Any, axis: Any, out: Any, *wanted: Any) -> Any:
+    """A function from rows to rows or to numbers; `wanted` are the fields of `Wanted`."""
+    kind = library(x)
+    stream = kind.stream(x)
+    x_look, x_at = kind.peek(x, stream)
+    y_look, y_at = _peek(y, stream)
+    look, at = _peek(out, stream)
+    x_is, y_is = at == x_at and look == x_look, at == y_at and look == y_look
+    places = x_at & 15, y_at & 15, at & 15, x_is, y_is
+    # 1.0 and True are no axes, though they are equal to one.
+    key = (kind, axis, type(axis), wanted, type(y), type(out), places, x_look, y_look, look)
+    try:
+        prepared = _prepared.get(key)
+    except TypeError:  # an argument that no call can have
+        prepared = None
+    written = out
+    if prepared is None or (out is not None and not _clear(prepared.bounds, x_at, y_at, at, x_is=x_is, y_is=y_is)):
+        prepared, written = _prepare_map((x, y, out), axis, Wanted(*wanted), stream)
+        _remember(key, prepared)
+    if prepared.waits:
+        _order(kind, stream, prepared.call.device, (x, y, out))
+    if prepared.call.numbers:
+        result = kind.new(x, prepared.shape, prepared.dtype, stream)
+        prepared.call(x_at, 0, 0, kind.address(result), stream)
+        return kind.delivered(result)
+    if written is None:
+        written = kind.like(x, stream)
+    prepared.call(x_at, y_at, at if out is not None else kind.address(written), 0, stream)
+    return written if out is not None else kind.delivered(written)
+
+
+def _prepare_map(arrays: tuple[Any, Any, Any], axis: Any, what: Wanted, stream: int) -> tuple[Prepared, Any]:
+    """A prepared call, and where its first results go: the output, or a new array."""
+    first = seen(arrays[0], stream)
+    second, into = (None if a is None else seen(a, stream) for a in arrays[1:])
+    if axis is None or isinstance(axis, tuple):
+        problem, axes = check_cuda.over_axes(first, axis, into)
+    elif second is None:
+        problem, axes = check_cuda.row_map(first, axis, into), (axis,)
+    else:
+        problem, axes = check_cuda.product(first, second, axis, into), (axis,)
+    look, written = first.look, arrays[2]
+    axes = tuple(a % len(look.shape) for a in axes)
+    if into is None and not what.numbers:
+        written = first.library.like(first.value, stream)
+        problem = problem._replace(out=check_cuda.made(seen(written, stream), axes, look))
+    shape = problem.x.shape[:-1]
+    if what.keepdims:
+        shape = tuple(1 if a in axes else n for a, n in enumerate(look.shape))
+    call = MapCall(problem, what.kernel, what.variant, numbers=what.numbers)
+    reach, waits = _bounds(problem.x, problem.y, problem.out), _may_wait(first.library, (first, second, into))
+    return Prepared(call, shape, look.dtype, reach, waits), written
+
+
+def cross_entropy(
+    logits: Any,
+    target: Any,
+    axis: Any,
+    weights: tuple[Any, Any],
+    options: Options,
+    grad_output: Any,
+    out: Any,
+    *,
+    grad: bool,
+    check_targets: bool | None,
+) -> tuple[Any, Any]:
+    """(loss, gradient or None) of a cross-entropy."""
+    kind = library(logits)
+    stream = kind.stream(logits)
+    up = 1.0 if grad_output is None else float(grad_output) if is_number(grad_output) else None
+    x_look, x_at = kind.peek(logits, stream)
+    y_look, y_at = library(target).peek(target, stream)
+    look, at = (None, 0) if out is None else library(out).peek(out, stream)
+    rows, kinds, places = None, None, (0, 0, 0)
+    if up is None or weights[0] is not None or weights[1] is not None:
+        given = (*weights, None if up is not None else grad_output)
+        rows, places = zip(*(_peek(a, stream) for a in given), strict=True)
+        kinds = tuple((type(a), place & 15) for a, place in zip(given, places, strict=True))
+    x_is = at == x_at and look == x_look
+    aligned = x_at & 15, y_at & 15, at & 15, x_is
+    key = (kind, axis, type(axis), options, grad, type(target), type(out), aligned, x_look, y_look, look, rows, kinds)
+    try:
+        prepared = _prepared.get(key)
+    except TypeError:  # as in `mapped`
+        prepared = None
+    written = out
+    if prepared is None or (out is not None and not _clear(prepared.bounds, x_at, y_at, at, x_is=x_is, y_is=False)):
+        arrays = logits, target, *weights, None if up is not None else grad_output, out
+        prepared, written = _prepare_loss(arrays, axis, options, grad, stream)
+        _remember(key, prepared)
+    call = prepared.call
+    if prepared.waits:
+        _order(kind, stream, call.device, (logits, target, *weights, grad_output if up is None else None, out))
+    if grad and written is None:
+        written = kind.like(logits, stream)
+    loss = kind.new(logits, prepared.shape, prepared.dtype, stream)
+    to = at if out is not None or not grad else kind.address(written)
+    room = call.rooms.get(stream) or call.roomed(stream, workspace(call.device, stream))
+    call((x_at, y_at, to, *places, kind.address(loss)), stream, room, 1.0 if up is None else up, check_targets)
+    if kind.mutable:
+        return loss, written
+    return kind.delivered(loss), None if written is None else kind.delivered(written)
+
+
+def _prepare_loss(arrays: Any, axis: Any, options: Options, grad: bool, stream: int) -> tuple[Prepared, Any]:
+    """A prepared call, and where its first gradient goes: the output, or a new array."""
+    given = Given(*(None if a is None else seen(a, stream) for a in arrays))  # type: ignore[arg-type]
+    problem = check_cuda.cross_entropy(given, axis, options, grad=grad)
+    look, written = given.logits.look, arrays[-1]
+    if grad and given.out is None:
+        written = given.logits.library.like(given.logits.value, stream)
+        new = check_cuda.made(seen(written, stream), (axis % len(look.shape),), look)
+        problem = problem._replace(out=new)
+    reach = _bounds(problem.x, problem.soft or check_cuda.flat(given.target), problem.out)
+    shape = problem.x.shape[:-1] if options.reduction == "none" else ()
+    waits = _may_wait(given.logits.library, given)
+    return Prepared(LossCall(problem), shape, check_cuda.computed(look.dtype), reach, waits), written

@@ -1,0 +1,74 @@
+"""The parameters of the kernels and their order: addresses and numbers, so that a launch converts nothing."""
+
+from typing import NamedTuple
+
+
+class Integers(NamedTuple):
+    """The int64 parameters of a row kernel: addresses (0: not given), sizes, and strides in bytes.
+
+    `outer` and `inner` are the strides of two levels of rows, of which the inner one has `inner` rows; `step` is that
+    between classes.
+    """
+
+    x: int = 0
+    y: int = 0  # soft targets, or the second operand of a product
+    out: int = 0
+    target: int = 0  # int64, one a row
+    class_weight: int = 0  # this and the next three are of the computing dtype
+    loss_factor: int = 0
+    grad_factor: int = 0
+    result: int = 0  # a number a row
+    partial: int = 0  # float64: the sum of losses of each block
+    denominator: int = 0  # one float64 that gradients are divided by
+    bad: int = 0  # one int64: 1 + a row whose label is out of range
+    ignore_index: int = -100
+    rows: int = 0
+    inner: int = 1
+    classes: int = 0
+    x_outer: int = 0
+    x_inner: int = 0
+    x_step: int = 0
+    y_outer: int = 0
+    y_inner: int = 0
+    y_step: int = 0
+    out_outer: int = 0
+    out_inner: int = 0
+    out_step: int = 0
+
+
+class Numbers(NamedTuple):
+    """The parameters that follow, of the computing dtype."""
+
+    scale: float = 1.0  # of gradients
+    keep: float = 1.0  # 1 - label_smoothing
+    share: float = 0.0  # label_smoothing / K
+    z_loss: float = 0.0
+    gamma: float = 0.0
+    cap: float = 0.0
+    inverse_temperature: float = 1.0
+
+
+class Counting(NamedTuple):
+    """The int64 parameters of "count", which sums the weights of the rows that count, and of nothing else."""
+
+    target: int = 0
+    class_weight: int = 0  # 0: every class weighs 1
+    loss_factor: int = 0  # 0: every row weighs 1
+    denominator: int = 0
+    bad: int = 0
+    ignore_index: int = -100
+    rows: int = 0
+    classes: int = 0
+
+
+class Totalling(NamedTuple):
+    """The int64 parameters of "total", which adds up `n` partial sums and divides them."""
+
+    partial: int = 0
+    n: int = 0
+    denominator: int = 0  # 0: nothing is divided
+    result: int = 0
+
+
+#: Rows that a launch takes at most: blocks and rows are numbered with 31 bits, addresses with 64.
+MOST_ROWS = (1 << 31) - 1

@@ -1,0 +1,139 @@
+"""What becomes of a row of a vector-Jacobian product: one sum over it, then one elementwise pass.
+
+softmax:      ``y_j (g_j - sum_i y_i g_i)``
+log_softmax:  ``g_j - exp(y_j) sum_i g_i``
+
+Both operands have the same storage kind, and are held in registers where the plan says so.
+"""
+
+from functools import lru_cache
+
+from ..spec import COMPUTED, ITEMSIZE
+from .laws import EXPONENTIALS
+from .memory import constant, real
+from .package import cuda, device, types
+from .reductions import scope
+from .rows import advancer, locator, parter
+from .words import getter, loader, storer, words_of
+
+i32 = types.int32
+
+
+@lru_cache(maxsize=64)
+def _vector(kind, vector, logarithmic):
+    """(fill, add, emit) for one vector of both operands, whose words are those of `y` and, behind them, of `g`."""
+    computed, load, get = COMPUTED[kind], loader(kind, vector), getter(kind)
+    exp, store, dtype = EXPONENTIALS[computed, ITEMSIZE[kind] == 2], storer(kind, vector), real(computed)
+    zero, count = constant(computed, 0.0), words_of(kind, vector)
+
+    @device
+    def fill(words, at, y, g):
+        load(words, at, y)
+        load(words, at + count, g)
+
+    @device
+    def add(words, at):
+        total = zero
+        for k in range(vector):
+            g = get(words, at + count, k)
+            total = total + (g if logarithmic else get(words, at, k) * g)
+        return total
+
+    @device
+    def emit(words, at, out, total):
+        values, room = cuda.local.array(vector, dtype), cuda.local.array(count, types.uint32)
+        for k in range(vector):
+            y, g = get(words, at, k), get(words, at + count, k)
+            values[k] = g - exp(y) * total if logarithmic else y * (g - total)
+        store(out, values, room)
+
+    return fill, add, emit
+
+
+@lru_cache(maxsize=64)
+def _passes(shape, logarithmic):
+    """(fill, add, emit) for all that a thread holds at a time; how many words that takes."""
+    fill, add, emit = _vector(shape.kind, shape.vector, logarithmic)
+    fill_spare, add_spare, emit_spare = _vector(shape.kind, 1, logarithmic)
+    count = 2 * words_of(shape.kind, shape.vector)
+    items, threads, peeled, spare = shape.items, shape.threads, shape.peeled, shape.items * count
+
+    @device
+    def fill_all(part, words):
+        for i in range(items):
+            if i32(i * threads) < part.left:
+                fill(words, i * count, part.x + i * part.x_way, part.y + i * part.y_way)
+        if peeled and part.spare:
+            fill_spare(words, spare, part.spare_x, part.spare_y)
+
+    @device
+    def add_all(part, words, total):
+        for i in range(items):
+            if i32(i * threads) < part.left:
+                total = total + add(words, i * count)
+        if peeled and part.spare:
+            total = total + add_spare(words, spare)
+        return total
+
+    @device
+    def emit_all(part, words, total):
+        for i in range(items):
+            if i32(i * threads) < part.left:
+                emit(words, i * count, part.out + i * part.out_way, total)
+        if peeled and part.spare:
+            emit_spare(words, spare, part.spare_out, total)
+
+    return fill_all, add_all, emit_all, spare + (2 * words_of(shape.kind, 1) if peeled else 0)
+
+
+def held(shape, logarithmic, group, blocks):
+    """The work on a row that its threads hold; see `held_kernels`."""
+    kind = COMPUTED[shape.kind]
+    locate, part_of, zero = locator(shape), parter(shape), constant(kind, 0.0)
+    fill, add, emit, count = _passes(shape, logarithmic)
+    # A first exchange that says nothing: each of the two uses the other's barrier to leave its memory alone.
+    share, total_of, _ = scope(kind, group, blocks, False)
+    separate = group * blocks > 32
+
+    @device
+    def work(p, o, row, live, g, rank):
+        words = cuda.local.array(count, types.uint32)
+        part = part_of(p, locate(p, row, live), g)
+        fill(part, words)
+        if separate:
+            share(zero, zero, i32(0), rank)
+        total = total_of(add(part, words, zero), zero, zero)[0]
+        emit(part, words, total)
+        return total
+
+    return work
+
+
+def streamed(shape, logarithmic, group):
+    """The work on a row that is read twice."""
+    kind = COMPUTED[shape.kind]
+    locate, part_of, advance, zero = locator(shape), parter(shape), advancer(shape), constant(kind, 0.0)
+    fill, add, emit, count = _passes(shape, logarithmic)
+    share, total_of, _ = scope(kind, group, 1, False)
+    separate = group > 32
+
+    @device
+    def work(p, o, row, live, g, rank):
+        words = cuda.local.array(count, types.uint32)
+        first = part_of(p, locate(p, row, live), g)
+        part, total, more = first, zero, True
+        while more:
+            fill(part, words)
+            total, part = add(part, words, total), advance(part)
+            more = part.left > i32(0)
+        if separate:
+            share(zero, zero, i32(0), rank)
+        total, part, more = total_of(total, zero, zero)[0], first, True
+        while more:
+            fill(part, words)
+            emit(part, words, total)
+            part = advance(part)
+            more = part.left > i32(0)
+        return total
+
+    return work

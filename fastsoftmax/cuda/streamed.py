@@ -1,0 +1,82 @@
+"""The passes over rows that threads do not hold in registers: a few vectors at a time, the maximum as it grows.
+
+A row is read once for its state; for what is written, once more from memory, or from shared memory where it was kept.
+"""
+
+from collections import namedtuple
+from functools import lru_cache
+
+from .held import reading, spare_reading
+from .laws import EXPONENTIALS, LAWS
+from .memory import constant, shared_address
+from .package import cuda, device, types
+from .passes import Sums
+from .words import keeper, words_of
+
+i32, u32 = types.int32, types.uint32
+Staging = namedtuple("Staging", ("keep", "recall"))
+
+
+@lru_cache(maxsize=64)
+def rescaler(kind, flags, *, level):
+    """``rescaled(sums, m, top)``: sums relative to a larger maximum: one side of ``law.merge``.
+
+    `level` says that +inf - +inf is 0.
+    """
+    exp, law, weighing = EXPONENTIALS[kind, False], LAWS[kind], flags.smooth or flags.soft
+    shift, merge_dot, zero = law["shift"], law["merge_dot"], constant(kind, 0.0)
+
+    @device
+    def rescaled(sums, m, top):
+        d = m - shift(top)
+        if level:
+            d = zero if m == top else d
+        dot = merge_dot(sums.dot, sums.mass, m, top) if weighing else sums.dot
+        return Sums(sums.others * exp(d), dot, sums.mass)
+
+    return rescaled
+
+
+@lru_cache(maxsize=64)
+def staging(shape, staged):
+    """What a thread holds, to shared memory and back: ``(part, count, words)``, in a row of `count` vectors.
+
+    Where rows are not `staged`, back from memory.
+    """
+    items, threads, size = shape.items, shape.threads, 4 * words_of(shape.kind, shape.vector)
+    put, get = keeper(shape.kind, shape.vector)
+    step = words_of(shape.kind, shape.vector)
+
+    if not staged:
+        fill = reading(shape)
+
+        @device
+        def nothing(part, count, words):
+            pass
+
+        @device
+        def again(part, count, words):
+            fill(part, words)
+
+        return Staging(nothing, again)
+
+    @device
+    def keep(part, count, words):
+        base = shared_address(cuda.shared.array(0, types.uint32, alignment=16))
+        for i in range(items):
+            if i32(i * threads) < part.left:
+                place = u32(i32(count - part.left) + i32(i * threads))
+                put(words, i * step, u32(base + u32(place * u32(size))))
+
+    fill_spare = spare_reading(shape)
+
+    @device
+    def recall(part, count, words):
+        base = shared_address(cuda.shared.array(0, types.uint32, alignment=16))
+        for i in range(items):
+            if i32(i * threads) < part.left:
+                place = u32(i32(count - part.left) + i32(i * threads))
+                get(words, i * step, u32(base + u32(place * u32(size))))
+        fill_spare(part, words)
+
+    return Staging(keep, recall)

@@ -1,0 +1,47 @@
+"""Whether arguments lie on a GPU: asked of the objects themselves, so that nothing has to be imported."""
+
+from collections.abc import Callable
+from operator import attrgetter
+from types import NoneType
+from typing import Any
+
+import numpy as np
+
+CUDA, CUDA_MANAGED = 2, 13  # DLPack's device types
+_ELSEWHERE = {NoneType, np.ndarray, bool, int, float, str, list, tuple, np.float32, np.float64, np.int64}
+
+
+_known: dict[type, Callable[[Any], bool]] = {}
+
+
+def on_cuda(*values: Any) -> bool:
+    """Whether any of some arguments lies on a GPU."""
+    for value in values:
+        kind = type(value)
+        if kind in _ELSEWHERE:
+            continue
+        ask = _known.get(kind)
+        if ask(value) if ask is not None else _on_cuda(value):
+            return True
+    return False
+
+
+def library_of(kind: type) -> str:
+    """The name of the library that a type comes from: of its first part, as ``"torch"``."""
+    return kind.__module__.partition(".")[0]
+
+
+def _on_cuda(value: Any) -> bool:
+    kind = type(value)
+    if library_of(kind) == "torch" and hasattr(kind, "is_cuda"):
+        _known[kind] = attrgetter("is_cuda")  # by its other attributes a tensor with a gradient raises
+        return bool(value.is_cuda)
+    if library_of(kind) == "cupy" and hasattr(kind, "__cuda_array_interface__"):
+        _known[kind] = lambda _: True
+        return True
+    if not hasattr(kind, "__dlpack_device__"):
+        return hasattr(value, "__cuda_array_interface__")
+    try:
+        return value.__dlpack_device__()[0] in (CUDA, CUDA_MANAGED)
+    except Exception:  # of any library, for arrays that lie nowhere, or in several places
+        return False

@@ -1,0 +1,67 @@
+"""Leading axes merged into as few levels of rows as strides allow, for operands that are described and not held."""
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise, product
+from typing import NamedTuple
+
+Strides = tuple[int, ...]
+
+
+class Levels(NamedTuple):
+    """Rows on merged levels: their lengths, and each operand's strides in bytes, one a level."""
+
+    lengths: tuple[int, ...]
+    strides: tuple[Strides, ...]
+
+
+def merged(shape: tuple[int, ...], operands: tuple[Strides, ...]) -> Levels:
+    """The levels of leading axes (of all but the last, which is that of the classes).
+
+    Examples
+    --------
+    >>> merged((2, 3, 5), ((60, 20, 4),))
+    Levels(lengths=(6,), strides=((20,),))
+    >>> merged((2, 3, 5), ((60, 20, 4), (20, 40, 4)))
+    Levels(lengths=(2, 3), strides=((60, 20), (20, 40)))
+    """
+    levels: list[tuple[int, Strides]] = []
+    for axis, n in enumerate(shape[:-1]):
+        if n == 1:
+            continue
+        steps = tuple(strides[axis] for strides in operands)
+        if levels and all(far == near * n for far, near in zip(levels[-1][1], steps, strict=True)):
+            levels[-1] = (levels[-1][0] * n, steps)
+        else:
+            levels.append((n, steps))
+    lengths = tuple(n for n, _ in levels)
+    return Levels(lengths, tuple(tuple(steps[i] for _, steps in levels) for i in range(len(operands))))
+
+
+def two(levels: Levels) -> tuple[tuple[int, int], list[tuple[int, int]]]:
+    """The lengths (outer, inner) of the two nearest levels, and each operand's strides; 0 for a missing level."""
+    lengths = (1, 1, *levels.lengths)[-2:]
+    return (lengths[0], lengths[1]), [((0, 0, *s)[-2], (0, 0, *s)[-1]) for s in levels.strides]
+
+
+def offsets(levels: Levels) -> Iterator[tuple[int, ...]]:
+    """Where each piece of two levels begins: the bytes from each operand's address, in the order of rows."""
+    walked = levels.lengths[:-2]
+    for index in product(*map(range, walked)):
+        yield tuple(sum(i * s for i, s in zip(index, strides, strict=False)) for strides in levels.strides)
+
+
+def joined(shape: tuple[int, ...], strides: Strides, leading: int) -> tuple[int, int] | None:
+    """(length, stride) of all axes from number `leading` on as one; None where strides do not allow it.
+
+    Examples
+    --------
+    >>> joined((2, 3, 4), (48, 16, 4), 1)
+    (12, 4)
+    >>> joined((2, 3, 4), (48, 4, 12), 1) is None
+    True
+    """
+    axes = [(n, s) for n, s in zip(shape[leading:], strides[leading:], strict=True) if n > 1]
+    if any(far != near * n for (_, far), (n, near) in pairwise(axes)):
+        return None
+    return math.prod(n for n, _ in axes), axes[-1][1] if axes else strides[-1]

@@ -1,0 +1,98 @@
+"""What is said about wrong arguments, whichever backend finds them: on descriptions, not on arrays."""
+
+import math
+import operator
+from typing import Any
+
+
+def axis_of(axis: Any, ndim: int, name: str) -> int:
+    """The number of an axis, counted from the front."""
+    try:
+        index = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis must be an integer, got {axis!r}") from None
+    if not -ndim <= index < ndim:
+        where = f"must be in [-{ndim}, {ndim})" if ndim else "does not exist"
+        raise ValueError(f"axis {where} for {name} with {ndim} dimensions, got {index}")
+    return index % ndim
+
+
+def no_class(name: str, axis: Any, shape: tuple[int, ...]) -> ValueError:
+    """The error for an axis of no length."""
+    return ValueError(
+        f"{name} must have at least one class along axis {axis}, got shape {shape}; "
+        "a softmax over nothing is not defined"
+    )
+
+
+def wrong_output(
+    name: str, about: tuple[Any, ...], shape: tuple[int, ...], dtype: Any, mend: str
+) -> TypeError | ValueError | None:
+    """What is wrong with an output of some (shape, strides, dtype, whether it is read-only); None if nothing is."""
+    got, strides, kind, readonly = about
+    if got != shape:
+        return ValueError(f"{name} must have the shape of the result, {shape}, got {got}")
+    if kind != dtype:
+        return TypeError(f"{name} must have dtype {dtype}, as the result has, got {kind}; use {mend}")
+    if readonly:
+        return ValueError(f"{name} must be writeable, got a read-only array; pass a copy")
+    if math.prod(got) > 1 and any(s == 0 and n > 1 for s, n in zip(strides, got, strict=True)):
+        return ValueError(f"{name} must not be broadcast, got strides {strides}: its elements share memory")
+    return None
+
+
+def bad_label(value: int, row: tuple[Any, ...], classes: int) -> ValueError:
+    """The error for a class index that is not one."""
+    where = tuple(map(int, row))
+    return ValueError(
+        f"target must hold class indices in [0, {classes}) or ignore_index, got {value} at "
+        f"{'row ' + str(where[0]) if len(where) == 1 else 'position ' + str(where)}; "
+        "mend the labels, or pass ignore_index to leave out rows with that value"
+    )
+
+
+def no_ignored_rows(ignore_index: int) -> None:
+    """Probabilities have no rows to ignore."""
+    if ignore_index >= 0:
+        raise ValueError(
+            f"ignore_index must be negative when target holds probabilities, got {ignore_index}; "
+            "give rows a sample_weight of 0 instead"
+        )
+
+
+def wrong_target(rows: tuple[int, ...], logits: tuple[int, ...], got: tuple[int, ...]) -> ValueError:
+    """The error for a target of a shape that fits nothing."""
+    return ValueError(
+        f"target must have shape {rows} (class indices) or {logits} (probabilities) "
+        f"for logits of shape {logits}, got {got}"
+    )
+
+
+def not_focal(focal_gamma: float) -> None:
+    """The focal factor is a function of the target's probability."""
+    if focal_gamma:
+        raise ValueError("focal_gamma is defined for class indices, got target with probabilities; leave it at 0")
+
+
+def wrong_weights(name: str, shape: tuple[int, ...], meaning: str, got: tuple[int, ...]) -> ValueError:
+    """The error for weights that do not fit."""
+    return ValueError(f"{name} must have shape {shape}, one weight {meaning}, got {got}")
+
+
+def upstream(got: tuple[int, ...], shape: tuple[int, ...], reduction: str) -> None:
+    """Refuse an upstream gradient that is an array and fits no loss."""
+    if reduction != "none":
+        raise ValueError(f"grad_output must be a scalar for reduction={reduction!r}, got an array of shape {got}")
+    if got != shape:
+        raise ValueError(f"grad_output must have shape {shape}, one number a row, or be a scalar, got {got}")
+
+
+def axes_of(axis: tuple[Any, ...] | None, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The numbers of several axes, or of all, in rising order."""
+    ndim = len(shape)
+    found = sorted(range(ndim) if axis is None else [axis_of(a, ndim, "x") for a in axis])
+    if axis is not None and (not found or len(set(found)) != len(found)):
+        raise ValueError(f"axis must name at least one axis, each once, got {axis}")
+    if any(shape[a] == 0 for a in found):
+        raise ValueError(f"x must have at least one element along the axes {axis}, got shape {shape}")
+    return tuple(found)

@@ -1,0 +1,253 @@
+"""Stand-ins for PyTorch, CuPy, Numba and JAX on the stub driver's devices: as far as the package touches them.
+
+Their modules are put into `sys.modules`, as a user's import would; the package finds a library by an array's type.
+"""
+
+import sys
+from contextlib import contextmanager
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+from ml_dtypes import bfloat16
+from stub_arrays import capsule
+
+
+class Held:
+    """An array of any library: NumPy's, with an address on a device."""
+
+    def __init__(self, driver, values, address, device, stream):
+        self.driver, self.values, self.address, self.number, self.bound = driver, values, address, device, stream
+
+    @property
+    def shape(self):
+        return self.values.shape
+
+
+class Kind:
+    """A library: its module, and how it makes arrays, which it counts."""
+
+    def __init__(self, monkeypatch, driver, name):
+        self.driver, self.made, self.streams = driver, [], {}
+        self.module = ModuleType(name)
+        monkeypatch.setitem(sys.modules, name, self.module)
+
+    def array(self, values, *, device=0, **options):
+        """A NumPy array as one of the library's."""
+        return self.driver.array(values, device=device, kind=self.type, **options)
+
+    def empty(self, shape, dtype, device=0, stream=None, order="C"):
+        self.made.append((tuple(shape), np.dtype(dtype)))
+        return self.driver.empty(shape, dtype, device=device, stream=stream, kind=self.type)
+
+    def host(self, array):
+        """What an array holds."""
+        return np.ndarray.view(array.values) if isinstance(array, Held) else self.driver.host(array)
+
+
+class Dtype:
+    """A dtype as torch has it."""
+
+    def __init__(self, name):
+        self.name = name
+        self.itemsize = 2 if name == "bfloat16" else np.dtype(name).itemsize
+
+    def __repr__(self):
+        return f"torch.{self.name}"
+
+
+class Torch(Kind):
+    """PyTorch: strides in elements, a current stream a device, and what autograd keeps."""
+
+    def __init__(self, monkeypatch, driver):
+        super().__init__(monkeypatch, driver, "torch")
+        names = ("float16", "bfloat16", "float32", "float64", "int16", "int32", "int64")
+        self.dtypes = {name: Dtype(name) for name in names}
+        library = self
+
+        class Tensor(Held):
+            requires_grad = False
+            is_cuda = True
+
+            def is_neg(self):
+                return False
+
+            def stride(self):
+                return tuple(s // self.values.itemsize for s in self.values.strides)
+
+            def get_device(self):
+                return self.number
+
+            def data_ptr(self):
+                return self.address if self.values.size else 0
+
+            @property
+            def dtype(self):
+                return library.dtypes[self.values.dtype.name]
+
+            @property
+            def __cuda_array_interface__(self):
+                raise RuntimeError("torch's interface is not to be asked: it refuses bfloat16 and gradients")
+
+            @property
+            def device(self):
+                return self.number
+
+        Tensor.__module__ = "torch"
+        self.type, self.module.Tensor = Tensor, Tensor
+        self.module._C = SimpleNamespace(_cuda_getCurrentRawStream=lambda device: self.streams.get(device, 0))
+        self.module.empty_like, self.module.empty_strided = self.empty_like, self.empty_strided
+        for name, dtype in self.dtypes.items():
+            setattr(self.module, name, dtype)
+
+    def empty_like(self, tensor):
+        made = np.empty_like(tensor.values)
+        self.made.append((made.shape, made.dtype))
+        return self.driver.array(made, device=tensor.number, kind=self.type)
+
+    def empty_strided(self, shape, strides, *, dtype, device):
+        steps = np.cumprod((1, *shape[:0:-1]))[::-1] if shape else ()
+        assert tuple(strides) == tuple(steps)
+        return self.empty(shape, bfloat16 if dtype.name == "bfloat16" else dtype.name, device)
+
+
+class Cupy(Kind):
+    """CuPy: strides in bytes, memory as an object of its own, and a current device."""
+
+    def __init__(self, monkeypatch, driver):
+        super().__init__(monkeypatch, driver, "cupy")
+
+        class ndarray(Held):
+            @property
+            def data(self):
+                return SimpleNamespace(ptr=self.address if self.values.size else 0, device_id=self.number)
+
+            @property
+            def strides(self):
+                return self.values.strides
+
+            @property
+            def dtype(self):
+                return self.values.dtype
+
+            @property
+            def __cuda_array_interface__(self):
+                raise AssertionError("attributes are cheaper")
+
+            def __dlpack_device__(self):
+                return 2, self.number
+
+        ndarray.__module__ = "cupy"
+        self.type, self.module.ndarray, self.current = ndarray, ndarray, 0
+        stream = lambda device: SimpleNamespace(ptr=self.streams.get(device, 0))  # noqa: E731
+        self.module.cuda = SimpleNamespace(get_current_stream=stream, Device=self.device)
+        self.module.empty = lambda shape, dtype: self.empty(shape, dtype, self.current)
+        self.module.empty_like = self.empty_like
+
+    @contextmanager
+    def device(self, number):
+        before, self.current = self.current, number
+        yield
+        self.current = before
+
+    def empty_like(self, array):
+        made = np.empty_like(array.values)
+        self.made.append((made.shape, made.dtype))
+        return self.driver.array(made, device=self.current, kind=self.type)
+
+
+class Numba(Kind):
+    """Numba: each array may be bound to a stream."""
+
+    def __init__(self, monkeypatch, driver):
+        self.driver, self.made, self.current = driver, [], 0
+        library = self
+
+        class DeviceNDArray(Held):
+            @property
+            def device_ctypes_pointer(self):
+                return SimpleNamespace(value=self.address if self.values.size else None)
+
+            @property
+            def strides(self):
+                return self.values.strides
+
+            @property
+            def dtype(self):
+                return self.values.dtype
+
+            @property
+            def stream(self):
+                return self.bound or 0
+
+            @property
+            def __cuda_array_interface__(self):
+                return {}
+
+        DeviceNDArray.__module__ = "numba.cuda.cudadrv.devicearray"
+        self.type = DeviceNDArray
+        from numba import cuda
+
+        monkeypatch.setattr(cuda, "gpus", {n: self.device(n) for n in range(driver.count)})
+        monkeypatch.setattr(cuda, "external_stream", lambda handle: handle)
+        monkeypatch.setattr(
+            cuda,
+            "device_array",
+            lambda shape, dtype, stream=0: library.empty(shape, dtype, self.current, stream or None),
+        )
+
+    def device(self, number):
+        @contextmanager
+        def entered():
+            before, self.current = self.current, number
+            yield
+            self.current = before
+
+        class Again:
+            def __enter__(self):
+                self.held = entered()
+                self.held.__enter__()
+
+            def __exit__(self, *error):
+                self.held.__exit__(*error)
+
+        return Again()
+
+
+class Jax(Kind):
+    """JAX: arrays that never change, known by DLPack alone."""
+
+    def __init__(self, monkeypatch, driver):
+        super().__init__(monkeypatch, driver, "jax")
+        library = self
+
+        class ArrayImpl(Held):
+            @property
+            def __cuda_array_interface__(self):
+                raise AttributeError("not asked")
+
+            @property
+            def device(self):
+                return self.number
+
+            def __dlpack_device__(self):
+                return 2, self.number
+
+            def __dlpack__(self, *, stream=None):
+                if self.bound is not None and stream != self.bound:
+                    library.driver.wait(self.number, stream, self.bound)
+                return capsule(SimpleNamespace(values=self.values, device=self.number, address=self.address))
+
+        ArrayImpl.__module__ = "jaxlib._jax"
+        self.type = ArrayImpl
+        self.module.dlpack = SimpleNamespace(from_dlpack=self.from_dlpack)
+
+    def from_dlpack(self, array):
+        """As JAX does: with a stream of its own that waits for the array's."""
+        array.__dlpack__(stream=77)
+        values = self.driver.host(array)
+        made = self.type(self.driver, values, array.pointer, array.device, 77)
+        made.owner = array
+        return made
+
+
+LIBRARIES = {"torch": Torch, "cupy": Cupy, "numba": Numba, "jax": Jax}

@@ -1,0 +1,277 @@
+"""Bad input on a GPU: what was expected, what came, how to mend it."""
+
+import re
+
+import numpy as np
+import pytest
+
+import fastsoftmax as fs
+
+emulated = pytest.importorskip("emulated")
+
+from fake_libraries import LIBRARIES  # noqa: E402
+from stub_arrays import InterfaceArray  # noqa: E402
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    return emulated.Emulated(devices=2).install(monkeypatch)
+
+
+@pytest.fixture
+def torch(monkeypatch, driver):
+    return LIBRARIES["torch"](monkeypatch, driver)
+
+
+X, T = np.zeros((4, 3), np.float32), np.array([0, 1, 2, 0])
+
+
+def raises(error, text, function, *args, **kwargs):
+    with pytest.raises(error, match=re.escape(text)):
+        function(*args, **kwargs)
+
+
+def test_a_missing_driver_names_the_command(monkeypatch):
+    """The package is there, and no GPU."""
+    from fastsoftmax.cuda import package
+
+    def absent(*_):
+        raise package.Missing(f"arrays on a GPU need NVIDIA's driver: {package.INSTALL}")
+
+    monkeypatch.setattr(package, "facts", absent)
+    monkeypatch.setattr(package, "device_of", absent)
+
+    class There:
+        __cuda_array_interface__ = {"shape": (2, 3), "typestr": "<f4", "data": (256, False), "version": 3}  # noqa: RUF012
+
+    raises(ImportError, "pip install 'fastsoftmax[cu13]'", fs.softmax, There())
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_arguments_in_main_memory(driver, monkeypatch, name):
+    """In the words of the library that the others are from."""
+    library = LIBRARIES[name](monkeypatch, driver)
+    x, t = library.array(X.copy()), library.array(T.copy())
+    words = {
+        "torch": "torch.as_tensor({0}, device={1}.device)",
+        "cupy": "cupy.asarray({0})",
+        "numba": "cuda.to_device({0})",
+        "jax": "jax.device_put({0}, {1}.device)",
+    }[name]
+    losses = fs.cross_entropy, fs.cross_entropy_and_grad
+    for function in losses:
+        mend = words.format("target", "logits")
+        raises(TypeError, f"target must lie on the GPU, as logits is a {name}", function, x, T)
+        raises(TypeError, f"on GPU 0, got a numpy.ndarray; pass {mend}", function, x, T)
+        raises(TypeError, f"got a list; pass {mend}", function, x, [0, 1, 2, 0])
+        raises(TypeError, "logits must lie on the GPU, as target is a", function, X, t)
+        raises(TypeError, "class_weight must lie on the GPU", function, x, t, class_weight=[1.0, 1.0, 1.0])
+        raises(TypeError, "sample_weight must lie on the GPU", function, x, t, sample_weight=np.ones(4))
+    raises(TypeError, "out must lie on the GPU", fs.softmax, x, out=X.copy())
+    raises(TypeError, "x must lie on the GPU, as out is", fs.softmax, X, out=x)
+    raises(TypeError, "x must lie on the GPU, as out is", fs.softmax, [[1.0]], axis=None, out=x)
+    raises(TypeError, "grad must lie on the GPU", fs.softmax_vjp, x, X)
+    raises(TypeError, "y must lie on the GPU", fs.softmax_vjp, X, x)
+    raises(TypeError, "grad_output must lie", fs.cross_entropy_and_grad, x, t, reduction="none", grad_output=np.ones(4))
+
+
+def test_arguments_on_several_gpus(torch):
+    x, t = torch.array(X.copy()), torch.array(T.copy(), device=1)
+    text = "target must lie on the same GPU: logits is a torch.Tensor on GPU 0, target on GPU 1; pass torch.as_tensor"
+    raises(ValueError, text, fs.cross_entropy, x, t)
+    raises(ValueError, "out must lie on the same GPU", fs.softmax, x, out=torch.array(X.copy(), device=1))
+
+
+def test_tensors_with_a_gradient(torch):
+    x, t = torch.array(X.copy()), torch.array(T.copy())
+    fs.cross_entropy(x, t)
+    x.requires_grad = True
+    text = "logits must not require a gradient, as this function is not differentiated by autograd; use logits.detach()"
+    raises(TypeError, text, fs.cross_entropy, x, t)
+    raises(TypeError, "cross_entropy_and_grad", fs.cross_entropy_and_grad, x, t)
+    raises(TypeError, "x must not require a gradient", fs.softmax, x)
+    x.requires_grad, x.is_neg = False, lambda: True
+    raises(TypeError, "resolve_neg()", fs.softmax, x)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, bool, np.complex64, ">f4"])
+def test_dtypes_that_kernels_do_not_read(driver, dtype):
+    x = driver.array(np.zeros((4, 3), dtype), kind=InterfaceArray)
+    kind = np.dtype(dtype)
+    name = kind.name if kind.isnative else f"byte-swapped {kind.name}"
+    text = f"must have dtype float16 or bfloat16 or float32 or float64 on a GPU, got {name} with shape (4, 3)"
+    for function in (fs.softmax, fs.log_softmax, fs.logsumexp):
+        raises(TypeError, f"x {text}", function, x)
+        raises(TypeError, f"x {text}", function, x, axis=None)
+    raises(TypeError, f"logits {text}", fs.cross_entropy, x, driver.array(T.copy()))
+    raises(TypeError, f"y {text}", fs.softmax_vjp, x, x)
+
+
+def test_what_to_convert_with(torch):
+    raises(TypeError, "pass x.to(torch.float32)", fs.softmax, torch.array(X.astype(np.int32)))
+    raises(
+        TypeError, "pass target.to(torch.int64)", fs.cross_entropy, torch.array(X.copy()), torch.array(T.astype("i2"))
+    )
+    text = "class indices must have dtype int64 or int32 on a GPU, got float32 with shape (4,); pass "
+    mend = text + "target.to(torch.int64)"
+    raises(TypeError, mend, fs.cross_entropy, torch.array(X.copy()), torch.array(T.astype("f4")))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.uint8, np.uint32, np.uint64])
+def test_labels_of_another_dtype(driver, dtype):
+    text = f"target must have dtype int64 or int32 on a GPU, got {np.dtype(dtype).name} with shape (4,)"
+    raises(TypeError, text, fs.cross_entropy, driver.array(X.copy()), driver.array(T.astype(dtype)))
+
+
+def test_mixed_dtypes(driver):
+    half, single, double, target = (driver.array(X.astype(t)) for t in ("f2", "f4", "f8", "f8"))
+    t = driver.array(T.copy())
+    raises(TypeError, "grad must have dtype float32 on a GPU, got float64", fs.softmax_vjp, single, double)
+    raises(TypeError, "target must have dtype float16 or float32 on a GPU, got float64", fs.cross_entropy, half, target)
+    raises(TypeError, "target must have dtype float64 on a GPU, got float32", fs.cross_entropy, double, single)
+    raises(TypeError, "out must have dtype float32, as the result has, got float64", fs.softmax, single, out=double)
+    for name, shape in (("class_weight", 3), ("sample_weight", 4)):
+        weight = driver.array(np.ones(shape))
+        raises(
+            TypeError,
+            f"{name} must have dtype float32 on a GPU, got float64",
+            fs.cross_entropy,
+            half,
+            t,
+            **{name: weight},
+        )
+    up = driver.array(np.ones(4))
+    options = {"reduction": "none", "grad_output": up}
+    raises(TypeError, "grad_output must have dtype float32 on a GPU", fs.cross_entropy_and_grad, half, t, **options)
+
+
+@pytest.mark.parametrize("shape", [(3,), (4, 1), (4, 2), (3, 4), ()])
+def test_shapes_of_the_target(driver, shape):
+    text = (
+        f"target must have shape (4,) (class indices) or (4, 3) (probabilities) for logits of shape (4, 3), got {shape}"
+    )
+    raises(ValueError, text, fs.cross_entropy, driver.array(X.copy()), driver.array(np.zeros(shape, int)))
+
+
+def test_options(driver):
+    x, t = driver.array(X.copy()), driver.array(T.copy())
+    raises(ValueError, "reduction must be one of", fs.cross_entropy, x, t, reduction="avg")
+    raises(ValueError, "temperature must be a finite number > 0, got 0", fs.cross_entropy, x, t, temperature=0)
+    raises(ValueError, "axis must be in [-2, 2) for logits with 2 dimensions, got 2", fs.cross_entropy, x, t, axis=2)
+    raises(TypeError, "axis must be an integer, got 1.0", fs.cross_entropy, x, t, axis=1.0)
+    raises(ValueError, "ignore_index must be negative", fs.cross_entropy, x, x, ignore_index=1)
+    raises(ValueError, "focal_gamma is defined for class indices", fs.cross_entropy, x, x, focal_gamma=2.0)
+    wrong = driver.array(np.ones(2, np.float32))
+    raises(
+        ValueError, "class_weight must have shape (3,), one weight a class", fs.cross_entropy, x, t, class_weight=wrong
+    )
+    raises(
+        ValueError, "sample_weight must have shape (4,), one weight a row", fs.cross_entropy, x, t, sample_weight=wrong
+    )
+
+
+def test_axes(driver):
+    x = driver.array(np.zeros((2, 3, 4), np.float32))
+    for function in (fs.softmax, fs.log_softmax, fs.logsumexp):
+        raises(ValueError, "axis must be in [-3, 3) for x with 3 dimensions, got 3", function, x, 3)
+        raises(TypeError, "axis must be an integer, got 'a'", function, x, "a")
+        raises(TypeError, "axis must be an integer, got [0]", function, x, [0])
+        raises(ValueError, "each once", function, x, (0, -3))
+        raises(ValueError, "axis must name axes that can be merged into one on a GPU", function, x, (0, 2))
+        raises(ValueError, "axis does not exist", function, driver.array(np.zeros((), np.float32)))
+        raises(
+            ValueError, "at least one class along axis -1, got shape (2, 0)", function, driver.array(X[:2, :0].copy())
+        )
+    fs.softmax(x, 1)
+    raises(TypeError, "axis must be an integer, got 1.0", fs.softmax, x, 1.0)  # equal to an axis that was seen
+
+
+def test_upstream_gradients(driver):
+    x, t = driver.array(X.copy()), driver.array(T.copy())
+    up, alone = driver.array(np.ones(4, np.float32)), driver.array(np.ones((), np.float32))
+    function = fs.cross_entropy_and_grad
+    text = "grad_output must be a scalar for reduction='mean', got an array of shape (4,)"
+    raises(ValueError, text, function, x, t, grad_output=up)
+    raises(TypeError, "have to be fetched from the GPU", function, x, t, grad_output=alone)
+    raises(TypeError, "grad_output must lie on the GPU", function, x, t, grad_output="a")
+    text = "grad_output must be a number when there are sample weights on a GPU"
+    raises(ValueError, text, function, x, t, grad_output=up, sample_weight=up, reduction="none")
+
+
+def test_outputs(driver, torch, monkeypatch):
+    x = driver.array(X.copy())
+    raises(
+        ValueError,
+        "out must have the shape of the result, (4, 3), got (3, 4)",
+        fs.softmax,
+        x,
+        out=driver.array(X.T.copy()),
+    )
+    readonly = X.copy()
+    readonly.setflags(write=False)
+    out = driver.array(readonly, kind=InterfaceArray)
+    raises(ValueError, "out must be writeable, got a read-only array", fs.softmax, x, out=out)
+    out = torch.array(np.broadcast_to(np.zeros(3, np.float32), (4, 3)))  # torch knows no arrays that are only read
+    raises(ValueError, "out must not be broadcast, got strides (0, 4)", fs.softmax, x, out=out)
+    jax = LIBRARIES["jax"](monkeypatch, driver)
+    raises(
+        TypeError,
+        "out must be an array that can be written, got a jaxlib.ArrayImpl",
+        fs.softmax,
+        x,
+        out=jax.array(X.copy()),
+    )
+
+
+def test_outputs_that_disturb_what_is_read(driver):
+    """Where the CPU would make a copy; the very same array is fine, and so is memory that is interleaved."""
+    room = np.zeros((6, 6), np.float32)
+    text = "out must not share memory with {0}, or be {0} itself, on a GPU"
+    for _ in range(2):
+        raises(ValueError, text.format("x"), fs.softmax, driver.array(room[:4, :3]), out=driver.array(room[1:5, :3]))
+        raises(ValueError, text.format("x"), fs.softmax, driver.array(room[:3, :3]), out=driver.array(room[:3, :3].T))
+        one, other = driver.array(room[:, :3]), driver.array(room[:, 3:])
+        fs.softmax(one, out=other)
+        fs.softmax(one, out=one)
+        fs.softmax_vjp(one, other, out=other)
+        near = driver.array(room[:, 1:4])
+        raises(ValueError, text.format("grad"), fs.softmax_vjp, other, near, out=one)
+        soft = "out must not share memory with target, on a GPU"
+        raises(ValueError, soft, fs.cross_entropy_and_grad, one, other, out=other)
+    same = np.zeros(4)
+    x, t = driver.array(same.reshape(4, 1)), driver.array(same.view(np.int64))
+    raises(ValueError, "share memory with target", fs.cross_entropy_and_grad, driver.array(np.ones((4, 1))), t, out=x)
+
+
+def test_memory_that_only_some_calls_share(driver):
+    """A prepared call looks at where its operands lie this time."""
+    room = np.zeros((8, 3), np.float32)
+    fs.softmax(driver.array(room[:4]), out=driver.array(room[4:]))
+    fs.softmax(driver.array(room[:4]), out=driver.array(room[4:]))
+    text = "out must not share memory with x"
+    raises(ValueError, text, fs.softmax, driver.array(room[:4]), out=driver.array(room[2:6]))
+
+
+def test_scattered_and_unaligned_arrays(torch):
+    x, t = torch.array(np.zeros((3, 4, 5), np.float32)), np.zeros((4, 3), int)
+    text = "target must be C-contiguous on a GPU, got strides (8, 24) with shape (3, 4); nothing is copied there: pass "
+    raises(ValueError, text + "target.contiguous()", fs.cross_entropy, x, torch.array(t.T))
+    wide = torch.array(np.ones(6, np.float32)[::2], offset=8)
+    x, t = torch.array(X.copy()), torch.array(T.copy())
+    raises(ValueError, "class_weight must be C-contiguous", fs.cross_entropy, x, t, class_weight=wide)
+    apart = np.zeros(64, np.uint8)[2:50].view(np.float32)
+    raises(ValueError, "x must have its elements at multiples of 4 bytes", fs.softmax, torch.array(apart))
+
+
+def test_axes_of_length_one_may_have_any_stride(driver):
+    t = np.lib.stride_tricks.as_strided(np.arange(3), (3, 1), (8, 800))
+    x = np.zeros((3, 1, 5), np.float32)
+    assert fs.cross_entropy(driver.array(x), driver.array(t), reduction="none").shape == (3, 1)
+
+
+def test_errors_launch_nothing(driver):
+    x = driver.array(X.copy())
+    with pytest.raises(ValueError, match="target must have shape"):
+        fs.cross_entropy(x, driver.array(np.zeros(3, int)))
+    assert not driver.launches
+    assert not driver.allocations

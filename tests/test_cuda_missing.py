@@ -1,0 +1,32 @@
+"""Arrays on a GPU where the package for it is missing: one error, with the command that installs it."""
+
+import subprocess
+import sys
+
+WITHOUT = """
+import sys
+from types import SimpleNamespace
+sys.modules["numba.cuda"] = None  # as where numba-cuda is not installed
+import numpy as np
+import fastsoftmax as fs
+gpu = SimpleNamespace(__cuda_array_interface__={"shape": (2, 3), "typestr": "<f4", "data": (256, False), "version": 3})
+x = np.zeros((2, 3), np.float32)
+calls = [
+    lambda: fs.softmax(gpu), lambda: fs.log_softmax(gpu, None), lambda: fs.logsumexp(gpu),
+    lambda: fs.softmax(x, out=gpu),
+    lambda: fs.softmax_vjp(x, gpu), lambda: fs.cross_entropy(gpu, gpu), lambda: fs.cross_entropy_and_grad(x, gpu),
+    lambda: fs.cross_entropy(x, [0, 1], class_weight=gpu), lambda: fs.softmax(gpu),
+]
+for call in calls:
+    try: call()
+    except ImportError as error: assert "pip install 'fastsoftmax[cu13]' (or [cu12]" in str(error), error
+    else: raise AssertionError("no error")
+print("done")
+"""
+
+
+def test_a_missing_package_names_the_command():
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT], capture_output=True, encoding="utf-8", timeout=100, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
