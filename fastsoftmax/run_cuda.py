@@ -195,7 +195,7 @@ class LossCall:
         """Add up the weights of the rows that count."""
         step, target, class_weight, factor = self._counting, places[1], places[3], places[4]
         if not self.hard:
-            target, class_weight, check = 0, 0, False
+            target, check = 0, False  # every row counts
         bad = header + 8 if check else 0
         if check:
             package.clear(self.device, stream, bad, 8)

@@ -251,11 +251,16 @@ def test_outputs_that_disturb_what_is_read(driver):
 
 def test_memory_that_only_some_calls_share(driver):
     """A prepared call looks at where its operands lie this time."""
-    room = np.zeros((8, 3), np.float32)
-    fs.softmax(driver.array(room[:4]), out=driver.array(room[4:]))
-    fs.softmax(driver.array(room[:4]), out=driver.array(room[4:]))
-    text = "out must not share memory with x"
-    raises(ValueError, text, fs.softmax, driver.array(room[:4]), out=driver.array(room[2:6]))
+    room, t = np.zeros((8, 4), np.float32), driver.array(T.copy())
+    x, text = driver.array(room[:4]), "out must not share memory with"
+    for rows in (slice(4, 8), slice(4, 8), slice(2, 6)):  # all of them at multiples of 16 bytes
+        out = driver.array(room[rows])
+        if rows.start == 4:
+            fs.softmax(x, out=out)
+            fs.cross_entropy_and_grad(x, t, out=out)
+        else:
+            raises(ValueError, f"{text} x", fs.softmax, x, out=out)
+            raises(ValueError, f"{text} logits", fs.cross_entropy_and_grad, x, t, out=out)
 
 
 def test_scattered_and_unaligned_arrays(torch):

@@ -184,6 +184,13 @@ def test_a_launcher_warms_up_the_compiled_kernels(interpreted):
     launch.warm_up(3)
     launch(3, **placed(interpreted, logits=x, target=t, loss=loss))
     near(loss, reference.cross_entropy(x, t))
+    wide = drawn(7, 32)
+    launch = fs.cuda.launcher("cross_entropy", wide.shape, "float32")
+    for offset in (0, 4):  # kernels for multiples of 16 bytes, and for others
+        x = wide * (1 + offset)
+        logits = interpreted.array(x, offset=offset).address
+        launch(3, logits=logits, **placed(interpreted, target=t, loss=loss))
+        near(loss, reference.cross_entropy(x, t))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
