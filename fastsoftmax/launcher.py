@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from . import check
-from .check_cuda import SIZES, Loss, Map, Operand, computed
+from .check_cuda import Loss, Map, computed
 from .cuda.dlpack import contiguous
 from .cuda.workspace import Workspace
+from .operands import SIZES, Operand
 from .run_cuda import LossCall, MapCall
 from .spec import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import plan_cuda, terms, wording
-from .check_cuda import Loss, Map, Operand, computed
+from .check_cuda import Loss, Map, computed
 from .cuda import kernels, package
 from .cuda.params import Numbers
 from .cuda.workspace import HEADER, Workspace
 from .levels import merged, offsets, two
+from .operands import Operand
 from .plan_cuda import Layout
 from .spec import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, ITEMSIZE, Flags
 

@@ -33,15 +33,15 @@ class Emulated(Driver):
     def install(self, monkeypatch):
         """Put this driver in the place of the real one, and nothing in that of the compiler."""
         from fastsoftmax import api_cuda, devices, run_cuda
-        from fastsoftmax.cuda import arrays, workspace
+        from fastsoftmax.cuda import arrays, libraries, workspace
 
         monkeypatch.setattr(kernels, "compiled", self.compiled)
         monkeypatch.setattr(api_cuda, "_prepared", {})
         monkeypatch.setattr(workspace, "_known", {})
         monkeypatch.setattr(arrays, "_by_type", {})
         monkeypatch.setattr(devices, "_known", {})
-        arrays._torch_stream.cache_clear()
-        arrays._torch_empty.cache_clear()
+        libraries._torch_stream.cache_clear()
+        libraries._torch_empty.cache_clear()
         run_cuda._step.cache_clear()
         return super().install(monkeypatch)
 

@@ -37,15 +37,15 @@ CUDA = {"cuda", "law", "plan_cuda", "spec"}
 ALLOWED = {
     "": {"api", "estimator", "forks", "linear", "reference", "system", "version"},
     "api": {"check", "devices", "spec"},  # and `run` or `api_cuda`, by name, at the first call
-    "api_cuda": {"check", "check_cuda", "cuda", "run_cuda", "spec"},
+    "api_cuda": {"check", "check_cuda", "cuda", "operands", "run_cuda", "spec"},
     "check": {"spec", "wording"},
-    "check_cuda": {"check", "cuda.arrays", "cuda.dlpack", "levels", "wording"},
+    "check_cuda": {"check", "cuda.arrays", "cuda.dlpack", "levels", "operands", "wording"},
     "check_linear": {"check"},
     "cli": {"bench", "commands", "digits", "system", "version"},
     "commands": set(),
     "digits": {"api", "bench"},
     "estimator": {"api", "hooks", "linear", "objective", "parameters", "progress", "sgd", "solvers"},
-    "launcher": {"check", "check_cuda", "cuda", "run_cuda", "spec"},
+    "launcher": {"check", "check_cuda", "cuda", "operands", "run_cuda", "spec"},
     "linear": {"check", "check_linear"},  # and `run_linear`, by name, at the first call
     "objective": {"linear"},
     "plan": {"spec"},
@@ -53,7 +53,7 @@ ALLOWED = {
     "progress": {"solvers"},
     "reference": {"api", "linear"},
     "run": {"check", "cpu", "levels", "plan", "spec", "terms", "wording"},
-    "run_cuda": {"check_cuda", "cuda", "levels", "plan_cuda", "spec", "terms", "wording"},
+    "run_cuda": {"check_cuda", "cuda", "levels", "operands", "plan_cuda", "spec", "terms", "wording"},
     "run_linear": {"check", "check_linear", "cpu", "plan_linear", "run", "spec"},
     "sgd": {"objective", "solvers", "whiten"},
     "solvers": {"objective", "whiten"},
