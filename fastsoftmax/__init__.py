@@ -1,10 +1,11 @@
 """Softmax, cross-entropy and their gradients in fused, compiled passes over NumPy arrays.
 
-Public is what this module lists in ``__all__``, `fastsoftmax.reference`, and `fastsoftmax.SoftmaxRegression`, which is
-imported when it is asked for, as it needs scikit-learn.  Importing the package imports NumPy, not Numba: that happens
-at the first call that computes.
+Public is what this module lists in ``__all__``, `fastsoftmax.reference`, and two that are imported when they are asked
+for: `fastsoftmax.SoftmaxRegression`, which needs scikit-learn, and `fastsoftmax.cuda`, which needs numba-cuda.
+Importing the package imports NumPy, not Numba: that happens at the first call that computes.
 """
 
+from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
@@ -65,7 +66,9 @@ if _TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> _Any:
-    """`SoftmaxRegression`, which needs an extra."""
+    """`SoftmaxRegression` and `cuda`, which need an extra."""
+    if name == "cuda":
+        return _import_module(".cuda", __name__)
     if name == "SoftmaxRegression":
         from .estimator import SoftmaxRegression  # noqa: PLC0415
 
@@ -74,4 +77,4 @@ def __getattr__(name: str) -> _Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "SoftmaxRegression"])
+    return sorted({*globals(), "SoftmaxRegression", "cuda"})

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 from . import check_cuda
 from .check import Options
-from .check_cuda import Given, Operand, bounds, is_number
+from .check_cuda import Given, is_number
 from .cuda import package
 from .cuda.arrays import LEGACY, Library, Seen, library, seen
 from .cuda.workspace import workspace
+from .operands import Operand, bounds
 from .run_cuda import LossCall, MapCall
 from .spec import LOGSUMEXP
 
@@ -138,6 +139,12 @@ def _prepare_map(arrays: tuple[Any, Any, Any], axis: Any, what: Wanted, stream: 
     return Prepared(call, shape, look.dtype, reach, waits), written
 
 
+def _row_wise(given: tuple[Any, ...], stream: int) -> tuple[Any, Any, Any]:
+    """(what row-wise operands look like, of what kind they are and how aligned, their addresses)."""
+    looks, places = zip(*(_peek(a, stream) for a in given), strict=True)
+    return looks, tuple((type(a), place & 15) for a, place in zip(given, places, strict=True)), places
+
+
 def cross_entropy(
     logits: Any,
     target: Any,
@@ -157,11 +164,10 @@ def cross_entropy(
     x_look, x_at = kind.peek(logits, stream)
     y_look, y_at = library(target).peek(target, stream)
     look, at = (None, 0) if out is None else library(out).peek(out, stream)
-    rows, kinds, places = None, None, (0, 0, 0)
+    rows: Any = None
+    kinds, places = None, (0, 0, 0)
     if up is None or weights[0] is not None or weights[1] is not None:
-        given = (*weights, None if up is not None else grad_output)
-        rows, places = zip(*(_peek(a, stream) for a in given), strict=True)
-        kinds = tuple((type(a), place & 15) for a, place in zip(given, places, strict=True))
+        rows, kinds, places = _row_wise((*weights, None if up is not None else grad_output), stream)
     x_is = at == x_at and look == x_look
     aligned = x_at & 15, y_at & 15, at & 15, x_is
     key = (kind, axis, type(axis), options, grad, type(target), type(out), aligned, x_look, y_look, look, rows, kinds)

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import plan_cuda, terms, wording
-from .check_cuda import Loss, Map, Operand, computed
+from .check_cuda import Loss, Map, computed
 from .cuda import kernels, package
 from .cuda.params import Numbers
 from .cuda.workspace import HEADER, Workspace
 from .levels import merged, offsets, two
+from .operands import Operand
 from .plan_cuda import Layout
 from .spec import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, ITEMSIZE, Flags
 
@@ -109,6 +110,16 @@ class MapCall:
             operands = (x + x_begin, y + y_begin, out + out_begin, 0, 0, 0, 0, to, 0, 0, 0, 0)
             package.launch(step.loaded, device, stream, step.grid, step.threads, step.shared, operands + shape + rest)
 
+    def idle(self, stream: int) -> None:
+        """Launch every kernel with no rows, so that the driver has loaded it."""
+        _idle(self.pieces, self.device, stream, self.rest)
+
+
+def _idle(pieces: tuple[Piece, ...], device: int, stream: int, numbers: tuple[Any, ...]) -> None:
+    for piece in pieces:
+        step, nothing = piece.step, (*(0,) * 13, *piece.shape[1:], *numbers)
+        package.launch(step.loaded, device, stream, step.grid, step.threads, step.shared, nothing)
+
 
 class LossCall:
     """A cross-entropy for operands that look alike."""
@@ -171,11 +182,21 @@ class LossCall:
                 step, where = self._totalling, (header + HEADER, self.blocks, header if self.mean else 0, places[-1])
                 package.launch(step.loaded, self.device, stream, 1, step.threads, 0, where)
 
+    def idle(self, stream: int) -> None:
+        """Launch every kernel with no rows, so that the driver has loaded it; `roomed` was called for stream 0."""
+        lock, header = self.rooms[0]
+        small: list[tuple[Step, tuple[int, ...]]] = [(self._counting, (0, 0, 0, header + HEADER, 0, 0, 0, 1))]
+        small += [(step, (header + HEADER, 0, 0, header)) for step in (self._joining, self._totalling)]
+        with lock:
+            for step, arguments in small:
+                package.launch(step.loaded, self.device, stream, step.grid, step.threads, 0, arguments)
+            _idle(self.pieces, self.device, stream, (self.number(1), *self.numbers))
+
     def _count(self, places: tuple[int, ...], stream: int, header: int, *, check: bool) -> None:
         """Add up the weights of the rows that count."""
         step, target, class_weight, factor = self._counting, places[1], places[3], places[4]
         if not self.hard:
-            target, class_weight, check = 0, 0, False
+            target, check = 0, False  # every row counts
         bad = header + 8 if check else 0
         if check:
             package.clear(self.device, stream, bad, 8)

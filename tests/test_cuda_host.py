@@ -16,7 +16,7 @@ from support import INDEX_OPTIONS, SOFT_OPTIONS, labels, names, probabilities
 
 import fastsoftmax as fs
 from fastsoftmax import api_cuda, reference
-from fastsoftmax.cuda import arrays, dlpack, own, workspace
+from fastsoftmax.cuda import dlpack, libraries, own, workspace
 
 DTYPES = [np.dtype(t) for t in (np.float16, bfloat16, np.float32, np.float64)]
 MAPS = [fs.softmax, fs.log_softmax]
@@ -536,12 +536,12 @@ def test_capsules_of_numpy_are_read(dtype):
 
 def test_torch_has_what_is_asked_of_it():
     torch = pytest.importorskip("torch")
-    kind = arrays.Torch()
+    kind = libraries.Torch()
     for dtype in ("float16", "bfloat16", "float32", "float64", "int64"):
         x = torch.zeros((4, 6), dtype=getattr(torch, dtype))[:, ::2]
         peeked, address = kind.peek(x, 0)
         assert address == x.data_ptr() == kind.address(x)
-        assert kind.look(x, peeked) == arrays.Look((4, 3), (6 * x.itemsize, 2 * x.itemsize), dtype, -1)
+        assert kind.look(x, peeked) == libraries.Look((4, 3), (6 * x.itemsize, 2 * x.itemsize), dtype, -1)
         hash(peeked)
         assert kind.like(x, 0).shape == x.shape
         new = kind.new(x, (2,), "float32", 0)

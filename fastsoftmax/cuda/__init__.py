@@ -1,1 +1,41 @@
-"""The GPU backend: kernels for NVIDIA GPUs, compiled by numba-cuda from the same mathematics as those of the CPU."""
+"""For those who launch kernels themselves: the library's kernels by address, and its mathematics inside their own.
+
+The functions of `fastsoftmax` take arrays on a GPU as they are.  This module is for what lies below them:
+
+- `launcher` gives a function of raw addresses and a stream, which allocates nothing, waits for nothing, and can be
+  captured into a CUDA graph.
+- `device_functions` gives the formulas (a row's state, how states merge, a row's score) as device functions of
+  numba-cuda, to be called in kernels of one's own.
+
+Everything is loaded when it is first asked for: ``import fastsoftmax`` loads nothing of it.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..launcher import Launcher as Launcher
+    from ..launcher import launcher as launcher
+    from .devicefunctions import device_functions as device_functions
+    from .own import Array as Array
+    from .package import Missing as Missing
+
+_WHERE = {
+    "Array": ".own",
+    "Launcher": "..launcher",
+    "Missing": ".package",
+    "device_functions": ".devicefunctions",
+    "launcher": "..launcher",
+}
+__all__ = ["Array", "Launcher", "Missing", "device_functions", "launcher"]
+
+
+def __getattr__(name: str) -> Any:
+    """What is public, from where it lies."""
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_WHERE])

@@ -180,6 +180,7 @@ def facts(number: int) -> Facts:
 
 def current_device() -> int:
     """The number of the calling thread's current GPU."""
+    _core_ready()
     status, number = driver.cuCtxGetDevice()
     if status == driver.CUresult.CUDA_SUCCESS:
         return int(number)
@@ -190,6 +191,7 @@ def current_device() -> int:
 
 def device_of(pointer: int) -> int:
     """The number of the GPU that an address belongs to."""
+    _core_ready()
     attribute = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
     return int(_asked(driver.cuPointerGetAttribute(attribute, pointer)))
 
