@@ -148,6 +148,8 @@ def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, out: Array
     O(n) time, one pass over memory; no temporary grows with `x`, except that axes which cannot be merged into one are
     copied to the result first.
 
+    Arrays on a GPU, of any library, give arrays of their kind on the caller's current stream; see `fastsoftmax.cuda`.
+
     Examples
     --------
     >>> import fastsoftmax as fs
@@ -189,6 +191,8 @@ def log_softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, out: A
     -----
     O(n) time, as for `softmax`.
 
+    Arrays on a GPU, of any library, give arrays of their kind on the caller's current stream; see `fastsoftmax.cuda`.
+
     Examples
     --------
     >>> import numpy as np, fastsoftmax as fs
@@ -226,6 +230,8 @@ def logsumexp(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, keepdims
     Notes
     -----
     O(n) time; long rows are read once.  Axes which cannot be merged into one are copied, some rows at a time.
+
+    Arrays on a GPU, of any library, give arrays of their kind on the caller's current stream; see `fastsoftmax.cuda`.
 
     Examples
     --------
@@ -274,6 +280,8 @@ def softmax_vjp(y: ArrayLike, grad: ArrayLike, axis: int = -1, *, out: Array | N
     -----
     O(n) time; sums of long rows are accumulated in float64.
 
+    Arrays on a GPU, of any library, give arrays of their kind on the caller's current stream; see `fastsoftmax.cuda`.
+
     Examples
     --------
     >>> import fastsoftmax as fs
@@ -314,6 +322,8 @@ def log_softmax_vjp(y: ArrayLike, grad: ArrayLike, axis: int = -1, *, out: Array
     Notes
     -----
     O(n) time; sums of long rows are accumulated in float64.
+
+    Arrays on a GPU, of any library, give arrays of their kind on the caller's current stream; see `fastsoftmax.cuda`.
 
     Examples
     --------
@@ -403,6 +413,8 @@ def cross_entropy(
     O(n) time, one pass over memory, no temporary that grows with the logits.  Semantics are those of
     ``torch.nn.functional.cross_entropy`` where it has the option, except that 0·(-log 0) is 0.
 
+    Arrays on a GPU, of any library, give arrays of their kind on the caller's current stream; see `fastsoftmax.cuda`.
+
     Examples
     --------
     A probability of 0.9 for the true class costs 0.105, one of 0.2 costs 1.609:
@@ -479,6 +491,8 @@ def cross_entropy_and_grad(
     -----
     O(n) time: each logit is read from memory once and each gradient written once.  ``1 - p_t`` is computed from the
     other classes' terms, so that the gradient of a confident row keeps its digits.
+
+    Arrays on a GPU, of any library, give arrays of their kind on the caller's current stream; see `fastsoftmax.cuda`.
 
     Examples
     --------

@@ -38,6 +38,7 @@ class Emulated(Driver):
         monkeypatch.setattr(kernels, "compiled", self.compiled)
         monkeypatch.setattr(api_cuda, "_prepared", {})
         monkeypatch.setattr(workspace, "_known", {})
+        monkeypatch.setattr(workspace, "_slabs", {})
         monkeypatch.setattr(arrays, "_by_type", {})
         monkeypatch.setattr(devices, "_known", {})
         libraries._torch_stream.cache_clear()

@@ -146,6 +146,7 @@ def interpreted(monkeypatch):
 
     monkeypatch.setattr(api_cuda, "_prepared", {})
     monkeypatch.setattr(workspace, "_known", {})
+    monkeypatch.setattr(workspace, "_slabs", {})
     run_cuda._step.cache_clear()
     yield Driver().install(monkeypatch)
     run_cuda._step.cache_clear()

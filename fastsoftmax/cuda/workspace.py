@@ -1,7 +1,8 @@
 """Small memory on a GPU that calls on a stream share: they follow one another, and so may what they write there.
 
 It is made at a stream's first call and never given back, as a captured graph may hold it: 16 bytes, and 8 for each
-block of the largest launch (a few thousand).
+block of the largest launch (some ten thousand).  It is cut off a slab, so that the first call on another stream, which
+may be one that is being captured, allocates nothing.
 """
 
 import threading
@@ -9,7 +10,21 @@ import threading
 from . import package
 
 HEADER = 16  # the denominator of a mean, and a word for a bad label
-LEAST = 1 << 15
+LEAST = 1 << 17
+SLAB = 16 * LEAST  # the driver's own granule
+
+_slabs: dict[int, tuple[int, int]] = {}  # of each GPU: the address of what is left of its slab, and its size
+_cutting = threading.Lock()
+
+
+def _cut(device: int) -> int:
+    """The address of the least that a workspace has."""
+    with _cutting:
+        address, left = _slabs.get(device, (0, 0))
+        if left == 0:
+            address, left = package.reserve(device, SLAB), SLAB
+        _slabs[device] = address + LEAST, left - LEAST
+        return address
 
 
 class Workspace:
@@ -30,8 +45,11 @@ class Workspace:
         size = HEADER + 8 * partials
         with self.lock:
             if size > self.size:
-                size = max(size, 2 * self.size, LEAST)
-                self.address, self.size = package.reserve(self.device, size), size
+                if size <= LEAST:
+                    self.address, self.size = _cut(self.device), LEAST
+                else:
+                    size = max(size, 2 * self.size)
+                    self.address, self.size = package.reserve(self.device, size), size
             return self.address
 
 
