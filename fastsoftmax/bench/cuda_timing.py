@@ -12,7 +12,7 @@ from .timing import Call
 TURN = 2e-2  # seconds of a contestant's turn, about
 MOST = 20  # calls in a turn: the GPU is to have work, and not to fall behind for long
 WARM = 3  # calls before any is timed: libraries compile, choose and allocate
-QUEUED = 100  # calls whose host time is taken together: fewer than a GPU's queue holds, so that none waits
+QUEUED = 50  # calls whose host time is taken together: their kernels are fewer than a GPU's queue holds, so none waits
 
 
 def _events(gpu: Gpu, call: Call, times: int) -> list[float]:
