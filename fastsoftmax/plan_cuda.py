@@ -13,14 +13,13 @@ SCALAR, PART_WARP, WARP, BLOCK, SHARED, CLUSTER, ONLINE = range(7)
 VECTOR_BYTES = 16  # the widest access
 WARP_SIZE = 32
 THREADS = 128  # of a block whose warps work on rows of their own
-FEWEST, MOST = 64, 1024  # threads of a block that works on one row
+FEWEST, WIDE = 64, 512  # threads of a block that works on one row: 1024 could have 64 registers, and spill some of them
 FEW_ITEMS = 4  # vectors a thread holds while there may be more threads
-ITEMS = 8  # vectors a thread holds at most: 32 of the 64 registers that 1024 threads can have
-WIDE = 512  # threads of a block up to which rows get more threads rather than more vectors a thread
+ITEMS = 8  # vectors a thread holds at most: 32 of the 128 registers that 512 threads can have
 CLASSES_A_THREAD = 32  # classes that one thread keeps of rows that lie side by side
 CLUSTER_BLOCKS = 8  # the most that every GPU with clusters has
 UNROLLED = 4  # vectors a thread reads before it uses the first, of rows that nobody keeps
-ONLINE_THREADS = 512
+STREAMING = 512  # threads of a block that does not keep its row in registers
 RESERVED = 2048  # bytes of shared memory that are not the row's
 WAVES = 4  # times that a multiprocessor is filled with blocks; rows beyond that come to blocks that are there
 COUNTED = 1 << 14  # labels that a block counts, so that most calls need one launch
@@ -154,15 +153,13 @@ def _long(
     blocks = 1
     if n > threads * most and clusters:
         blocks = min(CLUSTER_BLOCKS, _power(-(-n // (threads * most))))
-    if n > blocks * threads * most:
-        threads = MOST
     if n <= blocks * threads * most:
         form, items = (CLUSTER if blocks > 1 else BLOCK), -(-n // (blocks * threads))
         return _laid(form, rows, threads, items, vector, peeled, facts, cluster=blocks)
     size = n * max(4, vector * layouts[0].itemsize)  # no vector takes less than a word
     if size + RESERVED <= shared and held == 1:
-        return _laid(SHARED, rows, MOST, UNROLLED, vector, peeled, facts, shared=size)
-    return _laid(ONLINE, rows, ONLINE_THREADS, UNROLLED, vector, peeled, facts)
+        return _laid(SHARED, rows, STREAMING, UNROLLED, vector, peeled, facts, shared=size)
+    return _laid(ONLINE, rows, STREAMING, UNROLLED, vector, peeled, facts)
 
 
 def _laid(

@@ -56,5 +56,6 @@ def taken_apart(code):
         path.write_bytes(code)
         used = _output(_tool("cuobjdump"), "-res-usage", path)
         listing = INSTRUCTION.findall(_output(_tool("nvdisasm"), "-c", "-ndf", path))
-    registers, stack, shared, local = map(int, USED.search(used).groups())
+    # The largest of those of the kernel and of what it calls: a division in float64 is a function of its own.
+    registers, stack, shared, local = (max(map(int, numbers)) for numbers in zip(*USED.findall(used), strict=True))
     return Built(registers, stack, local, shared, collections.Counter(listing), listing)

@@ -79,9 +79,7 @@ def test_who_holds_a_row(itemsize, classes, form, group, items, vector):
         (32768, CLUSTER, 512, 8, 2),
         (32772, CLUSTER, 512, 5, 4),
         (131072, CLUSTER, 512, 8, 8),
-        (131076, CLUSTER, 1024, 5, 8),
-        (262144, CLUSTER, 1024, 8, 8),
-        (262148, ONLINE, 512, 4, 1),
+        (131076, ONLINE, 512, 4, 1),
     ],
 )
 def test_long_rows_with_clusters(classes, form, threads, items, cluster):
@@ -96,10 +94,9 @@ LARGEST = (A100[1] - RESERVED) // 16 * 4  # classes of float32 that fit into sha
 @pytest.mark.parametrize(
     ("classes", "form", "threads", "items"),
     [
-        (16388, BLOCK, 1024, 5),
-        (32768, BLOCK, 1024, 8),
-        (32772, SHARED, 1024, 4),
-        (LARGEST, SHARED, 1024, 4),
+        (16384, BLOCK, 512, 8),
+        (16388, SHARED, 512, 4),
+        (LARGEST, SHARED, 512, 4),
         (LARGEST + 4, ONLINE, 512, 4),
     ],
 )
@@ -185,8 +182,8 @@ def test_count_blocks():
         (516, BLOCK, 128, 2, 1),
         (8192, BLOCK, 512, 4, 1),
         (8196, CLUSTER, 512, 3, 2),
-        (131072, CLUSTER, 1024, 4, 8),
-        (131076, ONLINE, 512, 4, 1),
+        (65536, CLUSTER, 512, 4, 8),
+        (65540, ONLINE, 512, 4, 1),
     ],
 )
 def test_two_operands_take_twice_the_registers(classes, form, threads, items, cluster):

@@ -5,6 +5,8 @@ A class is found by its distance `off` from a vector's first: a vector asks once
 
 from functools import lru_cache
 
+from ..spec import COMPUTED
+from .memory import again
 from .package import device, types
 from .passes import differer, emitter, is_kept, reader, summer
 from .words import blanker, loader, remover, words_of
@@ -116,6 +118,22 @@ def finding(shape, flags):
     return top
 
 
+@lru_cache(maxsize=64)
+def forgetting(shape):
+    """``forget(words)``: half types are unpacked again in the next pass.
+
+    Kept unpacked from pass to pass, 64 of them took all of an A100's 255 registers, or 200 bytes of local memory.
+    """
+    count = words_held(shape) if shape.kind != COMPUTED[shape.kind] else 0
+
+    @device
+    def forget(words):
+        for i in range(count):
+            words[i] = again(words[i])
+
+    return forget
+
+
 @lru_cache(maxsize=256)
 def summing(shape, flags, *, level=False):
     """``add(p, o, part, words, t, base, sums)``: what a thread holds is added to `sums`."""
@@ -123,10 +141,11 @@ def summing(shape, flags, *, level=False):
     add = summer(shape.kind, shape.y_kind, shape.vector, flags, kept, level)
     add_spare = summer(shape.kind, shape.y_kind, 1, flags, kept, level)
     items, threads, peeled, vector = shape.items, shape.threads, shape.peeled, shape.vector
-    count, spare = words_of(shape.kind, shape.vector), spare_at(shape)
+    count, spare, forget = words_of(shape.kind, shape.vector), spare_at(shape), forgetting(shape)
 
     @device
     def add_all(p, o, part, words, t, base, sums):
+        forget(words)
         for i in range(items):
             j, live = i32(part.j + i32(i * threads * vector)), i32(i * threads) < part.left
             sums = add(p, o, words, i * count, part.y + i * part.y_way, j, i32(t - j), live, base, sums)
@@ -145,10 +164,11 @@ def emitting(shape, flags):
     emit = emitter(shape.kind, shape.y_kind, shape.vector, flags, kept)
     emit_spare = emitter(shape.kind, shape.y_kind, 1, flags, kept)
     items, threads, peeled, vector = shape.items, shape.threads, shape.peeled, shape.vector
-    count, spare = words_of(shape.kind, shape.vector), spare_at(shape)
+    count, spare, forget = words_of(shape.kind, shape.vector), spare_at(shape), forgetting(shape)
 
     @device
     def emit_all(p, o, part, words, t, score):
+        forget(words)
         for i in range(items):
             if i32(i * threads) < part.left:
                 j = i32(part.j + i32(i * threads * vector))

@@ -12,6 +12,7 @@ from .rows import Shape
 
 HELD = (PART_WARP, WARP, BLOCK, CLUSTER)
 NOTHING = Flags()
+THREADS = 512  # that a multiprocessor has at the least, in one block or several: each may have 128 registers
 
 
 class Recipe(NamedTuple):
@@ -94,4 +95,5 @@ def _function(made: Recipe) -> tuple[Any, tuple[str, ...]]:
 def compiled(made: Recipe, capability: tuple[int, int]) -> package.Compiled:
     """The kernel of a recipe for GPUs of a compute capability."""
     function, arguments = _function(made)
-    return package.compile(function, arguments, capability, made.threads, cluster=made.cluster)
+    resident = max(1, THREADS // made.threads)
+    return package.compile(function, arguments, capability, made.threads, resident=resident, cluster=made.cluster)

@@ -162,6 +162,20 @@ as_float = _unary(types.float32, types.uint32, lambda b, x: b.bitcast(x, _FLOAT)
 as_word = _unary(types.uint32, types.float32, lambda b, x: b.bitcast(x, _I32))
 as_double = _unary(types.float64, types.uint64, lambda b, x: b.bitcast(x, _DOUBLE))
 as_long = _unary(types.uint64, types.float64, lambda b, x: b.bitcast(x, _I64))
+
+
+@intrinsic
+def again(_typing, word):
+    """The same word, of which the compiler knows nothing any more: what was unpacked from it is not kept."""
+
+    def emit(_context, builder, _signature, args):
+        integer = ir.IntType(32)
+        text = ir.InlineAsm(ir.FunctionType(integer, [integer]), "mov.b32 $0, $1;", "=r,r", side_effect=True)
+        return builder.call(text, args)
+
+    return types.uint32(types.uint32), emit
+
+
 from_half = _unary(types.float32, types.uint32, _half_of)
 to_half = _unary(types.uint32, types.float32, lambda b, x: b.zext(b.bitcast(b.fptrunc(x, _HALF), _I16), _I32))
 _bfloat_bits = _assembled("cvt.rn.bf16.f32 $0, $1;", "=h,f", _I16, [_FLOAT])
