@@ -30,3 +30,19 @@ def digits_files(tmp_path_factory):
     parts = {"data": sparse.data, "indices": sparse.indices, "indptr": sparse.indptr}
     np.savez(folder / "sparse.npz", format="csr", shape=sparse.shape, y=y, **parts)
     return folder
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    """Two GPUs that are none: kernels are NumPy's, for tests of what the host does."""
+    from emulated import Emulated
+
+    return Emulated(devices=2).install(monkeypatch)
+
+
+@pytest.fixture
+def library(name, monkeypatch, driver):
+    """A stand-in for the array library of that name, on such a GPU."""
+    from fake_libraries import LIBRARIES
+
+    return LIBRARIES[name](monkeypatch, driver)

@@ -15,11 +15,6 @@ from stub_arrays import InterfaceArray  # noqa: E402
 
 
 @pytest.fixture
-def driver(monkeypatch):
-    return emulated.Emulated(devices=2).install(monkeypatch)
-
-
-@pytest.fixture
 def torch(monkeypatch, driver):
     return LIBRARIES["torch"](monkeypatch, driver)
 

@@ -8,18 +8,13 @@ import re
 import numpy as np
 import ptx
 import pytest
-from emulated import Emulated, package
+from emulated import package
 from stub_driver import Driver
 
 import fastsoftmax as fs
 from fastsoftmax import reference
 
 F4 = np.float32
-
-
-@pytest.fixture
-def driver(monkeypatch):
-    return Emulated(devices=2).install(monkeypatch)
 
 
 def drawn(*shape, dtype=F4, seed=0):
