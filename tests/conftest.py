@@ -1,4 +1,6 @@
-"""Settings of hypothesis for machines on which a first call compiles for seconds, and data for the command line."""
+"""Settings of hypothesis for machines on which a first call compiles for seconds, and fixtures of several modules."""
+
+import sys
 
 import numpy as np
 import pytest
@@ -46,3 +48,34 @@ def library(name, monkeypatch, driver):
     from fake_libraries import LIBRARIES
 
     return LIBRARIES[name](monkeypatch, driver)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A stand-in in the place of the GPU that is measured, and no tool that looks for a real one."""
+    from standin_gpu import StandIn
+
+    from fastsoftmax.bench import gpu_arrays, memcheck
+
+    gpu = StandIn()
+    monkeypatch.setattr(gpu_arrays, "found", lambda: gpu)
+    monkeypatch.setattr(memcheck.shutil, "which", lambda _: None)
+    return gpu
+
+
+@pytest.fixture
+def toy(gpu, monkeypatch):
+    """A toy list of cases for it; torch.compile, which compiles for seconds, is eager."""
+    from standin_gpu import TOY
+
+    from fastsoftmax.bench import by_cuda, contestants, cuda_cases, cuda_suite
+    from fastsoftmax.bench.results import COMPILED, TORCH
+
+    gpu.memory = 1e8  # for the copy: a quarter of it
+    monkeypatch.setattr(cuda_suite, "CASES", TOY)
+    monkeypatch.setattr(cuda_cases, "LEAST", 1)
+    monkeypatch.setitem(by_cuda.CONTESTANTS, COMPILED, by_cuda.CONTESTANTS[TORCH])
+    monkeypatch.setitem(sys.modules, "quack", None)
+    monkeypatch.setitem(sys.modules, "liger_kernel", None)
+    with contestants.same_threads(1, [TORCH]):  # which would wait for one another on a few numbers
+        yield gpu

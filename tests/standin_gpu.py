@@ -8,11 +8,20 @@ import itertools
 
 import numpy as np
 
+from fastsoftmax.bench.cases import LAUNCH, LOSS, LOSS_AND_GRAD, SHAPES, SOFTMAX, Case
 from fastsoftmax.bench.gpu import Gpu
 
 NAME = "NOT A GPU (stand-in of the tests)"
 TICK = 1e-3
 HAS_TORCH = importlib.util.find_spec("torch") is not None
+#: A list of cases that takes no time.
+TOY = (
+    Case(LAUNCH, SOFTMAX, (8, 16)),
+    Case(SHAPES, LOSS_AND_GRAD, (300, 7)),
+    Case(SHAPES, SOFTMAX, (5, 33), "bfloat16"),
+    Case(SHAPES, LOSS, (6, 5)),
+)
+LOSS_CASE = TOY[1]
 
 
 class StandIn(Gpu):
