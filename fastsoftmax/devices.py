@@ -45,3 +45,14 @@ def _on_cuda(value: Any) -> bool:
         return value.__dlpack_device__()[0] in (CUDA, CUDA_MANAGED)
     except Exception:  # of any library, for arrays that lie nowhere, or in several places
         return False
+
+
+def in_main_memory(function: str, mend: str, **arguments: Any) -> None:
+    """Refuse arguments on a GPU, for a function that does not go there; `mend` says what does, of an argument {0}."""
+    for name, value in arguments.items():
+        if on_cuda(value):
+            kind = type(value)
+            raise TypeError(
+                f"{name} must lie in main memory for {function}, got a {library_of(kind)}.{kind.__name__} on a GPU; "
+                f"{mend.format(name)}"
+            )

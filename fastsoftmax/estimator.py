@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import api, linear, parameters, sgd, solvers
+from .devices import in_main_memory
 from .objective import Data, Loss
 from .progress import Progress
 
@@ -27,6 +28,7 @@ except ImportError as error:
 from .hooks import CallbackSupportMixin, Hooks, with_callbacks
 
 Array = NDArray[Any]
+_COPY = "pass a copy of {0} in main memory"
 
 
 class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -316,6 +318,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         return Loss(len(self.classes_), penalty, float(self.label_smoothing), bool(self.fit_intercept), dtype)
 
     def _validated(self, X: Any, y: Any, *, reset: bool = True, by_rows: bool = False) -> tuple[Any, Array]:
+        in_main_memory("SoftmaxRegression", _COPY, X=X, y=y)
         sparse = ("csr",) if by_rows or self.solver == "sgd" else ("csr", "csc")
         x, y = validate_data(self, X, y, reset=reset, accept_sparse=sparse, dtype=_dtype(X))
         check_classification_targets(y)
@@ -323,6 +326,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
 
     def _features(self, X: Any) -> Any:
         check_is_fitted(self)
+        in_main_memory("SoftmaxRegression", _COPY, X=X)
         return validate_data(self, X, reset=False, accept_sparse=("csr", "csc"), dtype=_dtype(X))
 
     def _weights(self, x: Any, labels: Array, sample_weight: Any) -> Array | None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import check, check_linear
+from .devices import in_main_memory
 
 Array = NDArray[Any]
 
@@ -40,6 +41,13 @@ class HessianProduct(NamedTuple):
 def _run() -> Any:
     """The module that computes, at the first call that does: importing Numba takes half a second."""
     return importlib.import_module(".run_linear", __package__)
+
+
+#: How to do without a function on a GPU, as long as that does not have it.
+_LOGITS = (
+    "compute the logits with their own library there and pass those to fastsoftmax.{0}, or pass {{0}} in main memory"
+)
+_COPY = "pass a copy of {0} in main memory"
 
 
 def linear_cross_entropy(
@@ -116,6 +124,16 @@ def linear_cross_entropy(
     >>> round(float(fs.linear_cross_entropy(x, weight, [0, 3])), 4)  # log(4)
     1.3863
     """
+    in_main_memory(
+        "linear_cross_entropy",
+        _LOGITS.format("cross_entropy"),
+        x=x,
+        weight=weight,
+        target=target,
+        bias=bias,
+        class_weight=class_weight,
+        sample_weight=sample_weight,
+    )
     options = check.options(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
     problem = check_linear.loss(x, weight, target, bias, class_weight, sample_weight, options, block_rows=block_rows)
     return _run().cross_entropy(problem)[0]
@@ -206,6 +224,18 @@ def linear_cross_entropy_and_grad(
     >>> result.grad_bias
     array([-0.5,  0.5])
     """
+    in_main_memory(
+        "linear_cross_entropy_and_grad",
+        _LOGITS.format("cross_entropy_and_grad"),
+        x=x,
+        weight=weight,
+        target=target,
+        bias=bias,
+        class_weight=class_weight,
+        sample_weight=sample_weight,
+        grad_output=grad_output,
+        **({f"out[{name!r}]": array for name, array in out.items()} if isinstance(out, Mapping) else {}),
+    )
     options = check.options(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
     problem = check_linear.loss(
         *(x, weight, target, bias, class_weight, sample_weight, options),
@@ -274,6 +304,16 @@ def linear_hessian_product(
     array([[ 0.25,  0.5 ],
            [-0.25, -0.5 ]])
     """
+    in_main_memory(
+        "linear_hessian_product",
+        _COPY,
+        x=x,
+        weight=weight,
+        bias=bias,
+        sample_weight=sample_weight,
+        weight_direction=weight_direction,
+        bias_direction=bias_direction,
+    )
     problem, direction, factors = check_linear.hessian(
         x, weight, bias, weight_direction, bias_direction, sample_weight, reduction
     )
@@ -314,6 +354,7 @@ def linear_predict(x: Any, weight: ArrayLike, bias: ArrayLike | None = None) -> 
     >>> fs.linear_predict(np.array([[1.0, 2.0], [2.0, 1.0]]), np.eye(2))
     array([1, 0])
     """
+    in_main_memory("linear_predict", _LOGITS.format("softmax"), x=x, weight=weight, bias=bias)
     result: NDArray[np.int64] = _run().predict(check_linear.linear(x, weight, bias))
     return result
 
@@ -356,6 +397,7 @@ def linear_predict_proba(
     >>> fs.linear_predict_proba(np.array([[1.0, 2.0]]), np.zeros((4, 2)))
     array([[0.25, 0.25, 0.25, 0.25]])
     """
+    in_main_memory("linear_predict_proba", _LOGITS.format("softmax"), x=x, weight=weight, bias=bias, out=out)
     result: Array = _run().predict_proba(*check_linear.proba(x, weight, bias, out))
     return result
 
@@ -396,6 +438,7 @@ def linear_top_k(x: Any, weight: ArrayLike, bias: ArrayLike | None = None, *, k:
     >>> top.indices.tolist(), top.log_proba.round(3).tolist()
     ([[1, 2]], [[-0.408, -1.408]])
     """
+    in_main_memory("linear_top_k", _LOGITS.format("log_softmax"), x=x, weight=weight, bias=bias)
     problem = check_linear.linear(x, weight, bias)
     return TopK(*_run().top_k(problem, check_linear.positive("k", k, problem.classes)))
 

@@ -44,9 +44,9 @@ ALLOWED = {
     "cli": {"bench", "commands", "digits", "system", "version"},
     "commands": set(),
     "digits": {"api", "bench"},
-    "estimator": {"api", "hooks", "linear", "objective", "parameters", "progress", "sgd", "solvers"},
+    "estimator": {"api", "devices", "hooks", "linear", "objective", "parameters", "progress", "sgd", "solvers"},
     "launcher": {"check", "check_cuda", "cuda", "operands", "run_cuda", "spec"},
-    "linear": {"check", "check_linear"},  # and `run_linear`, by name, at the first call
+    "linear": {"check", "check_linear", "devices"},  # and `run_linear`, by name, at the first call
     "objective": {"linear"},
     "plan": {"spec"},
     "plan_cuda": set(),
