@@ -121,36 +121,127 @@ def _idle(pieces: tuple[Piece, ...], device: int, stream: int, numbers: tuple[An
         package.launch(step.loaded, device, stream, step.grid, step.threads, step.shared, nothing)
 
 
-class LossCall:
-    """A cross-entropy for operands that look alike."""
+class Counted:
+    """The weights of the rows that count, which a mean is divided by, and the check of their labels: of all rows."""
+
+    def __init__(self, problem: Loss) -> None:
+        shape, self.device, self.hard = problem.x.shape, problem.device, problem.soft is None
+        self.rows, self.classes, self.label = shape[:-1], shape[-1], problem.label
+        self.count = int(np.prod(self.rows, dtype=np.int64))
+        self.ignore_index, self.blocks = problem.options.ignore_index, plan_cuda.count_blocks(self.count)
+        kind = STORAGE[problem.x.dtype]
+        self.step = _step(kernels.count_recipe(kind, self.label), self.device, self.blocks)
+        self.joining = _step(kernels.total_recipe(FLOAT64), self.device, 1)
+
+    def __call__(self, weights: tuple[int, int, int], stream: int, header: int, *, check: bool) -> None:
+        """Put the count on a stream: of targets, class weights and sample weights at some addresses."""
+        target, class_weight, factor = weights
+        if not self.hard:
+            target, check = 0, False  # every row counts
+        bad = header + 8 if check else 0
+        if check:
+            package.clear(self.device, stream, bad, 8)
+        step, several = self.step, self.blocks > 1
+        sums = header + HEADER if several else header  # where the blocks' losses come later
+        counting = (target, class_weight, factor, sums, bad, self.ignore_index, self.count, self.classes)
+        package.launch(step.loaded, self.device, stream, step.grid, step.threads, 0, counting)
+        if several:
+            join, where = self.joining, (sums, step.grid, 0, header)
+            package.launch(join.loaded, self.device, stream, 1, join.threads, 0, where)
+        if check:
+            self._raise(target, stream, bad)
+
+    def _raise(self, target: int, stream: int, bad: int) -> None:
+        """The error for a label that is out of range, if there is one."""
+        row = int.from_bytes(package.read(self.device, stream, bad, 8), "little") - 1
+        if row >= 0:
+            value = package.read(self.device, stream, target + self.label * row, self.label)
+            position = np.unravel_index(row, self.rows)
+            raise wording.bad_label(int.from_bytes(value, "little", signed=True), position, self.classes)
+
+
+class Losses:
+    """The losses and gradients of rows, and the sums of their losses by block."""
 
     def __init__(self, problem: Loss) -> None:
         x, o, self.device = problem.x, problem.options, problem.device
-        self.hard, self.classes, self.rows = problem.soft is None, x.shape[-1], x.shape[:-1]
-        self.count = int(np.prod(self.rows, dtype=np.int64))
-        factors = problem.loss_factor or problem.grad_factor
+        self.hard, factors = problem.soft is None, problem.loss_factor or problem.grad_factor
         flags = terms.flags(o, hard=self.hard, weighted=problem.weighted, factors=factors, grad=problem.grad)
         what = Rows("cross_entropy", 0, flags, problem.label)
         self.pieces = _pieces(what, x, problem.soft, problem.out, self.device)
         self.blocks = self.pieces[-1].block + self.pieces[-1].step.grid if self.pieces else 0
-        self.dtype, self.kind = computed(x.dtype), STORAGE[x.dtype]
-        self.mean, self.reduced = o.reduction == "mean", o.reduction != "none"
-        self.ignore_index, self.size, self.label = o.ignore_index, ITEMSIZE[STORAGE[self.dtype]], problem.label
-        self.counters = plan_cuda.count_blocks(self.count)
-        self.rooms: dict[int, tuple[Lock, int]] = {}
-        self._prepare()
-        self.number = _NUMBER[self.dtype]
-        self.numbers = tuple(map(self.number, terms.numbers(o, self.classes)))
+        dtype = computed(x.dtype)
+        self.number, self.size, self.label = _NUMBER[dtype], ITEMSIZE[STORAGE[dtype]], problem.label
+        self.reduced, self.ignore_index = o.reduction != "none", o.ignore_index
+        self.numbers = tuple(map(self.number, terms.numbers(o, x.shape[-1])))
 
-    def _prepare(self) -> None:
-        """The kernels besides the rows' own: all of them, so that a check that comes later finds them loaded."""
-        self._counting = _step(kernels.count_recipe(self.kind, self.label), self.device, self.counters)
-        self._joining = _step(kernels.total_recipe(FLOAT64), self.device, 1)
-        self._totalling = _step(kernels.total_recipe(self.kind), self.device, 1)
+    def __call__(self, places: tuple[int, ...], stream: int, sums: int, denominator: int, up: float) -> None:
+        """Put the rows on a stream.
+
+        Parameters
+        ----------
+        places
+            The addresses of logits, target, gradient, class weights, sample weights, upstream gradient and losses of
+            the rows; 0 for those that there are not.
+        stream
+            Its handle.
+        sums, denominator
+            The addresses of the sums of losses by block, and of what gradients are divided by (0: nothing).
+        up
+            What gradients are multiplied by.
+        """
+        x, y, out, class_weight, loss_factor, grad_factor, result = places
+        y, target = (0, y) if self.hard else (y, 0)
+        grad_factor = grad_factor or loss_factor
+        size, scale = self.size, self.number(up)
+        for step, shape, (x_begin, y_begin, out_begin), row, block in self.pieces:
+            arguments = (
+                x + x_begin,
+                y + y_begin,
+                out + out_begin,
+                target + self.label * row if target else 0,
+                class_weight,
+                loss_factor + size * row if loss_factor else 0,
+                grad_factor + size * row if grad_factor else 0,
+                0 if self.reduced else result + size * row,
+                sums + 8 * block if self.reduced else 0,
+                denominator,
+                0,
+                self.ignore_index,
+                *shape,
+                scale,
+                *self.numbers,
+            )
+            package.launch(step.loaded, self.device, stream, step.grid, step.threads, step.shared, arguments)
+
+
+class Summed:
+    """The sum of the blocks' sums, or its mean."""
+
+    def __init__(self, problem: Loss) -> None:
+        self.device, self.mean = problem.device, problem.options.reduction == "mean"
+        self.step = _step(kernels.total_recipe(STORAGE[problem.x.dtype]), self.device, 1)
+
+    def __call__(self, stream: int, header: int, blocks: int, result: int) -> None:
+        """Put it on a stream."""
+        where = header + HEADER, blocks, header if self.mean else 0, result
+        package.launch(self.step.loaded, self.device, stream, 1, self.step.threads, 0, where)
+
+
+class LossCall:
+    """A cross-entropy for operands that look alike."""
+
+    def __init__(self, problem: Loss) -> None:
+        self.device, o = problem.device, problem.options
+        self.mean, self.reduced = o.reduction == "mean", o.reduction != "none"
+        self.losses = Losses(problem)
+        # The others too, needed or not, so that a check that comes later finds them loaded.
+        self.counted, self.summed = Counted(problem), Summed(problem)
+        self.rooms: dict[int, tuple[Lock, int]] = {}
 
     def roomed(self, stream: int, room: Workspace) -> tuple[Lock, int]:
         """A stream's workspace, as calls take it: its lock, and the address of memory that is large enough."""
-        found = room.lock, room.reserve(max(self.blocks, self.counters))
+        found = room.lock, room.reserve(max(self.losses.blocks, self.counted.blocks))
         if len(self.rooms) >= STREAMS:
             self.rooms.clear()
         self.rooms[stream] = found
@@ -176,70 +267,18 @@ class LossCall:
         lock, header = room
         with lock:
             if self.mean or check:
-                self._count(places, stream, header, check=bool(check))
-            self._rows(places, stream, header, self.number(up))
+                self.counted((places[1], places[3], places[4]), stream, header, check=bool(check))
+            self.losses(places, stream, header + HEADER, header if self.mean else 0, up)
             if self.reduced:
-                step, where = self._totalling, (header + HEADER, self.blocks, header if self.mean else 0, places[-1])
-                package.launch(step.loaded, self.device, stream, 1, step.threads, 0, where)
+                self.summed(stream, header, self.losses.blocks, places[-1])
 
     def idle(self, stream: int) -> None:
         """Launch every kernel with no rows, so that the driver has loaded it; `roomed` was called for stream 0."""
         lock, header = self.rooms[0]
-        small: list[tuple[Step, tuple[int, ...]]] = [(self._counting, (0, 0, 0, header + HEADER, 0, 0, 0, 1))]
-        small += [(step, (header + HEADER, 0, 0, header)) for step in (self._joining, self._totalling)]
+        small: list[tuple[Step, tuple[int, ...]]] = [(self.counted.step, (0, 0, 0, header + HEADER, 0, 0, 0, 1))]
+        small += [(step, (header + HEADER, 0, 0, header)) for step in (self.counted.joining, self.summed.step)]
         with lock:
             for step, arguments in small:
                 package.launch(step.loaded, self.device, stream, step.grid, step.threads, 0, arguments)
-            _idle(self.pieces, self.device, stream, (self.number(1), *self.numbers))
-
-    def _count(self, places: tuple[int, ...], stream: int, header: int, *, check: bool) -> None:
-        """Add up the weights of the rows that count."""
-        step, target, class_weight, factor = self._counting, places[1], places[3], places[4]
-        if not self.hard:
-            target, check = 0, False  # every row counts
-        bad = header + 8 if check else 0
-        if check:
-            package.clear(self.device, stream, bad, 8)
-        several = step.grid > 1
-        sums = header + HEADER if several else header  # where the blocks' losses come later
-        counting = (target, class_weight, factor, sums, bad, self.ignore_index, self.count, self.classes)
-        package.launch(step.loaded, self.device, stream, step.grid, step.threads, 0, counting)
-        if several:
-            join, where = self._joining, (sums, step.grid, 0, header)
-            package.launch(join.loaded, self.device, stream, 1, join.threads, 0, where)
-        if check:
-            self._raise(target, stream, bad)
-
-    def _raise(self, target: int, stream: int, bad: int) -> None:
-        """The error for a label that is out of range, if there is one."""
-        row = int.from_bytes(package.read(self.device, stream, bad, 8), "little") - 1
-        if row >= 0:
-            value = package.read(self.device, stream, target + self.label * row, self.label)
-            position = np.unravel_index(row, self.rows)
-            raise wording.bad_label(int.from_bytes(value, "little", signed=True), position, self.classes)
-
-    def _rows(self, places: tuple[int, ...], stream: int, header: int, scale: Any) -> None:
-        """The rows' losses and gradients."""
-        x, y, out, class_weight, loss_factor, grad_factor, result = places
-        y, target = (0, y) if self.hard else (y, 0)
-        grad_factor = grad_factor or loss_factor
-        denominator, size = header if self.mean else 0, self.size
-        for step, shape, (x_begin, y_begin, out_begin), row, block in self.pieces:
-            arguments = (
-                x + x_begin,
-                y + y_begin,
-                out + out_begin,
-                target + self.label * row if target else 0,
-                class_weight,
-                loss_factor + size * row if loss_factor else 0,
-                grad_factor + size * row if grad_factor else 0,
-                0 if self.reduced else result + size * row,
-                header + HEADER + 8 * block if self.reduced else 0,
-                denominator,
-                0,
-                self.ignore_index,
-                *shape,
-                scale,
-                *self.numbers,
-            )
-            package.launch(step.loaded, self.device, stream, step.grid, step.threads, step.shared, arguments)
+            losses = self.losses
+            _idle(losses.pieces, self.device, stream, (losses.number(1), *losses.numbers))
