@@ -1,0 +1,215 @@
+"""What `fastsoftmax.cuda.package` makes of a driver: run in a process of its own, on the fake one.  IT IS NO GPU.
+
+python driven.py LIBRARY        # prints what went wrong, by the function's name, as JSON
+"""
+
+import ctypes
+import json
+import sys
+import traceback
+
+import numpy as np
+import pytest
+from fake_driver import OUT_OF_MEMORY, FakeDriver, Interpreter
+
+STREAM = 0x7F00BEEF0000
+LEGACY, PER_THREAD = 1, 2
+
+
+def _hex(stream):
+    return hex(stream) if stream else "(nil)"
+
+
+def _total():
+    """The smallest kernel there is: four integers."""
+    from fastsoftmax.cuda import kernels
+    from fastsoftmax.spec import FLOAT32
+
+    return kernels.compiled(kernels.total_recipe(FLOAT32), (9, 0))
+
+
+def no_device(fake):
+    from fastsoftmax.cuda import Missing, package
+
+    fake.devices(0)
+    with pytest.raises(Missing, match=r"CUDA_ERROR_NO_DEVICE.*pip install 'fastsoftmax\[cu13\]'"):
+        package.facts(0)
+    fake.devices(2)
+
+
+def facts(fake):
+    from fastsoftmax.cuda import package
+
+    about = package.facts(1)
+    assert about == ("NOT A GPU (fake driver)", (9, 0), 132, 232448, True), about
+
+
+def devices(fake):
+    from fastsoftmax.cuda import package
+
+    assert package.current_device() == 0  # of a thread that has none yet
+    addresses = [package.reserve(number, 1000) for number in (1, 0)]
+    assert [line for line in fake.took() if line.startswith("reserved")] == [
+        "reserved 1000 device 1 stream (nil)",
+        "reserved 1000 device 0 stream (nil)",
+    ]
+    assert [package.device_of(a + 999) for a in addresses] == [1, 0]
+    assert package.current_device() == 0
+
+
+def launches(fake):
+    from fastsoftmax.cuda import package
+
+    compiled, seen = _total(), []
+    loaded = package.load(compiled, 0)
+    fake.knows(loaded, compiled)
+    fake.run(lambda compiled, arguments, config: seen.append(arguments))
+    fake.took()
+    largest, least = (1 << 63) - 1, -(1 << 63)
+    for stream in (0, LEGACY, PER_THREAD, STREAM):
+        package.launch(loaded, 0, stream, 37, 256, 1024, (largest, least, -100, 0x7F0000000010))
+        (line,) = fake.took()
+        assert line == (
+            f"launched grid 37 1 1 block 256 1 1 shared 1024 stream {_hex(stream)} attributes 0 device 0"
+        ), line
+    assert seen == [(largest, least, -100, 0x7F0000000010)] * 4, seen
+    package.launch(loaded, 1, STREAM, 1, 32, 0, (0, 0, 0, 0))  # another GPU than the current one, which remains that
+    (line,) = fake.took()
+    assert line.endswith("device 1"), line
+    assert package.current_device() == 0
+
+
+def shared_memory(fake):
+    from fastsoftmax.cuda import package
+
+    fake.took()
+    package.load(_total(), 1, 1000)
+    assert fake.took() == []
+    package.load(_total(), 1, 200_000)
+    assert fake.took() == ["told 8 200000 device 1"]  # the most of dynamic shared memory
+
+
+def memory(fake):
+    from fastsoftmax.cuda import package
+
+    fake.took()
+    held = package.allocate(1, 64, STREAM)
+    address = int(held.handle)
+    package.clear(1, STREAM, address, 64)
+    assert package.read(1, STREAM, address + 60, 4) == b"\0\0\0\0"
+    del held
+    assert fake.took() == [
+        f"allocated 64 device 1 stream {_hex(STREAM)}",
+        f"cleared {address:#x} 64 stream {_hex(STREAM)}",
+        f"copied {address + 60:#x} 4 stream {_hex(STREAM)}",
+        f"waited stream {_hex(STREAM)}",
+        f"freed {address:#x} stream {_hex(STREAM)}",
+    ]
+
+
+def order(fake):
+    from fastsoftmax.cuda import package
+
+    fake.took()
+    package.wait(0, STREAM, LEGACY)
+    recorded, ordered = fake.took()
+    event = recorded.split()[1]
+    assert (recorded, ordered) == (
+        f"recorded {event} stream {_hex(LEGACY)}",
+        f"ordered stream {_hex(STREAM)} after {event}",
+    )
+
+
+def failures(fake):
+    from fastsoftmax.cuda import package
+
+    address, loaded = package.reserve(0, 8), package.load(_total(), 0)
+    for call in (
+        lambda: package.reserve(0, 1000),
+        lambda: package.clear(0, STREAM, address, 8),
+        lambda: package.launch(loaded, 0, STREAM, 1, 32, 0, (0, 0, 0, 0)),
+    ):
+        fake.fail(OUT_OF_MEMORY)
+        with pytest.raises(Exception, match="CUDA_ERROR_OUT_OF_MEMORY"):  # of cuda-core's own class, or a RuntimeError
+            call()
+        call()
+
+
+class OnDevice:
+    """NumPy's values in the memory of the fake driver's first GPU."""
+
+    def __init__(self, values):
+        from fastsoftmax.cuda import package
+
+        self.values, self.memory = values, package.allocate(0, values.nbytes, STREAM)
+        self.data()[:] = np.frombuffer(values.tobytes(), np.uint8)
+
+    def data(self):
+        return at(self.memory.handle, self.values.nbytes)
+
+    @property
+    def __cuda_array_interface__(self):
+        about = self.values.__array_interface__
+        return about | {"data": (int(self.memory.handle), False), "version": 3, "stream": STREAM}
+
+
+def at(address, size):
+    return np.frombuffer((ctypes.c_char * size).from_address(int(address)), np.uint8)
+
+
+def a_public_function(fake):
+    """From the arguments to the results, with every part real but the driver and what executes kernels."""
+    import fastsoftmax
+    from fastsoftmax.cuda import package
+
+    run, load, reserve, allocate = Interpreter(), package.load, package.reserve, package.allocate
+
+    def loaded(compiled, *rest):
+        kernel = load(compiled, *rest)
+        fake.knows(kernel, compiled)
+        return kernel
+
+    def reserved(number, size):
+        address = reserve(number, size)
+        run.add(address, size)
+        return address
+
+    def allocated(number, size, stream):
+        memory = allocate(number, size, stream)
+        run.add(int(memory.handle), size)
+        return memory
+
+    package.load, package.reserve, package.allocate = loaded, reserved, allocated
+    fake.run(run)
+    rng = np.random.default_rng(0)
+    logits, target = rng.normal(size=(9, 100)).astype(np.float32), rng.integers(0, 100, 9)
+    x, y = OnDevice(logits), OnDevice(target)
+    loss, gradient = fastsoftmax.cross_entropy_and_grad(x, y)
+    p = np.exp(logits.astype(np.float64))
+    p /= p.sum(axis=1, keepdims=True)
+    want = p - np.eye(100)[target]
+    np.testing.assert_allclose(
+        at(gradient.pointer, logits.nbytes).view(np.float32).reshape(9, 100), want / 9, atol=1e-7
+    )
+    np.testing.assert_allclose(at(loss.pointer, 4).view(np.float32)[0], -np.log(p[range(9), target]).mean(), rtol=1e-6)
+    assert (loss.stream, gradient.shape) == (STREAM, (9, 100))
+
+
+SCENARIOS = {
+    f.__name__: f
+    for f in (no_device, facts, devices, launches, shared_memory, memory, order, failures, a_public_function)
+}
+
+
+def main(library):
+    fake, wrong = FakeDriver(library), {}
+    for name, scenario in SCENARIOS.items():
+        try:
+            scenario(fake)
+        except Exception:  # whatever it is, the test that is named so shows it
+            wrong[name] = traceback.format_exc()
+    print(json.dumps(wrong))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
