@@ -49,7 +49,8 @@ def computed(dtype: str) -> str:
     return "float64" if dtype == "float64" else "float32"
 
 
-def _kind(seen: Seen) -> str:
+def kind_of(seen: Seen) -> str:
+    """The name of an argument's type."""
     kind = type(seen.value)
     return f"{kind.__module__.partition('.')[0]}.{kind.__name__}".removeprefix("builtins.")
 
@@ -61,10 +62,10 @@ def together(arguments: dict[str, Seen | None]) -> int:
     there = next(name for name, look in looks.items() if look.device >= 0)
     library: Library = given[there].library
     for name, look in looks.items():
-        where = f"{there} is a {_kind(given[there])} on GPU {looks[there].device}"
+        where = f"{there} is a {kind_of(given[there])} on GPU {looks[there].device}"
         mend = library.to_device.format(name, there)
         if look.device < 0:
-            raise TypeError(f"{name} must lie on the GPU, as {where}, got a {_kind(given[name])}; pass {mend}")
+            raise TypeError(f"{name} must lie on the GPU, as {where}, got a {kind_of(given[name])}; pass {mend}")
         if look.device != looks[there].device:
             raise ValueError(f"{name} must lie on the same GPU: {where}, {name} on GPU {look.device}; pass {mend}")
         refused = given[name].library.refused(given[name].value, name)
@@ -73,7 +74,7 @@ def together(arguments: dict[str, Seen | None]) -> int:
     return looks[there].device
 
 
-def _readable(name: str, seen: Seen, allowed: tuple[str, ...]) -> Look:
+def readable(name: str, seen: Seen, allowed: tuple[str, ...]) -> Look:
     """An argument of a dtype that kernels read, with its elements at multiples of their size."""
     look = seen.look
     if look.dtype not in allowed:
@@ -93,7 +94,7 @@ def _readable(name: str, seen: Seen, allowed: tuple[str, ...]) -> Look:
 
 def _rows(name: str, seen: Seen, axis: Any, allowed: tuple[str, ...] = FLOATS) -> Operand:
     """An operand whose classes are along `axis`."""
-    look = _readable(name, seen, allowed)
+    look = readable(name, seen, allowed)
     at = wording.axis_of(axis, len(look.shape), name)
     if look.shape[at] == 0:
         raise wording.no_class(name, axis, look.shape)
@@ -114,12 +115,12 @@ def _output(out: Seen, like: Look, axis: Any) -> Operand:
     look = out.look
     if not out.library.mutable:
         raise TypeError(
-            f"out must be an array that can be written, got a {_kind(out)}, which never changes; leave it out"
+            f"out must be an array that can be written, got a {kind_of(out)}, which never changes; leave it out"
         )
     error = wording.wrong_output("out", (*look[:3], look.readonly), like.shape, like.dtype, "an array like the logits")
     if error is not None:
         raise error
-    _readable("out", out, FLOATS)
+    readable("out", out, FLOATS)
     return _last(look, axis % len(look.shape), out.address)
 
 
@@ -128,9 +129,9 @@ def made(out: Seen, axes: tuple[int, ...], like: Look) -> Operand:
     return _last(out.look, axes[0], out.address) if len(axes) == 1 else merged_axes(out, axes, like)
 
 
-def _row_wise(name: str, seen: Seen, shape: tuple[int, ...], allowed: tuple[str, ...]) -> None:
+def row_wise(name: str, seen: Seen, shape: tuple[int, ...], allowed: tuple[str, ...]) -> None:
     """Refuse an array with a number a row (or a class) that is not C-contiguous."""
-    look = _readable(name, seen, allowed)
+    look = readable(name, seen, allowed)
     axes = [(n, s) for n, s in zip(shape, look.strides, strict=True) if n > 1]
     dense = contiguous(tuple(n for n, _ in axes), SIZES[look.dtype])
     if 0 not in shape and tuple(s for _, s in axes) != dense:
@@ -149,7 +150,7 @@ def _target(target: Seen, x: Operand, like: Look, axis: Any, options: Options) -
     look = target.look
     rows, whole = x.shape[:-1], look.dtype.startswith(("int", "uint"))
     if look.shape == rows and whole:
-        _row_wise("target", target, rows, LABELS)
+        row_wise("target", target, rows, LABELS)
         return None
     if look.shape == like.shape:
         wording.no_ignored_rows(options.ignore_index)
@@ -169,7 +170,7 @@ def _weights(name: str, seen: Seen | None, shape: tuple[int, ...], meaning: str,
         return False
     if seen.look.shape != shape:
         raise wording.wrong_weights(name, shape, meaning, seen.look.shape)
-    _row_wise(name, seen, shape, (dtype,))
+    row_wise(name, seen, shape, (dtype,))
     return True
 
 
@@ -189,7 +190,7 @@ def _upstream(seen: Seen | None, rows: tuple[int, ...], reduction: str, dtype: s
             "whose value would have to be fetched from the GPU; multiply the gradient by it instead"
         )
     wording.upstream(look.shape, rows, reduction)
-    _row_wise("grad_output", seen, rows, (dtype,))
+    row_wise("grad_output", seen, rows, (dtype,))
     return True
 
 
@@ -209,6 +210,16 @@ def cross_entropy(given: Given, axis: Any, options: Options, *, grad: bool) -> L
     device = together(given._asdict())
     like = given.logits.look
     x = _rows("logits", given.logits, axis)
+    problem = of_logits(x, like, given, axis, options)._replace(grad=grad, device=device)
+    if given.out is None:
+        return problem
+    out = _output(given.out, like, axis)
+    disturbed(out, {"logits": (x, True), "target": (problem.soft or flat(given.target), False)})
+    return problem._replace(out=out)
+
+
+def of_logits(x: Operand, like: Look, given: Given, axis: Any, options: Options) -> Loss:
+    """The loss, on no device yet, of logits that are described, as they came and with their classes last."""
     dtype, rows = computed(x.dtype), x.shape[:-1]
     soft = _target(given.target, x, like, axis, options)
     weighted = _weights("class_weight", given.class_weight, x.shape[-1:], "a class", dtype)
@@ -219,12 +230,8 @@ def cross_entropy(given: Given, axis: Any, options: Options, *, grad: bool) -> L
             "grad_output must be a number when there are sample weights on a GPU, where nothing is multiplied "
             "beforehand; multiply the losses, or their weights, by one of them"
         )
-    out = None
-    if given.out is not None:
-        out = _output(given.out, like, axis)
-        disturbed(out, {"logits": (x, True), "target": (soft or flat(given.target), False)})
     label = 8 if soft is not None else SIZES[given.target.look.dtype]
-    return Loss(x, soft, out, weighted, loss_factor, grad_factor, options, grad, device, label)
+    return Loss(x, soft, None, weighted, loss_factor, grad_factor, options, False, -1, label)
 
 
 def flat(seen: Seen) -> Operand:
@@ -258,7 +265,7 @@ def product(y: Seen, grad: Seen, axis: Any, out: Seen | None) -> Map:
 def over_axes(given: Seen, axis: tuple[Any, ...] | None, out: Seen | None) -> tuple[Map, tuple[int, ...]]:
     """A softmax-like problem over several axes, which are merged into one, and their numbers."""
     device = together({"x": given, "out": out})
-    look = _readable("x", given, FLOATS)
+    look = readable("x", given, FLOATS)
     axes = wording.axes_of(axis, look.shape)
     x = merged_axes(given, axes, look)
     to = None

@@ -87,30 +87,45 @@ def _features(x: Any) -> Features:
     shape = x.shape if kind else array.shape
     if kind:
         _sparse_structure(x, kind)
+    features_shape(shape)
+    return Features(x if kind else array, check.result_dtype(array.dtype), shape, kind)
+
+
+def features_shape(shape: tuple[int, ...]) -> None:
+    """Refuse features that are no matrix."""
     if len(shape) != 2:
         raise ValueError(f"x must have shape (n, d), one row of features for each of n samples, got shape {shape}")
-    return Features(x if kind else array, check.result_dtype(array.dtype), shape, kind)
+
+
+def weight_shape(shape: tuple[int, ...], x: tuple[int, ...]) -> None:
+    """Refuse weights that are no matrix for features of some shape."""
+    if len(shape) != 2 or shape[1] != x[1]:
+        raise ValueError(
+            f"weight must have shape (K, d) = (K, {x[1]}), as x has shape {x}, got {shape}"
+            + ("; pass weight.T" if len(shape) == 2 and shape[0] == x[1] else "")
+        )
+    if shape[0] == 0:
+        raise ValueError(
+            f"weight must have at least one class, got shape {shape}; a softmax over nothing is not defined"
+        )
+
+
+def bias_shape(shape: tuple[int, ...], classes: int) -> None:
+    """Refuse a bias that has not one number a class."""
+    if shape != (classes,):
+        raise ValueError(f"bias must have shape (K,) = {(classes,)}, got {shape}")
 
 
 def linear(x: Any, weight: ArrayLike, bias: ArrayLike | None) -> Linear:
     """The logits of features, checked."""
     features, w = _features(x), check.numbers("weight", weight)
-    if w.ndim != 2 or w.shape[1] != features.shape[1]:
-        raise ValueError(
-            f"weight must have shape (K, d) = (K, {features.shape[1]}), as x has shape {features.shape}, got {w.shape}"
-            + ("; pass weight.T" if w.ndim == 2 and w.shape[0] == features.shape[1] else "")
-        )
-    if w.shape[0] == 0:
-        raise ValueError(
-            f"weight must have at least one class, got shape {w.shape}; a softmax over nothing is not defined"
-        )
+    weight_shape(w.shape, features.shape)
     dtypes = features.dtype, check.result_dtype(w.dtype)
     double = any(d.itemsize == 8 for d in dtypes)
     b = None
     if bias is not None:
         b = Rows(check.numbers("bias", bias), np.dtype(np.float64))
-        if b.array.shape != w.shape[:1]:
-            raise ValueError(f"bias must have shape (K,) = {w.shape[:1]}, got {b.array.shape}")
+        bias_shape(b.array.shape, w.shape[0])
         b = Rows(b.array, check.result_dtype(b.array.dtype))
     return Linear(features, Rows(w, dtypes[1]), b, np.dtype(np.float64 if double else np.float32))
 
@@ -132,32 +147,45 @@ def positive(name: str, value: Any, high: int | None = None) -> int:
     return number
 
 
-def _wanted(wrt: Any, problem: Linear) -> tuple[str, ...]:
-    names = (wrt,) if isinstance(wrt, str) else tuple(wrt) if isinstance(wrt, Iterable) else (wrt,)
-    for name in names:
+def names(wrt: Any) -> tuple[str, ...]:
+    """The names of gradients."""
+    found = (wrt,) if isinstance(wrt, str) else tuple(wrt) if isinstance(wrt, Iterable) else (wrt,)
+    for name in found:
         if name not in WANTED:
             raise ValueError(f"wrt must name some of {', '.join(map(repr, WANTED))}, got {name!r}")
-    if "x" in names and problem.x.sparse:
+    return found
+
+
+def _wanted(wrt: Any, problem: Linear) -> tuple[str, ...]:
+    found = names(wrt)
+    if "x" in found and problem.x.sparse:
         raise ValueError("wrt must not name 'x' when x is sparse, as its gradient is dense; use x.toarray()")
-    return tuple(n for n in names if n != "bias" or problem.bias is not None)
+    return tuple(n for n in found if n != "bias" or problem.bias is not None)
 
 
-def _outputs(out: Any, wanted: tuple[str, ...], problem: Linear) -> Mapping[str, Array]:
+def outputs(out: Any, wanted: tuple[str, ...]) -> dict[str, Any]:
+    """Where gradients go, by their names; the arrays are not looked at."""
     if out is None:
         return {}
     if not isinstance(out, Mapping):
         raise TypeError(f"out must be a mapping such as {{'weight': array}}, got {type(out).__name__}")
+    for name in out:
+        if name not in wanted:
+            raise ValueError(f"out must hold arrays for what wrt names, {wanted}, got one for {name!r}")
+    return dict(out)
+
+
+def _outputs(out: Any, wanted: tuple[str, ...], problem: Linear) -> Mapping[str, Array]:
+    found = outputs(out, wanted)
     likes: dict[str, Any] = {
         "x": (problem.x.array, problem.x.dtype),
         "weight": problem.weight,
         "bias": problem.bias,
     }
-    for name, array in out.items():
-        if name not in wanted:
-            raise ValueError(f"out must hold arrays for what wrt names, {wanted}, got one for {name!r}")
+    for name, array in found.items():
         like, dtype = likes[name]
         check.output(array, like, dtype, name=f"out[{name!r}]")
-    return dict(out)
+    return found
 
 
 def loss(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import check, check_linear
-from .devices import in_main_memory
+from .devices import in_main_memory, on_cuda
 
 Array = NDArray[Any]
 
@@ -43,6 +43,12 @@ def _run() -> Any:
     return importlib.import_module(".run_linear", __package__)
 
 
+@cache
+def _cuda() -> Any:
+    """The same for arrays on a GPU."""
+    return importlib.import_module(".linear_cuda", __package__)
+
+
 #: How to do without a function on a GPU, as long as that does not have it.
 _LOGITS = (
     "compute the logits with their own library there and pass those to fastsoftmax.{0}, or pass {{0}} in main memory"
@@ -66,6 +72,7 @@ def linear_cross_entropy(
     softcap: float | None = None,
     reduction: str = "mean",
     block_rows: int | None = None,
+    check_targets: bool | None = None,
 ) -> Any:
     r"""Cross-entropy of the logits ``x Wᵀ + b``, which are never there all at once.
 
@@ -92,8 +99,10 @@ def linear_cross_entropy(
     label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction
         As for `cross_entropy`.
     block_rows : int >= 1, optional
-        Rows whose logits are computed together; by default as many as the caches and 32 MB allow.  Results agree to
-        rounding whatever it is.
+        Rows whose logits are computed together; by default as many as the caches and 32 MB allow (on a GPU 256 MB, and
+        at least 2048 rows).  Results agree to rounding whatever it is.
+    check_targets : bool, optional
+        Whether class indices out of range raise an error; as for `cross_entropy`, it matters on a GPU alone.
 
     Returns
     -------
@@ -124,17 +133,11 @@ def linear_cross_entropy(
     >>> round(float(fs.linear_cross_entropy(x, weight, [0, 3])), 4)  # log(4)
     1.3863
     """
-    in_main_memory(
-        "linear_cross_entropy",
-        _LOGITS.format("cross_entropy"),
-        x=x,
-        weight=weight,
-        target=target,
-        bias=bias,
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-    )
     options = check.options(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
+    arrays = x, weight, bias, target, class_weight, sample_weight
+    if on_cuda(*arrays):
+        on_gpu: Any = _cuda().cross_entropy(arrays, options, None, (), None, block_rows, check_targets=check_targets)[0]
+        return on_gpu
     problem = check_linear.loss(x, weight, target, bias, class_weight, sample_weight, options, block_rows=block_rows)
     return _run().cross_entropy(problem)[0]
 
@@ -158,6 +161,7 @@ def linear_cross_entropy_and_grad(
     wrt: str | Sequence[str] = ("weight", "bias"),
     out: Mapping[str, Array] | None = None,
     block_rows: int | None = None,
+    check_targets: bool | None = None,
 ) -> LinearLossAndGrad:
     r"""`linear_cross_entropy` and its gradients, in one pass over the features.
 
@@ -189,6 +193,8 @@ def linear_cross_entropy_and_grad(
         Where to write gradients, by these names: arrays of the shape and dtype of the gradient.  They may be the
         arguments themselves.
     block_rows : int >= 1, optional
+        As for `linear_cross_entropy`.
+    check_targets : bool, optional
         As for `linear_cross_entropy`.
 
     Returns
@@ -224,19 +230,13 @@ def linear_cross_entropy_and_grad(
     >>> result.grad_bias
     array([-0.5,  0.5])
     """
-    in_main_memory(
-        "linear_cross_entropy_and_grad",
-        _LOGITS.format("cross_entropy_and_grad"),
-        x=x,
-        weight=weight,
-        target=target,
-        bias=bias,
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-        grad_output=grad_output,
-        **({f"out[{name!r}]": array for name, array in out.items()} if isinstance(out, Mapping) else {}),
-    )
     options = check.options(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
+    arrays = x, weight, bias, target, class_weight, sample_weight
+    if on_cuda(*arrays, grad_output, *(out.values() if isinstance(out, Mapping) else ())):
+        value, grads = _cuda().cross_entropy(
+            arrays, options, grad_output, wrt, out, block_rows, check_targets=check_targets
+        )
+        return LinearLossAndGrad(value, grads.get("x"), grads.get("weight"), grads.get("bias"))
     problem = check_linear.loss(
         *(x, weight, target, bias, class_weight, sample_weight, options),
         block_rows=block_rows,
@@ -354,7 +354,9 @@ def linear_predict(x: Any, weight: ArrayLike, bias: ArrayLike | None = None) -> 
     >>> fs.linear_predict(np.array([[1.0, 2.0], [2.0, 1.0]]), np.eye(2))
     array([1, 0])
     """
-    in_main_memory("linear_predict", _LOGITS.format("softmax"), x=x, weight=weight, bias=bias)
+    if on_cuda(x, weight, bias):
+        on_gpu: NDArray[np.int64] = _cuda().predict(x, weight, bias)
+        return on_gpu
     result: NDArray[np.int64] = _run().predict(check_linear.linear(x, weight, bias))
     return result
 
@@ -397,7 +399,9 @@ def linear_predict_proba(
     >>> fs.linear_predict_proba(np.array([[1.0, 2.0]]), np.zeros((4, 2)))
     array([[0.25, 0.25, 0.25, 0.25]])
     """
-    in_main_memory("linear_predict_proba", _LOGITS.format("softmax"), x=x, weight=weight, bias=bias, out=out)
+    if on_cuda(x, weight, bias, out):
+        on_gpu: Array = _cuda().predict_proba(x, weight, bias, out)
+        return on_gpu
     result: Array = _run().predict_proba(*check_linear.proba(x, weight, bias, out))
     return result
 

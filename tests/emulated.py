@@ -32,11 +32,12 @@ class Emulated(Driver):
 
     def install(self, monkeypatch):
         """Put this driver in the place of the real one, and nothing in that of the compiler."""
-        from fastsoftmax import api_cuda, devices, run_cuda
+        from fastsoftmax import api_cuda, devices, linear_cuda, run_cuda
         from fastsoftmax.cuda import arrays, libraries, workspace
 
         monkeypatch.setattr(kernels, "compiled", self.compiled)
         monkeypatch.setattr(api_cuda, "_prepared", {})
+        monkeypatch.setattr(linear_cuda, "_prepared", {})
         monkeypatch.setattr(workspace, "_known", {})
         monkeypatch.setattr(workspace, "_slabs", {})
         monkeypatch.setattr(arrays, "_by_type", {})

@@ -22,12 +22,23 @@ class Held:
     def shape(self):
         return self.values.shape
 
+    def view(self, values):
+        return self.driver.array(values, device=self.number, stream=self.bound, kind=type(self))
+
+    def __getitem__(self, key):
+        return self.view(self.values[key])
+
+    @property
+    def T(self):
+        return self.view(self.values.T)
+
 
 class Kind:
     """A library: its module, and how it makes arrays, which it counts."""
 
     def __init__(self, monkeypatch, driver, name):
         self.driver, self.made, self.streams = driver, [], {}
+        self.work = []  # (what, device, stream) of each operation
         self.module = ModuleType(name)
         monkeypatch.setitem(sys.modules, name, self.module)
 
@@ -42,6 +53,37 @@ class Kind:
     def host(self, array):
         """What an array holds."""
         return np.ndarray.view(array.values) if isinstance(array, Held) else self.driver.host(array)
+
+    def operate(self, what, result, out, *operands):
+        """An operation of the library's: on the current stream of its operands' device, from what was written before.
+
+        `result` is made of float64 copies of the operands, and rounded once.
+        """
+        number, stream = out.number, self.streams.get(out.number, 0)
+        assert all(type(a) is self.type and a.number == number for a in operands)
+        buffers = [self.driver.buffer(a.address) for a in (*operands, out) if a.values.size]
+        for a in operands:
+            place = self.written(a)
+            assert place is None or place.all(), f"{what} reads what nothing was written to"
+        if out.values.size:
+            self.driver.order.step(stream, [b.name for b in buffers[:-1]], [buffers[-1].name])
+        with np.errstate(invalid="ignore", over="ignore"):
+            found = result(*(a.values.astype(np.float64) for a in operands))
+            assert found.shape == out.shape
+            out.values[...] = found
+        if (place := self.written(out)) is not None:
+            place[...] = 255
+        self.work.append((what, number, stream))
+        return out
+
+    def written(self, array):
+        """Which bytes of an array something was written to; None where all of them were from the first."""
+        values = array.values
+        buffer = self.driver.buffer(array.address) if values.size else None
+        if buffer is None or buffer.written is None:
+            return None
+        shape, strides = (*values.shape, values.itemsize), (*values.strides, 1)
+        return np.ndarray(shape, np.uint8, buffer.written, array.address - buffer.address, strides)
 
 
 class Dtype:
@@ -92,8 +134,19 @@ class Torch(Kind):
             def device(self):
                 return self.number
 
+            def add_(self, other):
+                return library.operate("add", np.add, self, self, other)
+
+            def copy_(self, other):
+                return library.operate("copy", lambda a: a, self, other)
+
+            def zero_(self):
+                return library.operate("zero", lambda: np.zeros(self.shape), self)
+
         Tensor.__module__ = "torch"
         self.type, self.module.Tensor = Tensor, Tensor
+        for function in (self.mm, self.addmm, self.sum, self.argmax):
+            setattr(self.module, function.__name__, function)
         self.module._C = SimpleNamespace(_cuda_getCurrentRawStream=lambda device: self.streams.get(device, 0))
         self.module.empty_like, self.module.empty_strided = self.empty_like, self.empty_strided
         for name, dtype in self.dtypes.items():
@@ -105,9 +158,26 @@ class Torch(Kind):
         return self.driver.array(made, device=tensor.number, kind=self.type)
 
     def empty_strided(self, shape, strides, *, dtype, device):
-        steps = np.cumprod((1, *shape[:0:-1]))[::-1] if shape else ()
+        steps = np.cumprod((1, *(max(n, 1) for n in shape[:0:-1])))[::-1] if shape else ()
         assert tuple(strides) == tuple(steps)
         return self.empty(shape, bfloat16 if dtype.name == "bfloat16" else dtype.name, device)
+
+    def mm(self, a, b, *, out):
+        assert a.dtype is b.dtype is out.dtype
+        return self.operate("mm", np.matmul, out, a, b)
+
+    def addmm(self, c, a, b, *, out):
+        """Of a bias, or of what is there already."""
+        assert a.dtype is b.dtype is c.dtype is out.dtype
+        return self.operate("addmm", lambda c, a, b: c + a @ b, out, c, a, b)
+
+    def sum(self, a, axis, *, dtype, out):
+        assert dtype is out.dtype
+        return self.operate("sum", lambda a: a.sum(axis), out, a)
+
+    def argmax(self, a, axis, *, out):
+        assert out.dtype is self.dtypes["int64"]
+        return self.operate("argmax", lambda a: a.argmax(axis), out, a)
 
 
 class Cupy(Kind):
@@ -136,8 +206,14 @@ class Cupy(Kind):
             def __dlpack_device__(self):
                 return 2, self.number
 
+            def fill(self, value):
+                return library.operate("fill", lambda: np.full(self.shape, float(value)), self)
+
         ndarray.__module__ = "cupy"
+        library = self
         self.type, self.module.ndarray, self.current = ndarray, ndarray, 0
+        for function in (self.dot, self.add, self.sum, self.argmax, self.copyto):
+            setattr(self.module, function.__name__, function)
         stream = lambda device: SimpleNamespace(ptr=self.streams.get(device, 0))  # noqa: E731
         self.module.cuda = SimpleNamespace(get_current_stream=stream, Device=self.device)
         self.module.empty = lambda shape, dtype: self.empty(shape, dtype, self.current)
@@ -153,6 +229,31 @@ class Cupy(Kind):
         made = np.empty_like(array.values)
         self.made.append((made.shape, made.dtype))
         return self.driver.array(made, device=self.current, kind=self.type)
+
+    def operate(self, what, result, out, *operands):
+        assert self.current == out.number, "CuPy goes by the current device"
+        return super().operate(what, result, out, *operands)
+
+    def dot(self, a, b, *, out):
+        assert a.dtype == b.dtype == out.dtype
+        assert out.values.flags.c_contiguous
+        return self.operate("dot", np.matmul, out, a, b)
+
+    def add(self, a, b, *, out):
+        assert np.can_cast(b.dtype, out.dtype, "same_kind") or b.dtype == out.dtype
+        return self.operate("add", np.add, out, a, b)
+
+    def sum(self, a, *, axis, dtype, out):
+        assert dtype == out.dtype
+        return self.operate("sum", lambda a: a.sum(axis), out, a)
+
+    def argmax(self, a, *, axis, out):
+        assert out.dtype == np.int64
+        return self.operate("argmax", lambda a: a.argmax(axis), out, a)
+
+    def copyto(self, out, array, *, casting):
+        assert casting == "unsafe"
+        return self.operate("copy", lambda a: a, out, array)
 
 
 class Numba(Kind):

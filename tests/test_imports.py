@@ -46,7 +46,12 @@ ALLOWED = {
     "digits": {"api", "bench"},
     "estimator": {"api", "devices", "hooks", "linear", "objective", "parameters", "progress", "sgd", "solvers"},
     "launcher": {"check", "check_cuda", "cuda", "operands", "run_cuda", "spec"},
-    "linear": {"check", "check_linear", "devices"},  # and `run_linear`, by name, at the first call
+    "check_linear_cuda": {"check", "check_cuda", "check_linear", "cuda", "operands", "plan_linear", "wording"},
+    "linear": {"check", "check_linear", "devices"},  # and `run_linear` or `linear_cuda`, by name
+    "linear_cuda": {
+        *("api_cuda", "check", "check_cuda", "check_linear", "check_linear_cuda", "cuda", "run_cuda"),
+        *("run_linear_cuda", "spec"),
+    },
     "objective": {"linear"},
     "plan": {"spec"},
     "plan_cuda": set(),
@@ -55,6 +60,7 @@ ALLOWED = {
     "run": {"check", "cpu", "levels", "plan", "spec", "terms", "wording"},
     "run_cuda": {"check_cuda", "cuda", "levels", "operands", "plan_cuda", "spec", "terms", "wording"},
     "run_linear": {"check", "check_linear", "cpu", "plan_linear", "run", "spec"},
+    "run_linear_cuda": {"check_cuda", "check_linear_cuda", "cuda", "operands", "run_cuda"},
     "sgd": {"objective", "solvers", "whiten"},
     "solvers": {"objective", "whiten"},
     "terms": {"check", "spec"},

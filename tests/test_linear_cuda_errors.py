@@ -50,24 +50,179 @@ def test_the_estimator_stays_in_main_memory():
         raises(TypeError, text, function, on_gpu(X))
 
 
-LOSSES = [fs.linear_cross_entropy, fs.linear_cross_entropy_and_grad]
+# Where a linear pass does go to a GPU.
+
+FUNCTIONS = [fs.linear_cross_entropy, fs.linear_cross_entropy_and_grad]
+loss = pytest.mark.parametrize("function", FUNCTIONS, ids=["loss", "grad"])
 
 
-@pytest.mark.parametrize("function", LOSSES, ids=["loss", "grad"])
-def test_losses_that_stay_in_main_memory(function):
-    given = {"x": X, "weight": W, "target": T, "bias": B}
-    more = {"class_weight": np.ones(5), "sample_weight": np.ones(4)}
-    for name, value in {**given, **more}.items():
-        options = {name: on_gpu(value)} if name in more else {}
-        arguments = [on_gpu(value) if name == other else a for other, a in given.items()]
-        raises(TypeError, f"{name} must lie in main memory", function, *arguments, **options)
+def fake(name, monkeypatch, driver):
+    return pytest.importorskip("fake_libraries").LIBRARIES[name](monkeypatch, driver)
 
 
-def test_what_else_stays_in_main_memory():
-    options = {"reduction": "none", "grad_output": on_gpu(np.ones(4))}
-    raises(TypeError, "grad_output must lie in main", fs.linear_cross_entropy_and_grad, X, W, T, B, **options)
-    out = {"weight": on_gpu(W)}
-    raises(TypeError, "out['weight'] must lie in main", fs.linear_cross_entropy_and_grad, X, W, T, B, out=out)
-    raises(TypeError, "x must lie in main memory for linear_predict,", fs.linear_predict, on_gpu(X), W)
-    raises(TypeError, "weight must lie in main memory", fs.linear_predict_proba, X, on_gpu(W))
-    raises(TypeError, "out must lie in main memory", fs.linear_predict_proba, X, W, out=on_gpu(np.zeros((4, 5))))
+@pytest.fixture
+def torch(monkeypatch, driver):
+    return fake("torch", monkeypatch, driver)
+
+
+@pytest.fixture
+def given(torch):
+    """Arguments of a loss, by their names."""
+    return {k: torch.array(v.copy()) for k, v in {"x": X, "weight": W, "target": T, "bias": B}.items()}
+
+
+@pytest.mark.parametrize("name", ["torch", "cupy"])
+def test_arguments_in_main_memory(monkeypatch, driver, name):
+    """In the words of the library that the others are from."""
+    library = fake(name, monkeypatch, driver)
+    mend = {"torch": "torch.as_tensor({0}, device={1}.device)", "cupy": "cupy.asarray({0})"}[name]
+    host = {"x": X, "weight": W, "target": T, "bias": B, "class_weight": np.ones(5), "sample_weight": np.ones(4)}
+    there = {k: library.array(v.copy()) for k, v in host.items()}
+    for function in FUNCTIONS:
+        for at, value in host.items():
+            other = "weight" if at == "x" else "x"
+            text = f"{at} must lie on the GPU, as {other} is a {name}.{library.type.__name__} on GPU 0, got a "
+            raises(TypeError, f"{text}numpy.ndarray; pass {mend.format(at, other)}", function, **there | {at: value})
+    for function in (fs.linear_predict, fs.linear_predict_proba):
+        raises(TypeError, "weight must lie on the GPU, as x is a", function, there["x"], W)
+        raises(TypeError, "x must lie on the GPU, as weight is a", function, X, there["weight"])
+        raises(TypeError, "bias must lie on the GPU, as x is a", function, there["x"], there["weight"], B)
+    raises(
+        TypeError, "out must lie on", fs.linear_predict_proba, there["x"], there["weight"], out=np.zeros((4, 5), "f")
+    )
+    raises(TypeError, "x must lie on the GPU, as out is", fs.linear_predict_proba, X, W, out=there["x"])
+    grad = fs.linear_cross_entropy_and_grad
+    raises(TypeError, "out['weight'] must lie on the GPU", grad, **there, out={"weight": W.copy()})
+    raises(TypeError, "x must lie on the GPU, as out['weight'] is", grad, X, W, T, B, out={"weight": there["weight"]})
+    raises(TypeError, "grad_output must lie", grad, **there, reduction="none", grad_output=np.ones(4))
+    assert not driver.launches
+    assert not library.work
+
+
+def test_arguments_on_several_gpus(torch, given):
+    given["weight"] = torch.array(W.copy(), device=1)
+    text = "weight must lie on the same GPU: x is a torch.Tensor on GPU 0, weight on GPU 1; pass torch.as_tensor(weight"
+    raises(ValueError, text, fs.linear_cross_entropy, **given)
+
+
+@pytest.mark.parametrize("name", ["numba", "jax"])
+def test_arrays_without_products(monkeypatch, driver, name):
+    library = fake(name, monkeypatch, driver)
+    x, weight, target = (library.array(a.copy()) for a in (X, W, T))
+    how = {"numba": "asarray", "jax": "from_dlpack"}[name]
+    text = "x must be an array of PyTorch or CuPy for a linear function on a GPU, as its products are theirs, got a "
+    raises(TypeError, text + name, fs.linear_cross_entropy, x, weight, target)
+    raises(TypeError, f"pass torch.{how}(x) or cupy.{how}(x), and weight", fs.linear_predict, x, weight)
+    raises(TypeError, text, fs.linear_predict_proba, x, weight)
+
+
+def test_operands_of_several_libraries(monkeypatch, driver, torch, given):
+    """Only those of the products need be of one."""
+    cupy = fake("cupy", monkeypatch, driver)
+    text = "must be of the library that x is from, torch, which multiplies them, got a cupy.ndarray; pass torch.from_d"
+    for name, value in (("weight", W), ("bias", B)):
+        raises(TypeError, f"{name} {text}", fs.linear_cross_entropy, **given | {name: cupy.array(value.copy())})
+    out = {"weight": cupy.array(W.copy())}
+    raises(TypeError, f"out['weight'] {text}", fs.linear_cross_entropy_and_grad, **given, out=out)
+    fs.linear_cross_entropy(**given | {"target": cupy.array(T.copy())}, class_weight=cupy.array(np.ones(5, "f4")))
+
+
+def test_tensors_with_a_gradient(given):
+    for name in ("x", "weight", "bias"):
+        given[name].requires_grad = True
+        text = f"{name} must not require a gradient, as this function is not differentiated by autograd; use "
+        raises(TypeError, f"{text}{name}.detach()", fs.linear_cross_entropy, **given)
+        given[name].requires_grad = False
+
+
+@loss
+def test_shapes(torch, given, function):
+    def wrong(error, text, **changed):
+        changed = {k: torch.array(np.zeros(v, given[k].values.dtype)) for k, v in changed.items()}
+        raises(error, text, function, **given | changed)
+
+    wrong(ValueError, "x must have shape (n, d), one row of features for each of n samples, got shape (4,)", x=4)
+    wrong(ValueError, "weight must have shape (K, d) = (K, 3), as x has shape (4, 3), got (3, 5); pass", weight=(3, 5))
+    wrong(ValueError, "weight must have at least one class, got shape (0, 3)", weight=(0, 3))
+    wrong(ValueError, "bias must have shape (K,) = (5,), got (4,)", bias=4)
+    text = "target must have shape (4,) (class indices) or (4, 5) (probabilities) for logits of shape (4, 5), got (3,)"
+    wrong(ValueError, text, target=3)
+
+
+@loss
+def test_dtypes(torch, given, function):
+    """Nothing is converted."""
+    text = "x must have dtype float16 or bfloat16 or float32 or float64 on a GPU, got int32 with shape (4, 3)"
+    raises(TypeError, text, function, **given | {"x": torch.array(X.astype(np.int32))})
+    for name, value in (("weight", W), ("bias", B)):
+        text = f"{name} must have dtype float32 on a GPU, got float16 with shape {value.shape}; nothing is converted"
+        changed = {name: torch.array(value.astype(np.float16))}
+        raises(TypeError, f"{text} there: pass {name}.to(torch.float32)", function, **given | changed)
+    raises(
+        TypeError, "class indices must have dtype int64", function, **given | {"target": torch.array(T.astype("f4"))}
+    )
+    weight = torch.array(np.ones(4))
+    raises(TypeError, "sample_weight must have dtype float32", function, **given, sample_weight=weight)
+
+
+@loss
+def test_options(given, function):
+    raises(ValueError, "reduction must be one of", function, **given, reduction="all")
+    raises(ValueError, "block_rows must be >= 1, got 0", function, **given, block_rows=0)
+    fs.linear_cross_entropy(**given, block_rows=1)
+    raises(TypeError, "block_rows must be an integer >= 1, got 1.0", function, **given, block_rows=1.0)
+    given["target"] = given["x"].view(np.zeros((4, 5), np.float32))
+    raises(ValueError, "ignore_index must be negative", function, **given, ignore_index=1)
+    raises(ValueError, "focal_gamma is defined for class indices", function, **given, focal_gamma=1.0)
+
+
+def test_gradients_and_their_outputs(torch, given):
+    function, new = fs.linear_cross_entropy_and_grad, lambda *shape: torch.array(np.zeros(shape, np.float32))
+    raises(ValueError, "wrt must name some of 'x', 'weight', 'bias', got 'w'", function, **given, wrt="w")
+    for _ in range(2):  # a call that was prepared looks at what is given too
+        raises(TypeError, "out must be a mapping such as {'weight': array}, got list", function, **given, out=[])
+        options = {"wrt": "weight", "out": {"bias": new(5)}}
+        raises(ValueError, "what wrt names, ('weight',), got one for 'bias'", function, **given, **options)
+        function(**given)
+    text = "out['bias'] must have the shape of the result, (5,), got (4,)"
+    raises(ValueError, text, function, **given, out={"bias": new(4)})
+    text = "out['weight'] must have dtype float32 on a GPU, got float64"
+    raises(TypeError, text, function, **given, out={"weight": torch.array(np.zeros((5, 3)))})
+    scattered = torch.array(np.zeros((3, 5), np.float32).T)
+    raises(ValueError, "out['weight'] must be C-contiguous on a GPU", function, **given, out={"weight": scattered})
+    raises(ValueError, "grad_output must be a scalar", function, **given, grad_output=new(4))
+    del given["bias"]
+    raises(ValueError, "for what wrt names, ('weight',), got one for 'bias'", function, **given, out={"bias": new(5)})
+
+
+def test_outputs_that_disturb_what_is_read(torch):
+    """Or each other; whether they do is seen each time, though calls look alike."""
+    room, function = np.zeros(64, np.float32), fs.linear_cross_entropy_and_grad
+    target, weight, x = torch.array(T.copy()), torch.array(room[:15].reshape(5, 3)), torch.array(X.copy())
+    text = "out['{}'] must not share memory with {}, on a GPU"
+    for start in (16, 32, 12, 20):
+        out = {"weight": torch.array(room[start : start + 15].reshape(5, 3))}
+        if start == 12:
+            raises(
+                ValueError, "out['weight'] must not share memory with weight, on", function, x, weight, target, out=out
+            )
+        else:
+            function(x, weight, target, out=out)
+    out = {"x": torch.array(room[16:28].reshape(4, 3)), "weight": torch.array(room[20:35].reshape(5, 3))}
+    text = "out['weight'] must not share memory with out['x'], on a GPU"
+    raises(ValueError, text, function, x, weight, target, wrt=("x", "weight"), out=out)
+    near = torch.array(room[16:28].reshape(4, 3))
+    text = "out['x'] must not share memory with x, or be x itself, on a GPU"
+    raises(ValueError, text, function, torch.array(room[18:30].reshape(4, 3)), weight, target, wrt="x", out={"x": near})
+    soft = torch.array(room[40:60].reshape(4, 5))
+    over = torch.array(room[44:59].reshape(5, 3))
+    raises(ValueError, "share memory with target", function, x, weight, soft, out={"weight": over})
+    x = torch.array(room[40:52].reshape(4, 3))
+    raises(ValueError, "out must not share memory with x", fs.linear_predict_proba, x, weight, out=soft)
+
+
+def test_errors_launch_nothing(driver, torch, given):
+    raises(ValueError, "bias must have shape", fs.linear_cross_entropy, **given | {"bias": torch.array(B[:3].copy())})
+    assert not driver.launches
+    assert not torch.made
+    assert not torch.work

@@ -1,0 +1,146 @@
+"""Arguments of linear passes on a GPU to checked problems; those of the losses are checked in `check_cuda`.
+
+Features, weights and bias are for the library's own products, which take any strides; all of one dtype, as nothing is
+converted behind the caller's back.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from . import check_cuda, check_linear, plan_linear, wording
+from .check import Options
+from .check_cuda import FLOATS, Loss, flat, kind_of, readable, row_wise, together
+from .cuda.arrays import Look, Seen
+from .cuda.matrices import Matrices, matrices
+from .operands import SIZES, Operand, overlap
+
+
+class Linear(NamedTuple):
+    """Logits ``x Wᵀ + b`` on a GPU."""
+
+    matrices: Matrices
+    rows: int
+    features: int
+    classes: int
+    dtype: str
+    device: int
+    chunk: int  # rows whose logits are there at a time
+    pitch: int  # logits from row to row
+
+    def logits(self, rows: int) -> Operand:
+        """The logits of some rows, at an address that is a multiple of what a GPU's thread reads at a time."""
+        size = SIZES[self.dtype]
+        return Operand((rows, self.classes), (self.pitch * size, size), self.dtype, 0)
+
+
+class LinearLoss(NamedTuple):
+    """A cross-entropy of such logits, and the gradients that are asked for."""
+
+    linear: Linear
+    loss: Loss  # of the logits of all rows, which are never there
+    wanted: tuple[str, ...]
+
+
+class Given(NamedTuple):
+    """The array arguments of a loss."""
+
+    x: Seen
+    weight: Seen
+    bias: Seen | None
+    target: Seen
+    class_weight: Seen | None
+    sample_weight: Seen | None
+    grad_output: Seen | None
+
+
+def _multiplied(x: Seen) -> Matrices:
+    """The products of the features' library."""
+    found = matrices(x.library)
+    if found is None:
+        how = "from_dlpack" if x.library.waits else "asarray"
+        raise TypeError(
+            f"x must be an array of PyTorch or CuPy for a linear function on a GPU, as its products are theirs, got a "
+            f"{kind_of(x)}; pass torch.{how}(x) or cupy.{how}(x), and weight and bias likewise: nothing is copied"
+        )
+    return found
+
+
+def _same_kind(name: str, seen: Seen, x: Seen) -> Look:
+    """Refuse an operand of a product that is of another library or dtype than the features."""
+    if seen.library is not x.library:
+        raise TypeError(
+            f"{name} must be of the library that x is from, {x.library.name}, which multiplies them, got a "
+            f"{kind_of(seen)}; pass {x.library.name}.from_dlpack({name}), which copies nothing"
+        )
+    return readable(name, seen, (x.look.dtype,))
+
+
+def linear(x: Seen, weight: Seen, bias: Seen | None, block: Any = None) -> Linear:
+    """The logits of features, checked."""
+    device, multiplied = together({"x": x, "weight": weight, "bias": bias}), _multiplied(x)
+    look = readable("x", x, FLOATS)
+    check_linear.features_shape(look.shape)
+    w = _same_kind("weight", weight, x)
+    check_linear.weight_shape(w.shape, look.shape)
+    if bias is not None:
+        check_linear.bias_shape(_same_kind("bias", bias, x).shape, w.shape[0])
+    (rows, features), classes, size = look.shape, w.shape[0], SIZES[look.dtype]
+    chunk = plan_linear.gpu_rows(
+        rows, classes, size, None if block is None else check_linear.positive("block_rows", block)
+    )
+    pitch = plan_linear.gpu_pitch(classes, size) if multiplied.pitched else classes
+    return Linear(multiplied, rows, features, classes, look.dtype, device, chunk, pitch)
+
+
+def loss(
+    given: Given, options: Options, wrt: tuple[str, ...], out: Mapping[str, Seen], *, block: Any = None
+) -> LinearLoss:
+    """A cross-entropy of a linear map from the arguments of the public functions."""
+    together(given._asdict() | {f"out[{name!r}]": seen for name, seen in out.items()})
+    problem = linear(given.x, given.weight, given.bias, block)
+    z = problem.logits(problem.rows)
+    arguments = check_cuda.Given(given.x, *given[3:], None)
+    about = check_cuda.of_logits(z, Look(z.shape, z.strides, z.dtype, problem.device), arguments, -1, options)
+    wanted = tuple(n for n in wrt if n != "bias" or given.bias is not None)
+    _outputs(given, check_linear.outputs(out, wanted), about)
+    return LinearLoss(problem, about._replace(grad=bool(wanted), device=problem.device), wanted)
+
+
+def _outputs(given: Given, out: dict[str, Seen], about: Loss) -> None:
+    """Refuse outputs that do not fit, or lie where something is still to be read."""
+    read = {name: flat(seen) for name, seen in given._asdict().items() if seen is not None}
+    if about.soft is not None:
+        read["target"] = about.soft
+    for name, seen in out.items():
+        said = f"out[{name!r}]"
+        look, like = _same_kind(said, seen, given.x), getattr(given, name).look
+        error = wording.wrong_output(said, (*look[:3], look.readonly), like.shape, like.dtype, f"an array like {name}")
+        if error is not None:
+            raise error
+        row_wise(said, seen, look.shape, FLOATS)
+        to = flat(seen)
+        for other, operand in read.items():
+            if (name == other == "x" and operand == to) or 0 in to.shape or not overlap(to, operand):
+                continue
+            which = "or be x itself, " if name == other == "x" else ""
+            raise ValueError(f"{said} must not share memory with {other}, {which}on a GPU, where nothing is copied")
+        read[said] = to
+
+
+def proba(x: Seen, weight: Seen, bias: Seen | None, out: Seen | None) -> Linear:
+    """The logits of all rows, to be written where their probabilities go."""
+    together({"x": x, "weight": weight, "bias": bias, "out": out})
+    problem = linear(x, weight, bias)
+    shape = problem.rows, problem.classes
+    if out is not None:
+        look = _same_kind("out", out, x)
+        error = wording.wrong_output(
+            "out", (*look[:3], look.readonly), shape, problem.dtype, "an array like the logits"
+        )
+        if error is not None:
+            raise error
+        row_wise("out", out, shape, FLOATS)
+        for name, seen in (("x", x), ("weight", weight), ("bias", bias)):
+            if seen is not None and 0 not in shape and overlap(flat(out), flat(seen)):
+                raise ValueError(f"out must not share memory with {name} on a GPU, where nothing is copied")
+    return problem._replace(chunk=max(problem.rows, 1), pitch=problem.classes)

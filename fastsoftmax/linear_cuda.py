@@ -1,0 +1,112 @@
+"""The public functions of linear maps on GPU arrays: what a call looks like, the pass prepared for it, new results."""
+
+from typing import Any, NamedTuple
+
+from . import api_cuda, check_linear, check_linear_cuda, run_linear_cuda
+from .check import Options
+from .check_cuda import Map, is_number
+from .check_linear_cuda import Given
+from .cuda.arrays import library, seen
+from .cuda.workspace import workspace
+from .run_cuda import MapCall
+from .run_linear_cuda import Arrays, LinearCall
+from .spec import SOFTMAX
+
+KNOWN = 1024  # prepared calls, some 10 KB each
+_prepared: dict[Any, Any] = {}
+
+
+class Looks(NamedTuple):
+    """What arguments look like, and their addresses."""
+
+    looks: tuple[Any, ...]
+    places: tuple[int, ...]
+
+
+def _look(arrays: tuple[Any, ...], stream: int) -> Looks:
+    if not arrays:
+        return Looks((), ())
+    found = [(None, 0) if a is None else library(a).peek(a, stream) for a in arrays]
+    return Looks(tuple((type(a), look) for a, (look, _) in zip(arrays, found, strict=True)), tuple(p for _, p in found))
+
+
+def _known(key: Any) -> Any:
+    """A call that was prepared; None for one that cannot be, as for arguments that no call can have."""
+    try:
+        return _prepared.get(key)
+    except TypeError:
+        return None
+
+
+def _remember(key: Any, prepared: Any) -> Any:
+    if len(_prepared) >= KNOWN:
+        _prepared.clear()
+    _prepared[key] = prepared
+    return prepared
+
+
+def cross_entropy(
+    arrays: tuple[Any, ...],
+    options: Options,
+    grad_output: Any,
+    wrt: Any,
+    out: Any,
+    block: Any,
+    *,
+    check_targets: bool | None,
+) -> tuple[Any, dict[str, Any]]:
+    """(loss, gradients by name) for features, weights, bias, target, class weights and sample weights."""
+    up = 1.0 if grad_output is None else float(grad_output) if is_number(grad_output) else None
+    given, names = (*arrays, grad_output if up is None else None), check_linear.names(wrt)
+    kind = library(arrays[0])
+    stream = kind.stream(arrays[0])
+    look, to = _look(given, stream), check_linear.outputs(out, names)
+    target, *weights = look.places[3:]
+    into = _look(tuple(to.values()), stream)
+    # With outputs, whether they lie where something is still to be read depends on every address.
+    apart = (tuple(to), into, look.places) if to else None
+    key = (kind, options, names, block, type(block), look.looks, target & 15, apart)
+    call = _known(key)
+    if call is None:
+        about = Given(*(None if a is None else seen(a, stream) for a in given))  # type: ignore[arg-type]
+        outputs = {name: seen(a, stream) for name, a in to.items()}
+        call = _remember(key, LinearCall(check_linear_cuda.loss(about, options, names, outputs, block=block)))
+    api_cuda._order(kind, stream, call.device, (*given, *to.values()))
+    by_name, x = dict(zip(("x", "weight", "bias"), arrays, strict=False)), arrays[0]
+    linear, results = call.linear, dict(to)
+    for name in call.wanted:
+        if name not in results:
+            results[name] = kind.new(x, tuple(by_name[name].shape), linear.dtype, stream)
+    loss = kind.new(x, () if call.reduced else (linear.rows,), call.dtype, stream)
+    room = call.roomed(workspace(call.device, stream))
+    places = (target, *weights, kind.address(loss))
+    operands = Arrays(arrays[0], arrays[1], arrays[2], kind, stream)
+    call(operands, places, results, room, 1.0 if up is None else up, check_targets)
+    return loss, results
+
+
+def predict(x: Any, weight: Any, bias: Any) -> Any:
+    """The class of the largest logit of each row."""
+    kind, given = library(x), (x, weight, bias)
+    stream = kind.stream(x)
+    problem = check_linear_cuda.linear(*(None if a is None else seen(a, stream) for a in given))  # type: ignore[arg-type]
+    api_cuda._order(kind, stream, problem.device, given)
+    return run_linear_cuda.predict(problem, Arrays(x, weight, bias, kind, stream))
+
+
+def predict_proba(x: Any, weight: Any, bias: Any, out: Any) -> Any:
+    """The probabilities of the classes for each row: all logits are written where they go, and replaced there."""
+    kind, given = library(x), (x, weight, bias, out)
+    stream = kind.stream(x)
+    problem = check_linear_cuda.proba(*(None if a is None else seen(a, stream) for a in given))  # type: ignore[arg-type]
+    api_cuda._order(kind, stream, problem.device, given)
+    result = kind.new(x, (problem.rows, problem.classes), problem.dtype, stream) if out is None else out
+    at = kind.address(result)
+    key = kind, "softmax", problem, at & 15
+    call = _prepared.get(key)
+    if call is None:
+        z = problem.logits(problem.rows)._replace(address=at)
+        call = _remember(key, MapCall(Map(z, None, z, problem.device), "softmax", SOFTMAX, numbers=False))
+    run_linear_cuda.fill(problem, Arrays(x, weight, bias, kind, stream), result)
+    call(at, 0, at, 0, stream)
+    return result
