@@ -99,7 +99,7 @@ def linear_cross_entropy(
     label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction
         As for `cross_entropy`.
     block_rows : int >= 1, optional
-        Rows whose logits are computed together; by default as many as the caches and 32 MB allow (on a GPU 256 MB, and
+        Rows whose logits are computed together; by default as many as the caches and 32 MB allow (on a GPU 512 MB, and
         at least 2048 rows).  Results agree to rounding whatever it is.
     check_targets : bool, optional
         Whether class indices out of range raise an error; as for `cross_entropy`, it matters on a GPU alone.
@@ -125,6 +125,10 @@ def linear_cross_entropy(
     O(n d K) time; x is read once.  Extra memory is at most 32 MB, and the weights once where they have to be converted
     (half types, strides that BLAS does not take, sparse features).  Results are the same bit for bit whatever the
     number of threads.  While it runs, the BLAS that came with SciPy is held to one thread; its setting is restored.
+
+    On a GPU, features, weights and bias are arrays of PyTorch or CuPy, whose products are used, all of one dtype, and
+    results are of their kind, on the caller's current stream.  Nothing is converted; logits are rounded to that dtype.
+    Ignored rows are computed there too: they have loss 0, but NaN in their features reaches the weights' gradient.
 
     Examples
     --------
@@ -219,6 +223,10 @@ def linear_cross_entropy_and_grad(
     The gradients of half types are accumulated in float32 and rounded once, that of the bias in float64; sums are taken
     in a fixed order, whatever the number of threads.
 
+    On a GPU what `linear_cross_entropy` says holds.  Gradients of half types are added up over blocks of rows in
+    float32, which takes a float32 gradient of the weights where there are several blocks.  Arrays in `out` are
+    C-contiguous and share no memory with what is read, but for ``out["x"]``, which may be `x` itself.
+
     Examples
     --------
     >>> import numpy as np, fastsoftmax as fs
@@ -294,7 +302,7 @@ def linear_hessian_product(
     Notes
     -----
     O(n d K) time, half as much again as for a gradient; memory as for `linear_cross_entropy_and_grad` with twice as
-    many classes.
+    many classes.  Arrays on a GPU are refused.
 
     Examples
     --------
@@ -348,6 +356,9 @@ def linear_predict(x: Any, weight: ArrayLike, bias: ArrayLike | None = None) -> 
     -----
     O(n d K) time, at most 32 MB of memory besides the result.
 
+    Arrays of PyTorch or CuPy on a GPU give arrays of their kind, as from `linear_cross_entropy`; half types have equal
+    logits more often there, as those are rounded.
+
     Examples
     --------
     >>> import numpy as np, fastsoftmax as fs
@@ -393,6 +404,9 @@ def linear_predict_proba(
     -----
     O(n d K) time, at most 32 MB of memory besides the result.
 
+    Arrays of PyTorch or CuPy on a GPU give arrays of their kind, as from `linear_cross_entropy`: the logits are written
+    where the result goes.  A given `out` is C-contiguous there.
+
     Examples
     --------
     >>> import numpy as np, fastsoftmax as fs
@@ -433,7 +447,7 @@ def linear_top_k(x: Any, weight: ArrayLike, bias: ArrayLike | None = None, *, k:
 
     Notes
     -----
-    O(n d K) time, at most 32 MB of memory besides the result.
+    O(n d K) time, at most 32 MB of memory besides the result.  Arrays on a GPU are refused.
 
     Examples
     --------

@@ -20,8 +20,8 @@ CHUNK_WORK = 1 << 18  # multiplications in a chunk, at least: some 5 microsecond
 PARALLEL = 1 << 21  # multiplications below which a parallel launch does not pay: some 20 microseconds
 TILE = 512  # rows and columns in a tile of a product that threads share: 95 % of BLAS's speed on large matrices
 TILES = 16  # tiles of a product, at least, for the threads to share
-GPU_BUDGET = 1 << 28  # bytes of a chunk's logits on a GPU, unless `GPU_ROWS` take more
-GPU_ROWS = 2048  # rows that a product there should have, so that it fills the GPU and reads the weights seldom
+GPU_BUDGET = 1 << 29  # bytes of a chunk's logits on a GPU, unless `GPU_ROWS` take more
+GPU_ROWS = 2048  # rows that a product there should have: its part of the weights' gradient is added up once a chunk
 GPU_MULTIPLE = 128  # rows of a product's tiles
 ACCESS = 16  # bytes that a GPU's thread reads at a time
 
@@ -133,7 +133,7 @@ def gpu_rows(rows: int, classes: int, itemsize: int, block: int | None = None) -
     Examples
     --------
     >>> gpu_rows(100_000, 32_000, 2), gpu_rows(100_000, 262_144, 2), gpu_rows(1000, 10, 4)
-    (4096, 2048, 1000)
+    (8320, 2048, 1000)
     """
     most = GPU_BUDGET // (classes * itemsize) // GPU_MULTIPLE * GPU_MULTIPLE
     size = max(GPU_ROWS, most) if block is None else -(-block // 8) * 8

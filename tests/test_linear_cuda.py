@@ -111,14 +111,14 @@ def test_layouts(library, name):
 
 
 def test_the_rows_of_a_chunk():
-    """A pure function of shapes: at least 2048 rows, 256 MB of logits, and never more rows than there are."""
+    """A pure function of shapes: at least 2048 rows, 512 MB of logits, and never more rows than there are."""
     rows = plan_linear.gpu_rows
     assert rows(10**6, 1 << 20, 4) == 2048
     assert rows(2000, 1 << 20, 4) == 2000
-    assert rows(10**6, 32_768, 4) == 2048
-    assert rows(10**6, 32_767, 4) == 2048
-    assert rows(10**6, 30_840, 4) == 2176
-    assert rows(10**6, 1000, 2) == (1 << 28) // 2000 // 128 * 128
+    assert rows(10**6, 65_536, 4) == rows(10**6, 131_072, 2) == 2048
+    assert rows(10**6, 65_535, 4) == rows(10**6, 61_681, 4) == 2048
+    assert rows(10**6, 61_680, 4) == 2176
+    assert rows(10**6, 1000, 2) == (1 << 29) // 2000 // 128 * 128
     assert rows(10**6, 10, 4, 100) == 104
     assert rows(50, 10, 4, 100) == 50
     assert rows(0, 10, 4) == rows(0, 10, 4, 5) == 1
@@ -295,6 +295,25 @@ def test_bad_labels_raise_where_it_is_asked_for(library, driver, name, reduction
 
 
 # Edges.
+
+
+@every
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_ignored_rows_with_nan(library, name, dtype):
+    """They have loss and gradient 0, whatever their features; the weights' gradient meets 0 times NaN, as is said."""
+    *given, _ = problem(11, SHAPE, dtype)
+    given[2][7] = -100
+    clean = [a.copy() for a in given]
+    given[0][7, 3] = np.nan
+    result = fs.linear_cross_entropy_and_grad(*on(library, *given), wrt=ALL, block_rows=16)
+    wide = [a if a.dtype.kind == "i" else a.astype(np.float64) for a in clean]
+    right = reference.linear_cross_entropy_and_grad(*wide, wrt=ALL)
+    near(library.host(result.loss), right.loss, dtype, 5)
+    near(library.host(result.grad_x), right.grad_x, dtype)
+    near(library.host(result.grad_bias), right.grad_bias, dtype)
+    found = library.host(result.grad_weight)
+    assert np.isnan(found[:, 3]).all()
+    near(np.delete(found, 3, 1), np.delete(right.grad_weight, 3, 1), dtype, 5)
 
 
 @every
