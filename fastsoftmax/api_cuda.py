@@ -4,6 +4,7 @@ A call that looks like an earlier one costs a few attributes of each array, one 
 follows here, step by step and with few functions, while checks and preparations are made once.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from . import check_cuda
@@ -17,6 +18,7 @@ from .run_cuda import LossCall, MapCall
 from .spec import LOGSUMEXP
 
 KNOWN = 4096  # prepared calls, some 5 KB each
+NOTHING = None, 0  # what an argument that was left out looks like, and its address
 
 
 class Prepared(NamedTuple):
@@ -25,7 +27,8 @@ class Prepared(NamedTuple):
     call: Any
     shape: tuple[int, ...]  # of the loss, or of a number a row
     dtype: str
-    bounds: tuple[tuple[int, int], ...]  # of the logits, the second operand, and the output
+    make: Callable[[], Any] | None  # makes that, where the library has a shorter way than `new`
+    reach: tuple[int, ...]  # between which distances from the operands an output may share memory with them
     waits: bool  # whether operands may be ordered on other streams
 
 
@@ -56,20 +59,21 @@ def _order(kind: Library, stream: int, device: int, given: tuple[Any, ...]) -> N
             package.wait(device, stream, other)
 
 
-def _clear(reach: tuple[tuple[int, int], ...], x: int, y: int, out: int, *, x_is: bool, y_is: bool) -> bool:
-    """Whether an output is apart from what is read; `x_is` and `y_is` say that an operand is that very array."""
-    (x_low, x_high), (y_low, y_high), (low, high) = reach
-    low, high = low + out, high + out
-    return (x_is or high <= x + x_low or x + x_high <= low) and (y_is or high <= y + y_low or y + y_high <= low)
+def _near(reach: tuple[int, ...], from_x: int, from_y: int) -> bool:
+    """Whether an output, at some distances from the operands, may share memory with one that it is not itself."""
+    return reach[0] < from_x < reach[1] or reach[2] < from_y < reach[3]
 
 
-def _bounds(*operands: Operand | None) -> tuple[tuple[int, int], ...]:
-    return tuple((0, 0) if a is None else bounds(a) for a in operands)
-
-
-def _peek(array: Any, stream: int) -> tuple[Any, int]:
-    """(what an operand looks like, its address); for one that there is not, (None, 0)."""
-    return (None, 0) if array is None else library(array).peek(array, stream)
+def _reach(out: Operand | None, *operands: Operand | None) -> tuple[int, ...]:
+    """`Prepared.reach`; between 0 and 0 there is nothing."""
+    reach: list[int] = []
+    for operand in operands:
+        if operand is None or out is None or operand == out or 0 in out.shape:
+            reach += (0, 0)
+        else:
+            (low, high), (out_low, out_high) = bounds(operand), bounds(out)
+            reach += (low - out_high, high - out_low)
+    return tuple(reach)
 
 
 class Wanted(NamedTuple):
@@ -90,8 +94,8 @@ def mapped(x: Any, y: Any, axis: Any, out: Any, *wanted: Any) -> Any:
     kind = library(x)
     stream = kind.stream(x)
     x_look, x_at = kind.peek(x, stream)
-    y_look, y_at = _peek(y, stream)
-    look, at = _peek(out, stream)
+    y_look, y_at = NOTHING if y is None else library(y).peek(y, stream)
+    look, at = NOTHING if out is None else library(out).peek(out, stream)
     x_is, y_is = at == x_at and look == x_look, at == y_at and look == y_look
     places = x_at & 15, y_at & 15, at & 15, x_is, y_is
     # 1.0 and True are no axes, though they are equal to one.
@@ -101,13 +105,13 @@ def mapped(x: Any, y: Any, axis: Any, out: Any, *wanted: Any) -> Any:
     except TypeError:  # an argument that no call can have
         prepared = None
     written = out
-    if prepared is None or (out is not None and not _clear(prepared.bounds, x_at, y_at, at, x_is=x_is, y_is=y_is)):
+    if prepared is None or _near(prepared.reach, at - x_at, at - y_at):
         prepared, written = _prepare_map((x, y, out), axis, Wanted(*wanted), stream)
         _remember(key, prepared)
     if prepared.waits:
         _order(kind, stream, prepared.call.device, (x, y, out))
     if prepared.call.numbers:
-        result = kind.new(x, prepared.shape, prepared.dtype, stream)
+        result = kind.new(x, prepared.shape, prepared.dtype, stream) if prepared.make is None else prepared.make()
         prepared.call(x_at, 0, 0, kind.address(result), stream)
         return kind.delivered(result)
     if written is None:
@@ -126,7 +130,7 @@ def _prepare_map(arrays: tuple[Any, Any, Any], axis: Any, what: Wanted, stream: 
         problem, axes = check_cuda.row_map(first, axis, into), (axis,)
     else:
         problem, axes = check_cuda.product(first, second, axis, into), (axis,)
-    look, written = first.look, arrays[2]
+    look, written, reach = first.look, arrays[2], _reach(problem.out, problem.x, problem.y)
     axes = tuple(a % len(look.shape) for a in axes)
     if into is None and not what.numbers:
         written = first.library.like(first.value, stream)
@@ -135,14 +139,14 @@ def _prepare_map(arrays: tuple[Any, Any, Any], axis: Any, what: Wanted, stream: 
     if what.keepdims:
         shape = tuple(1 if a in axes else n for a, n in enumerate(look.shape))
     call = MapCall(problem, what.kernel, what.variant, numbers=what.numbers)
-    reach, waits = _bounds(problem.x, problem.y, problem.out), _may_wait(first.library, (first, second, into))
-    return Prepared(call, shape, look.dtype, reach, waits), written
+    make = first.library.maker(first.value, shape, look.dtype) if what.numbers else None
+    return Prepared(call, shape, look.dtype, make, reach, _may_wait(first.library, (first, second, into))), written
 
 
-def _row_wise(given: tuple[Any, ...], stream: int) -> tuple[Any, Any, Any]:
-    """(what row-wise operands look like, of what kind they are and how aligned, their addresses)."""
-    looks, places = zip(*(_peek(a, stream) for a in given), strict=True)
-    return looks, tuple((type(a), place & 15) for a, place in zip(given, places, strict=True)), places
+def _row_wise(given: tuple[Any, ...], stream: int) -> tuple[Any, tuple[int, ...]]:
+    """(what row-wise operands look like, of what kind they are and how aligned; their addresses)."""
+    looks, places = zip(*(NOTHING if a is None else library(a).peek(a, stream) for a in given), strict=True)
+    return (looks, *((type(a), place & 15) for a, place in zip(given, places, strict=True))), places
 
 
 def cross_entropy(
@@ -163,20 +167,18 @@ def cross_entropy(
     up = 1.0 if grad_output is None else float(grad_output) if is_number(grad_output) else None
     x_look, x_at = kind.peek(logits, stream)
     y_look, y_at = library(target).peek(target, stream)
-    look, at = (None, 0) if out is None else library(out).peek(out, stream)
-    rows: Any = None
-    kinds, places = None, (0, 0, 0)
+    look, at = NOTHING if out is None else library(out).peek(out, stream)
+    rows, row_wise = None, (0, 0, 0)
     if up is None or weights[0] is not None or weights[1] is not None:
-        rows, kinds, places = _row_wise((*weights, None if up is not None else grad_output), stream)
-    x_is = at == x_at and look == x_look
-    aligned = x_at & 15, y_at & 15, at & 15, x_is
-    key = (kind, axis, type(axis), options, grad, type(target), type(out), aligned, x_look, y_look, look, rows, kinds)
+        rows, row_wise = _row_wise((*weights, None if up is not None else grad_output), stream)
+    places = x_at & 15, y_at & 15, at & 15, at == x_at and look == x_look
+    key = (kind, axis, type(axis), options, grad, type(target), type(out), places, x_look, y_look, look, rows)
     try:
         prepared = _prepared.get(key)
     except TypeError:  # as in `mapped`
         prepared = None
     written = out
-    if prepared is None or (out is not None and not _clear(prepared.bounds, x_at, y_at, at, x_is=x_is, y_is=False)):
+    if prepared is None or _near(prepared.reach, at - x_at, at - y_at):
         arrays = logits, target, *weights, None if up is not None else grad_output, out
         prepared, written = _prepare_loss(arrays, axis, options, grad, stream)
         _remember(key, prepared)
@@ -185,10 +187,10 @@ def cross_entropy(
         _order(kind, stream, call.device, (logits, target, *weights, grad_output if up is None else None, out))
     if grad and written is None:
         written = kind.like(logits, stream)
-    loss = kind.new(logits, prepared.shape, prepared.dtype, stream)
+    loss = kind.new(logits, prepared.shape, prepared.dtype, stream) if prepared.make is None else prepared.make()
     to = at if out is not None or not grad else kind.address(written)
     room = call.rooms.get(stream) or call.roomed(stream, workspace(call.device, stream))
-    call((x_at, y_at, to, *places, kind.address(loss)), stream, room, 1.0 if up is None else up, check_targets)
+    call((x_at, y_at, to, *row_wise, kind.address(loss)), stream, room, 1.0 if up is None else up, check_targets)
     if kind.mutable:
         return loss, written
     return kind.delivered(loss), None if written is None else kind.delivered(written)
@@ -199,11 +201,12 @@ def _prepare_loss(arrays: Any, axis: Any, options: Options, grad: bool, stream: 
     given = Given(*(None if a is None else seen(a, stream) for a in arrays))  # type: ignore[arg-type]
     problem = check_cuda.cross_entropy(given, axis, options, grad=grad)
     look, written = given.logits.look, arrays[-1]
+    reach = _reach(problem.out, problem.x, problem.soft or check_cuda.flat(given.target))
     if grad and given.out is None:
         written = given.logits.library.like(given.logits.value, stream)
         new = check_cuda.made(seen(written, stream), (axis % len(look.shape),), look)
         problem = problem._replace(out=new)
-    reach = _bounds(problem.x, problem.soft or check_cuda.flat(given.target), problem.out)
     shape = problem.x.shape[:-1] if options.reduction == "none" else ()
-    waits = _may_wait(given.logits.library, given)
-    return Prepared(LossCall(problem), shape, check_cuda.computed(look.dtype), reach, waits), written
+    dtype, waits = check_cuda.computed(look.dtype), _may_wait(given.logits.library, given)
+    make = given.logits.library.maker(given.logits.value, shape, dtype)
+    return Prepared(LossCall(problem), shape, dtype, make, reach, waits), written

@@ -43,7 +43,7 @@ class Emulated(Driver):
         monkeypatch.setattr(arrays, "_by_type", {})
         monkeypatch.setattr(devices, "_known", {})
         libraries._torch_stream.cache_clear()
-        libraries._torch_empty.cache_clear()
+        libraries._torch_number.cache_clear()
         run_cuda._step.cache_clear()
         return super().install(monkeypatch)
 

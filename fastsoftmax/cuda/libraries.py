@@ -4,7 +4,8 @@ None is imported: who has one of CuPy's arrays has imported CuPy.  Nothing here 
 """
 
 import sys
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,6 +61,10 @@ class Library:
         """A new C-contiguous array on the device of another."""
         raise NotImplementedError
 
+    def maker(self, like: Any, shape: tuple[int, ...], dtype: str) -> Callable[[], Any] | None:
+        """What makes such new arrays again and again, where there is a shorter way than `new`."""
+        return None
+
     def delivered(self, array: Any) -> Any:
         """A new array as the library's users know it."""
         return array
@@ -90,20 +95,27 @@ class Torch(Library):
     def stream(self, array: Any) -> int:
         """The current stream of the tensor's device."""
         device = array.get_device()
-        return int(_torch_stream()(device)) if device >= 0 else 0
+        return _torch_stream()(device) if device >= 0 else 0  # type: ignore[no-any-return]
 
     def address(self, made: Any) -> int:
         """By one attribute."""
-        return int(made.data_ptr())
+        return made.data_ptr()  # type: ignore[no-any-return]
 
     def like(self, array: Any, stream: int) -> Any:
         """By torch's caching allocator."""
         return _module("torch").empty_like(array)
 
     def new(self, like: Any, shape: tuple[int, ...], dtype: str, stream: int) -> Any:
-        """By torch's caching allocator; of its functions the one that takes least."""
-        make, strides, kind = _torch_empty(shape, dtype)
-        return make(shape, strides, dtype=kind, device=like.device)
+        """By torch's caching allocator."""
+        return self.maker(like, shape, dtype)()
+
+    def maker(self, like: Any, shape: tuple[int, ...], dtype: str) -> Callable[[], Any]:
+        """Of torch's functions those that take least: a number is made after one that is kept for it."""
+        torch = _module("torch")
+        if shape == ():
+            return partial(torch.empty_like, _torch_number(dtype, like.device))
+        how = {"dtype": getattr(torch, dtype), "device": like.device}
+        return partial(torch.empty_strided, shape, dlpack.contiguous(shape, 1), **how)
 
     def refused(self, array: Any, name: str) -> str | None:
         """Whatever autograd would have to know of."""
@@ -283,11 +295,11 @@ def _torch_stream() -> Any:
     return raw or (lambda device: torch.cuda.current_stream(device).cuda_stream)
 
 
-@lru_cache(maxsize=4096)
-def _torch_empty(shape: tuple[int, ...], dtype: str) -> tuple[Any, Any, Any]:
-    """(what makes a tensor of some shape and strides, those of a C-contiguous one, torch's own dtype)."""
+@lru_cache(maxsize=64)
+def _torch_number(dtype: str, device: Any) -> Any:
+    """A tensor of one number, for others to be made after."""
     torch = _module("torch")
-    return torch.empty_strided, dlpack.contiguous(shape, 1), getattr(torch, dtype)
+    return torch.empty_strided((), (), dtype=getattr(torch, dtype), device=device)
 
 
 def device_of(address: int) -> int:
