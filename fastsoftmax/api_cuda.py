@@ -168,7 +168,8 @@ def cross_entropy(
     x_look, x_at = kind.peek(logits, stream)
     y_look, y_at = library(target).peek(target, stream)
     look, at = NOTHING if out is None else library(out).peek(out, stream)
-    rows, row_wise = None, (0, 0, 0)
+    rows: Any = None
+    row_wise: tuple[int, ...] = (0, 0, 0)
     if up is None or weights[0] is not None or weights[1] is not None:
         rows, row_wise = _row_wise((*weights, None if up is not None else grad_output), stream)
     places = x_at & 15, y_at & 15, at & 15, at == x_at and look == x_look

@@ -1,96 +1,48 @@
 """What each function does with a checked problem on a GPU: which kernels are launched, with what, in which order.
 
-A call is prepared once for all operands that look alike, and then made with their addresses.  Nothing here waits for
-the GPU, but for the check of labels when it is asked for.
+A call is prepared once for all operands that look alike, its launches once for each stream, and then they are made with
+its operands' addresses.  Nothing here waits for the GPU, but for the check of labels when it is asked for.
 """
 
-from functools import lru_cache
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 import numpy as np
 
 from . import plan_cuda, terms, wording
 from .check_cuda import Loss, Map, computed
 from .cuda import kernels, package
-from .cuda.params import Numbers
+from .cuda.params import Integers, Numbers
 from .cuda.workspace import HEADER, Workspace
-from .levels import merged, offsets, two
-from .operands import Operand
-from .plan_cuda import Layout
-from .spec import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, ITEMSIZE, Flags
+from .pieces_cuda import STORAGE, Piece, Rows, Step, pieces_of, step_of
+from .spec import FLOAT64, ITEMSIZE
 
-STORAGE = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": FLOAT32, "float64": FLOAT64}
-NOTHING = Flags()
-STREAMS = 64  # whose workspaces a prepared call remembers
+STREAMS = 64  # whose launches and workspaces a prepared call remembers
+ADDRESSES = 10  # of a row kernel's parameters: those that each launch is given
+SCALE = len(Integers._fields)  # the parameter that gradients are multiplied by
+Made = TypeVar("Made")
 _NUMBER: dict[str, Any] = {"float32": np.float32, "float64": np.float64}
 
 
-class Step(NamedTuple):
-    """A kernel that is ready, and its launch."""
-
-    loaded: Any
-    grid: int
-    threads: int
-    shared: int
+def _launch(step: Step, device: int, stream: int, arguments: tuple[Any, ...], first: int) -> Any:
+    """A kernel's launches on a stream, of which each is given the first parameters."""
+    return package.Launch(step.loaded, device, stream, step.grid, step.threads, step.shared, arguments, first)
 
 
-class Piece(NamedTuple):
-    """Rows on at most two levels of strides, which one launch takes."""
-
-    step: Step
-    shape: tuple[int, ...]  # the integers that follow ignore_index
-    begins: tuple[int, ...]  # bytes from the addresses of x, y and out
-    row: int  # the number of the first row
-    block: int  # the number of the first block
+def _kept(made: dict[int, Made], stream: int, found: Made) -> Made:
+    """What was made for a stream, kept for the next call on it."""
+    if len(made) >= STREAMS:
+        made.clear()
+    made[stream] = found
+    return found
 
 
-@lru_cache(maxsize=4096)
-def _step(recipe: kernels.Recipe, device: int, grid: int, shared: int = 0) -> Step:
-    """A kernel, compiled and loaded for a GPU."""
-    compiled = kernels.compiled(recipe, package.facts(device).capability)
-    return Step(package.load(compiled, device, shared), grid, recipe.threads, shared)
-
-
-class Rows(NamedTuple):
-    """What is to be done with each row."""
-
-    kernel: str
-    variant: int = 0
-    flags: Flags = NOTHING
-    label: int = 8  # bytes of a class index
-
-
-def _pieces(what: Rows, x: Operand, y: Operand | None, out: Operand | None, device: int) -> tuple[Piece, ...]:
-    """The launches of a row kernel."""
-    if 0 in x.shape:
-        return ()
-    operands = [a for a in (x, y, out) if a is not None]
-    levels = merged(x.shape, tuple(a.strides for a in operands))
-    (outer, inner), steps = two(levels)
-    rows, classes, facts = outer * inner, x.shape[-1], package.facts(device)
-    kinds = STORAGE[x.dtype], STORAGE[(y or x).dtype]
-    given = iter(range(len(operands)))
-    place = [None if a is None else next(given) for a in (x, y, out)]
-    pieces: list[Piece] = []
-    for offset in offsets(levels):
-        layouts = tuple(
-            Layout(ITEMSIZE[STORAGE[a.dtype]], (a.address + begin) % 16, *step, _class_step(a))
-            for a, begin, step in zip(operands, offset, steps, strict=True)
-        )
-        about = facts.multiprocessors, facts.shared, facts.clusters
-        plan = plan_cuda.plan(rows, classes, layouts, about, held=2 if what.kernel == "vjp" else 1)
-        strides = [s for i in place for s in ((0, 0, 0) if i is None else layouts[i][2:])]
-        begins = [0 if i is None else offset[i] for i in place]
-        recipe = kernels.recipe(what.kernel, plan, *kinds, what.variant, what.flags, what.label)
-        step = _step(recipe, device, plan.grid, plan.shared)
-        block = pieces[-1].block + pieces[-1].step.grid if pieces else 0
-        pieces.append(Piece(step, (rows, inner, classes, *strides), tuple(begins), len(pieces) * rows, block))
-    return tuple(pieces)
-
-
-def _class_step(a: Operand) -> int:
-    return a.strides[-1] if a.shape[-1] > 1 else ITEMSIZE[STORAGE[a.dtype]]
+def _row_launches(
+    pieces: tuple[Piece, ...], device: int, stream: int, ignored: int, numbers: tuple[Any, ...]
+) -> list[Any]:
+    """The launches of a row kernel on a stream."""
+    blank = (0,) * ADDRESSES
+    return [_launch(one.step, device, stream, (*blank, 0, ignored, *one.shape, *numbers), ADDRESSES) for one in pieces]
 
 
 class MapCall:
@@ -98,17 +50,22 @@ class MapCall:
 
     def __init__(self, problem: Map, kernel: str, variant: int, *, numbers: bool) -> None:
         self.device, self.numbers, dtype = problem.device, numbers, problem.x.dtype
-        self.pieces = _pieces(Rows(kernel, variant), problem.x, problem.y, problem.out, problem.device)
+        self.pieces = pieces_of(Rows(kernel, variant), problem.x, problem.y, problem.out, problem.device)
         self.size = ITEMSIZE[STORAGE[dtype]]
         self.rest = tuple(map(_NUMBER[computed(dtype)], Numbers()))
+        self.lock = Lock()
+        self.launches: dict[int, list[Any]] = {}
+
+    def _on(self, stream: int) -> list[Any]:
+        return _kept(self.launches, stream, _row_launches(self.pieces, self.device, stream, 0, self.rest))
 
     def __call__(self, x: int, y: int, out: int, result: int, stream: int) -> None:
         """Put the call on a stream, with the addresses of its operands (0: none) and of a number a row."""
-        device, size, rest = self.device, self.size, self.rest
-        for step, shape, (x_begin, y_begin, out_begin), row, _ in self.pieces:
-            to = result + row * size if result else 0
-            operands = (x + x_begin, y + y_begin, out + out_begin, 0, 0, 0, 0, to, 0, 0, 0, 0)
-            package.launch(step.loaded, device, stream, step.grid, step.threads, step.shared, operands + shape + rest)
+        with self.lock:
+            launches = self.launches.get(stream) or self._on(stream)
+            for launch, (_, _, (x_begin, y_begin, out_begin), row, _) in zip(launches, self.pieces, strict=True):
+                to = result + row * self.size if result else 0
+                launch.put(x + x_begin, y + y_begin, out + out_begin, 0, 0, 0, 0, to, 0, 0)
 
     def idle(self, stream: int) -> None:
         """Launch every kernel with no rows, so that the driver has loaded it."""
@@ -130,8 +87,14 @@ class Counted:
         self.count = int(np.prod(self.rows, dtype=np.int64))
         self.ignore_index, self.blocks = problem.options.ignore_index, plan_cuda.count_blocks(self.count)
         kind = STORAGE[problem.x.dtype]
-        self.step = _step(kernels.count_recipe(kind, self.label), self.device, self.blocks)
-        self.joining = _step(kernels.total_recipe(FLOAT64), self.device, 1)
+        self.step = step_of(kernels.count_recipe(kind, self.label), self.device, self.blocks)
+        self.joining = step_of(kernels.total_recipe(FLOAT64), self.device, 1)
+        self.launches: dict[int, tuple[Any, Any]] = {}
+
+    def _on(self, stream: int) -> tuple[Any, Any]:
+        rest = self.ignore_index, self.count, self.classes
+        counting = _launch(self.step, self.device, stream, (0, 0, 0, 0, 0, *rest), 5)
+        return _kept(self.launches, stream, (counting, _launch(self.joining, self.device, stream, (0, 0, 0, 0), 4)))
 
     def __call__(self, weights: tuple[int, int, int], stream: int, header: int, *, check: bool) -> None:
         """Put the count on a stream: of targets, class weights and sample weights at some addresses."""
@@ -141,13 +104,13 @@ class Counted:
         bad = header + 8 if check else 0
         if check:
             package.clear(self.device, stream, bad, 8)
-        step, several = self.step, self.blocks > 1
-        sums = header + HEADER if several else header  # where the blocks' losses come later
-        counting = (target, class_weight, factor, sums, bad, self.ignore_index, self.count, self.classes)
-        package.launch(step.loaded, self.device, stream, step.grid, step.threads, 0, counting)
-        if several:
-            join, where = self.joining, (sums, step.grid, 0, header)
-            package.launch(join.loaded, self.device, stream, 1, join.threads, 0, where)
+        counting, joining = self.launches.get(stream) or self._on(stream)
+        if self.blocks == 1:
+            counting.put(target, class_weight, factor, header, bad)
+        else:
+            sums = header + HEADER  # where the blocks' losses come later
+            counting.put(target, class_weight, factor, sums, bad)
+            joining.put(sums, self.blocks, 0, header)
         if check:
             self._raise(target, stream, bad)
 
@@ -168,12 +131,18 @@ class Losses:
         self.hard, factors = problem.soft is None, problem.loss_factor or problem.grad_factor
         flags = terms.flags(o, hard=self.hard, weighted=problem.weighted, factors=factors, grad=problem.grad)
         what = Rows("cross_entropy", 0, flags, problem.label)
-        self.pieces = _pieces(what, x, problem.soft, problem.out, self.device)
+        self.pieces = pieces_of(what, x, problem.soft, problem.out, self.device)
         self.blocks = self.pieces[-1].block + self.pieces[-1].step.grid if self.pieces else 0
         dtype = computed(x.dtype)
         self.number, self.size, self.label = _NUMBER[dtype], ITEMSIZE[STORAGE[dtype]], problem.label
         self.reduced, self.ignore_index = o.reduction != "none", o.ignore_index
         self.numbers = tuple(map(self.number, terms.numbers(o, x.shape[-1])))
+        self.launches: dict[int, list[Any]] = {}  # those of the pieces, and the scale that they have now
+
+    def _on(self, stream: int) -> list[Any]:
+        numbers = self.number(1), *self.numbers
+        launches = _row_launches(self.pieces, self.device, stream, self.ignore_index, numbers)
+        return _kept(self.launches, stream, [launches, 1.0])
 
     def __call__(self, places: tuple[int, ...], stream: int, sums: int, denominator: int, up: float) -> None:
         """Put the rows on a stream.
@@ -190,12 +159,18 @@ class Losses:
         up
             What gradients are multiplied by.
         """
+        made = self.launches.get(stream) or self._on(stream)
+        launches, scale = made
+        if up != scale or up == 0:  # which may be -0.0
+            for launch in launches:
+                launch.change(SCALE, self.number(up))
+            made[1] = up
         x, y, out, class_weight, loss_factor, grad_factor, result = places
         y, target = (0, y) if self.hard else (y, 0)
         grad_factor = grad_factor or loss_factor
-        size, scale = self.size, self.number(up)
-        for step, shape, (x_begin, y_begin, out_begin), row, block in self.pieces:
-            arguments = (
+        size = self.size
+        for launch, (_, _, (x_begin, y_begin, out_begin), row, block) in zip(launches, self.pieces, strict=True):
+            launch.put(
                 x + x_begin,
                 y + y_begin,
                 out + out_begin,
@@ -206,13 +181,7 @@ class Losses:
                 0 if self.reduced else result + size * row,
                 sums + 8 * block if self.reduced else 0,
                 denominator,
-                0,
-                self.ignore_index,
-                *shape,
-                scale,
-                *self.numbers,
             )
-            package.launch(step.loaded, self.device, stream, step.grid, step.threads, step.shared, arguments)
 
 
 class Summed:
@@ -220,12 +189,16 @@ class Summed:
 
     def __init__(self, problem: Loss) -> None:
         self.device, self.mean = problem.device, problem.options.reduction == "mean"
-        self.step = _step(kernels.total_recipe(STORAGE[problem.x.dtype]), self.device, 1)
+        self.step = step_of(kernels.total_recipe(STORAGE[problem.x.dtype]), self.device, 1)
+        self.launches: dict[int, Any] = {}
+
+    def _on(self, stream: int) -> Any:
+        return _kept(self.launches, stream, _launch(self.step, self.device, stream, (0, 0, 0, 0), 4))
 
     def __call__(self, stream: int, header: int, blocks: int, result: int) -> None:
         """Put it on a stream."""
-        where = header + HEADER, blocks, header if self.mean else 0, result
-        package.launch(self.step.loaded, self.device, stream, 1, self.step.threads, 0, where)
+        launch = self.launches.get(stream) or self._on(stream)
+        launch.put(header + HEADER, blocks, header if self.mean else 0, result)
 
 
 class LossCall:

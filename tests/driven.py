@@ -79,6 +79,31 @@ def launches(fake):
     assert package.current_device() == 0
 
 
+def launches_again(fake):
+    """Which change a few parameters, of the many that lie packed in memory."""
+    from fastsoftmax.cuda import package
+
+    compiled, seen = _total(), []
+    loaded = package.load(compiled, 0)
+    fake.knows(loaded, compiled)
+    fake.run(lambda compiled, arguments, config: seen.append(arguments))
+    launch = package.Launch(loaded, 0, STREAM, 3, 64, 16, (1, 2, -3, 4), 2)
+    other = package.Launch(loaded, 0, LEGACY, 1, 32, 0, (5, 6, 7, 8), 1)
+    fake.took()
+    for _ in range(2):
+        launch.put(0x7F0000000010, (1 << 63) - 1)
+        other.put(9)
+        launch.change(3, -5)
+    assert seen == [(0x7F0000000010, (1 << 63) - 1, -3, last) if last else (9, 6, 7, 8) for last in (4, 0, -5, 0)], seen
+    lines = fake.took()
+    assert lines[0] == f"launched grid 3 1 1 block 64 1 1 shared 16 stream {hex(STREAM)} attributes 0 device 0", lines
+    assert lines[1] == f"launched grid 1 1 1 block 32 1 1 shared 0 stream {hex(LEGACY)} attributes 0 device 0", lines
+    assert lines[2:] == lines[:2], lines
+    package.Launch(loaded, 1, STREAM, 1, 32, 0, (0, 0, 0, 0), 0).put()
+    assert fake.took()[0].endswith("device 1")
+    assert package.current_device() == 0
+
+
 def shared_memory(fake):
     from fastsoftmax.cuda import package
 
@@ -197,7 +222,18 @@ def a_public_function(fake):
 
 SCENARIOS = {
     f.__name__: f
-    for f in (no_device, facts, devices, launches, shared_memory, memory, order, failures, a_public_function)
+    for f in (
+        no_device,
+        facts,
+        devices,
+        launches,
+        launches_again,
+        shared_memory,
+        memory,
+        order,
+        failures,
+        a_public_function,
+    )
 }
 
 

@@ -32,7 +32,7 @@ class Emulated(Driver):
 
     def install(self, monkeypatch):
         """Put this driver in the place of the real one, and nothing in that of the compiler."""
-        from fastsoftmax import api_cuda, devices, linear_cuda, run_cuda
+        from fastsoftmax import api_cuda, devices, linear_cuda, pieces_cuda
         from fastsoftmax.cuda import arrays, libraries, workspace
 
         monkeypatch.setattr(kernels, "compiled", self.compiled)
@@ -44,7 +44,7 @@ class Emulated(Driver):
         monkeypatch.setattr(devices, "_known", {})
         libraries._torch_stream.cache_clear()
         libraries._torch_number.cache_clear()
-        run_cuda._step.cache_clear()
+        pieces_cuda.step_of.cache_clear()
         return super().install(monkeypatch)
 
     @staticmethod

@@ -58,6 +58,25 @@ class Launched(NamedTuple):
     traffic: dict
 
 
+class Launch:
+    """As `package.Launch`; each launch goes to `package.launch`."""
+
+    def __init__(self, loaded, number, stream, grid, block, shared, arguments, first):
+        self.where, self.arguments, self.first = (loaded, number, stream, grid, block, shared), list(arguments), first
+
+    def change(self, number, value):
+        if number < self.first or type(value) is not type(self.arguments[number]):
+            raise StubError(f"parameter {number}, now {self.arguments[number]!r}, is changed to {value!r}")
+        self.arguments[number] = value
+
+    def put(self, *addresses):
+        from fastsoftmax.cuda import package
+
+        if len(addresses) != self.first or not all(type(value) is int and value >= 0 for value in addresses):
+            raise StubError(f"expected {self.first} addresses, got {addresses}")
+        package.launch(*self.where, (*addresses, *self.arguments[self.first :]))
+
+
 class Memory:
     """What `package.allocate` gives: memory until nobody holds it."""
 
@@ -131,6 +150,7 @@ class Driver:
         """Put this driver in the place of the real one."""
         from fastsoftmax.cuda import package
 
+        monkeypatch.setattr(package, "Launch", Launch)
         for name in ("facts", "load", "launch", "device_of", "reserve", "allocate", "clear", "read", "wait"):
             monkeypatch.setattr(package, name, getattr(self, name), raising=False)
         monkeypatch.setattr(package, "current_device", lambda: self.current)

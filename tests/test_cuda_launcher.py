@@ -136,15 +136,15 @@ def test_wrong_addresses(driver):
 
 @pytest.fixture
 def interpreted(monkeypatch):
-    from fastsoftmax import api_cuda, run_cuda
+    from fastsoftmax import api_cuda, pieces_cuda
     from fastsoftmax.cuda import workspace
 
     monkeypatch.setattr(api_cuda, "_prepared", {})
     monkeypatch.setattr(workspace, "_known", {})
     monkeypatch.setattr(workspace, "_slabs", {})
-    run_cuda._step.cache_clear()
+    pieces_cuda.step_of.cache_clear()
     yield Driver().install(monkeypatch)
-    run_cuda._step.cache_clear()
+    pieces_cuda.step_of.cache_clear()
 
 
 def test_public_functions_run_the_compiled_kernels(interpreted):

@@ -95,7 +95,7 @@ class Torch(Library):
     def stream(self, array: Any) -> int:
         """The current stream of the tensor's device."""
         device = array.get_device()
-        return _torch_stream()(device) if device >= 0 else 0  # type: ignore[no-any-return]
+        return _torch_stream()(device) if device >= 0 else 0
 
     def address(self, made: Any) -> int:
         """By one attribute."""

@@ -1,0 +1,223 @@
+"""What is asked of NVIDIA's driver, by way of cuda-core: GPUs, memory, kernels and their launches.
+
+All of it takes a driver, and says how to install it where it is missing.  Other modules know these by `package`.
+"""
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from .packed import Packed
+
+
+class Missing(ImportError):
+    """A package or the driver that kernels need is not installed."""
+
+
+INSTALL = "pip install 'fastsoftmax[cu13]' (or [cu12] for a driver of CUDA 12)"
+
+try:
+    from cuda.bindings import driver
+except ImportError as error:
+    raise Missing(f"arrays on a GPU need numba-cuda, which cannot be imported ({error}): {INSTALL}") from error
+
+SUCCESS = driver.CUresult.CUDA_SUCCESS
+_launch, _current_device = driver.cuLaunchKernelEx, driver.cuCtxGetDevice
+
+
+class Facts(NamedTuple):
+    """What the plan wants to know of a GPU."""
+
+    name: str
+    capability: tuple[int, int]
+    multiprocessors: int
+    shared: int  # bytes of shared memory that a block can ask for
+    clusters: bool  # whether blocks can read each other's shared memory
+
+
+def _asked(answer: tuple[Any, ...]) -> Any:
+    """The value of a driver's answer; an error where it has none."""
+    status, *values = answer
+    if status == driver.CUresult.CUDA_SUCCESS:
+        return values[0] if values else None
+    raise RuntimeError(f"the CUDA driver answered {status.name}; nothing was computed")
+
+
+def _core() -> Any:
+    """cuda-core, with a driver below it."""
+    try:
+        from cuda import core  # noqa: PLC0415
+
+        _asked(driver.cuInit(0))
+    except (ImportError, RuntimeError, OSError) as error:
+        raise Missing(f"arrays on a GPU need NVIDIA's driver and cuda-core ({error}): {INSTALL}") from error
+    return core
+
+
+@lru_cache(maxsize=64)
+def facts(number: int) -> Facts:
+    """What the plan wants to know of GPU `number`."""
+    gpu = _core().Device(number)
+    about = gpu.properties
+    capability = (about.compute_capability_major, about.compute_capability_minor)
+    return Facts(
+        str(gpu.name),
+        capability,
+        about.multiprocessor_count,
+        about.max_shared_memory_per_block_optin,
+        capability >= (9, 0) and bool(about.cluster_launch),
+    )
+
+
+def current_device() -> int:
+    """The number of the calling thread's current GPU."""
+    _core_ready()
+    status, number = driver.cuCtxGetDevice()
+    if status == driver.CUresult.CUDA_SUCCESS:
+        return int(number)
+    core = _core()
+    core.Device().set_current()  # of a thread that has none yet: the first
+    return int(core.Device().device_id)
+
+
+def device_of(pointer: int) -> int:
+    """The number of the GPU that an address belongs to."""
+    _core_ready()
+    attribute = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+    return int(_asked(driver.cuPointerGetAttribute(attribute, pointer)))
+
+
+def load(compiled: Any, number: int, shared: int = 0) -> Any:
+    """A compiled kernel on a GPU, ready for blocks with `shared` bytes of dynamic shared memory."""
+    core = _core()
+    kernel = core.ObjectCode.from_cubin(compiled.code).get_kernel(compiled.entry)
+    if shared + compiled.shared > DEFAULT_SHARED:
+        attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        gpu = _asked(driver.cuDeviceGet(number))
+        _asked(driver.cuKernelSetAttribute(attribute, shared, kernel.handle, gpu))
+    return kernel
+
+
+DEFAULT_SHARED = 48 * 1024  # a block gets more only when its kernel was told so
+
+
+@lru_cache(maxsize=1024)
+def _stream(handle: int, number: int) -> Any:
+    """A stream by its handle, which may be used again by another stream: nothing of the old one is remembered here."""
+    return _core().Stream.from_handle(handle)
+
+
+class Launch:
+    """A kernel on a stream, with its grid, and its parameters in memory: a launch changes but a few of them.
+
+    Not for two threads at a time.
+
+    Parameters
+    ----------
+    loaded
+        What `load` gave.
+    number, stream
+        The GPU, and the handle of the stream.
+    grid, block, shared
+        Blocks, threads of a block, and bytes of its dynamic shared memory.
+    arguments
+        The kernel's parameters: integers go as int64, and floats as NumPy's float32 or float64.
+    first
+        How many of them are addresses that each launch is given anew.
+    """
+
+    def __init__(
+        self,
+        loaded: Any,
+        number: int,
+        stream: int,
+        grid: int,
+        block: int,
+        shared: int,
+        arguments: tuple[Any, ...],
+        first: int,
+    ) -> None:
+        _core_ready()
+        config = driver.CUlaunchConfig()
+        config.gridDimX, config.gridDimY, config.gridDimZ = grid, 1, 1
+        config.blockDimX, config.blockDimY, config.blockDimZ = block, 1, 1
+        config.sharedMemBytes, config.hStream = shared, driver.CUstream(stream)
+        self._number, self._config, self._kernel = number, config, driver.CUfunction(int(loaded.handle))
+        self._packed = Packed(arguments, first)
+        self.change, self._replace, self._memory = self._packed.change, self._packed.replace, self._packed.memory
+        self._places = self._packed.places
+
+    def put(self, *addresses: int) -> None:
+        """Launch it with these first parameters; nothing is waited for."""
+        self._replace(self._memory, 0, *addresses)
+        status, current = _current_device()
+        if status is SUCCESS and int(current) == self._number:
+            (status,) = _launch(self._config, self._kernel, self._places, 0)
+        else:
+            with _current(self._number):
+                (status,) = _launch(self._config, self._kernel, self._places, 0)
+        if status is not SUCCESS:
+            _asked((status,))
+
+
+def launch(
+    loaded: Any, number: int, stream: int, grid: int, block: int, shared: int, arguments: tuple[Any, ...]
+) -> None:
+    """Launch a kernel once."""
+    Launch(loaded, number, stream, grid, block, shared, arguments, 0).put()
+
+
+@lru_cache(maxsize=1)
+def _core_ready() -> Any:
+    return _core()
+
+
+@contextmanager
+def _current(number: int) -> Iterator[Any]:
+    """GPU `number` as the calling thread's current one, for a while."""
+    core = _core_ready()
+    status, current = driver.cuCtxGetDevice()
+    before = core.Device(int(current)) if status == driver.CUresult.CUDA_SUCCESS else None
+    gpu = core.Device(number)
+    gpu.set_current()
+    try:
+        yield gpu
+    finally:
+        if before is not None:
+            before.set_current()
+
+
+def reserve(number: int, size: int) -> int:
+    """The address of memory that is never given back: graphs that were captured may hold it."""
+    with _current(number):
+        return int(_asked(driver.cuMemAlloc(size)))
+
+
+def allocate(number: int, size: int, stream: int) -> Any:
+    """Memory of a GPU in the order of a stream, with its address as `handle`; given back when nobody holds it."""
+    with _current(number) as gpu:
+        return gpu.allocate(size, stream=_stream(stream, number))
+
+
+def clear(number: int, stream: int, pointer: int, size: int) -> None:
+    """Fill memory with zeros, in the order of a stream."""
+    with _current(number):
+        _asked(driver.cuMemsetD8Async(pointer, 0, size, stream))
+
+
+def read(number: int, stream: int, pointer: int, size: int) -> bytes:
+    """Bytes of a GPU's memory once a stream has come this far: the only function here that waits."""
+    found = bytearray(size)
+    with _current(number):
+        place = (ctypes.c_char * size).from_buffer(found)
+        _asked(driver.cuMemcpyDtoHAsync(ctypes.addressof(place), pointer, size, stream))
+        _asked(driver.cuStreamSynchronize(stream))
+    return bytes(found)
+
+
+def wait(number: int, stream: int, other: int) -> None:
+    """Have a stream wait for what another one has been given so far; the caller does not wait."""
+    with _current(number):
+        _stream(stream, number).wait(_stream(other, number))
