@@ -107,7 +107,7 @@ class Torch(Library):
 
     def new(self, like: Any, shape: tuple[int, ...], dtype: str, stream: int) -> Any:
         """By torch's caching allocator."""
-        return self.maker(like, shape, dtype)()
+        return _torch_empty(shape, dtype, like.device)
 
     def maker(self, like: Any, shape: tuple[int, ...], dtype: str) -> Callable[[], Any]:
         """Of torch's functions those that take least: a number is made after one that is kept for it."""
@@ -295,11 +295,15 @@ def _torch_stream() -> Any:
     return raw or (lambda device: torch.cuda.current_stream(device).cuda_stream)
 
 
+def _torch_empty(shape: tuple[int, ...], dtype: str, device: Any) -> Any:
+    torch = _module("torch")
+    return torch.empty_strided(shape, dlpack.contiguous(shape, 1), dtype=getattr(torch, dtype), device=device)
+
+
 @lru_cache(maxsize=64)
 def _torch_number(dtype: str, device: Any) -> Any:
     """A tensor of one number, for others to be made after."""
-    torch = _module("torch")
-    return torch.empty_strided((), (), dtype=getattr(torch, dtype), device=device)
+    return _torch_empty((), dtype, device)
 
 
 def device_of(address: int) -> int:
