@@ -71,7 +71,8 @@ def cross_entropy(
         about = Given(*(None if a is None else seen(a, stream) for a in given))  # type: ignore[arg-type]
         outputs = {name: seen(a, stream) for name, a in to.items()}
         call = _remember(key, LinearCall(check_linear_cuda.loss(about, options, names, outputs, block=block)))
-    api_cuda._order(kind, stream, call.device, (*given, *to.values()))
+    # What is multiplied, and where gradients go, is of the library whose current stream this is.
+    api_cuda._order(kind, stream, call.device, given[3:])
     by_name, x = dict(zip(("x", "weight", "bias"), arrays, strict=False)), arrays[0]
     linear, results = call.linear, dict(to)
     for name in call.wanted:
@@ -90,7 +91,6 @@ def predict(x: Any, weight: Any, bias: Any) -> Any:
     kind, given = library(x), (x, weight, bias)
     stream = kind.stream(x)
     problem = check_linear_cuda.linear(*(None if a is None else seen(a, stream) for a in given))  # type: ignore[arg-type]
-    api_cuda._order(kind, stream, problem.device, given)
     return run_linear_cuda.predict(problem, Arrays(x, weight, bias, kind, stream))
 
 
@@ -99,7 +99,6 @@ def predict_proba(x: Any, weight: Any, bias: Any, out: Any) -> Any:
     kind, given = library(x), (x, weight, bias, out)
     stream = kind.stream(x)
     problem = check_linear_cuda.proba(*(None if a is None else seen(a, stream) for a in given))  # type: ignore[arg-type]
-    api_cuda._order(kind, stream, problem.device, given)
     result = kind.new(x, (problem.rows, problem.classes), problem.dtype, stream) if out is None else out
     at = kind.address(result)
     key = kind, "softmax", problem, at & 15

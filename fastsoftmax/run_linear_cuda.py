@@ -178,7 +178,7 @@ class LinearCall:
                 self.counted((target, class_weight, factor), stream, header, check=bool(check))
             for start, x, z in chunks(self.linear, arrays):
                 losses, z_at, past = self.losses[z.shape[0]], arrays.library.address(z), self.size * start
-                at = [place + past if place else 0 for place in (factor, upstream, loss if not self.reduced else 0)]
+                at = [place + past if place else 0 for place in (factor, upstream, loss)]
                 rows = (z_at, target + self.step * start, z_at if self.wanted else 0, class_weight, *at)
                 losses(rows, stream, header + HEADER + 8 * done, denominator, up)
                 done += losses.blocks

@@ -13,6 +13,7 @@ from support_linear import ALL, problem
 
 import fastsoftmax as fs
 from fastsoftmax import linear_cuda, plan_linear, reference, run_linear_cuda
+from fastsoftmax.cuda import package, workspace
 
 SHAPE = 50, 7, 9  # rows, features, classes
 LIBRARIES = ["torch", "cupy"]
@@ -91,6 +92,25 @@ def test_upstream_gradients(library, name):
     )
     for found, expected in zip(result, right, strict=True):
         near(library.host(found), expected, size=20)
+
+
+@torch
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+def test_weights_of_rows_of_half_types(library, name, reduction):
+    """Are of float32, as losses are: four bytes a row, where logits have two."""
+    *given, options = problem(12, SHAPE, np.float16, {"sample_weight": True})
+    as_reference(library, np.float16, given, options, block_rows=16, reduction=reduction, size=20)
+
+
+@torch
+def test_where_targets_begin_is_part_of_what_a_call_looks_like(library, name):
+    """Kernels are chosen by the address modulo 16."""
+    x, weight, target, bias, _ = problem(13, SHAPE, np.float32, soft=True)
+    for offset in (0, 4, 0):
+        arrays = *on(library, x, weight), library.array(target.copy(), offset=offset), library.array(bias)
+        loss = fs.linear_cross_entropy(*arrays, block_rows=16)
+        near(library.host(loss), reference.linear_cross_entropy(x, weight, target, bias), size=5)
+    assert len(linear_cuda._prepared) == 2
 
 
 @torch
@@ -200,6 +220,32 @@ def test_everything_goes_to_the_callers_stream(library, driver, name, device):
     assert {(one.device, one.stream) for one in driver.launches} == {(device, 5 + device)}
     assert {work[1:] for work in library.work} == {(device, 5 + device)}
     assert not [call for call in driver.calls if call[0] in ("wait", "read", "clear")]
+
+
+@every
+def test_sums_have_room(library, driver, name, monkeypatch):
+    """Eight bytes for each block of each chunk."""
+    monkeypatch.setattr(workspace, "LEAST", 64)
+    monkeypatch.setattr(workspace, "SLAB", 64)
+    *given, options = problem(14, SHAPE, np.float32)
+    as_reference(library, np.float32, given, options, block_rows=8)
+    blocks = sum(one.grid for one in driver.launches if one.entry == "cross_entropy")
+    assert [call[2] for call in driver.calls if call[0] == "reserve"] == [16 + 8 * blocks]
+
+
+@every
+def test_the_launches_of_two_threads_do_not_mix(library, name, monkeypatch):
+    """Nobody launches, or multiplies into sums, while another pass on the stream is half way through."""
+    library.streams = {0: 3}
+    *given, options = problem(15, SHAPE, np.float32)
+    lock, held = workspace.workspace(0, 3).lock, []
+    for owner, function in ((package, "launch"), (library, "operate")):
+        of = getattr(owner, function)
+        monkeypatch.setattr(owner, function, lambda *a, of=of: (held.append(lock.locked()), of(*a))[1])
+    as_reference(library, np.float32, given, options, block_rows=16)
+    assert len(held) > 10
+    assert all(held)
+    assert not lock.locked()
 
 
 @torch
@@ -322,8 +368,10 @@ def test_no_rows(library, name):
     result = fs.linear_cross_entropy_and_grad(*arrays, wrt=ALL)
     assert np.isnan(library.host(result.loss))
     assert result.grad_x.shape == (0, 7)
-    assert not library.host(result.grad_weight).any()
-    assert not library.host(result.grad_bias).any()
+    out = {name: library.array(np.full(shape, np.nan, np.float32)) for name, shape in (("weight", (9, 7)), ("bias", 9))}
+    for grads in (result, fs.linear_cross_entropy_and_grad(*arrays, out=out)):
+        assert not library.host(grads.grad_weight).any()
+        assert not library.host(grads.grad_bias).any()
     assert library.host(fs.linear_cross_entropy(*arrays, reduction="sum")) == 0
     assert fs.linear_predict(arrays[0], arrays[1]).shape == (0,)
     assert fs.linear_predict_proba(arrays[0], arrays[1]).shape == (0, 9)
