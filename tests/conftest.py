@@ -43,6 +43,23 @@ def driver(monkeypatch):
 
 
 @pytest.fixture
+def interpreted(monkeypatch):
+    """A GPU that is none, whose kernels are the compiled ones: interpreted from their PTX."""
+    from stub_driver import Driver
+
+    from fastsoftmax import api_cuda, linear_cuda, pieces_cuda
+    from fastsoftmax.cuda import workspace
+
+    for module in (api_cuda, linear_cuda):
+        monkeypatch.setattr(module, "_prepared", {})
+    monkeypatch.setattr(workspace, "_known", {})
+    monkeypatch.setattr(workspace, "_slabs", {})
+    pieces_cuda.step_of.cache_clear()
+    yield Driver().install(monkeypatch)
+    pieces_cuda.step_of.cache_clear()
+
+
+@pytest.fixture
 def library(name, monkeypatch, driver):
     """A stand-in for the array library of that name, on such a GPU."""
     from fake_libraries import LIBRARIES

@@ -9,7 +9,6 @@ import numpy as np
 import ptx
 import pytest
 from emulated import package
-from stub_driver import Driver
 
 import fastsoftmax as fs
 from fastsoftmax import reference
@@ -132,19 +131,6 @@ def test_wrong_addresses(driver):
 
 
 # The real kernels, from their PTX.
-
-
-@pytest.fixture
-def interpreted(monkeypatch):
-    from fastsoftmax import api_cuda, pieces_cuda
-    from fastsoftmax.cuda import workspace
-
-    monkeypatch.setattr(api_cuda, "_prepared", {})
-    monkeypatch.setattr(workspace, "_known", {})
-    monkeypatch.setattr(workspace, "_slabs", {})
-    pieces_cuda.step_of.cache_clear()
-    yield Driver().install(monkeypatch)
-    pieces_cuda.step_of.cache_clear()
 
 
 def test_public_functions_run_the_compiled_kernels(interpreted):

@@ -6,6 +6,7 @@ result of a GPU.
 
 import numpy as np
 import pytest
+from fake_libraries import LIBRARIES
 from ml_dtypes import bfloat16
 from support import INDEX_OPTIONS, SOFT_OPTIONS, names
 from support_host import DTYPES, near
@@ -16,8 +17,7 @@ from fastsoftmax import linear_cuda, plan_linear, reference, run_linear_cuda
 from fastsoftmax.cuda import package, workspace
 
 SHAPE = 50, 7, 9  # rows, features, classes
-LIBRARIES = ["torch", "cupy"]
-every = pytest.mark.parametrize("name", LIBRARIES)
+every = pytest.mark.parametrize("name", ["torch", "cupy"])
 torch = pytest.mark.parametrize("name", ["torch"])
 
 
@@ -412,6 +412,23 @@ def test_predictions(library, driver, name, dtype, biased, monkeypatch):
         assert fs.linear_predict_proba(*arrays, out=out) is out
         near(library.host(out), right, dtype)
     assert [one.entry for one in driver.launches] == ["softmax"] * 3
+
+
+# The kernels themselves, interpreted from their PTX.
+
+
+def test_chunks_run_the_compiled_kernels(interpreted, monkeypatch):
+    """In place, on rows whose ends are no whole vectors, and with fewer rows at last."""
+    driver, library = interpreted, LIBRARIES["torch"](monkeypatch, interpreted)
+    *given, options = problem(16, (21, 5, 35), bfloat16)
+    as_reference(library, bfloat16, given, options, block_rows=8)
+    rows = [one for one in driver.launches if len(one.arguments) > 20]
+    assert [one.arguments[12] for one in rows] == [8, 8, 5]
+    assert {one.arguments[0] for one in rows} == {rows[0].arguments[2]}
+    logits = [one.traffic[driver.buffer(one.arguments[0]).name] for one in rows]
+    floor = 21 * 35 * 2
+    assert floor <= sum(used.loaded for used in logits) <= 1.02 * floor
+    assert floor <= sum(used.stored for used in logits) <= 1.02 * floor
 
 
 # PyTorch itself, as far as it goes without a GPU.
