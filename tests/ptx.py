@@ -60,7 +60,8 @@ class Launch:
         return self.global_.traffic
 
 
-def launch(kernel, memory, grid, block, arguments, shared=0, cluster=1, *, races=True, rough=False, limit=1_000_000):
+def launch(kernel, memory, grid, block, arguments, shared=0, cluster=1, *, races=True, rough=False, limit=1_000_000,
+           only=None):  # fmt: skip
     """Run a kernel.
 
     Parameters
@@ -83,6 +84,8 @@ def launch(kernel, memory, grid, block, arguments, shared=0, cluster=1, *, races
         Approximate instructions are wrong by what is documented for them, instead of correctly rounded.
     limit : int
         How many steps (runs of a basic block) there may be.
+    only : range
+        The blocks of the grid that are run; None: all of them.
 
     Returns
     -------
@@ -106,19 +109,20 @@ def launch(kernel, memory, grid, block, arguments, shared=0, cluster=1, *, races
         state.symbols[symbol.name] = np.uint64(memory.add(data, symbol.name, writable=symbol.space == "global"))
     try:
         with np.errstate(all="ignore"):
-            run(kernel, state, grid, block, cluster)
+            run(kernel, state, grid, block, cluster, only)
     finally:
         for address in state.symbols.values():
             memory.remove(int(address))
     return state
 
 
-def run(kernel, state, grid, block, cluster):
-    """All blocks, as many at a time as there are threads in a batch."""
-    total, threads = int(np.prod(grid)), int(np.prod(block))
+def run(kernel, state, grid, block, cluster, only=None):
+    """All blocks or some, as many at a time as there are threads in a batch."""
+    threads = int(np.prod(block))
+    blocks = only or range(int(np.prod(grid)))
     together = max(BATCH // (threads * cluster), 1) * cluster
-    for first in range(0, total, together):
-        layout = Layout(grid, block, cluster, first, min(together, total - first))
+    for first in range(blocks.start, blocks.stop, together):
+        layout = Layout(grid, block, cluster, first, min(together, blocks.stop - first))
         Machine(kernel, layout, state).run()
 
 
