@@ -164,7 +164,7 @@ def _target(target: Seen, x: Operand, like: Look, axis: Any, options: Options) -
     raise wording.wrong_target(rows, like.shape, look.shape)
 
 
-def _weights(name: str, seen: Seen | None, shape: tuple[int, ...], meaning: str, dtype: str) -> bool:
+def weights(name: str, seen: Seen | None, shape: tuple[int, ...], meaning: str, dtype: str) -> bool:
     """Whether there are weights; their values are not looked at."""
     if seen is None:
         return False
@@ -222,8 +222,8 @@ def of_logits(x: Operand, like: Look, given: Given, axis: Any, options: Options)
     """The loss, on no device yet, of logits that are described, as they came and with their classes last."""
     dtype, rows = computed(x.dtype), x.shape[:-1]
     soft = _target(given.target, x, like, axis, options)
-    weighted = _weights("class_weight", given.class_weight, x.shape[-1:], "a class", dtype)
-    loss_factor = _weights("sample_weight", given.sample_weight, rows, "a row", dtype)
+    weighted = weights("class_weight", given.class_weight, x.shape[-1:], "a class", dtype)
+    loss_factor = weights("sample_weight", given.sample_weight, rows, "a row", dtype)
     grad_factor = _upstream(given.grad_output, rows, options.reduction, dtype)
     if loss_factor and grad_factor:
         raise ValueError(

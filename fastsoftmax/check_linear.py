@@ -110,10 +110,10 @@ def weight_shape(shape: tuple[int, ...], x: tuple[int, ...]) -> None:
         )
 
 
-def bias_shape(shape: tuple[int, ...], classes: int) -> None:
+def bias_shape(shape: tuple[int, ...], classes: int, name: str = "bias") -> None:
     """Refuse a bias that has not one number a class."""
     if shape != (classes,):
-        raise ValueError(f"bias must have shape (K,) = {(classes,)}, got {shape}")
+        raise ValueError(f"{name} must have shape (K,) = {(classes,)}, got {shape}")
 
 
 def linear(x: Any, weight: ArrayLike, bias: ArrayLike | None) -> Linear:
@@ -210,6 +210,16 @@ def loss(
     return LinearLoss(problem, about, wanted, _outputs(out, wanted, problem), block)
 
 
+def directed(weight: tuple[int, ...], direction: tuple[int, ...], biases: tuple[Any, Any], reduction: Any) -> None:
+    """Refuse a direction that does not fit weights and bias, and a reduction that a Hessian does not have."""
+    if direction != weight:
+        raise ValueError(f"weight_direction must have the shape of weight, {weight}, got {direction}")
+    if (biases[0] is None) != (biases[1] is None):
+        raise ValueError("bias and bias_direction must both be given, or neither of them")
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
+
+
 def hessian(
     x: Any,
     weight: ArrayLike,
@@ -222,15 +232,7 @@ def hessian(
     """(where, in which direction, factors of the rows) of a product with the Hessian."""
     problem = linear(x, weight, bias)
     direction = linear(x, weight_direction, bias_direction)
-    if direction.weight.array.shape != problem.weight.array.shape:
-        raise ValueError(
-            f"weight_direction must have the shape of weight, {problem.weight.array.shape}, "
-            f"got {direction.weight.array.shape}"
-        )
-    if (bias is None) != (bias_direction is None):
-        raise ValueError("bias and bias_direction must both be given, or neither of them")
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
+    directed(problem.weight.array.shape, direction.weight.array.shape, (bias, bias_direction), reduction)
     rows = problem.x.shape[:1]
     factors = None if sample_weight is None else check.weights("sample_weight", sample_weight, rows, "a row")
     if reduction == "mean":

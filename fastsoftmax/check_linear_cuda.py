@@ -102,15 +102,13 @@ def loss(
     arguments = check_cuda.Given(given.x, *given[3:], None)
     about = check_cuda.of_logits(z, Look(z.shape, z.strides, z.dtype, problem.device), arguments, -1, options)
     wanted = tuple(n for n in wrt if n != "bias" or given.bias is not None)
-    _outputs(given, check_linear.outputs(out, wanted), about)
+    _outputs(given, check_linear.outputs(out, wanted))
     return LinearLoss(problem, about._replace(grad=bool(wanted), device=problem.device), wanted)
 
 
-def _outputs(given: Given, out: dict[str, Seen], about: Loss) -> None:
+def _outputs(given: Given, out: dict[str, Seen]) -> None:
     """Refuse outputs that do not fit, or lie where something is still to be read."""
     read = {name: flat(seen) for name, seen in given._asdict().items() if seen is not None}
-    if about.soft is not None:
-        read["target"] = about.soft
     for name, seen in out.items():
         said = f"out[{name!r}]"
         look, like = _same_kind(said, seen, given.x), getattr(given, name).look
@@ -144,3 +142,26 @@ def proba(x: Seen, weight: Seen, bias: Seen | None, out: Seen | None) -> Linear:
             if seen is not None and 0 not in shape and overlap(flat(out), flat(seen)):
                 raise ValueError(f"out must not share memory with {name} on a GPU, where nothing is copied")
     return problem._replace(chunk=max(problem.rows, 1), pitch=problem.classes)
+
+
+def hessian(
+    x: Seen,
+    weight: Seen,
+    bias: Seen | None,
+    along: Seen,
+    bias_along: Seen | None,
+    sample_weight: Seen | None,
+    *,
+    reduction: Any,
+) -> Linear:
+    """The logits of a product with the Hessian, of features, weights, bias, and the direction of both."""
+    given = {"x": x, "weight": weight, "bias": bias, "weight_direction": along, "bias_direction": bias_along}
+    together(given | {"sample_weight": sample_weight})
+    problem = linear(x, weight, bias)
+    shape = _same_kind("weight_direction", along, x).shape
+    check_linear.directed(weight.look.shape, shape, (bias, bias_along), reduction)
+    if bias_along is not None:
+        check_linear.bias_shape(_same_kind("bias_direction", bias_along, x).shape, problem.classes, "bias_direction")
+    check_cuda.weights("sample_weight", sample_weight, (problem.rows,), "a row", check_cuda.computed(problem.dtype))
+    # Logits and their derivatives are there at the same time.
+    return problem._replace(chunk=plan_linear.gpu_rows(problem.rows, 2 * problem.classes, SIZES[problem.dtype]))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import check, check_linear
-from .devices import in_main_memory, on_cuda
+from .devices import on_cuda
 
 Array = NDArray[Any]
 
@@ -47,13 +47,6 @@ def _run() -> Any:
 def _cuda() -> Any:
     """The same for arrays on a GPU."""
     return importlib.import_module(".linear_cuda", __package__)
-
-
-#: How to do without a function on a GPU, as long as that does not have it.
-_LOGITS = (
-    "compute the logits with their own library there and pass those to fastsoftmax.{0}, or pass {{0}} in main memory"
-)
-_COPY = "pass a copy of {0} in main memory"
 
 
 def linear_cross_entropy(
@@ -302,7 +295,7 @@ def linear_hessian_product(
     Notes
     -----
     O(n d K) time, half as much again as for a gradient; memory as for `linear_cross_entropy_and_grad` with twice as
-    many classes.  Arrays on a GPU are refused.
+    many classes.  Arrays of PyTorch or CuPy on a GPU give arrays of their kind, as from `linear_cross_entropy`.
 
     Examples
     --------
@@ -312,16 +305,9 @@ def linear_hessian_product(
     array([[ 0.25,  0.5 ],
            [-0.25, -0.5 ]])
     """
-    in_main_memory(
-        "linear_hessian_product",
-        _COPY,
-        x=x,
-        weight=weight,
-        bias=bias,
-        sample_weight=sample_weight,
-        weight_direction=weight_direction,
-        bias_direction=bias_direction,
-    )
+    arrays = x, weight, bias, weight_direction, bias_direction
+    if on_cuda(*arrays, sample_weight):
+        return HessianProduct(*_cuda().hessian_product(arrays, sample_weight, reduction))
     problem, direction, factors = check_linear.hessian(
         x, weight, bias, weight_direction, bias_direction, sample_weight, reduction
     )
@@ -447,7 +433,10 @@ def linear_top_k(x: Any, weight: ArrayLike, bias: ArrayLike | None = None, *, k:
 
     Notes
     -----
-    O(n d K) time, at most 32 MB of memory besides the result.  Arrays on a GPU are refused.
+    O(n d K) time, at most 32 MB of memory besides the result.
+
+    Arrays of PyTorch or CuPy on a GPU give arrays of their kind, as from `linear_cross_entropy`.  Which of equal
+    classes are among the k is the library's choice there, and CuPy sorts all of them.
 
     Examples
     --------
@@ -456,7 +445,8 @@ def linear_top_k(x: Any, weight: ArrayLike, bias: ArrayLike | None = None, *, k:
     >>> top.indices.tolist(), top.log_proba.round(3).tolist()
     ([[1, 2]], [[-0.408, -1.408]])
     """
-    in_main_memory("linear_top_k", _LOGITS.format("log_softmax"), x=x, weight=weight, bias=bias)
+    if on_cuda(x, weight, bias):
+        return TopK(*_cuda().top_k(x, weight, bias, k))
     problem = check_linear.linear(x, weight, bias)
     return TopK(*_run().top_k(problem, check_linear.positive("k", k, problem.classes)))
 

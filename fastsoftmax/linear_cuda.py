@@ -2,17 +2,19 @@
 
 from typing import Any, NamedTuple
 
-from . import api_cuda, check_linear, check_linear_cuda, run_linear_cuda
+from . import api_cuda, check_linear, check_linear_cuda, run_predict_cuda
 from .check import Options
 from .check_cuda import Map, is_number
 from .check_linear_cuda import Given
+from .chunks_cuda import Arrays
 from .cuda.arrays import library, seen
 from .cuda.workspace import workspace
 from .run_cuda import MapCall
-from .run_linear_cuda import Arrays, LinearCall
+from .run_linear_cuda import HessianCall, LinearCall
 from .spec import SOFTMAX
 
 KNOWN = 1024  # prepared calls, some 10 KB each
+SORTED = 16  # times less rows a chunk where a library sorts all logits: their places and copies take so much more
 _prepared: dict[Any, Any] = {}
 
 
@@ -91,7 +93,7 @@ def predict(x: Any, weight: Any, bias: Any) -> Any:
     kind, given = library(x), (x, weight, bias)
     stream = kind.stream(x)
     problem = check_linear_cuda.linear(*(None if a is None else seen(a, stream) for a in given))  # type: ignore[arg-type]
-    return run_linear_cuda.predict(problem, Arrays(x, weight, bias, kind, stream))
+    return run_predict_cuda.predict(problem, Arrays(x, weight, bias, kind, stream))
 
 
 def predict_proba(x: Any, weight: Any, bias: Any, out: Any) -> Any:
@@ -106,6 +108,35 @@ def predict_proba(x: Any, weight: Any, bias: Any, out: Any) -> Any:
     if call is None:
         z = problem.logits(problem.rows)._replace(address=at)
         call = _remember(key, MapCall(Map(z, None, z, problem.device), "softmax", SOFTMAX, numbers=False))
-    run_linear_cuda.fill(problem, Arrays(x, weight, bias, kind, stream), result)
+    run_predict_cuda.fill(problem, Arrays(x, weight, bias, kind, stream), result)
     call(at, 0, at, 0, stream)
     return result
+
+
+def top_k(x: Any, weight: Any, bias: Any, k: Any) -> tuple[Any, Any]:
+    """(classes, log-probabilities) of the k largest logits of each row."""
+    kind, given = library(x), (x, weight, bias)
+    stream = kind.stream(x)
+    problem = check_linear_cuda.linear(*(None if a is None else seen(a, stream) for a in given))  # type: ignore[arg-type]
+    k = check_linear.positive("k", k, problem.classes)
+    if problem.matrices.sorts:
+        problem = problem._replace(chunk=max(1, problem.chunk // SORTED))
+    key = kind, "top", problem
+    call = _prepared.get(key) or _remember(key, run_predict_cuda.TopCall(problem))
+    return call(Arrays(x, weight, bias, kind, stream), k, workspace(problem.device, stream).lock)  # type: ignore[no-any-return]
+
+
+def hessian_product(
+    arrays: tuple[Any, Any, Any, Any, Any], sample_weight: Any, reduction: Any
+) -> tuple[Any, Any | None]:
+    """The Hessian's product, for features, weights, bias, and the direction of both."""
+    x, weight, bias, *direction = arrays
+    kind = library(x)
+    stream = kind.stream(x)
+    look = [None if a is None else seen(a, stream) for a in (*arrays, sample_weight)]
+    problem = check_linear_cuda.hessian(*look, reduction=reduction)  # type: ignore[arg-type]
+    api_cuda._order(kind, stream, problem.device, (sample_weight,))
+    key = kind, "hessian", problem
+    call = _prepared.get(key) or _remember(key, HessianCall(problem))
+    operands = Arrays(x, weight, bias, kind, stream)
+    return call(operands, tuple(direction), sample_weight, mean=reduction == "mean")  # type: ignore[no-any-return]

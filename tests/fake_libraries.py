@@ -5,6 +5,7 @@ Their modules are put into `sys.modules`, as a user's import would; the package 
 
 import sys
 from contextlib import contextmanager
+from functools import partial
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -76,6 +77,11 @@ class Kind:
         self.work.append((what, number, stream))
         return out
 
+    def result(self, what, dtype, result, *operands):
+        """An operation that makes a new array."""
+        shape = np.shape(result(*(np.zeros(a.shape) for a in operands)))
+        return self.operate(what, result, self.empty(shape, dtype, operands[0].number), *operands)
+
     def written(self, array):
         """Which bytes of an array something was written to; None where all of them were from the first."""
         values = array.values
@@ -143,9 +149,17 @@ class Torch(Kind):
             def zero_(self):
                 return library.operate("zero", lambda: np.zeros(self.shape), self)
 
+            def sub_(self, other):
+                return library.operate("sub", np.subtract, self, self, other)
+
+            def mul_(self, other):
+                if isinstance(other, float):
+                    return library.operate("mul", lambda a: a * other, self, self)
+                return library.operate("mul", np.multiply, self, self, other)
+
         Tensor.__module__ = "torch"
         self.type, self.module.Tensor = Tensor, Tensor
-        for function in (self.mm, self.addmm, self.sum, self.argmax):
+        for function in (self.mm, self.addmm, self.sum, self.argmax, self.topk, self.sort, self.gather, self.div):
             setattr(self.module, function.__name__, function)
         self.module._C = SimpleNamespace(_cuda_getCurrentRawStream=lambda device: self.streams.get(device, 0))
         self.module.empty_like, self.module.empty_strided = self.empty_like, self.empty_strided
@@ -171,9 +185,30 @@ class Torch(Kind):
         assert a.dtype is b.dtype is c.dtype is out.dtype
         return self.operate("addmm", lambda c, a, b: c + a @ b, out, c, a, b)
 
-    def sum(self, a, axis, *, dtype, out):
+    def sum(self, a, axis, *, dtype, out=None):
+        if out is None:
+            return self.result("sum", dtype.name, lambda a: a.sum(axis), a)
         assert dtype is out.dtype
         return self.operate("sum", lambda a: a.sum(axis), out, a)
+
+    def div(self, a, b, *, out):
+        return self.operate("div", np.divide, out, a, b)
+
+    def topk(self, a, k, axis):
+        """Equal numbers in no order that is of any use: the last first."""
+        order = lambda a: a.shape[1] - 1 - np.argsort(-a[:, ::-1], axis, kind="stable")[:, :k]  # noqa: E731
+        numbers = self.result("topk", a.values.dtype, lambda a: np.take_along_axis(a, order(a), axis), a)
+        return numbers, self.result("topk", np.int64, order, a)
+
+    def sort(self, a, dim, *, descending=False, stable=False):
+        sign = -1 if descending else 1
+        order = lambda a: np.argsort(sign * a, dim, kind="stable")  # noqa: E731
+        numbers = self.result("sort", a.values.dtype, lambda a: np.take_along_axis(a, order(a), dim), a)
+        return numbers, self.result("sort", np.int64, order, a)
+
+    def gather(self, a, axis, places):
+        take = lambda a, places: np.take_along_axis(a, places.astype(np.int64), axis)  # noqa: E731
+        return self.result("gather", a.values.dtype, take, a, places)
 
     def argmax(self, a, axis, *, out):
         assert out.dtype is self.dtypes["int64"]
@@ -209,11 +244,16 @@ class Cupy(Kind):
             def fill(self, value):
                 return library.operate("fill", lambda: np.full(self.shape, float(value)), self)
 
+            def sum(self, *, dtype):
+                return library.result("sum", dtype, np.sum, self)
+
         ndarray.__module__ = "cupy"
         library = self
         self.type, self.module.ndarray, self.current = ndarray, ndarray, 0
-        for function in (self.dot, self.add, self.sum, self.argmax, self.copyto):
+        for function in (self.dot, self.add, self.sum, self.argmax, self.copyto, self.argsort, self.take_along_axis):
             setattr(self.module, function.__name__, function)
+        for name in ("subtract", "multiply", "divide", "negative"):
+            setattr(self.module, name, partial(self.elementwise, name))
         stream = lambda device: SimpleNamespace(ptr=self.streams.get(device, 0))  # noqa: E731
         self.module.cuda = SimpleNamespace(get_current_stream=stream, Device=self.device)
         self.module.empty = lambda shape, dtype: self.empty(shape, dtype, self.current)
@@ -251,8 +291,27 @@ class Cupy(Kind):
         assert out.dtype == np.int64
         return self.operate("argmax", lambda a: a.argmax(axis), out, a)
 
-    def copyto(self, out, array, *, casting):
-        assert casting == "unsafe"
+    def elementwise(self, name, a, *others, out=None, casting="same_kind"):
+        """As CuPy's functions of elements, which convert as NumPy's do."""
+        number = [b for b in others if isinstance(b, float)]
+        operands = [b for b in (a, *others) if not isinstance(b, float)]
+        of = lambda *a: getattr(np, name)(*a, *number)  # noqa: E731
+        if out is None:
+            return self.result(name, a.values.dtype, of, *operands)
+        assert all(
+            np.can_cast(b.values.dtype, out.dtype, casting) or bfloat16 in (b.dtype, out.dtype) for b in operands
+        )
+        return self.operate(name, of, out, *operands)
+
+    def argsort(self, a, *, axis):
+        return self.result("argsort", np.int64, lambda a: np.argsort(a, axis, kind="stable"), a)
+
+    def take_along_axis(self, a, places, *, axis):
+        take = lambda a, places: np.take_along_axis(a, places.astype(np.int64), axis)  # noqa: E731
+        return self.result("take", a.values.dtype, take, a, places)
+
+    def copyto(self, out, array, *, casting="same_kind"):
+        assert casting == "unsafe" or np.can_cast(array.dtype, out.dtype, casting) or array.dtype == bfloat16
         return self.operate("copy", lambda a: a, out, array)
 
 

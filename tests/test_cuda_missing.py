@@ -17,6 +17,7 @@ calls = [
     lambda: fs.softmax_vjp(x, gpu), lambda: fs.cross_entropy(gpu, gpu), lambda: fs.cross_entropy_and_grad(x, gpu),
     lambda: fs.cross_entropy(x, [0, 1], class_weight=gpu), lambda: fs.softmax(gpu),
     lambda: fs.linear_cross_entropy(gpu, x, [0, 1]), lambda: fs.linear_cross_entropy_and_grad(x, gpu, [0, 1]),
+    lambda: fs.linear_hessian_product(x, x, None, gpu, None), lambda: fs.linear_top_k(gpu, x, k=1),
     lambda: fs.linear_predict(x, gpu), lambda: fs.linear_predict_proba(x, x, out=gpu),
 ]
 for call in calls:

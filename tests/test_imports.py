@@ -46,11 +46,12 @@ ALLOWED = {
     "digits": {"api", "bench"},
     "estimator": {"api", "devices", "hooks", "linear", "objective", "parameters", "progress", "sgd", "solvers"},
     "launcher": {"check", "check_cuda", "cuda", "operands", "run_cuda", "spec"},
+    "chunks_cuda": {"check_cuda", "check_linear_cuda", "cuda"},
     "check_linear_cuda": {"check", "check_cuda", "check_linear", "cuda", "operands", "plan_linear", "wording"},
     "linear": {"check", "check_linear", "devices"},  # and `run_linear` or `linear_cuda`, by name
     "linear_cuda": {
         *("api_cuda", "check", "check_cuda", "check_linear", "check_linear_cuda", "cuda", "run_cuda"),
-        *("run_linear_cuda", "spec"),
+        *("chunks_cuda", "run_linear_cuda", "run_predict_cuda", "spec"),
     },
     "objective": {"linear"},
     "plan": {"spec"},
@@ -61,7 +62,8 @@ ALLOWED = {
     "pieces_cuda": {"cuda", "levels", "operands", "plan_cuda", "spec"},
     "run_cuda": {"check_cuda", "cuda", "pieces_cuda", "plan_cuda", "spec", "terms", "wording"},
     "run_linear": {"check", "check_linear", "cpu", "plan_linear", "run", "spec"},
-    "run_linear_cuda": {"check_cuda", "check_linear_cuda", "cuda", "operands", "run_cuda"},
+    "run_linear_cuda": {"check_cuda", "check_linear_cuda", "chunks_cuda", "cuda", "operands", "run_cuda", "spec"},
+    "run_predict_cuda": {"check", "check_cuda", "check_linear_cuda", "chunks_cuda", "run_cuda"},
     "sgd": {"objective", "solvers", "whiten"},
     "solvers": {"objective", "whiten"},
     "terms": {"check", "spec"},

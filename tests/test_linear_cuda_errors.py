@@ -22,22 +22,6 @@ def raises(error, text, function, *args, **kwargs):
         function(*args, **kwargs)
 
 
-def test_functions_that_stay_in_main_memory():
-    text = "{} must lie in main memory for {}, got a types.SimpleNamespace on a GPU; "
-    hessian = [X, W, B, W, B]
-    names = ["x", "weight", "bias", "weight_direction", "bias_direction"]
-    for at, name in enumerate(names):
-        arguments = [on_gpu(a) if i == at else a for i, a in enumerate(hessian)]
-        said = text.format(name, "linear_hessian_product") + f"pass a copy of {name} in main memory"
-        raises(TypeError, said, fs.linear_hessian_product, *arguments)
-    weight = on_gpu(np.ones(4))
-    raises(TypeError, "sample_weight must lie", fs.linear_hessian_product, *hessian, sample_weight=weight)
-    for at, name in enumerate(names[:3]):
-        arguments = [on_gpu(a) if i == at else a for i, a in enumerate(hessian[:3])]
-        raises(TypeError, text.format(name, "linear_top_k"), fs.linear_top_k, *arguments, k=2)
-        raises(TypeError, "pass those to fastsoftmax.log_softmax", fs.linear_top_k, *arguments, k=2)
-
-
 def test_the_estimator_stays_in_main_memory():
     pytest.importorskip("sklearn")
     y = np.array([0, 1, 0, 1])
@@ -165,6 +149,37 @@ def test_dtypes(torch, given, function):
     raises(TypeError, "sample_weight must have dtype float32", function, **given, sample_weight=weight)
 
 
+def test_products_with_the_hessian(torch, given):
+    """Arguments have the names of theirs."""
+    along, bias_along = torch.array(W.copy()), torch.array(B.copy())
+    del given["target"]
+    given |= {"weight_direction": along, "bias_direction": bias_along}
+    function, new = fs.linear_hessian_product, lambda *shape: torch.array(np.zeros(shape, np.float32))
+    for name in given:
+        raises(TypeError, f"{name} must lie on the GPU", function, **given | {name: np.zeros((4, 3), np.float32)})
+    raises(TypeError, "sample_weight must lie on", function, **given, sample_weight=np.ones(4))
+    text = "weight_direction must have the shape of weight, (5, 3), got (4, 3)"
+    raises(ValueError, text, function, **given | {"weight_direction": new(4, 3)})
+    raises(ValueError, "bias and bias_direction must both be", function, **given | {"bias": None})
+    raises(
+        ValueError,
+        "bias_direction must have shape (K,) = (5,), got (4,)",
+        function,
+        **given | {"bias_direction": new(4)},
+    )
+    raises(ValueError, "reduction must be 'mean' or 'sum', got 'none'", function, **given, reduction="none")
+    raises(ValueError, "sample_weight must have shape (4,), one weight a row", function, **given, sample_weight=new(5))
+    double = torch.array(np.ones(4))
+    raises(TypeError, "sample_weight must have dtype float32", function, **given, sample_weight=double)
+
+
+def test_most_probable_classes(given):
+    x, weight = given["x"], given["weight"]
+    raises(TypeError, "weight must lie on the GPU", fs.linear_top_k, x, W, k=2)
+    for k in (0, 6):
+        raises(ValueError, f"k must be in [1, 5], got {k}", fs.linear_top_k, x, weight, k=k)
+
+
 @loss
 def test_options(given, function):
     raises(ValueError, "reduction must be one of", function, **given, reduction="all")
@@ -219,6 +234,10 @@ def test_outputs_that_disturb_what_is_read(torch):
     raises(ValueError, "share memory with target", function, x, weight, soft, out={"weight": over})
     x = torch.array(room[40:52].reshape(4, 3))
     raises(ValueError, "out must not share memory with x", fs.linear_predict_proba, x, weight, out=soft)
+    out = torch.array(np.zeros((4, 8), np.float32)[:, :5])
+    raises(ValueError, "out must be C-contiguous on a GPU", fs.linear_predict_proba, x, weight, out=out)
+    out = torch.array(np.zeros((5, 4), np.float32))
+    raises(ValueError, "out must have the shape of the result, (4, 5)", fs.linear_predict_proba, x, weight, out=out)
 
 
 def test_errors_launch_nothing(driver, torch, given):

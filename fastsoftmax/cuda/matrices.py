@@ -15,6 +15,7 @@ class Matrices:
     """What a linear pass asks of a library; the last argument is where the result goes."""
 
     pitched = False  # whether products may go to rows that lie apart
+    sorts = False  # whether `top` sorts all numbers, which takes room for several times as many
     adds = False  # whether `add_product` needs no room for the product
 
     def on(self, array: Any) -> AbstractContextManager[Any]:
@@ -51,6 +52,22 @@ class Matrices:
 
     def zero(self, out: Any) -> None:
         """Zeros."""
+        raise NotImplementedError
+
+    def top(self, rows: Any, k: int) -> tuple[Any, Any]:
+        """New arrays: the k largest numbers of each row in falling order, and where they are."""
+        raise NotImplementedError
+
+    def log_proba(self, logits: Any, loss: Any, out: Any) -> None:
+        """Logarithms of probabilities in the dtype of the output, from some logits and the loss of each row's first."""
+        raise NotImplementedError
+
+    def scale(self, factor: Any, out: Any) -> None:
+        """Rows times a number, or times one number each."""
+        raise NotImplementedError
+
+    def normalise(self, weights: Any, out: Any) -> None:
+        """Weights whose sum is 1."""
         raise NotImplementedError
 
 
@@ -100,9 +117,33 @@ class Torch(Matrices):
         """In place."""
         out.zero_()
 
+    def top(self, rows: Any, k: int) -> tuple[Any, Any]:
+        """Equal ones in the order of their places; which of them are among the k is PyTorch's choice."""
+        torch = sys.modules["torch"]
+        places = torch.sort(torch.topk(rows, k, 1)[1], 1)[0]
+        numbers, order = torch.sort(torch.gather(rows, 1, places), dim=1, descending=True, stable=True)
+        return numbers, torch.gather(places, 1, order)
+
+    def log_proba(self, logits: Any, loss: Any, out: Any) -> None:
+        """Differences of logits are exact in the wider dtype."""
+        out.copy_(logits)
+        out.sub_(logits[:, :1])
+        out.sub_(loss[:, None])
+
+    def scale(self, factor: Any, out: Any) -> None:
+        """In place."""
+        out.mul_(factor if isinstance(factor, float) else factor[:, None])
+
+    def normalise(self, weights: Any, out: Any) -> None:
+        """Summed in float64."""
+        torch = sys.modules["torch"]
+        torch.div(weights, torch.sum(weights, 0, dtype=torch.float64), out=out)
+
 
 class Cupy(Matrices):
     """CuPy, whose products go to C-contiguous arrays, and which goes by the current device."""
+
+    sorts = True
 
     def on(self, array: Any) -> AbstractContextManager[Any]:
         """With the array's device."""
@@ -139,6 +180,29 @@ class Cupy(Matrices):
     def zero(self, out: Any) -> None:
         """In place."""
         out.fill(0)
+
+    def top(self, rows: Any, k: int) -> tuple[Any, Any]:
+        """By sorting all of them, in whose order equal ones are."""
+        cupy = sys.modules["cupy"]
+        places = cupy.argsort(cupy.negative(rows), axis=1)[:, :k]
+        return cupy.take_along_axis(rows, places, axis=1), places
+
+    def log_proba(self, logits: Any, loss: Any, out: Any) -> None:
+        """Differences of logits are exact in the wider dtype."""
+        cupy = sys.modules["cupy"]
+        cupy.copyto(out, logits)
+        cupy.subtract(out, logits[:, :1], out=out)
+        cupy.subtract(out, loss[:, None], out=out)
+
+    def scale(self, factor: Any, out: Any) -> None:
+        """In place, rounded where rows are narrower."""
+        cupy = sys.modules["cupy"]
+        cupy.multiply(out, factor if isinstance(factor, float) else factor[:, None], out=out, casting="same_kind")
+
+    def normalise(self, weights: Any, out: Any) -> None:
+        """Summed in float64."""
+        cupy = sys.modules["cupy"]
+        cupy.divide(weights, weights.sum(dtype="float64"), out=out, casting="same_kind")
 
 
 _KNOWN: dict[str, Matrices] = {"torch": Torch(), "cupy": Cupy()}
