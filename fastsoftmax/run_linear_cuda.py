@@ -11,10 +11,12 @@ from typing import Any
 from .check_cuda import Map, computed
 from .check_linear_cuda import Linear, LinearLoss
 from .chunks_cuda import Arrays, Gradients, buffer, by_size, chunks, sizes
+from .cuda import kernels, package
 from .cuda.workspace import HEADER, Workspace
 from .operands import SIZES
+from .pieces_cuda import step_of
 from .run_cuda import Counted, Losses, MapCall, Summed
-from .spec import SOFTMAX
+from .spec import FLOAT64, SOFTMAX
 
 
 class LinearCall:
@@ -28,7 +30,10 @@ class LinearCall:
         self.size, self.step = SIZES[self.dtype], loss.label if loss.soft is None else loss.soft.strides[0]
         self.losses = by_size(linear, lambda rows: self._losses(problem, rows))
         self.counted, self.summed = Counted(loss), Summed(loss)
-        self.blocks = sum(self.losses[rows].blocks * times for rows, times in sizes(linear))
+        # Each chunk's sums are added up before the next one's go to the same place, so that their room does not grow
+        # with the rows: a call that is captured on another stream finds it there.
+        self.several, self.parts = linear.rows > linear.chunk, sum(times for _, times in sizes(linear))
+        self.joining = step_of(kernels.total_recipe(FLOAT64), self.device, 1)
 
     @staticmethod
     def _losses(problem: LinearLoss, rows: int) -> Losses:
@@ -39,7 +44,13 @@ class LinearCall:
 
     def roomed(self, room: Workspace) -> tuple[Lock, int]:
         """A stream's workspace: its lock, and the address of memory that is large enough."""
-        return room.lock, room.reserve(max(self.blocks, self.counted.blocks))
+        blocks = max((losses.blocks for losses in self.losses.values()), default=0)
+        return room.lock, room.reserve(max(self.parts + blocks, self.counted.blocks))
+
+    def _join(self, stream: int, sums: int, blocks: int, to: int) -> None:
+        """Put the sum of a chunk's sums on the stream."""
+        step = self.joining
+        package.launch(step.loaded, self.device, stream, step.grid, step.threads, 0, (sums, blocks, 0, to))
 
     def __call__(
         self,
@@ -71,7 +82,8 @@ class LinearCall:
         lock, header = room
         target, class_weight, factor, upstream, loss = places
         stream, denominator = arrays.stream, header if self.mean else 0
-        gradients, done = Gradients(self.linear, arrays, results, self.linear.dtype), 0
+        gradients, joined = Gradients(self.linear, arrays, results, self.linear.dtype), header + HEADER
+        sums, parts = joined + 8 * self.parts if self.several else joined, 0
         with lock, self.linear.matrices.on(arrays.x):
             if self.mean or check:
                 self.counted((target, class_weight, factor), stream, header, check=bool(check))
@@ -79,12 +91,14 @@ class LinearCall:
                 losses, z_at, past = self.losses[z.shape[0]], arrays.library.address(z), self.size * start
                 at = [place + past if place else 0 for place in (factor, upstream, loss)]
                 rows = (z_at, target + self.step * start, z_at if self.wanted else 0, class_weight, *at)
-                losses(rows, stream, header + HEADER + 8 * done, denominator, up)
-                done += losses.blocks
+                losses(rows, stream, sums, denominator, up)
+                if self.several and self.reduced:
+                    self._join(stream, sums, losses.blocks, joined + 8 * parts)
+                parts += 1 if self.several else losses.blocks
                 if self.wanted:
                     gradients.add(start, x, z)
             if self.reduced:
-                self.summed(stream, header, self.blocks, loss)
+                self.summed(stream, header, parts, loss)
             gradients.finish()
 
 

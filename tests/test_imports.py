@@ -62,7 +62,9 @@ ALLOWED = {
     "pieces_cuda": {"cuda", "levels", "operands", "plan_cuda", "spec"},
     "run_cuda": {"check_cuda", "cuda", "pieces_cuda", "plan_cuda", "spec", "terms", "wording"},
     "run_linear": {"check", "check_linear", "cpu", "plan_linear", "run", "spec"},
-    "run_linear_cuda": {"check_cuda", "check_linear_cuda", "chunks_cuda", "cuda", "operands", "run_cuda", "spec"},
+    "run_linear_cuda": {
+        *("check_cuda", "check_linear_cuda", "chunks_cuda", "cuda", "operands", "pieces_cuda", "run_cuda", "spec")
+    },
     "run_predict_cuda": {"check", "check_cuda", "check_linear_cuda", "chunks_cuda", "run_cuda"},
     "sgd": {"objective", "solvers", "whiten"},
     "solvers": {"objective", "whiten"},
