@@ -60,6 +60,7 @@ def pieces_of(what: Rows, x: Operand, y: Operand | None, out: Operand | None, de
     kinds = STORAGE[x.dtype], STORAGE[(y or x).dtype]
     given = iter(range(len(operands)))
     place = [None if a is None else next(given) for a in (x, y, out)]
+    asked = plan_cuda.burden(what.kernel, what.flags, wide=y is not None and y.dtype != x.dtype)
     pieces: list[Piece] = []
     for offset in offsets(levels):
         layouts = tuple(
@@ -67,7 +68,7 @@ def pieces_of(what: Rows, x: Operand, y: Operand | None, out: Operand | None, de
             for a, begin, step in zip(operands, offset, steps, strict=True)
         )
         about = facts.multiprocessors, facts.shared, facts.clusters
-        plan = plan_cuda.plan(rows, classes, layouts, about, held=2 if what.kernel == "vjp" else 1)
+        plan = plan_cuda.plan(rows, classes, layouts, about, asked)
         strides = [s for i in place for s in ((0, 0, 0) if i is None else layouts[i][2:])]
         begins = [0 if i is None else offset[i] for i in place]
         recipe = kernels.recipe(what.kernel, plan, *kinds, what.variant, what.flags, what.label)

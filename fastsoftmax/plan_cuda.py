@@ -6,25 +6,28 @@ follow from it, and so do the results, bit by bit.
 
 from typing import NamedTuple
 
+from .spec import Flags
+
 # Who works on a row, and where it is kept meanwhile: a thread, a part of a warp or a warp, in registers; a block, in
 # registers; a block, in shared memory; a cluster of blocks, in registers; nobody keeps it, and it is read twice.
 SCALAR, PART_WARP, WARP, BLOCK, SHARED, CLUSTER, ONLINE = range(7)
 
 VECTOR_BYTES = 16  # the widest access
 WARP_SIZE = 32
+WIDEST_ITEM = 8  # bytes of float64
 THREADS = 128  # of a block whose warps work on rows of their own
 FEWEST, WIDE = 64, 512  # threads of a block that works on one row: 1024 could have 64 registers, and spill some of them
 FEW_ITEMS = 4  # vectors a thread holds while there may be more threads
-ITEMS = 8  # vectors a thread holds at most: 32 of the 128 registers that 512 threads can have
+ITEMS = 8  # vectors a thread holds at most, where a logit takes no more than its own registers
 CLASSES_A_THREAD = 32  # classes that one thread keeps of rows that lie side by side
 CLUSTER_BLOCKS = 8  # the most that every GPU with clusters has
-UNROLLED = 4  # vectors a thread reads before it uses the first, of rows that nobody keeps
+UNROLLED = 4  # vectors a thread reads before it uses the first, of rows that it does not keep
 STREAMING = 512  # threads of a block that does not keep its row in registers
 RESERVED = 2048  # bytes of shared memory that are not the row's
 WAVES = 4  # times that a multiprocessor is filled with blocks; rows beyond that come to blocks that are there
 COUNTED = 1 << 14  # labels that a block counts, so that most calls need one launch
 COUNTING_BLOCKS = 256
-RESIDENT = 2048  # threads of a multiprocessor
+RESIDENT, FULL, WIDEST = 1024, 768, 512  # threads that a multiprocessor has 64, 80 and 128 registers for
 
 
 class Layout(NamedTuple):
@@ -50,6 +53,33 @@ class Plan(NamedTuple):
     grid: int  # blocks, those of clusters all counted
     shared: int = 0  # bytes of dynamic shared memory
     cluster: int = 1  # blocks that work on the same row
+    resident: int = 1  # blocks that a multiprocessor has registers for
+
+
+class Burden(NamedTuple):
+    """What a kernel asks of its plan."""
+
+    registers: int = 1  # a power of 2: how many times those of a plain loss a logit takes
+    product: bool = False  # little is computed of its operands, and they are not kept in shared memory
+
+    @property
+    def unrolled(self) -> int:
+        """Vectors a thread reads before it uses the first, of rows that it does not keep."""
+        return UNROLLED if self.product or self.registers == 1 else UNROLLED // 2
+
+
+PLAIN = Burden()
+
+
+def burden(kernel: str, flags: Flags = Flags(), *, wide: bool = False) -> Burden:  # noqa: B008
+    """What a kernel asks of its plan.
+
+    Products hold two operands, as losses of soft targets do, which may be twice as `wide` as logits.  Smoothing needs
+    the weights of classes besides; a softcap needs the logits and what became of them.
+    """
+    product, weighing = kernel == "vjp", flags.soft or flags.smooth
+    registers = (2 if product or weighing else 1) * (2 if flags.cap else 1)
+    return Burden(max(registers, 4 if flags.soft and wide else 1), product)
 
 
 def _power(n: int) -> int:
@@ -84,13 +114,24 @@ def _side_by_side(layouts: tuple[Layout, ...]) -> bool:
     return all(0 < abs(a.inner or a.outer) < abs(a.step) for a in layouts)
 
 
-def _grid(rows: int, at_once: int, threads: int, cluster: int, multiprocessors: int) -> int:
+def _resident(items: int, itemsize: int, asked: Burden, *, held: bool) -> int:
+    """Threads that a multiprocessor has registers for: a kernel is compiled to have no more than their share."""
+    if itemsize == WIDEST_ITEM:
+        return WIDEST
+    if asked.product or not held or items * asked.registers <= FEW_ITEMS:
+        return RESIDENT
+    return FULL if asked.registers == 1 else WIDEST
+
+
+def _grid(rows: int, at_once: int, resident: int, cluster: int, multiprocessors: int) -> int:
     """Blocks for all rows, but not more than fill the GPU a few times."""
-    most = max(1, multiprocessors * WAVES * (RESIDENT // threads) // cluster)
+    most = max(1, multiprocessors * WAVES * resident // cluster)
     return min(-(-rows // at_once), most) * cluster
 
 
-def plan(rows: int, classes: int, layouts: tuple[Layout, ...], facts: tuple[int, int, bool], held: int = 1) -> Plan:
+def plan(
+    rows: int, classes: int, layouts: tuple[Layout, ...], facts: tuple[int, int, bool], asked: Burden = PLAIN
+) -> Plan:
     """Lay out `rows` rows of `classes` logits.
 
     Parameters
@@ -101,8 +142,8 @@ def plan(rows: int, classes: int, layouts: tuple[Layout, ...], facts: tuple[int,
         The logits' first, then those of the second operand and of the output, where there are such.
     facts
         Of the GPU: multiprocessors, bytes of shared memory that a block can ask for, whether it has clusters.
-    held
-        Operands that threads hold: 2 for products.
+    asked : Burden
+        What the kernel asks for.
 
     Returns
     -------
@@ -110,14 +151,21 @@ def plan(rows: int, classes: int, layouts: tuple[Layout, ...], facts: tuple[int,
         The form of kernel and its constants.
     """
     whole, peelable = vectors(layouts, classes)
-    few = _few(classes, whole, layouts, held)
+    few = _few(classes, whole, layouts, asked.registers)
     if few is not None:
         group, items, vector = few
-        form = SCALAR if items == 0 else PART_WARP
-        return _laid(form, rows, group, items or ITEMS, vector, False, facts)
-    vector = max(whole, peelable)
-    peeled = vector > whole
-    return _long(rows, -(-classes // vector), layouts, vector, peeled, facts, held)
+        form, items = (PART_WARP, items) if items else (SCALAR, ITEMS)
+        made = Plan(form, THREADS, group, THREADS // group, items, vector, False, 0)
+    else:
+        vector = max(whole, peelable)
+        long = _long(-(-classes // vector), vector * layouts[0].itemsize, facts, asked)
+        made = long._replace(vector=vector, peeled=vector > whole)
+    held = made.form not in (SCALAR, SHARED, ONLINE)
+    resident = _resident(made.items, layouts[0].itemsize, asked, held=held) // made.threads
+    return made._replace(
+        grid=_grid(rows, made.rows, resident, made.cluster, facts[0]),
+        resident=resident,
+    )
 
 
 def count_blocks(rows: int) -> int:
@@ -131,9 +179,10 @@ def _few(classes: int, vector: int, layouts: tuple[Layout, ...], held: int) -> t
     No vectors: a thread reads its row twice.
     """
     if _side_by_side(layouts):
-        return (1, classes if held * classes <= CLASSES_A_THREAD else 0, 1)
+        words = max(1, layouts[0].itemsize // 4)
+        return (1, classes if held * words * classes <= CLASSES_A_THREAD else 0, 1)
     n = -(-classes // vector)
-    if n > 2 * WARP_SIZE:
+    if n * held > 2 * WARP_SIZE:
         return None
     group = min(WARP_SIZE // 2, _power(n))
     if 4 * n < 3 * group:  # too many idle threads
@@ -141,41 +190,25 @@ def _few(classes: int, vector: int, layouts: tuple[Layout, ...], held: int) -> t
     return group, -(-n // group), vector
 
 
-def _long(
-    rows: int, n: int, layouts: tuple[Layout, ...], vector: int, peeled: bool, facts: tuple[int, int, bool], held: int
-) -> Plan:
-    """A row of `n` vectors takes a warp or more."""
+def _long(n: int, width: int, facts: tuple[int, int, bool], asked: Burden) -> Plan:
+    """A row of `n` vectors of `width` bytes takes a warp or more."""
     _, shared, clusters = facts
-    most = ITEMS // held
+    most = ITEMS // asked.registers
     if n <= WARP_SIZE * most:
-        return _laid(WARP, rows, WARP_SIZE, -(-n // WARP_SIZE), vector, peeled, facts)
-    threads = max(FEWEST, min(WIDE, _power(-(-n * held // FEW_ITEMS))))
+        return _laid(WARP, WARP_SIZE, -(-n // WARP_SIZE))
+    threads = max(FEWEST, min(WIDE, _power(-(-n * asked.registers // FEW_ITEMS))))
     blocks = 1
     if n > threads * most and clusters:
         blocks = min(CLUSTER_BLOCKS, _power(-(-n // (threads * most))))
     if n <= blocks * threads * most:
-        form, items = (CLUSTER if blocks > 1 else BLOCK), -(-n // (blocks * threads))
-        return _laid(form, rows, threads, items, vector, peeled, facts, cluster=blocks)
-    size = n * max(4, vector * layouts[0].itemsize)  # no vector takes less than a word
-    if size + RESERVED <= shared and held == 1:
-        return _laid(SHARED, rows, STREAMING, UNROLLED, vector, peeled, facts, shared=size)
-    return _laid(ONLINE, rows, STREAMING, UNROLLED, vector, peeled, facts)
+        return _laid(CLUSTER if blocks > 1 else BLOCK, threads, -(-n // (blocks * threads)), cluster=blocks)
+    size = n * max(4, width)  # no vector takes less than a word
+    if size + RESERVED <= shared and not asked.product:
+        return _laid(SHARED, STREAMING, asked.unrolled, shared=size)
+    return _laid(ONLINE, STREAMING, asked.unrolled)
 
 
-def _laid(
-    form: int,
-    rows: int,
-    group: int,
-    items: int,
-    vector: int,
-    peeled: bool,
-    facts: tuple[int, int, bool],
-    *,
-    shared: int = 0,
-    cluster: int = 1,
-) -> Plan:
-    """A plan from what was decided."""
+def _laid(form: int, group: int, items: int, *, shared: int = 0, cluster: int = 1) -> Plan:
+    """A plan from what was decided so far."""
     threads = max(THREADS, group) if group <= WARP_SIZE else group
-    at_once = threads // group
-    grid = _grid(rows, at_once, threads, cluster, facts[0])
-    return Plan(form, threads, group, at_once, items, vector, peeled, grid, shared, cluster)
+    return Plan(form, threads, group, threads // group, items, 1, False, 0, shared, cluster)

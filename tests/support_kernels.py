@@ -11,7 +11,7 @@ from support import assert_exact, both, computed, steepness, terms
 from fastsoftmax import cross_entropy_and_grad
 from fastsoftmax.cuda import kernels
 from fastsoftmax.cuda.params import Integers, Numbers
-from fastsoftmax.plan_cuda import Layout, Plan, plan
+from fastsoftmax.plan_cuda import Layout, Plan, burden, plan
 from fastsoftmax.spec import Flags, storage_of
 
 H200 = (132, 232448, True)
@@ -150,7 +150,8 @@ def run(name, x, *, y=None, target=None, variant=0, flags=None, numbers=None, li
     elif needs_out:
         blank = np.zeros_like(x)
         addresses["out"], layouts["out"], get = placed.rows(blank, "out", out_lie or lie, written=True)
-    made = plan(n, k, tuple(a for a in layouts.values() if a is not None), facts, 2 if name == "vjp" else 1)
+    asked = burden(name, flags, wide=y is not None and y.dtype != x.dtype)
+    made = plan(n, k, tuple(a for a in layouts.values() if a is not None), facts, asked)
     made = made._replace(**(change or {}))
     stored = x.dtype if name == "softmax" else work
     rows, partial = np.full(n, 7, stored), np.full(made.grid, 7.0)

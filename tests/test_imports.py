@@ -55,7 +55,7 @@ ALLOWED = {
     },
     "objective": {"linear"},
     "plan": {"spec"},
-    "plan_cuda": set(),
+    "plan_cuda": {"spec"},
     "progress": {"solvers"},
     "reference": {"api", "linear"},
     "run": {"check", "cpu", "levels", "plan", "spec", "terms", "wording"},

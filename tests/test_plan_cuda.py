@@ -11,11 +11,14 @@ from fastsoftmax.plan_cuda import (
     SCALAR,
     SHARED,
     WARP,
+    Burden,
     Layout,
+    burden,
     count_blocks,
     plan,
     vectors,
 )
+from fastsoftmax.spec import Flags
 
 H200 = (132, 232448, True)
 A100 = (108, 166912, False)
@@ -162,10 +165,10 @@ def test_grid():
     assert planned(10, 4, rows=1).grid == 1
     assert planned(10, 4, rows=32).grid == 1
     assert planned(10, 4, rows=33).grid == 2
-    assert planned(10, 4, rows=1 << 30).grid == 132 * 4 * 16
-    assert planned(8192, 4, rows=1 << 30).grid == 132 * 4 * 4
+    assert planned(10, 4, rows=1 << 30).grid == 132 * 4 * 8
+    assert planned(8192, 4, rows=1 << 30).grid == 132 * 4 * 2
     assert planned(65536, 4, rows=3).grid == 12
-    assert planned(65536, 4, rows=1 << 30).grid == 132 * 4 * 4
+    assert planned(65536, 4, rows=1 << 30).grid == 132 * 4
     assert planned(300000, 4, rows=5).grid == 5
 
 
@@ -177,7 +180,8 @@ def test_count_blocks():
 @pytest.mark.parametrize(
     ("classes", "form", "threads", "items", "cluster"),
     [
-        (256, PART_WARP, 128, 4, 1),
+        (128, PART_WARP, 128, 2, 1),
+        (132, WARP, 128, 2, 1),
         (512, WARP, 128, 4, 1),
         (516, BLOCK, 128, 2, 1),
         (8192, BLOCK, 512, 4, 1),
@@ -187,7 +191,69 @@ def test_count_blocks():
     ],
 )
 def test_two_operands_take_twice_the_registers(classes, form, threads, items, cluster):
-    made = plan(MANY, classes, rows_of(classes, 4, copies=3), H200, held=2)
+    made = plan(MANY, classes, rows_of(classes, 4, copies=3), H200, burden("vjp"))
     assert (made.form, made.threads, made.items, made.cluster) == (form, threads, items, cluster)
     side = (Layout(4, 0, 0, 4, 4 * MANY),) * 3
-    assert [plan(MANY, k, side, H200, held=2).form for k in (16, 17)] == [PART_WARP, SCALAR]
+    assert [plan(MANY, k, side, H200, burden("vjp")).form for k in (16, 17)] == [PART_WARP, SCALAR]
+
+
+HARD, SOFT = Flags(hard=True), Flags(soft=True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "wide", "registers"),
+    [
+        (HARD, False, 1),
+        (HARD._replace(weighted=True, z_loss=True, focal=True, temper=True, factors=True, grad=True), False, 1),
+        (HARD._replace(cap=True), False, 2),
+        (HARD._replace(smooth=True), False, 2),
+        (HARD._replace(smooth=True, cap=True), False, 4),
+        (SOFT, False, 2),
+        (SOFT, True, 4),
+        (SOFT._replace(cap=True), False, 4),
+        (SOFT._replace(cap=True), True, 4),
+    ],
+)
+def test_what_options_take(flags, wide, registers):
+    """A thread holds fewer vectors, at most so many that its registers are those of a plain loss."""
+    asked = burden("cross_entropy", flags, wide=wide)
+    assert asked == Burden(registers)
+    most = 8 // registers
+    for classes, form, threads, items, cluster in (
+        (32 * 4 * most, WARP, 128, most, 1),
+        (512 * 4 * most, BLOCK, 512, most, 1),
+        (512 * 4 * most + 4, CLUSTER, 512, most // 2 + 1, 2),
+        (8 * 512 * 4 * most, CLUSTER, 512, most, 8),
+    ):
+        made = plan(MANY, classes, rows_of(classes, 4), H200, asked)
+        assert (made.form, made.threads, made.items, made.cluster) == (form, threads, items, cluster)
+
+
+def test_softmax_asks_for_no_more_than_a_plain_loss():
+    assert burden("softmax") == Burden()
+    assert burden("vjp") == Burden(2, product=True)
+
+
+@pytest.mark.parametrize(
+    ("itemsize", "classes", "flags", "threads"),
+    [
+        (4, 256, HARD, 1024),
+        (4, 512, HARD, 1024),
+        (4, 516, HARD, 768),
+        (4, 8192, HARD, 1024),
+        (4, 8196, HARD, 512),
+        (4, 300000, HARD, 1024),
+        (4, 64, HARD._replace(cap=True), 1024),
+        (4, 512, HARD._replace(cap=True), 512),
+        (4, 300000, HARD._replace(cap=True), 1024),
+        (8, 128, HARD, 512),
+        (8, 8192, HARD, 512),
+    ],
+)
+def test_threads_that_have_registers(itemsize, classes, flags, threads):
+    """A kernel is compiled so that a multiprocessor has room for as many threads as the grid is laid out for."""
+    made = plan(1 << 30, classes, rows_of(classes, itemsize), H200, burden("cross_entropy", flags))
+    assert made.resident * made.threads == threads
+    assert made.grid == 132 * 4 * made.resident // made.cluster * made.cluster
+    product = plan(MANY, 4096, rows_of(4096, 4, copies=3), H200, burden("vjp"))
+    assert product.resident * product.threads == 1024

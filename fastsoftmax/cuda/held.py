@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from ..spec import COMPUTED
 from .memory import again
-from .package import device, types
+from .package import cuda, device, types
 from .passes import differer, emitter, is_kept, reader, summer
 from .words import blanker, loader, remover, words_of
 
@@ -44,19 +44,46 @@ def spare_reading(shape):
 def reading(shape):
     """``fill(part, words)``: all that a thread holds of the logits, by loads that do not wait for each other.
 
-    What is not there is -inf.
+    What is not there is -inf.  The spare element comes first here and in the next pass: the assembler puts the load of
+    what is used last behind the first uses of all else, where the memory is waited for once more.
     """
     load, blank, fill_spare = loader(shape.kind, shape.vector), blanker(shape.kind, shape.vector), spare_reading(shape)
     items, threads, count = shape.items, shape.threads, words_of(shape.kind, shape.vector)
 
     @device
     def fill(part, words):
+        fill_spare(part, words)
         for i in range(items):
             if i32(i * threads) < part.left:
                 load(words, i * count, part.x + i * part.x_way)
             else:
                 blank(words, i * count)
-        fill_spare(part, words)
+
+    return fill
+
+
+def targets_held(shape, flags):
+    """How many words of soft targets a thread holds; 1, of an array that nobody uses, where there are none."""
+    count = shape.items * words_of(shape.y_kind, shape.vector) + (words_of(shape.y_kind, 1) if shape.peeled else 0)
+    return count if flags.soft else 1
+
+
+@lru_cache(maxsize=64)
+def reading_targets(shape, flags):
+    """``fill(part, targets)``: the soft targets of all that a thread holds, where there are such."""
+    load, load_spare = loader(shape.y_kind, shape.vector), loader(shape.y_kind, 1)
+    items, threads, peeled, soft = shape.items, shape.threads, shape.peeled, flags.soft
+    count = words_of(shape.y_kind, shape.vector)
+    spare = items * count
+
+    @device
+    def fill(part, targets):
+        if soft:
+            if peeled and part.spare:
+                load_spare(targets, spare, part.spare_y)
+            for i in range(items):
+                if i32(i * threads) < part.left:
+                    load(targets, i * count, part.y + i * part.y_way)
 
     return fill
 
@@ -73,10 +100,10 @@ def taking(shape, flags):
 
     @device
     def take_all(o, part, words, t, z, x):
-        for i in range(items):
-            z, x = take(o, words, i * count, i32(i32(t - part.j) - i32(i * step)), z, x)
         if peeled and part.spare:
             z, x = take_spare(o, words, spare, i32(t - part.spare_j), z, x)
+        for i in range(items):
+            z, x = take(o, words, i * count, i32(i32(t - part.j) - i32(i * step)), z, x)
         return z, x
 
     return take_all
@@ -107,51 +134,57 @@ def finding(shape, flags):
 
     @device
     def top(o, part, words, t, m):
+        if peeled:
+            m = max(m, read(o, words, spare, 0, part.spare and part.spare_j != t))
         for i in range(items):
             off, live = i32(i32(t - part.j) - i32(i * threads * vector)), i32(i * threads) < part.left
             for k in range(vector):
                 m = max(m, read(o, words, i * count, k, live and off != i32(k)))
-        if peeled:
-            m = max(m, read(o, words, spare, 0, part.spare and part.spare_j != t))
         return m
 
     return top
 
 
 @lru_cache(maxsize=64)
-def forgetting(shape):
+def forgetting(kind, count):
     """``forget(words)``: half types are unpacked again in the next pass.
 
     Kept unpacked from pass to pass, 64 of them took all of an A100's 255 registers, or 200 bytes of local memory.
     """
-    count = words_held(shape) if shape.kind != COMPUTED[shape.kind] else 0
+    count = 0 if kind == COMPUTED[kind] else count
 
     @device
     def forget(words):
+        nothing = u32(cuda.blockIdx.y)  # 0, as grids have one dimension
         for i in range(count):
-            words[i] = again(words[i])
+            words[i] = again(words[i], nothing)
 
     return forget
 
 
 @lru_cache(maxsize=256)
 def summing(shape, flags, *, level=False):
-    """``add(p, o, part, words, t, base, sums)``: what a thread holds is added to `sums`."""
+    """``add(p, o, part, words, targets, t, base, sums)``: what a thread holds is added to `sums`."""
     kept = is_kept(shape, flags)
     add = summer(shape.kind, shape.y_kind, shape.vector, flags, kept, level)
     add_spare = summer(shape.kind, shape.y_kind, 1, flags, kept, level)
     items, threads, peeled, vector = shape.items, shape.threads, shape.peeled, shape.vector
-    count, spare, forget = words_of(shape.kind, shape.vector), spare_at(shape), forgetting(shape)
+    count, spare, forget = (
+        words_of(shape.kind, shape.vector),
+        spare_at(shape),
+        forgetting(shape.kind, words_held(shape)),
+    )
+    wide = words_of(shape.y_kind, shape.vector)
 
     @device
-    def add_all(p, o, part, words, t, base, sums):
+    def add_all(p, o, part, words, targets, t, base, sums):
         forget(words)
         for i in range(items):
             j, live = i32(part.j + i32(i * threads * vector)), i32(i * threads) < part.left
-            sums = add(p, o, words, i * count, part.y + i * part.y_way, j, i32(t - j), live, base, sums)
+            sums = add(p, o, words, i * count, targets, i * wide, j, i32(t - j), live, base, sums)
         if peeled:
             j = part.spare_j
-            sums = add_spare(p, o, words, spare, part.spare_y, j, i32(t - j), part.spare, base, sums)
+            sums = add_spare(p, o, words, spare, targets, items * wide, j, i32(t - j), part.spare, base, sums)
         return sums
 
     return add_all
@@ -159,24 +192,34 @@ def summing(shape, flags, *, level=False):
 
 @lru_cache(maxsize=256)
 def emitting(shape, flags):
-    """``emit(p, o, part, words, t, score)``: write the gradient of all that a thread holds."""
+    """``emit(p, o, part, words, targets, t, score)``: write the gradient of all that a thread holds."""
     kept = is_kept(shape, flags)
     emit = emitter(shape.kind, shape.y_kind, shape.vector, flags, kept)
     emit_spare = emitter(shape.kind, shape.y_kind, 1, flags, kept)
     items, threads, peeled, vector = shape.items, shape.threads, shape.peeled, shape.vector
-    count, spare, forget = words_of(shape.kind, shape.vector), spare_at(shape), forgetting(shape)
+    count, spare, forget = (
+        words_of(shape.kind, shape.vector),
+        spare_at(shape),
+        forgetting(shape.kind, words_held(shape)),
+    )
+    wide, forget_targets = words_of(shape.y_kind, shape.vector), forgetting(shape.y_kind, targets_held(shape, flags))
+    soft, weights = flags.soft, flags.weighted and (flags.smooth or flags.soft)
 
     @device
-    def emit_all(p, o, part, words, t, score):
+    def emit_all(p, o, part, words, targets, t, score):
         forget(words)
+        if soft:
+            forget_targets(targets)
+        first = part.j
+        if weights:  # are read again
+            first = i32(again(u32(first), u32(cuda.blockIdx.y)))
         for i in range(items):
             if i32(i * threads) < part.left:
-                j = i32(part.j + i32(i * threads * vector))
-                y, out = part.y + i * part.y_way, part.out + i * part.out_way
-                emit(p, o, words, i * count, y, out, j, i32(t - j), score)
+                j, out = i32(first + i32(i * threads * vector)), part.out + i * part.out_way
+                emit(p, o, words, i * count, targets, i * wide, out, j, i32(t - j), score)
         if peeled and part.spare:
             j = part.spare_j
-            emit_spare(p, o, words, spare, part.spare_y, part.spare_out, j, i32(t - j), score)
+            emit_spare(p, o, words, spare, targets, items * wide, part.spare_out, j, i32(t - j), score)
 
     return emit_all
 
@@ -186,10 +229,15 @@ def differing(shape):
     """``emit(part, words, base, log_s)``: write ``(x - base) - log_s`` for all that a thread holds."""
     emit, emit_spare = differer(shape.kind, shape.vector), differer(shape.kind, 1)
     items, threads, peeled = shape.items, shape.threads, shape.peeled
-    count, spare = words_of(shape.kind, shape.vector), spare_at(shape)
+    count, spare, forget = (
+        words_of(shape.kind, shape.vector),
+        spare_at(shape),
+        forgetting(shape.kind, words_held(shape)),
+    )
 
     @device
     def emit_all(part, words, base, log_s):
+        forget(words)
         for i in range(items):
             if i32(i * threads) < part.left:
                 emit(words, i * count, part.out + i * part.out_way, base, log_s)

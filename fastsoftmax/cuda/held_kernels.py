@@ -6,7 +6,18 @@ result is the row's number, if it has one.
 """
 
 from ..spec import COMPUTED, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, Flags
-from .held import clearing, differing, emitting, finding, reading, summing, taking, words_held
+from .held import (
+    clearing,
+    differing,
+    emitting,
+    finding,
+    reading,
+    reading_targets,
+    summing,
+    taking,
+    targets_held,
+    words_held,
+)
 from .laws import LAWS
 from .losses import Target, report, scorer, targeter
 from .memory import constant
@@ -28,13 +39,15 @@ def loss(shape, flags, group, blocks, label):
     share, total, _ = scope(kind, group, blocks, flags.smooth or flags.soft)
     zero, nothing, shift = constant(kind, 0.0), constant(kind, -INF), LAWS[kind]["shift"]
     hard, grad, target_of = flags.hard, flags.grad, targeter(label)
+    fill_targets, targets_count = reading_targets(shape, flags), targets_held(shape, flags)
 
     @device
     def work(p, o, row, live, g, rank):
-        words = cuda.local.array(count, types.uint32)
+        words, targets = cuda.local.array(count, types.uint32), cuda.local.array(targets_count, types.uint32)
         place = locate(p, row, live)
         part = part_of(p, place, g)
         fill(part, words)
+        fill_targets(part, targets)
         target = target_of(p, row, live) if hard else Target(i32(-1), not live, False)
         z, x = nothing, nothing
         if hard:
@@ -42,12 +55,12 @@ def loss(shape, flags, group, blocks, label):
             z, x = take(o, part, words, target.t, z, x)
         m = top(o, part, words, target.t, z)
         z, m = share(z, m, owner_of(place, target.t), rank)
-        sums = add(p, o, part, words, target.t, shift(m), Sums(zero, zero, zero))
+        sums = add(p, o, part, words, targets, target.t, shift(m), Sums(zero, zero, zero))
         others, dot, mass = total(sums.others, sums.dot, sums.mass)
         value, result = score(p, o, row, target, x, z, m, Sums(others, dot, mass))
         report(p, row, target.bad)
         if grad:
-            emit(p, o, part, words, target.t, result)
+            emit(p, o, part, words, targets, target.t, result)
         return value
 
     return work
@@ -65,14 +78,14 @@ def softmax(shape, variant, group, blocks):
 
     @device
     def work(p, o, row, live, g, rank):
-        words = cuda.local.array(count, types.uint32)
+        words, targets = cuda.local.array(count, types.uint32), cuda.local.array(1, types.uint32)
         part = part_of(p, locate(p, row, live), g)
         fill(part, words)
         m = share(zero, top(o, part, words, i32(-1), nothing), i32(0), rank)[1]
-        sums = add(p, o, part, words, i32(-1), shift(m), Sums(zero, zero, zero))
+        sums = add(p, o, part, words, targets, i32(-1), shift(m), Sums(zero, zero, zero))
         s = total(sums.others, zero, zero)[0]
         if variant == SOFTMAX:
-            emit(p, o, part, words, i32(-1), Score(shift(m), one / normaliser(m, s), zero, zero))
+            emit(p, o, part, words, targets, i32(-1), Score(shift(m), one / normaliser(m, s), zero, zero))
         elif variant == LOG_SOFTMAX:
             differ(part, words, shift(m), log(normaliser(m, s)))
         return log_sum_exp(m, s) if variant == LOGSUMEXP else s

@@ -12,7 +12,6 @@ from .rows import Shape
 
 HELD = (PART_WARP, WARP, BLOCK, CLUSTER)
 NOTHING = Flags()
-THREADS = 512  # that a multiprocessor has at the least, in one block or several: each may have 128 registers
 
 
 class Recipe(NamedTuple):
@@ -31,6 +30,7 @@ class Recipe(NamedTuple):
     peeled: bool = False
     cluster: int = 1
     label: int = 8  # bytes of a class index
+    resident: int = 1  # blocks that a multiprocessor is to have registers for
 
 
 def recipe(
@@ -45,7 +45,7 @@ def recipe(
     """The recipe of a row kernel for a plan; what flags say about the CPU's kernels is left out."""
     told = flags._replace(kept=flags.grad, gathered=False, direct=False, streamed=False, infinite=False, classes=0)
     constants = plan.form, plan.threads, plan.group, plan.items, plan.vector, plan.peeled, plan.cluster
-    return Recipe(name, kind, kind if y_kind is None else y_kind, variant, told, *constants, label)
+    return Recipe(name, kind, kind if y_kind is None else y_kind, variant, told, *constants, label, plan.resident)
 
 
 def _work(made: Recipe) -> Any:
@@ -81,8 +81,9 @@ def total_recipe(kind: int) -> Recipe:
     return Recipe("total", COMPUTED[kind], threads=counting.THREADS)
 
 
+@lru_cache(maxsize=64)
 def _function(made: Recipe) -> tuple[Any, tuple[str, ...]]:
-    """(the kernel of a recipe as a Python function, the types of its parameters)."""
+    """(the kernel of a recipe as a Python function, the types of its parameters): the same for every GPU."""
     if made.name == "count":
         return counting.count(made.kind, made.label), ("int64",) * len(Counting._fields)
     if made.name == "total":
@@ -95,5 +96,4 @@ def _function(made: Recipe) -> tuple[Any, tuple[str, ...]]:
 def compiled(made: Recipe, capability: tuple[int, int]) -> package.Compiled:
     """The kernel of a recipe for GPUs of a compute capability."""
     function, arguments = _function(made)
-    resident = max(1, THREADS // made.threads)
-    return package.compile(function, arguments, capability, made.threads, resident=resident, cluster=made.cluster)
+    return package.compile(function, arguments, capability, made.threads, resident=made.resident, cluster=made.cluster)

@@ -165,15 +165,17 @@ as_long = _unary(types.uint64, types.float64, lambda b, x: b.bitcast(x, _I64))
 
 
 @intrinsic
-def again(_typing, word):
-    """The same word, of which the compiler knows nothing any more: what was unpacked from it is not kept."""
+def again(_typing, word, nothing):
+    """The same word if `nothing` is 0, of which neither compiler knows: what was unpacked from it is not kept.
+
+    The first one moves nothing across assembly; the assembler, which does, would have to know `nothing`.
+    """
 
     def emit(_context, builder, _signature, args):
-        integer = ir.IntType(32)
-        text = ir.InlineAsm(ir.FunctionType(integer, [integer]), "mov.b32 $0, $1;", "=r,r", side_effect=True)
-        return builder.call(text, args)
+        shape = ir.FunctionType(_I32, [_I32, _I32])
+        return builder.call(ir.InlineAsm(shape, "xor.b32 $0, $1, $2;", "=r,r,r", side_effect=True), args)
 
-    return types.uint32(types.uint32), emit
+    return types.uint32(types.uint32, types.uint32), emit
 
 
 from_half = _unary(types.float32, types.uint32, _half_of)

@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from .gpu import (
@@ -42,9 +43,10 @@ __all__ = ["Compiled", "Missing", "compile", "cuda", "device", "intrinsic", "typ
 __all__ += ["Facts", "Launch", "allocate", "clear", "current_device", "device_of", "facts", "launch", "load", "read"]
 __all__ += ["reserve", "wait"]
 
-#: What NVVM writes PTX for at the most; newer GPUs are assembled from that.  Its other compiler, for capability 10 and
-#: more, leaves the arrays of held vectors in local memory (128 bytes a thread, 130 accesses).
-NEWEST_TEXT = (9, 0)
+#: What NVVM writes PTX for at the most, without clusters and with them: newer GPUs are assembled from that.  The text
+#: for 9.0 is the same but for its head, so that one will do; the other compiler, for 10.0 and more, leaves the arrays
+#: of held vectors in local memory (128 bytes a thread, 130 accesses).
+NEWEST_TEXT, NEWEST_CLUSTERED = (8, 0), (9, 0)
 #: Held by whoever compiles: device functions ask a module's attribute for the GPU that they are compiled for.
 compiling = threading.RLock()
 
@@ -122,11 +124,22 @@ def compile(
     Compiled
         The kernel.  Divisions of float32 have an error of up to 2 ulps and no branch for subnormal numbers.
     """
-    signature = tuple(getattr(types, name) for name in arguments)
-    options = {"opt": 3, "prec_div": 0}
-    text = min(capability, NEWEST_TEXT)
-    with _compiling_for(text):
-        made = compiler.compile_cuda(function, types.void, signature, nvvm_options=options, cc=text)
+    newest = NEWEST_CLUSTERED if cluster > 1 else NEWEST_TEXT
+    entry, ptx = _text(function, arguments, min(capability, newest), threads, resident, cluster)
+    # Not by way of LTO: what is assembled is then the very text that the tests execute.
+    linker = cuda_driver._Linker(cc=capability, lto=False)
+    linker.add_ptx(ptx.encode())
+    return Compiled(entry, ptx, bytes(linker.complete().code), threads, _static(ptx), capability, cluster)
+
+
+@lru_cache(maxsize=64)
+def _text(
+    function: Any, arguments: tuple[str, ...], capability: tuple[int, int], threads: int, resident: int, cluster: int
+) -> tuple[str, str]:
+    """(the name of a kernel, its PTX)."""
+    signature, options = tuple(getattr(types, name) for name in arguments), {"opt": 3, "prec_div": 0}
+    with _compiling_for(capability):
+        made = compiler.compile_cuda(function, types.void, signature, nvvm_options=options, cc=capability)
         library = made.library
         kernel = library.get_function(made.fndesc.llvm_func_name)
         library._entry_name = kernel.name
@@ -134,12 +147,7 @@ def compile(
         nvvm.set_launch_bounds(kernel, (threads, resident))
         if cluster > 1:
             _annotate_cluster(kernel, cluster)
-        # Not by way of LTO: what is assembled is then the very text that the tests execute.
-        ptx = library.get_asm_str(cc=text)
-        linker = cuda_driver._Linker(cc=capability, lto=False)
-        linker.add_ptx(ptx.encode())
-        code = linker.complete().code
-    return Compiled(kernel.name, ptx, bytes(code), threads, _static(ptx), capability, cluster)
+        return kernel.name, library.get_asm_str(cc=capability)
 
 
 def _static(ptx: str) -> int:

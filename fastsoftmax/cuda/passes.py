@@ -12,7 +12,7 @@ from ..spec import COMPUTED, FLOAT64, ITEMSIZE
 from .laws import EXPONENTIALS, LAWS
 from .memory import constant, number_access, real
 from .package import cuda, device, types
-from .words import getter, loader, putter, storer, words_of
+from .words import getter, putter, storer, words_of
 
 i32, u32, i64 = types.int32, types.uint32, types.int64
 
@@ -66,24 +66,23 @@ def reader(kind, flags):
 
 @lru_cache(maxsize=256)
 def weigher(y_kind, kind, vector, flags):
-    """``masses(p, o, y, j, live, masses)``: w_j of a vector whose soft targets lie at `y`, whose first class is `j`."""
+    """``weigh(p, o, targets, at, j, live, masses)``: w_j of a vector whose first class is `j`.
+
+    Its soft targets, if there are such, are the words of `targets` from `at` on.
+    """
     one, zero = constant(kind, 1.0), constant(kind, 0.0)
     size = 8 if kind == FLOAT64 else 4
-    count, get, load = words_of(y_kind, vector), getter(y_kind), loader(y_kind, vector)
-    read = number_access(kind)[0]
+    get, read = getter(y_kind), number_access(kind)[0]
     soft, weighted, convert = flags.soft, flags.weighted, real(kind)
 
     @device
-    def weigh(p, o, y, j, live, masses):
-        held = cuda.local.array(count, types.uint32)
-        if soft and live:
-            load(held, 0, y)
+    def weigh(p, o, targets, at, j, live, masses):
         for k in range(vector):
             w = one if live else zero
             if weighted and live:
                 w = read(p.class_weight + i64(i32(j + i32(k))) * size)
             if soft:
-                q = convert(get(held, 0, k)) if live else zero
+                q = convert(get(targets, at, k)) if live else zero
                 w = w * cuda.fma(q, o.keep, o.share)
             masses[k] = w
 
@@ -92,9 +91,10 @@ def weigher(y_kind, kind, vector, flags):
 
 @lru_cache(maxsize=256)
 def summer(kind, y_kind, vector, flags, kept, level):
-    """``add(p, o, words, at, y, j, off, live, base, sums)``: a vector's exponentials, w d and w, added to `sums`.
+    """``add(p, o, words, at, targets, begin, j, off, live, base, sums)``: sums with a vector's exponentials, w d and w.
 
-    `level` says that +inf - +inf is 0, for results that an infinite maximum does not make NaN.
+    Its words begin at `at`, those of its soft targets at `begin`.  `level` says that +inf - +inf is 0, for results that
+    an infinite maximum does not make NaN.
     """
     computed = COMPUTED[kind]
     exp, term, read = EXPONENTIALS[computed, ITEMSIZE[kind] == 2], LAWS[computed]["term"], reader(kind, flags)
@@ -103,10 +103,10 @@ def summer(kind, y_kind, vector, flags, kept, level):
     weighing = flags.smooth or flags.soft
 
     @device
-    def add(p, o, words, at, y, j, off, live, base, sums):
+    def add(p, o, words, at, targets, begin, j, off, live, base, sums):
         masses = cuda.local.array(vector, dtype)
         if weighing:
-            weigh(p, o, y, j, live, masses)
+            weigh(p, o, targets, begin, j, live, masses)
         others, dot, mass = zero, zero, zero
         for k in range(vector):
             there = live and off != i32(k)
@@ -128,7 +128,7 @@ def summer(kind, y_kind, vector, flags, kept, level):
 
 @lru_cache(maxsize=256)
 def emitter(kind, y_kind, vector, flags, kept):
-    """``emit(p, o, words, at, y, out, j, off, score)``: write a vector of ``A p_j - B w_j`` by the cap's slope."""
+    """``emit(p, o, words, at, targets, begin, out, j, off, score)``: write ``A p_j - B w_j`` by the cap's slope."""
     computed = COMPUTED[kind]
     exp, read, get = EXPONENTIALS[computed, ITEMSIZE[kind] == 2], reader(kind, flags), getter(kind)
     slope, one = LAWS[computed]["cap_slope"], constant(computed, 1.0)
@@ -141,11 +141,11 @@ def emitter(kind, y_kind, vector, flags, kept):
     )
 
     @device
-    def emit(p, o, words, at, y, out, j, off, score):
+    def emit(p, o, words, at, targets, begin, out, j, off, score):
         values, masses = cuda.local.array(vector, dtype), cuda.local.array(vector, dtype)
         room = cuda.local.array(count, types.uint32)
         if weighing:
-            weigh(p, o, y, j, True, masses)
+            weigh(p, o, targets, begin, j, True, masses)
         for k in range(vector):
             e = get(words, at, k) if kept else exp(read(o, words, at, k, True) - score.base)
             g = e * score.a

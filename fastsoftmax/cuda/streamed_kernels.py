@@ -7,7 +7,17 @@ from collections import namedtuple
 from functools import lru_cache
 
 from ..spec import COMPUTED, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, Flags
-from .held import clearing, differing, emitting, finding, summing, taking, words_held
+from .held import (
+    clearing,
+    differing,
+    emitting,
+    finding,
+    reading_targets,
+    summing,
+    taking,
+    targets_held,
+    words_held,
+)
 from .laws import LAWS
 from .losses import Target, report, scorer, targeter
 from .memory import constant
@@ -25,25 +35,27 @@ State = namedtuple("State", ("z", "x", "m", "sums"))
 
 @lru_cache(maxsize=64)
 def _sweeper(shape, flags, staged, *, level):
-    """``sweep(p, o, part, count, words, target)``: the State of a thread's part of a row of `count` vectors."""
+    """``sweep(p, o, part, count, words, targets, target)``: the State of a part of a row of `count` vectors."""
     kind = COMPUTED[shape.kind]
     keep, top, add = staging(shape, staged).keep, finding(shape, flags), summing(shape, flags, level=level)
     fill, clear, take = staging(shape, False).recall, clearing(words_held(shape)), taking(shape, flags)
     advance, rescaled, shift = advancer(shape), rescaler(kind, flags, level=level), LAWS[kind]["shift"]
     zero, nothing, hard = constant(kind, 0.0), constant(kind, -INF), flags.hard
+    fill_targets = reading_targets(shape, flags)
 
     @device
-    def sweep(p, o, part, count, words, target):
+    def sweep(p, o, part, count, words, targets, target):
         z, x, m, sums, more = nothing, nothing, nothing, Sums(zero, zero, zero), True
         while more:
             fill(part, count, words)
+            fill_targets(part, targets)
             if hard:
                 clear(words, target.skipped)
             keep(part, count, words)
             if hard:
                 z, x = take(o, part, words, target.t, z, x)
             higher = top(o, part, words, target.t, max(m, z))
-            sums = add(p, o, part, words, target.t, shift(higher), rescaled(sums, m, higher))
+            sums = add(p, o, part, words, targets, target.t, shift(higher), rescaled(sums, m, higher))
             m, part = higher, advance(part)
             more = part.left > i32(0)
         return State(z, x, m, sums)
@@ -75,24 +87,26 @@ def loss(shape, flags, group, staged, label):
     sweep, join = _sweeper(shape, flags, staged, level=False), _joiner(shape, flags, group, level=False)
     clear, recall, advance = clearing(count), staging(shape, staged).recall, advancer(shape)
     emit, score, target_of = emitting(shape, flags), scorer(kind, flags), targeter(label)
+    fill_targets, targets_count = reading_targets(shape, flags), targets_held(shape, flags)
     hard, grad = flags.hard, flags.grad
 
     @device
     def work(p, o, row, live, g, rank):
-        words = cuda.local.array(count, types.uint32)
+        words, targets = cuda.local.array(count, types.uint32), cuda.local.array(targets_count, types.uint32)
         place = locate(p, row, live)
         part = part_of(p, place, g)
         target = target_of(p, row, live) if hard else Target(i32(-1), not live, False)
-        state = sweep(p, o, part, place.count, words, target)
+        state = sweep(p, o, part, place.count, words, targets, target)
         z, m, sums = join(state, owner_of(place, target.t), rank)
         value, result = score(p, o, row, target, state.x, z, m, sums)
         report(p, row, target.bad)
         more = grad
         while more:
             recall(part, place.count, words)
+            fill_targets(part, targets)
             if hard:
                 clear(words, target.skipped)
-            emit(p, o, part, words, target.t, result)
+            emit(p, o, part, words, targets, target.t, result)
             part = advance(part)
             more = part.left > i32(0)
         return value
@@ -116,16 +130,16 @@ def softmax(shape, variant, group, staged):
 
     @device
     def work(p, o, row, live, g, rank):
-        words = cuda.local.array(count, types.uint32)
+        words, targets = cuda.local.array(count, types.uint32), cuda.local.array(1, types.uint32)
         place, nobody = locate(p, row, live), Target(i32(-1), False, False)
         part = part_of(p, place, g)
-        _, m, sums = join(sweep(p, o, part, place.count, words, nobody), i32(0), rank)
+        _, m, sums = join(sweep(p, o, part, place.count, words, targets, nobody), i32(0), rank)
         s = normaliser(m, sums.others)
         log_s, more = log(s), variant != LOGSUMEXP
         while more:
             recall(part, place.count, words)
             if variant == SOFTMAX:
-                emit(p, o, part, words, i32(-1), Score(shift(m), one / s, zero, zero))
+                emit(p, o, part, words, targets, i32(-1), Score(shift(m), one / s, zero, zero))
             elif variant == LOG_SOFTMAX:
                 differ(part, words, shift(m), log_s)
             part = advance(part)
