@@ -114,11 +114,14 @@ def _side_by_side(layouts: tuple[Layout, ...]) -> bool:
     return all(0 < abs(a.inner or a.outer) < abs(a.step) for a in layouts)
 
 
-def _resident(items: int, itemsize: int, asked: Burden, *, held: bool) -> int:
+def _resident(items: int, itemsize: int, asked: Burden, *, held: bool, clusters: bool) -> int:
     """Threads that a multiprocessor has registers for: a kernel is compiled to have no more than their share."""
     if itemsize == WIDEST_ITEM:
         return WIDEST
-    if asked.product or not held or items * asked.registers <= FEW_ITEMS:
+    few = not held or items * asked.registers <= FEW_ITEMS
+    if not clusters:  # the assembler takes some registers more
+        return FULL if few else WIDEST
+    if few or asked.product:
         return RESIDENT
     return FULL if asked.registers == 1 else WIDEST
 
@@ -161,11 +164,8 @@ def plan(
         long = _long(-(-classes // vector), vector * layouts[0].itemsize, facts, asked)
         made = long._replace(vector=vector, peeled=vector > whole)
     held = made.form not in (SCALAR, SHARED, ONLINE)
-    resident = _resident(made.items, layouts[0].itemsize, asked, held=held) // made.threads
-    return made._replace(
-        grid=_grid(rows, made.rows, resident, made.cluster, facts[0]),
-        resident=resident,
-    )
+    resident = _resident(made.items, layouts[0].itemsize, asked, held=held, clusters=facts[2]) // made.threads
+    return made._replace(grid=_grid(rows, made.rows, resident, made.cluster, facts[0]), resident=resident)
 
 
 def count_blocks(rows: int) -> int:

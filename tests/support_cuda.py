@@ -25,7 +25,7 @@ class Built(NamedTuple):
     local: int
     shared: int  # bytes of static shared memory
     operations: collections.Counter  # instructions by their full names
-    listing: list  # those names in order
+    listing: list  # (name, operands) in order
 
     def count(self, pattern):
         """How many instructions have names that begin with a pattern."""
@@ -44,7 +44,7 @@ def _output(*command):
     return subprocess.run(command, check=True, capture_output=True, encoding="utf-8", timeout=120).stdout
 
 
-INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.a-z]*)")
+INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.a-z]*) *([^;]*?) *;")
 USED = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 
 
@@ -58,4 +58,4 @@ def taken_apart(code):
         listing = INSTRUCTION.findall(_output(_tool("nvdisasm"), "-c", "-ndf", path))
     # The largest of those of the kernel and of what it calls: a division in float64 is a function of its own.
     registers, stack, shared, local = (max(map(int, numbers)) for numbers in zip(*USED.findall(used), strict=True))
-    return Built(registers, stack, local, shared, collections.Counter(listing), listing)
+    return Built(registers, stack, local, shared, collections.Counter(name for name, _ in listing), listing)

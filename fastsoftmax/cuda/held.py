@@ -44,11 +44,12 @@ def spare_reading(shape):
 def reading(shape):
     """``fill(part, words)``: all that a thread holds of the logits, by loads that do not wait for each other.
 
-    What is not there is -inf.  The spare element comes first here and in the next pass: the assembler puts the load of
-    what is used last behind the first uses of all else, where the memory is waited for once more.
+    What is not there is -inf.
     """
+    wait = waiting(shape.items, words_of(shape.kind, shape.vector))
     load, blank, fill_spare = loader(shape.kind, shape.vector), blanker(shape.kind, shape.vector), spare_reading(shape)
     items, threads, count = shape.items, shape.threads, words_of(shape.kind, shape.vector)
+    peeled, spare = shape.peeled, spare_at(shape)
 
     @device
     def fill(part, words):
@@ -58,8 +59,28 @@ def reading(shape):
                 load(words, i * count, part.x + i * part.x_way)
             else:
                 blank(words, i * count)
+        if peeled:
+            words[spare] = again(words[spare], wait(words))
 
     return fill
+
+
+@lru_cache(maxsize=64)
+def waiting(items, count):
+    """``wait(words)``: 0, from a word of each of `items` vectors: what needs it is not used before all are loaded.
+
+    The assembler puts loads behind the first uses of what other loads bring, or those uses before other loads; then the
+    memory is waited for once more.
+    """
+
+    @device
+    def wait(words):
+        some = words[0]
+        for i in range(1, items):
+            some = u32(some | words[i * count])
+        return u32(some & u32(cuda.blockIdx.y))  # 0, as grids have one dimension
+
+    return wait
 
 
 def targets_held(shape, flags):
@@ -70,20 +91,23 @@ def targets_held(shape, flags):
 
 @lru_cache(maxsize=64)
 def reading_targets(shape, flags):
-    """``fill(part, targets)``: the soft targets of all that a thread holds, where there are such."""
+    """``fill(part, words, targets)``: the soft targets of all that a thread holds, where there are such."""
     load, load_spare = loader(shape.y_kind, shape.vector), loader(shape.y_kind, 1)
     items, threads, peeled, soft = shape.items, shape.threads, shape.peeled, flags.soft
     count = words_of(shape.y_kind, shape.vector)
-    spare = items * count
+    spare, wait, held = items * count, waiting(items, count), words_held(shape)
 
     @device
-    def fill(part, targets):
+    def fill(part, words, targets):
         if soft:
             if peeled and part.spare:
                 load_spare(targets, spare, part.spare_y)
             for i in range(items):
                 if i32(i * threads) < part.left:
                     load(targets, i * count, part.y + i * part.y_way)
+            nothing = wait(targets)
+            for k in range(held):
+                words[k] = again(words[k], nothing)
 
     return fill
 

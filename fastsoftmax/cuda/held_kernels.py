@@ -47,7 +47,7 @@ def loss(shape, flags, group, blocks, label):
         place = locate(p, row, live)
         part = part_of(p, place, g)
         fill(part, words)
-        fill_targets(part, targets)
+        fill_targets(part, words, targets)
         target = target_of(p, row, live) if hard else Target(i32(-1), not live, False)
         z, x = nothing, nothing
         if hard:

@@ -48,7 +48,7 @@ def _sweeper(shape, flags, staged, *, level):
         z, x, m, sums, more = nothing, nothing, nothing, Sums(zero, zero, zero), True
         while more:
             fill(part, count, words)
-            fill_targets(part, targets)
+            fill_targets(part, words, targets)
             if hard:
                 clear(words, target.skipped)
             keep(part, count, words)
@@ -103,7 +103,7 @@ def loss(shape, flags, group, staged, label):
         more = grad
         while more:
             recall(part, place.count, words)
-            fill_targets(part, targets)
+            fill_targets(part, words, targets)
             if hard:
                 clear(words, target.skipped)
             emit(p, o, part, words, targets, target.t, result)
