@@ -9,7 +9,8 @@ from typing import NamedTuple
 from .spec import Flags
 
 # Who works on a row, and where it is kept meanwhile: a thread, a part of a warp or a warp, in registers; a block, in
-# registers; a block, in shared memory; a cluster of blocks, in registers; nobody keeps it, and it is read twice.
+# registers; a block, in shared memory; a cluster of blocks, in registers or shared memory; nobody keeps it: it is read
+# twice.
 SCALAR, PART_WARP, WARP, BLOCK, SHARED, CLUSTER, ONLINE = range(7)
 
 VECTOR_BYTES = 16  # the widest access
@@ -163,7 +164,7 @@ def plan(
         vector = max(whole, peelable)
         long = _long(-(-classes // vector), vector * layouts[0].itemsize, facts, asked)
         made = long._replace(vector=vector, peeled=vector > whole)
-    held = made.form not in (SCALAR, SHARED, ONLINE)
+    held = made.form not in (SCALAR, ONLINE) and not made.shared
     resident = _resident(made.items, layouts[0].itemsize, asked, held=held, clusters=facts[2]) // made.threads
     return made._replace(grid=_grid(rows, made.rows, resident, made.cluster, facts[0]), resident=resident)
 
@@ -202,9 +203,12 @@ def _long(n: int, width: int, facts: tuple[int, int, bool], asked: Burden) -> Pl
         blocks = min(CLUSTER_BLOCKS, _power(-(-n // (threads * most))))
     if n <= blocks * threads * most:
         return _laid(CLUSTER if blocks > 1 else BLOCK, threads, -(-n // (blocks * threads)), cluster=blocks)
-    size = n * max(4, width)  # no vector takes less than a word
+    # No vector takes less than a word; a block of several keeps its part of whole rounds of all their threads.
+    kept = n if blocks == 1 else -(-n // (blocks * STREAMING)) * STREAMING
+    size = kept * max(4, width)
     if size + RESERVED <= shared and not asked.product:
-        return _laid(SHARED, STREAMING, asked.unrolled, shared=size)
+        form = CLUSTER if blocks > 1 else SHARED
+        return _laid(form, STREAMING, asked.unrolled, shared=size, cluster=blocks)
     return _laid(ONLINE, STREAMING, asked.unrolled)
 
 

@@ -39,6 +39,7 @@ from fastsoftmax.spec import (
 #: Multiprocessors, bytes of shared memory for a block, clusters: of an A100, an H200 and a B200.
 GPUS = {(8, 0): (108, 166912, False), (9, 0): (132, 232448, True), (10, 0): (148, 232448, True)}
 KINDS = {FLOAT16: "float16", BFLOAT16: "bfloat16", FLOAT32: "float32", FLOAT64: "float64"}
+STAGED = 7  # a cluster that keeps its rows in shared memory
 FORMS = {
     SCALAR: "a thread",
     PART_WARP: "a part of a warp",
@@ -46,9 +47,11 @@ FORMS = {
     BLOCK: "a block",
     SHARED: "a block's shared memory",
     CLUSTER: "a cluster",
+    STAGED: "a cluster's shared memory",
     ONLINE: "nobody",
 }
-HELD = (PART_WARP, WARP, BLOCK, CLUSTER)
+ORDER = (PART_WARP, WARP, BLOCK, CLUSTER, STAGED, SHARED, ONLINE)  # as rows grow
+HELD, KEPT = ORDER[:4], (STAGED, SHARED)
 GRADIENT, SOFT = Flags(hard=True, grad=True), Flags(soft=True, grad=True)
 ALL = {"weighted": True, "z_loss": True, "cap": True, "temper": True, "factors": True}
 #: What kernels do: (name, variant, flags).
@@ -108,6 +111,8 @@ SHORT = [
     Case("all options", BFLOAT16, CLUSTER, peeled=True),
     Case("z-loss, focal", FLOAT16, CLUSTER),
     Case("logsumexp", FLOAT64, CLUSTER),
+    Case("gradient", BFLOAT16, STAGED, peeled=True),
+    Case("soft", FLOAT64, STAGED),
     Case("soft", BFLOAT16, SHARED, wide=True),
     Case("temperature", FLOAT32, SHARED, peeled=True),
     Case("all options, loss", FLOAT16, SHARED),
@@ -120,7 +125,7 @@ SHORT = [
 
 def pairs():
     """Few cases that have every pair of work, dtype, form and whether rows are peeled."""
-    axes = (tuple(WORK), tuple(KINDS), (PART_WARP, WARP, BLOCK, SHARED, CLUSTER, ONLINE, SCALAR), (False, True))
+    axes = (tuple(WORK), tuple(KINDS), (SCALAR, *ORDER), (False, True))
     every = [c for c in product(*axes) if is_possible(*c)]
     missing = {pair for c in every for pair in _pairs_of(c)}
     found = []
@@ -133,7 +138,7 @@ def pairs():
 
 def is_possible(work, kind, form, peeled):
     """Whether there is such a kernel: products are not kept in shared memory, short rows are not peeled."""
-    return not (form == SHARED and work.startswith("product")) and not (peeled and form in (PART_WARP, SCALAR))
+    return not (form in KEPT and work.startswith("product")) and not (peeled and form in (PART_WARP, SCALAR))
 
 
 def _pairs_of(case):
@@ -174,13 +179,17 @@ def largest(case, facts):
         return plan(1 << 20, n * vector, layouts(case, n * vector), facts, asked)
 
     # Forms follow each other as rows grow: where the first longer one begins is found by halves.
-    order = (PART_WARP, WARP, BLOCK, CLUSTER, SHARED, ONLINE)
-    low, high = 1, 1 << 17
+    low, high = 1, 1 << 18
     while low + 1 < high:
         middle = (low + high) // 2
-        longer = order.index(made(middle).form) > order.index(case.form)
+        longer = ORDER.index(form_of(made(middle))) > ORDER.index(case.form)
         low, high = (low, middle) if longer else (middle, high)
-    return made(low) if made(low).form == case.form else None
+    return made(low) if form_of(made(low)) == case.form else None
+
+
+def form_of(made):
+    """The form of a plan, where clusters that keep rows in shared memory are one of their own."""
+    return STAGED if made.cluster > 1 and made.shared else made.form
 
 
 def is_wide(case):

@@ -8,11 +8,11 @@ import os
 import re
 
 import pytest
-from support_build import GPUS, HELD, SHORT, WIDE, WORK, Case, built, first_uses, largest, pairs, row_loads
+from support_build import GPUS, HELD, KEPT, SHORT, WIDE, WORK, Case, built, first_uses, largest, pairs, row_loads
 from support_cuda import taken_apart
 
 from fastsoftmax.cuda import kernels
-from fastsoftmax.plan_cuda import ONLINE, SCALAR, SHARED, WARP
+from fastsoftmax.plan_cuda import ONLINE, SCALAR, WARP
 from fastsoftmax.spec import BFLOAT16, COMPUTED, FLOAT32, FLOAT64, ITEMSIZE
 
 CASES = pairs() if os.environ.get("FASTSOFTMAX_BUILD") == "pairs" else SHORT
@@ -54,11 +54,11 @@ def assert_wide(made):
     reads = plan.items * again * (2 if name == "vjp" else 1)
     if flags.soft:  # shared memory keeps logits alone
         targets = ITEMSIZE[COMPUTED[case.kind]] // ITEMSIZE[case.kind] if case.wide else 1
-        reads += plan.items * targets * (2 if writes and case.form in (ONLINE, SHARED) else 1)
+        reads += plan.items * targets * (2 if writes and case.form in (ONLINE, *KEPT) else 1)
     whole = case.form != SCALAR
     assert code.count(rf"LDG\.E{WIDE}") == (reads if whole else 0)
     assert code.count(rf"STG\.E{WIDE}") == (plan.items if writes and whole else 0)
-    kept = plan.items if case.form == SHARED else 0
+    kept = plan.items if case.form in KEPT else 0
     assert code.count(rf"STS{WIDE}") == kept
     assert code.count(rf"LDS{WIDE}") >= (kept if writes else 0)
 

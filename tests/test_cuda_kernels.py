@@ -5,9 +5,9 @@ That shows what they compute, and what they read and write; it is no result of a
 
 import numpy as np
 import pytest
-from support import labels, logits
+from support import SOFT_OPTIONS, labels, logits
 from support_forms import BFLOAT16, EACH, FLOAT16, FLOAT32, FLOAT64, OTHERS, SOFTS, Case
-from support_kernels import assert_as_reference, loss_of, options_of
+from support_kernels import Lie, assert_as_reference, loss_of, options_of
 
 from fastsoftmax.plan_cuda import BLOCK, CLUSTER, ONLINE, PART_WARP, SCALAR, SHARED, WARP
 
@@ -48,6 +48,27 @@ def test_values(case):
         assert read <= 2 * x.nbytes
     else:  # where a row is kept in shared memory its ends are read twice
         assert x.nbytes <= read <= x.nbytes * (1.001 if case.form == SHARED else 1)
+
+
+#: What the plan makes of 131073 and more classes, for fewer: a cluster whose blocks keep rounds of 64 vectors.
+STAGED = {"form": CLUSTER, "threads": 64, "group": 64, "items": 2, "cluster": 2, "grid": 4, "shared": 6 * 64 * 16}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(FLOAT32, 3001, CLUSTER, Lie(offset=3)),
+        Case(BFLOAT16, 5003, CLUSTER, options=SOFT_OPTIONS[-1], soft=BFLOAT16),
+    ],
+    ids=lambda case: case.name,
+)
+def test_rows_in_the_shared_memory_of_a_cluster(case):
+    """Two clusters for three rows: one has a second row where its first one was.  Each logit is read once."""
+    x, target, options = case.drawn(3)
+    result = loss_of(x, target, options, **case.how, change=STAGED)
+    assert_as_reference(x, target, options, result)
+    assert x.nbytes <= result.moved("x")[0] <= 1.02 * x.nbytes
+    assert result.moved("out") == (0, x.nbytes)
 
 
 def special(case):

@@ -82,13 +82,32 @@ def test_who_holds_a_row(itemsize, classes, form, group, items, vector):
         (32768, CLUSTER, 512, 8, 2),
         (32772, CLUSTER, 512, 5, 4),
         (131072, CLUSTER, 512, 8, 8),
-        (131076, ONLINE, 512, 4, 1),
     ],
 )
 def test_long_rows_with_clusters(classes, form, threads, items, cluster):
     made = planned(classes, 4)
     assert (made.form, made.threads, made.items, made.cluster) == (form, threads, items, cluster)
-    assert made.grid % made.cluster == 0
+    assert made.grid % made.cluster == made.shared == 0
+
+
+MOST_STAGED = 28 * 512 * 8 * 4  # classes of float32: 28 rounds of 512 vectors fit into the shared memory of each block
+
+
+@pytest.mark.parametrize(("classes", "rounds"), [(131076, 9), (147456, 9), (147460, 10), (MOST_STAGED, 28)])
+def test_longer_rows_in_the_shared_memory_of_clusters(classes, rounds):
+    """A block keeps whole rounds of all its threads, and a row is read once still."""
+    made = planned(classes, 4)
+    assert (made.form, made.threads, made.items, made.cluster) == (CLUSTER, 512, 4, 8)
+    assert made.shared == rounds * 512 * 16
+    assert made.shared + RESERVED <= H200[1]
+    assert planned(2 * classes, 2)._replace(vector=4, grid=0) == made._replace(grid=0)
+
+
+def test_rows_that_no_cluster_holds():
+    made = planned(MOST_STAGED + 4, 4)
+    assert (made.form, made.threads, made.items, made.cluster, made.shared) == (ONLINE, 512, 4, 1, 0)
+    small = plan(MANY, 131076, rows_of(131076, 4), (2, 8192, True))
+    assert (small.form, small.cluster) == (ONLINE, 1)
 
 
 LARGEST = (A100[1] - RESERVED) // 16 * 4  # classes of float32 that fit into shared memory
@@ -169,7 +188,8 @@ def test_grid():
     assert planned(8192, 4, rows=1 << 30).grid == 132 * 4 * 2
     assert planned(65536, 4, rows=3).grid == 12
     assert planned(65536, 4, rows=1 << 30).grid == 132 * 4
-    assert planned(300000, 4, rows=5).grid == 5
+    assert planned(300000, 4, rows=5).grid == 40
+    assert planned(600000, 4, rows=5).grid == 5
 
 
 def test_count_blocks():
@@ -224,6 +244,9 @@ def test_what_options_take(flags, wide, registers):
         (512 * 4 * most, BLOCK, 512, most, 1),
         (512 * 4 * most + 4, CLUSTER, 512, most // 2 + 1, 2),
         (8 * 512 * 4 * most, CLUSTER, 512, most, 8),
+        (8 * 512 * 4 * most + 4, CLUSTER, 512, 4 if registers == 1 else 2, 8),
+        (MOST_STAGED, CLUSTER, 512, 4 if registers == 1 else 2, 8),
+        (MOST_STAGED + 4, ONLINE, 512, 4 if registers == 1 else 2, 1),
     ):
         made = plan(MANY, classes, rows_of(classes, 4), H200, asked)
         assert (made.form, made.threads, made.items, made.cluster) == (form, threads, items, cluster)
@@ -242,6 +265,7 @@ def test_softmax_asks_for_no_more_than_a_plain_loss():
         (4, 516, HARD, 768, 512),
         (4, 8192, HARD, 1024, 512),
         (4, 8196, HARD, 512, 512),
+        (4, 131072, HARD, 512, 512),
         (4, 300000, HARD, 1024, 512),
         (4, 64, HARD._replace(cap=True), 1024, 768),
         (4, 512, HARD._replace(cap=True), 512, 512),

@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from ..plan_cuda import BLOCK, CLUSTER, PART_WARP, SHARED, WARP, Plan
+from ..plan_cuda import BLOCK, CLUSTER, PART_WARP, WARP, Plan
 from ..spec import COMPUTED, FLOAT64, LOG_SOFTMAX, LOGSUMEXP, Flags
 from . import counting, held_kernels, package, products, streamed_kernels
 from .grids import kernel
@@ -31,6 +31,7 @@ class Recipe(NamedTuple):
     cluster: int = 1
     label: int = 8  # bytes of a class index
     resident: int = 1  # blocks that a multiprocessor is to have registers for
+    staged: bool = False  # rows are kept in shared memory
 
 
 def recipe(
@@ -45,21 +46,24 @@ def recipe(
     """The recipe of a row kernel for a plan; what flags say about the CPU's kernels is left out."""
     told = flags._replace(kept=flags.grad, gathered=False, direct=False, streamed=False, infinite=False, classes=0)
     constants = plan.form, plan.threads, plan.group, plan.items, plan.vector, plan.peeled, plan.cluster
-    return Recipe(name, kind, kind if y_kind is None else y_kind, variant, told, *constants, label, plan.resident)
+    return Recipe(
+        name, kind, kind if y_kind is None else y_kind, variant, told, *constants, label, plan.resident, plan.shared > 0
+    )
 
 
 def _work(made: Recipe) -> Any:
     """What is done with a row."""
     shape = Shape(made.kind, made.y_kind, made.vector, made.items, made.group * made.cluster, made.peeled)
-    group, blocks, held, staged = made.group, made.cluster, made.form in HELD, made.form == SHARED
+    group, blocks, staged = made.group, made.cluster, made.staged
+    held = made.form in HELD and not staged
     if made.name == "cross_entropy":
         if held:
             return held_kernels.loss(shape, made.flags, group, blocks, made.label)
-        return streamed_kernels.loss(shape, made.flags, group, staged, made.label)
+        return streamed_kernels.loss(shape, made.flags, group, blocks, staged, made.label)
     if made.name == "softmax":
         if held:
             return held_kernels.softmax(shape, made.variant, group, blocks)
-        return streamed_kernels.softmax(shape, made.variant, group, staged)
+        return streamed_kernels.softmax(shape, made.variant, group, blocks, staged)
     logarithmic = made.variant == LOG_SOFTMAX
     return products.held(shape, logarithmic, group, blocks) if held else products.streamed(shape, logarithmic, group)
 

@@ -38,10 +38,11 @@ def rescaler(kind, flags, *, level):
 
 
 @lru_cache(maxsize=64)
-def staging(shape, staged):
+def staging(shape, group, staged):
     """What a thread holds, to shared memory and back: ``(part, count, words)``, in a row of `count` vectors.
 
-    Where rows are not `staged`, back from memory.
+    Each block of a row, of `group` threads, keeps what is its own.  Where rows are not `staged`, they come back from
+    memory.
     """
     items, threads, size = shape.items, shape.threads, 4 * words_of(shape.kind, shape.vector)
     put, get = keeper(shape.kind, shape.vector)
@@ -61,22 +62,28 @@ def staging(shape, staged):
         return Staging(nothing, again)
 
     @device
-    def keep(part, count, words):
+    def begin(part, count):
+        place = u32(i32(count - part.left))
+        if group < threads:
+            place = u32(u32(u32(place // u32(threads)) * u32(group)) + u32(place % u32(group)))
         base = shared_address(cuda.shared.array(0, types.uint32, alignment=16))
+        return u32(base + u32(place * u32(size)))
+
+    @device
+    def keep(part, count, words):
+        first = begin(part, count)
         for i in range(items):
             if i32(i * threads) < part.left:
-                place = u32(i32(count - part.left) + i32(i * threads))
-                put(words, i * step, u32(base + u32(place * u32(size))))
+                put(words, i * step, u32(first + u32(i * group * size)))
 
     fill_spare = spare_reading(shape)
 
     @device
     def recall(part, count, words):
-        base = shared_address(cuda.shared.array(0, types.uint32, alignment=16))
+        first = begin(part, count)
         for i in range(items):
             if i32(i * threads) < part.left:
-                place = u32(i32(count - part.left) + i32(i * threads))
-                get(words, i * step, u32(base + u32(place * u32(size))))
+                get(words, i * step, u32(first + u32(i * group * size)))
         fill_spare(part, words)
 
     return Staging(keep, recall)

@@ -34,11 +34,11 @@ State = namedtuple("State", ("z", "x", "m", "sums"))
 
 
 @lru_cache(maxsize=64)
-def _sweeper(shape, flags, staged, *, level):
+def _sweeper(shape, flags, group, staged, *, level):
     """``sweep(p, o, part, count, words, targets, target)``: the State of a part of a row of `count` vectors."""
     kind = COMPUTED[shape.kind]
-    keep, top, add = staging(shape, staged).keep, finding(shape, flags), summing(shape, flags, level=level)
-    fill, clear, take = staging(shape, False).recall, clearing(words_held(shape)), taking(shape, flags)
+    keep, top, add = staging(shape, group, staged).keep, finding(shape, flags), summing(shape, flags, level=level)
+    fill, clear, take = staging(shape, group, False).recall, clearing(words_held(shape)), taking(shape, flags)
     advance, rescaled, shift = advancer(shape), rescaler(kind, flags, level=level), LAWS[kind]["shift"]
     zero, nothing, hard = constant(kind, 0.0), constant(kind, -INF), flags.hard
     fill_targets = reading_targets(shape, flags)
@@ -64,11 +64,11 @@ def _sweeper(shape, flags, staged, *, level):
 
 
 @lru_cache(maxsize=64)
-def _joiner(shape, flags, group, *, level):
+def _joiner(shape, flags, group, blocks, *, level):
     """``join(state, owner, rank)``: (the target's logit, the maximum, the sums) of the whole row."""
     kind = COMPUTED[shape.kind]
     rescaled = rescaler(kind, flags, level=level)
-    share, total, _ = scope(kind, group, 1, flags.smooth or flags.soft)
+    share, total, _ = scope(kind, group, blocks, flags.smooth or flags.soft)
 
     @device
     def join(state, owner, rank):
@@ -80,12 +80,13 @@ def _joiner(shape, flags, group, *, level):
     return join
 
 
-def loss(shape, flags, group, staged, label):
+def loss(shape, flags, group, blocks, staged, label):
     """The loss of a row, and the gradient if ``flags.grad``; labels have `label` bytes."""
     flags, kind = flags._replace(kept=False), COMPUTED[shape.kind]
     locate, part_of, owner_of, count = locator(shape), parter(shape), finder(shape), words_held(shape)
-    sweep, join = _sweeper(shape, flags, staged, level=False), _joiner(shape, flags, group, level=False)
-    clear, recall, advance = clearing(count), staging(shape, staged).recall, advancer(shape)
+    sweep = _sweeper(shape, flags, group, staged, level=False)
+    join = _joiner(shape, flags, group, blocks, level=False)
+    clear, recall, advance = clearing(count), staging(shape, group, staged).recall, advancer(shape)
     emit, score, target_of = emitting(shape, flags), scorer(kind, flags), targeter(label)
     fill_targets, targets_count = reading_targets(shape, flags), targets_held(shape, flags)
     hard, grad = flags.hard, flags.grad
@@ -114,13 +115,14 @@ def loss(shape, flags, group, staged, label):
     return work
 
 
-def softmax(shape, variant, group, staged):
+def softmax(shape, variant, group, blocks, staged):
     """softmax, log_softmax or logsumexp of a row."""
     kind, flags, level = COMPUTED[shape.kind], Flags(), variant == LOGSUMEXP
     locate, part_of, count = locator(shape), parter(shape), words_held(shape)
-    sweep, join = _sweeper(shape, flags, staged, level=level), _joiner(shape, flags, group, level=level)
+    sweep = _sweeper(shape, flags, group, staged, level=level)
+    join = _joiner(shape, flags, group, blocks, level=level)
     recall, advance, emit, differ = (
-        staging(shape, staged).recall,
+        staging(shape, group, staged).recall,
         advancer(shape),
         emitting(shape, flags),
         differing(shape),
