@@ -300,7 +300,8 @@ def log_softmax_vjp(y: ArrayLike, grad: ArrayLike, axis: int = -1, *, out: Array
     Parameters
     ----------
     y : array_like
-        What `log_softmax` returned.
+        What `log_softmax` returned, which is never above 0.  Other numbers are not refused; above 88 (709 in float64)
+        their exponentials overflow, and the row is infinite or NaN.
     grad : array_like
         The gradient g of a scalar L with respect to `y`, of the same shape.
     axis : int, default -1
