@@ -1,7 +1,8 @@
 """The public functions: documentation, and ``run(check(...))``."""
 
 import importlib
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,10 @@ class LossAndGrad(NamedTuple):
     grad: Array
 
 
+#: As ``LossAndGrad(*found)``, with one function less.
+_pair: Callable[[Any], LossAndGrad] = partial(tuple.__new__, LossAndGrad)
+
+
 @cache
 def _run() -> Any:
     """The module that computes, at the first call that does: importing Numba takes half a second."""
@@ -33,6 +38,20 @@ def _cuda() -> Any:
     return importlib.import_module(".api_cuda", __package__)
 
 
+#: By the type of arrays on a GPU: the module that repeats calls on such arrays, if there is one.
+_repeats: dict[type, Any] = {}
+
+
+def _elsewhere(x: Any, y: Any, axis: Any, out: Any, *wanted: Any) -> Any:
+    """What a function from rows to rows or to numbers gives on a GPU; None for arrays that lie in main memory."""
+    again = _repeats.get(type(x))
+    found = None if again is None else again.mapped(x, y, axis, out, wanted)
+    if found is None and on_cuda(x, y, out):
+        _repeats[type(x)] = _cuda().repeats(x)
+        found = _cuda().mapped(x, y, axis, out, *wanted)
+    return found
+
+
 #: What `run` has prepared for calls, by what they look like; None where there is nothing to prepare.
 _ready: dict[Any, Any] = {}
 KNOWN = 4096  # calls in it, some 2 KB each
@@ -43,13 +62,20 @@ def _again(form: Any, x: Any, second: Any, out: Any) -> Any:
 
     None for any other, and where the contents of the arrays need a closer look: bad labels, memory that is shared.
     """
-    ready = _ready.get(form)
+    try:
+        ready = _ready.get(form)
+    except TypeError:  # an option that is an array, say
+        return None
     return None if ready is None else ready(x, second, out)
 
 
 def _prepare(form: Any, make: str, *arguments: Any) -> None:
     """Have later calls that look like this one, which went well, prepared."""
-    if form is not None and form not in _ready:
+    try:
+        known = form is None or form in _ready
+    except TypeError:  # as in `_again`
+        return
+    if not known:
         if len(_ready) >= KNOWN:
             _ready.clear()
         _ready[form] = getattr(_run(), make)(*arguments)
@@ -57,12 +83,15 @@ def _prepare(form: Any, make: str, *arguments: Any) -> None:
 
 def _mapped(x: ArrayLike, y: Any, axis: Any, out: Array | None, kernel: str, variant: int) -> Any:
     """(row-wise result, output) of a function from rows to rows, or to a number a row."""
-    form = check.form(x, y, axis, out, kernel, variant)
-    if form is None and on_cuda(x, y, out):
-        return None, _cuda().mapped(x, y, axis, out, kernel, variant)
-    found = _again(form, x, y, out)
-    if found is not None:
-        return found
+    form = check.form(x, y, axis, out, kernel, variant) if type(x) is np.ndarray else None
+    if form is None:
+        found = _elsewhere(x, y, axis, out, kernel, variant)
+        if found is not None:
+            return None, found
+    else:
+        found = _again(form, x, y, out)
+        if found is not None:
+            return found
     problem = check.row_map(x, axis, out) if kernel == "softmax" else check.product(x, y, axis, out)
     result = written = None
     if variant == LOGSUMEXP:
@@ -82,9 +111,8 @@ def _as_given(written: Any, axis: Any, out: Array | None) -> Any:
 
 def _normalised(x: ArrayLike, axis: Any, out: Array | None, variant: int) -> Array:
     if axis is None or isinstance(axis, tuple):
-        if on_cuda(x, out):
-            return _cuda().mapped(x, None, axis, out, "softmax", variant)  # type: ignore[no-any-return]
-        result: Array = _run().map_over_axes(check.over_axes(x, axis, out), variant)
+        found: Array | None = _elsewhere(x, None, axis, out, "softmax", variant)
+        result = _run().map_over_axes(check.over_axes(x, axis, out), variant) if found is None else found
     else:
         _, result = _mapped(x, None, axis, out, "softmax", variant)
     return result
@@ -95,7 +123,7 @@ def _loss(
     target: ArrayLike,
     axis: Any,
     weights: tuple[Any, Any],
-    options: check.Options,
+    options: tuple[Any, ...],
     grad_output: Any = None,
     out: Any = None,
     *,
@@ -103,16 +131,23 @@ def _loss(
     check_targets: Any = None,
 ) -> Any:
     """(loss, gradient or None) of a cross-entropy; `weights` are those of classes and of samples."""
-    plain = weights[0] is None and weights[1] is None and grad_output is None
-    form = check.form(logits, target, axis, out, grad, options) if plain else None
-    if form is None and on_cuda(logits, target, *weights, grad_output, out):
-        return _cuda().cross_entropy(
-            *(logits, target, axis, weights, options, grad_output, out), grad=grad, check_targets=check_targets
-        )
-    found = _again(form, logits, target, out)
+    form, found = None, None
+    if weights[0] is None and weights[1] is None:
+        if type(logits) is not np.ndarray:
+            again = _repeats.get(type(logits))
+            if again is not None and not check_targets and (grad_output is None or type(grad_output) is float):
+                up = 1.0 if grad_output is None else grad_output
+                found = again.cross_entropy(logits, target, axis, options, up, out, grad=grad)
+        elif grad_output is None:
+            form = check.form(logits, target, axis, out, grad, options, type(options[0]))
+            found = _again(form, logits, target, out)
     if found is not None:
         return found
-    problem = check.cross_entropy(logits, target, axis, *weights, options, grad_output, out)
+    if form is None and on_cuda(logits, target, *weights, grad_output, out):
+        _repeats[type(logits)] = _cuda().repeats(logits)
+        given = logits, target, axis, weights, options, grad_output, out
+        return _cuda().cross_entropy(*given, grad=grad, check_targets=check_targets)
+    problem = check.cross_entropy(logits, target, axis, *weights, check.options(*options), grad_output, out)
     loss, written = _run().cross_entropy(problem, grad=grad)
     _prepare(form, "ready_loss", problem, grad, check.Given(logits, target, axis, out))
     return loss, _as_given(written, axis, out)
@@ -239,8 +274,10 @@ def logsumexp(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, keepdims
     >>> float(fs.logsumexp([1000.0, -float("inf")]))
     1000.0
     """
-    if type(x) is not np.ndarray and on_cuda(x):
-        return _cuda().mapped(x, None, axis, None, "softmax", LOGSUMEXP, keepdims)
+    if type(x) is not np.ndarray:
+        found = _elsewhere(x, None, axis, None, "softmax", LOGSUMEXP, keepdims)
+        if found is not None:
+            return found
     if axis is None or isinstance(axis, tuple):
         several = check.over_axes(x, axis, None)
         result = _run().logsumexp_over_axes(several)[()]
@@ -425,7 +462,7 @@ def cross_entropy(
     >>> losses.round(3).tolist()
     [0.105, 1.609]
     """
-    options = check.options(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
+    options = ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction
     weights = class_weight, sample_weight
     return _loss(logits, target, axis, weights, options, grad=False, check_targets=check_targets)[0]
 
@@ -502,7 +539,7 @@ def cross_entropy_and_grad(
     >>> round(float(loss), 4), grad.tolist()
     (0.6931, [[-0.5, 0.5]])
     """
-    options = check.options(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
+    options = ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction
     weights = class_weight, sample_weight
-    given = logits, target, axis, weights, options, grad_output, out
-    return LossAndGrad(*_loss(*given, grad=True, check_targets=check_targets))
+    found = _loss(logits, target, axis, weights, options, grad_output, out, grad=True, check_targets=check_targets)
+    return _pair(found)

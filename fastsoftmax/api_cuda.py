@@ -7,11 +7,13 @@ follows here, step by step and with few functions, while checks and preparations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from . import check_cuda
+from . import again_cuda, check_cuda
 from .check import Options
+from .check import options as checked
 from .check_cuda import Given, is_number
 from .cuda import package
 from .cuda.arrays import LEGACY, Library, Seen, library, seen
+from .cuda.libraries import Torch
 from .cuda.workspace import workspace
 from .operands import Operand, bounds
 from .run_cuda import LossCall, MapCall
@@ -76,6 +78,11 @@ def _reach(out: Operand | None, *operands: Operand | None) -> tuple[int, ...]:
     return tuple(reach)
 
 
+def repeats(array: Any) -> Any:
+    """The module that repeats calls on arrays of a type, of which one is given; None where none does."""
+    return again_cuda if isinstance(library(array), Torch) else None
+
+
 class Wanted(NamedTuple):
     """What is to be made of each row."""
 
@@ -108,6 +115,7 @@ def mapped(x: Any, y: Any, axis: Any, out: Any, *wanted: Any) -> Any:
     if prepared is None or _near(prepared.reach, at - x_at, at - y_at):
         prepared, written = _prepare_map((x, y, out), axis, Wanted(*wanted), stream)
         _remember(key, prepared)
+    again_cuda.learn(x, y, out, (axis, type(axis), wanted), prepared)
     if prepared.waits:
         _order(kind, stream, prepared.call.device, (x, y, out))
     if prepared.call.numbers:
@@ -154,15 +162,15 @@ def cross_entropy(
     target: Any,
     axis: Any,
     weights: tuple[Any, Any],
-    options: Options,
+    options: tuple[Any, ...],
     grad_output: Any,
     out: Any,
     *,
     grad: bool,
     check_targets: bool | None,
 ) -> tuple[Any, Any]:
-    """(loss, gradient or None) of a cross-entropy."""
-    kind = library(logits)
+    """(loss, gradient or None) of a cross-entropy; `options` as they were given."""
+    kind, known = library(logits), checked(*options)
     stream = kind.stream(logits)
     up = 1.0 if grad_output is None else float(grad_output) if is_number(grad_output) else None
     x_look, x_at = kind.peek(logits, stream)
@@ -173,7 +181,7 @@ def cross_entropy(
     if up is None or weights[0] is not None or weights[1] is not None:
         rows, row_wise = _row_wise((*weights, None if up is not None else grad_output), stream)
     places = x_at & 15, y_at & 15, at & 15, at == x_at and look == x_look
-    key = (kind, axis, type(axis), options, grad, type(target), type(out), places, x_look, y_look, look, rows)
+    key = (kind, axis, type(axis), known, grad, type(target), type(out), places, x_look, y_look, look, rows)
     try:
         prepared = _prepared.get(key)
     except TypeError:  # as in `mapped`
@@ -181,8 +189,10 @@ def cross_entropy(
     written = out
     if prepared is None or _near(prepared.reach, at - x_at, at - y_at):
         arrays = logits, target, *weights, None if up is not None else grad_output, out
-        prepared, written = _prepare_loss(arrays, axis, options, grad, stream)
+        prepared, written = _prepare_loss(arrays, axis, known, grad, stream)
         _remember(key, prepared)
+    if rows is None:
+        again_cuda.learn(logits, target, out, again_cuda.constants(axis, options, grad), prepared)
     call = prepared.call
     if prepared.waits:
         _order(kind, stream, call.device, (logits, target, *weights, grad_output if up is None else None, out))

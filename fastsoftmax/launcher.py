@@ -210,7 +210,7 @@ class Launcher:
         call = self._call(tuple([addresses[name] & 15 for name in self._wide()]))
         if self.loss:
             at = [addresses.get(name, 0) for name in ("logits", "target", "out", *_WEIGHTS, "grad_output", "loss")]
-            call(tuple(at), stream, call.rooms[0])
+            call(tuple(at), stream, call.rooms.get(stream) or call.roomed(stream, self._workspace))
             return
         y, out, result = (addresses.get(name, 0) for name in ("grad", "out", "result"))
         call(addresses[self.made.needs[0]], y, out, result, stream)

@@ -5,28 +5,29 @@ its operands' addresses.  Nothing here waits for the GPU, but for the check of l
 """
 
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from . import plan_cuda, terms, wording
 from .check_cuda import Loss, Map, computed
 from .cuda import kernels, package
+from .cuda.packed import Cell
 from .cuda.params import Integers, Numbers
 from .cuda.workspace import HEADER, Workspace
 from .pieces_cuda import STORAGE, Piece, Rows, Step, pieces_of, step_of
 from .spec import FLOAT64, ITEMSIZE
 
 STREAMS = 64  # whose launches and workspaces a prepared call remembers
-ADDRESSES = 10  # of a row kernel's parameters: those that each launch is given
-SCALE = len(Integers._fields)  # the parameter that gradients are multiplied by
-Made = TypeVar("Made")
 _NUMBER: dict[str, Any] = {"float32": np.float32, "float64": np.float64}
+Made = TypeVar("Made")
 
-
-def _launch(step: Step, device: int, stream: int, arguments: tuple[Any, ...], first: int) -> Any:
-    """A kernel's launches on a stream, of which each is given the first parameters."""
-    return package.Launch(step.loaded, device, stream, step.grid, step.threads, step.shared, arguments, first)
+# What a loss is given at each launch: the addresses of logits, target, gradient, class weights, sample weights,
+# upstream gradient and loss; of the blocks' sums and of what gradients are divided by; how many sums there are; and the
+# address of a word for a bad label.  0 is for what there is not.  Further pieces of rows have cells of their own.
+CELLS = tuple(map(Cell, range(11)))
+X, TARGET, OUT, CLASS_WEIGHT, SAMPLE_WEIGHT, UPSTREAM, LOSS, SUMS, DENOMINATOR, BLOCKS, BAD = CELLS
+SCALE = len(Integers._fields)  # the number of the parameter that gradients are multiplied by
 
 
 def _kept(made: dict[int, Made], stream: int, found: Made) -> Made:
@@ -37,12 +38,8 @@ def _kept(made: dict[int, Made], stream: int, found: Made) -> Made:
     return found
 
 
-def _row_launches(
-    pieces: tuple[Piece, ...], device: int, stream: int, ignored: int, numbers: tuple[Any, ...]
-) -> list[Any]:
-    """The launches of a row kernel on a stream."""
-    blank = (0,) * ADDRESSES
-    return [_launch(one.step, device, stream, (*blank, 0, ignored, *one.shape, *numbers), ADDRESSES) for one in pieces]
+def _kernel(step: Step, arguments: tuple[Any, ...]) -> Any:
+    return package.Kernel(step.loaded, step.grid, step.threads, step.shared, arguments)
 
 
 class MapCall:
@@ -51,21 +48,29 @@ class MapCall:
     def __init__(self, problem: Map, kernel: str, variant: int, *, numbers: bool) -> None:
         self.device, self.numbers, dtype = problem.device, numbers, problem.x.dtype
         self.pieces = pieces_of(Rows(kernel, variant), problem.x, problem.y, problem.out, problem.device)
-        self.size = ITEMSIZE[STORAGE[dtype]]
+        self.size, self.one = ITEMSIZE[STORAGE[dtype]], len(self.pieces) == 1
         self.rest = tuple(map(_NUMBER[computed(dtype)], Numbers()))
         self.lock = Lock()
-        self.launches: dict[int, list[Any]] = {}
+        self.made: dict[int, Any] = {}
 
-    def _on(self, stream: int) -> list[Any]:
-        return _kept(self.launches, stream, _row_launches(self.pieces, self.device, stream, 0, self.rest))
+    def _on(self, stream: int) -> Any:
+        """The launches on a stream, with four cells for each."""
+        row_kernels: list[Any] = []
+        for piece in self.pieces:
+            x, y, out, result = (Cell(4 * len(row_kernels) + i) for i in range(4))
+            arguments = x, y, out, 0, 0, 0, 0, result, 0, 0, 0, 0, *piece.shape, *self.rest
+            row_kernels.append(_kernel(piece.step, arguments))
+        return _kept(self.made, stream, package.Launches(stream, row_kernels, 4 * len(row_kernels)))
 
     def __call__(self, x: int, y: int, out: int, result: int, stream: int) -> None:
         """Put the call on a stream, with the addresses of its operands (0: none) and of a number a row."""
+        places: tuple[int, ...] = x, y, out, result
+        if not self.one:
+            places = ()
+            for _, _, (x_begin, y_begin, out_begin), row, _ in self.pieces:
+                places += x + x_begin, y + y_begin, out + out_begin, result + row * self.size if result else 0
         with self.lock:
-            launches = self.launches.get(stream) or self._on(stream)
-            for launch, (_, _, (x_begin, y_begin, out_begin), row, _) in zip(launches, self.pieces, strict=True):
-                to = result + row * self.size if result else 0
-                launch.put(x + x_begin, y + y_begin, out + out_begin, 0, 0, 0, 0, to, 0, 0)
+            package.put(self.device, self.made.get(stream) or self._on(stream), places)
 
     def idle(self, stream: int) -> None:
         """Launch every kernel with no rows, so that the driver has loaded it."""
@@ -89,28 +94,25 @@ class Counted:
         kind = STORAGE[problem.x.dtype]
         self.step = step_of(kernels.count_recipe(kind, self.label), self.device, self.blocks)
         self.joining = step_of(kernels.total_recipe(FLOAT64), self.device, 1)
-        self.launches: dict[int, tuple[Any, Any]] = {}
+        self.made: dict[int, Any] = {}
 
-    def _on(self, stream: int) -> tuple[Any, Any]:
-        rest = self.ignore_index, self.count, self.classes
-        counting = _launch(self.step, self.device, stream, (0, 0, 0, 0, 0, *rest), 5)
-        return _kept(self.launches, stream, (counting, _launch(self.joining, self.device, stream, (0, 0, 0, 0), 4)))
+    def kernels(self) -> list[Any]:
+        """The kernels of the count: of several blocks, whose sums are put where those of the losses come later."""
+        target = TARGET if self.hard else 0  # without labels every row counts
+        several, rest = self.blocks > 1, (BAD, self.ignore_index, self.count, self.classes)
+        count = _kernel(self.step, (target, CLASS_WEIGHT, SAMPLE_WEIGHT, SUMS if several else DENOMINATOR, *rest))
+        join = _kernel(self.joining, (SUMS, self.blocks, 0, DENOMINATOR))
+        return [count, join] if several else [count]
 
     def __call__(self, weights: tuple[int, int, int], stream: int, header: int, *, check: bool) -> None:
         """Put the count on a stream: of targets, class weights and sample weights at some addresses."""
-        target, class_weight, factor = weights
-        if not self.hard:
-            target, check = 0, False  # every row counts
+        (target, class_weight, factor), check = weights, check and self.hard
         bad = header + 8 if check else 0
         if check:
             package.clear(self.device, stream, bad, 8)
-        counting, joining = self.launches.get(stream) or self._on(stream)
-        if self.blocks == 1:
-            counting.put(target, class_weight, factor, header, bad)
-        else:
-            sums = header + HEADER  # where the blocks' losses come later
-            counting.put(target, class_weight, factor, sums, bad)
-            joining.put(sums, self.blocks, 0, header)
+        made = self.made.get(stream) or _kept(self.made, stream, package.Launches(stream, self.kernels(), len(CELLS)))
+        values = 0, target, 0, class_weight, factor, 0, 0, header + HEADER, header, 0, bad
+        package.put(self.device, made, values)
         if check:
             self._raise(target, stream, bad)
 
@@ -137,12 +139,29 @@ class Losses:
         self.number, self.size, self.label = _NUMBER[dtype], ITEMSIZE[STORAGE[dtype]], problem.label
         self.reduced, self.ignore_index = o.reduction != "none", o.ignore_index
         self.numbers = tuple(map(self.number, terms.numbers(o, x.shape[-1])))
-        self.launches: dict[int, list[Any]] = {}  # those of the pieces, and the scale that they have now
+        self.up = UPSTREAM if problem.grad_factor else SAMPLE_WEIGHT
+        self.made: dict[int, Series] = {}
 
-    def _on(self, stream: int) -> list[Any]:
-        numbers = self.number(1), *self.numbers
-        launches = _row_launches(self.pieces, self.device, stream, self.ignore_index, numbers)
-        return _kept(self.launches, stream, [launches, 1.0])
+    def kernels(self) -> list[Any]:
+        """The kernels of the rows."""
+        y, target = (0, TARGET) if self.hard else (TARGET, 0)
+        result, partial = (0, SUMS) if self.reduced else (LOSS, 0)
+        at = X, y, OUT, target, CLASS_WEIGHT, SAMPLE_WEIGHT, self.up, result, partial, DENOMINATOR
+        rest, made = (0, self.ignore_index), []
+        for number, piece in enumerate(self.pieces):
+            own = [Cell(a.number + number * len(CELLS)) if isinstance(a, Cell) else a for a in at]
+            made.append(_kernel(piece.step, (*own, *rest, *piece.shape, self.number(1), *self.numbers)))
+        return made
+
+    def values(self, places: tuple[int, ...]) -> tuple[int, ...]:
+        """What cells hold: of several pieces, those of each."""
+        if len(self.pieces) < 2:
+            return places
+        values, size = places, self.size
+        for _, _, (x, y, out), row, block in self.pieces[1:]:
+            steps = x, self.label * row if self.hard else y, out, 0, *(size * row,) * 3, 8 * block, 0, 0, 0
+            values += tuple(place + step if place else 0 for place, step in zip(places, steps, strict=True))
+        return values
 
     def __call__(self, places: tuple[int, ...], stream: int, sums: int, denominator: int, up: float) -> None:
         """Put the rows on a stream.
@@ -159,29 +178,27 @@ class Losses:
         up
             What gradients are multiplied by.
         """
-        made = self.launches.get(stream) or self._on(stream)
-        launches, scale = made
-        if up != scale or up == 0:  # which may be -0.0
-            for launch in launches:
-                launch.change(SCALE, self.number(up))
-            made[1] = up
-        x, y, out, class_weight, loss_factor, grad_factor, result = places
-        y, target = (0, y) if self.hard else (y, 0)
-        grad_factor = grad_factor or loss_factor
-        size = self.size
-        for launch, (_, _, (x_begin, y_begin, out_begin), row, block) in zip(launches, self.pieces, strict=True):
-            launch.put(
-                x + x_begin,
-                y + y_begin,
-                out + out_begin,
-                target + self.label * row if target else 0,
-                class_weight,
-                loss_factor + size * row if loss_factor else 0,
-                grad_factor + size * row if grad_factor else 0,
-                0 if self.reduced else result + size * row,
-                sums + 8 * block if self.reduced else 0,
-                denominator,
-            )
+        made = self.made.get(stream) or _kept(self.made, stream, Series(self, stream, [], []))
+        made.put(self.values((*places, sums, denominator, 0, 0)), up)
+
+
+class Series:
+    """The launches of rows on a stream, with others before and behind."""
+
+    def __init__(self, losses: Losses, stream: int, before: list[Any], behind: list[Any]) -> None:
+        row_kernels = losses.kernels()
+        cells = len(CELLS) * max(1, len(row_kernels))
+        self.launches = package.Launches(stream, [*before, *row_kernels, *behind], cells)
+        self.device, self.number, self.up = losses.device, losses.number, 1.0
+        self.scaled = range(len(before), len(before) + len(row_kernels))
+
+    def put(self, values: tuple[int, ...], up: float) -> None:
+        """Put them there; gradients are multiplied by `up`."""
+        if up != self.up or up == 0:  # which may be -0.0
+            for kernel in self.scaled:
+                self.launches.change(kernel, SCALE, self.number(up))
+            self.up = up
+        package.put(self.device, self.launches, values)
 
 
 class Summed:
@@ -190,15 +207,27 @@ class Summed:
     def __init__(self, problem: Loss) -> None:
         self.device, self.mean = problem.device, problem.options.reduction == "mean"
         self.step = step_of(kernels.total_recipe(STORAGE[problem.x.dtype]), self.device, 1)
-        self.launches: dict[int, Any] = {}
+        self.made: dict[int, Any] = {}
 
-    def _on(self, stream: int) -> Any:
-        return _kept(self.launches, stream, _launch(self.step, self.device, stream, (0, 0, 0, 0), 4))
+    def kernels(self) -> list[Any]:
+        """The kernel of the sum."""
+        return [_kernel(self.step, (SUMS, BLOCKS, DENOMINATOR, LOSS))]
 
     def __call__(self, stream: int, header: int, blocks: int, result: int) -> None:
         """Put it on a stream."""
-        launch = self.launches.get(stream) or self._on(stream)
-        launch.put(header + HEADER, blocks, header if self.mean else 0, result)
+        made = self.made.get(stream) or _kept(self.made, stream, package.Launches(stream, self.kernels(), len(CELLS)))
+        denominator = header if self.mean else 0
+        package.put(self.device, made, (0, 0, 0, 0, 0, 0, result, header + HEADER, denominator, blocks, 0))
+
+
+class Room(NamedTuple):
+    """What calls on a stream take: its workspace's lock and address, and the launches there."""
+
+    lock: Lock
+    header: int
+    rest: tuple[int, ...]  # what cells hold besides the addresses of operands
+    counting: Series  # with the count of a mean
+    plain: Series  # without
 
 
 class LossCall:
@@ -210,18 +239,20 @@ class LossCall:
         self.losses = Losses(problem)
         # The others too, needed or not, so that a check that comes later finds them loaded.
         self.counted, self.summed = Counted(problem), Summed(problem)
-        self.rooms: dict[int, tuple[Lock, int]] = {}
+        self.one = len(self.losses.pieces) == 1
+        self.rooms: dict[int, Room] = {}
 
-    def roomed(self, stream: int, room: Workspace) -> tuple[Lock, int]:
-        """A stream's workspace, as calls take it: its lock, and the address of memory that is large enough."""
-        found = room.lock, room.reserve(max(self.losses.blocks, self.counted.blocks))
-        if len(self.rooms) >= STREAMS:
-            self.rooms.clear()
-        self.rooms[stream] = found
-        return found
+    def roomed(self, stream: int, workspace: Workspace) -> Room:
+        """What calls on a stream take, with enough memory of a workspace."""
+        header = workspace.reserve(max(self.losses.blocks, self.counted.blocks))
+        behind = self.summed.kernels() if self.reduced else []
+        plain = Series(self.losses, stream, [], behind)
+        counting = Series(self.losses, stream, self.counted.kernels(), behind) if self.mean else plain
+        rest = header + HEADER, header if self.mean else 0, self.losses.blocks, 0
+        return _kept(self.rooms, stream, Room(workspace.lock, header, rest, counting, plain))
 
     def __call__(
-        self, places: tuple[int, ...], stream: int, room: tuple[Lock, int], up: float = 1.0, check: bool | None = None
+        self, places: tuple[int, ...], stream: int, room: Room, up: float = 1.0, check: bool | None = None
     ) -> None:
         """Put the call on a stream.
 
@@ -237,17 +268,19 @@ class LossCall:
         check
             Wait for the stream to find labels out of range, before anything is written.
         """
-        lock, header = room
+        lock, header, rest, series, plain = room
+        values = places + rest
+        if not self.one:
+            values = self.losses.values(values)
         with lock:
-            if self.mean or check:
-                self.counted((places[1], places[3], places[4]), stream, header, check=bool(check))
-            self.losses(places, stream, header + HEADER, header if self.mean else 0, up)
-            if self.reduced:
-                self.summed(stream, header, self.losses.blocks, places[-1])
+            if check:
+                self.counted((places[1], places[3], places[4]), stream, header, check=True)
+                series = plain
+            series.put(values, up)
 
     def idle(self, stream: int) -> None:
         """Launch every kernel with no rows, so that the driver has loaded it; `roomed` was called for stream 0."""
-        lock, header = self.rooms[0]
+        lock, header = self.rooms[0][:2]
         small: list[tuple[Step, tuple[int, ...]]] = [(self.counted.step, (0, 0, 0, header + HEADER, 0, 0, 0, 1))]
         small += [(step, (header + HEADER, 0, 0, header)) for step in (self.counted.joining, self.summed.step)]
         with lock:

@@ -82,25 +82,32 @@ def launches(fake):
 def launches_again(fake):
     """Which change a few parameters, of the many that lie packed in memory."""
     from fastsoftmax.cuda import package
+    from fastsoftmax.cuda.packed import Cell
 
     compiled, seen = _total(), []
     loaded = package.load(compiled, 0)
     fake.knows(loaded, compiled)
     fake.run(lambda compiled, arguments, config: seen.append(arguments))
-    launch = package.Launch(loaded, 0, STREAM, 3, 64, 16, (1, 2, -3, 4), 2)
-    other = package.Launch(loaded, 0, LEGACY, 1, 32, 0, (5, 6, 7, 8), 1)
+    first = package.Kernel(loaded, 3, 64, 16, (Cell(0), Cell(1), -3, 4))
+    other = package.Kernel(loaded, 1, 32, 0, (Cell(1), 6, 7, 8))
+    both, one = package.Launches(STREAM, (first, other), 2), package.Launches(LEGACY, (other,), 2)
     fake.took()
-    for _ in range(2):
-        launch.put(0x7F0000000010, (1 << 63) - 1)
-        other.put(9)
-        launch.change(3, -5)
-    assert seen == [(0x7F0000000010, (1 << 63) - 1, -3, last) if last else (9, 6, 7, 8) for last in (4, 0, -5, 0)], seen
-    lines = fake.took()
-    assert lines[0] == f"launched grid 3 1 1 block 64 1 1 shared 16 stream {hex(STREAM)} attributes 0 device 0", lines
-    assert lines[1] == f"launched grid 1 1 1 block 32 1 1 shared 0 stream {hex(LEGACY)} attributes 0 device 0", lines
-    assert lines[2:] == lines[:2], lines
-    package.Launch(loaded, 1, STREAM, 1, 32, 0, (0, 0, 0, 0), 0).put()
-    assert fake.took()[0].endswith("device 1")
+    largest = (1 << 63) - 1
+    for last in (4, -5):
+        package.put(0, both, (0x7F0000000010, largest))
+        assert seen == [(0x7F0000000010, largest, -3, last), (largest, 6, 7, 8)], seen
+        seen.clear()
+        package.put(0, one, (0, 9))
+        assert seen == [(9, 6, 7, 8)], seen
+        seen.clear()
+        both.change(0, 3, -5)
+        assert fake.took() == [
+            f"launched grid 3 1 1 block 64 1 1 shared 16 stream {hex(STREAM)} attributes 0 device 0",
+            f"launched grid 1 1 1 block 32 1 1 shared 0 stream {hex(STREAM)} attributes 0 device 0",
+            f"launched grid 1 1 1 block 32 1 1 shared 0 stream {hex(LEGACY)} attributes 0 device 0",
+        ]
+    package.put(1, both, (0, 0))
+    assert [line[-8:] for line in fake.took()] == ["device 1"] * 2
     assert package.current_device() == 0
 
 

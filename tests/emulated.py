@@ -32,17 +32,19 @@ class Emulated(Driver):
 
     def install(self, monkeypatch):
         """Put this driver in the place of the real one, and nothing in that of the compiler."""
-        from fastsoftmax import api_cuda, devices, linear_cuda, pieces_cuda
+        from fastsoftmax import again_cuda, api, api_cuda, devices, linear_cuda, pieces_cuda
         from fastsoftmax.cuda import arrays, libraries, workspace
 
         monkeypatch.setattr(kernels, "compiled", self.compiled)
+        monkeypatch.setattr(api, "_repeats", {})
+        monkeypatch.setattr(again_cuda, "_known", {})
         monkeypatch.setattr(api_cuda, "_prepared", {})
         monkeypatch.setattr(linear_cuda, "_prepared", {})
         monkeypatch.setattr(workspace, "_known", {})
         monkeypatch.setattr(workspace, "_slabs", {})
         monkeypatch.setattr(arrays, "_by_type", {})
         monkeypatch.setattr(devices, "_known", {})
-        libraries._torch_stream.cache_clear()
+        libraries.torch_stream.cache_clear()
         libraries._torch_number.cache_clear()
         pieces_cuda.step_of.cache_clear()
         return super().install(monkeypatch)

@@ -58,23 +58,31 @@ class Launched(NamedTuple):
     traffic: dict
 
 
-class Launch:
-    """As `package.Launch`; each launch goes to `package.launch`."""
+class Launches:
+    """As `package.Launches`."""
 
-    def __init__(self, loaded, number, stream, grid, block, shared, arguments, first):
-        self.where, self.arguments, self.first = (loaded, number, stream, grid, block, shared), list(arguments), first
+    def __init__(self, stream, kernels, cells):
+        self.stream, self.kernels, self.cells = stream, list(kernels), cells
 
-    def change(self, number, value):
-        if number < self.first or type(value) is not type(self.arguments[number]):
-            raise StubError(f"parameter {number}, now {self.arguments[number]!r}, is changed to {value!r}")
-        self.arguments[number] = value
+    def change(self, kernel, number, value):
+        found = self.kernels[kernel]
+        before = found.arguments[number]
+        if type(value) is not type(before):
+            raise StubError(f"parameter {number}, now {before!r}, is changed to {value!r}")
+        arguments = (*found.arguments[:number], value, *found.arguments[number + 1 :])
+        self.kernels[kernel] = found._replace(arguments=arguments)
 
-    def put(self, *addresses):
-        from fastsoftmax.cuda import package
 
-        if len(addresses) != self.first or not all(type(value) is int and value >= 0 for value in addresses):
-            raise StubError(f"expected {self.first} addresses, got {addresses}")
-        package.launch(*self.where, (*addresses, *self.arguments[self.first :]))
+def put(number, launches, values):
+    """As `package.put`; each launch goes to `package.launch`."""
+    from fastsoftmax.cuda import package
+    from fastsoftmax.cuda.packed import Cell
+
+    if len(values) != launches.cells or not all(type(value) is int and value >= 0 for value in values):
+        raise StubError(f"expected {launches.cells} addresses, got {values}")
+    for loaded, grid, block, shared, given in launches.kernels:
+        arguments = tuple(values[a.number] if isinstance(a, Cell) else a for a in given)
+        package.launch(loaded, number, launches.stream, grid, block, shared, arguments)
 
 
 class Memory:
@@ -150,7 +158,8 @@ class Driver:
         """Put this driver in the place of the real one."""
         from fastsoftmax.cuda import package
 
-        monkeypatch.setattr(package, "Launch", Launch)
+        monkeypatch.setattr(package, "Launches", Launches)
+        monkeypatch.setattr(package, "put", put)
         for name in ("facts", "load", "launch", "device_of", "reserve", "allocate", "clear", "read", "wait"):
             monkeypatch.setattr(package, name, getattr(self, name), raising=False)
         monkeypatch.setattr(package, "current_device", lambda: self.current)

@@ -37,7 +37,8 @@ CUDA = {"cuda", "law", "plan_cuda", "spec"}
 ALLOWED = {
     "": {"api", "estimator", "forks", "linear", "reference", "system", "version"},
     "api": {"check", "devices", "spec"},  # and `run` or `api_cuda`, by name, at the first call
-    "api_cuda": {"check", "check_cuda", "cuda", "operands", "run_cuda", "spec"},
+    "again_cuda": {"cuda"},
+    "api_cuda": {"again_cuda", "check", "check_cuda", "cuda", "operands", "run_cuda", "spec"},
     "check": {"spec", "wording"},
     "check_cuda": {"check", "cuda.arrays", "cuda.dlpack", "levels", "operands", "wording"},
     "check_linear": {"check"},

@@ -4,12 +4,12 @@ All of it takes a driver, and says how to install it where it is missing.  Other
 """
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
-from .packed import Packed
+from .packed import Cells, Packed
 
 
 class Missing(ImportError):
@@ -24,7 +24,7 @@ except ImportError as error:
     raise Missing(f"arrays on a GPU need numba-cuda, which cannot be imported ({error}): {INSTALL}") from error
 
 SUCCESS = driver.CUresult.CUDA_SUCCESS
-_launch, _current_device = driver.cuLaunchKernelEx, driver.cuCtxGetDevice
+_current_device = driver.cuCtxGetDevice
 
 
 class Facts(NamedTuple):
@@ -109,64 +109,67 @@ def _stream(handle: int, number: int) -> Any:
     return _core().Stream.from_handle(handle)
 
 
-class Launch:
-    """A kernel on a stream, with its grid, and its parameters in memory: a launch changes but a few of them.
+class Kernel(NamedTuple):
+    """A kernel, how it is launched, and its parameters: cells, integers, and NumPy's float32 or float64."""
+
+    loaded: Any  # what `load` gave
+    grid: int
+    block: int
+    shared: int
+    arguments: tuple[Any, ...]
+
+
+class Launches:
+    """Kernels to be launched one after the other on a stream: all is prepared but what their cells hold.
 
     Not for two threads at a time.
 
     Parameters
     ----------
-    loaded
-        What `load` gave.
-    number, stream
-        The GPU, and the handle of the stream.
-    grid, block, shared
-        Blocks, threads of a block, and bytes of its dynamic shared memory.
-    arguments
-        The kernel's parameters: integers go as int64, and floats as NumPy's float32 or float64.
-    first
-        How many of them are addresses that each launch is given anew.
+    stream
+        Its handle.
+    kernels
+        The kernels in their order.
+    cells
+        How many cells they share.
     """
 
-    def __init__(
-        self,
-        loaded: Any,
-        number: int,
-        stream: int,
-        grid: int,
-        block: int,
-        shared: int,
-        arguments: tuple[Any, ...],
-        first: int,
-    ) -> None:
-        _core_ready()
-        config = driver.CUlaunchConfig()
-        config.gridDimX, config.gridDimY, config.gridDimZ = grid, 1, 1
-        config.blockDimX, config.blockDimY, config.blockDimZ = block, 1, 1
-        config.sharedMemBytes, config.hStream = shared, driver.CUstream(stream)
-        self._number, self._config, self._kernel = number, config, driver.CUfunction(int(loaded.handle))
-        self._packed = Packed(arguments, first)
-        self.change, self._replace, self._memory = self._packed.change, self._packed.replace, self._packed.memory
-        self._places = self._packed.places
+    def __init__(self, stream: int, kernels: Iterable[Kernel], cells: int) -> None:
+        memory, self._packed, go = Cells(cells), [], []
+        for kernel in kernels:
+            config, packed = driver.CUlaunchConfig(), Packed(kernel.arguments, memory)
+            config.gridDimX, config.gridDimY, config.gridDimZ = kernel.grid, 1, 1
+            config.blockDimX, config.blockDimY, config.blockDimZ = kernel.block, 1, 1
+            config.sharedMemBytes, config.hStream = kernel.shared, driver.CUstream(stream)
+            function = driver.CUfunction(int(kernel.loaded.handle))
+            go.append(partial(driver.cuLaunchKernelEx, config, function, packed.places, 0))
+            self._packed.append(packed)
+        self.fill, self.go = memory.fill, tuple(go)
 
-    def put(self, *addresses: int) -> None:
-        """Launch it with these first parameters; nothing is waited for."""
-        self._replace(self._memory, 0, *addresses)
-        status, current = _current_device()
-        if status is SUCCESS and int(current) == self._number:
-            (status,) = _launch(self._config, self._kernel, self._places, 0)
-        else:
-            with _current(self._number):
-                (status,) = _launch(self._config, self._kernel, self._places, 0)
-        if status is not SUCCESS:
-            _asked((status,))
+    def change(self, kernel: int, number: int, value: Any) -> None:
+        """Give a parameter of a kernel that is no cell another value of its type."""
+        self._packed[kernel].change(number, value)
+
+
+def put(number: int, launches: Launches, values: tuple[int, ...]) -> None:
+    """Launch kernels on a stream of a GPU, with values for their cells; nothing is waited for."""
+    status, current = _current_device()
+    if status is not SUCCESS or int(current) != number:
+        with _current(number):
+            put(number, launches, values)
+        return
+    launches.fill(*values)
+    for go in launches.go:
+        answer = go()
+        if answer[0] is not SUCCESS:
+            _asked(answer)
 
 
 def launch(
     loaded: Any, number: int, stream: int, grid: int, block: int, shared: int, arguments: tuple[Any, ...]
 ) -> None:
     """Launch a kernel once."""
-    Launch(loaded, number, stream, grid, block, shared, arguments, 0).put()
+    put(number, Launches(stream, [Kernel(loaded, grid, block, shared, arguments)], 0), ())
 
 
 @lru_cache(maxsize=1)

@@ -95,7 +95,7 @@ class Torch(Library):
     def stream(self, array: Any) -> int:
         """The current stream of the tensor's device."""
         device = array.get_device()
-        return _torch_stream()(device) if device >= 0 else 0
+        return torch_stream()(device) if device >= 0 else 0
 
     def address(self, made: Any) -> int:
         """By one attribute."""
@@ -288,7 +288,7 @@ def _module(name: str) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _torch_stream() -> Any:
+def torch_stream() -> Any:
     """How torch tells the handle of a device's current stream: as to the launches of its own compiler, if it can."""
     torch = _module("torch")
     raw = getattr(torch._C, "_cuda_getCurrentRawStream", None)

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from .gpu import (
     INSTALL,
     Facts,
-    Launch,
+    Kernel,
+    Launches,
     Missing,
     allocate,
     clear,
@@ -22,6 +23,7 @@ from .gpu import (
     facts,
     launch,
     load,
+    put,
     read,
     reserve,
     wait,
@@ -40,8 +42,20 @@ if not hasattr(dispatcher, "compile_cuda"):  # Numba's own copy of its old CUDA 
     raise Missing(f"arrays on a GPU need numba-cuda; numba.cuda is another package: {INSTALL}")
 
 __all__ = ["Compiled", "Missing", "compile", "cuda", "device", "intrinsic", "types"]
-__all__ += ["Facts", "Launch", "allocate", "clear", "current_device", "device_of", "facts", "launch", "load", "read"]
-__all__ += ["reserve", "wait"]
+__all__ += [
+    "Facts",
+    "Kernel",
+    "Launches",
+    "allocate",
+    "clear",
+    "current_device",
+    "device_of",
+    "facts",
+    "launch",
+    "load",
+    "read",
+]
+__all__ += ["put", "reserve", "wait"]
 
 #: What NVVM writes PTX for at the most, without clusters and with them: newer GPUs are assembled from that.  The text
 #: for 9.0 is the same but for its head, so that one will do; the other compiler, for 10.0 and more, leaves the arrays

@@ -1,55 +1,60 @@
-"""A kernel's parameters in memory, as a driver reads them: packed once, and then changed in a few places."""
+"""Parameters of kernels in memory, as a driver reads them: packed once; some are cells, which kernels may share."""
 
 import ctypes
 import struct
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
 
-class Packed:
-    """Parameters in memory: integers as int64, and NumPy's float32 and float64.
+class Cell(NamedTuple):
+    """A parameter that each launch is given anew: which of the addresses (or sizes)."""
 
-    Parameters
+    number: int
+
+
+class Cells:
+    """Memory for addresses and sizes.
+
+    Attributes
     ----------
-    arguments
-        All of them.
-    first
-        How many of them are addresses that are replaced together.
+    fill
+        ``fill(*values)`` fills all of them.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._memory = (ctypes.c_uint64 * count)()
+        self.fill = partial(struct.Struct(f"{count}N").pack_into, self._memory, 0)
+
+    def place(self, cell: Cell) -> int:
+        """The address of a cell."""
+        return ctypes.addressof(self._memory) + 8 * cell.number
+
+
+class Packed:
+    """The parameters of a kernel: cells, integers as int64, and NumPy's float32 and float64.
 
     Attributes
     ----------
     places : int
         The address of an array of their addresses.
-    replace
-        ``replace(memory, 0, *addresses)`` replaces the first ones.
-
-    Examples
-    --------
-    >>> packed = Packed((256, -100, np.float32(0.5)), 1)
-    >>> packed.replace(packed.memory, 0, 512)
-    >>> packed.change(2, np.float32(2.0))
-    >>> packed.values()
-    (512, -100, 2.0)
     """
 
-    __slots__ = ("_addresses", "_formats", "_offsets", "memory", "places", "replace")
-
-    def __init__(self, arguments: tuple[Any, ...], first: int) -> None:
+    def __init__(self, arguments: tuple[Any, ...], cells: Cells) -> None:
         self._formats = [{np.float32: "f", np.float64: "d"}.get(type(value), "q") for value in arguments]
         layout = "".join(self._formats)
         self._offsets = [struct.calcsize(f"{layout[:i]}0{kind}") for i, kind in enumerate(layout)]
-        self.memory = ctypes.create_string_buffer(struct.calcsize(layout))
-        struct.pack_into(layout, self.memory, 0, *arguments)
-        start = ctypes.addressof(self.memory)
-        self._addresses = (ctypes.c_void_p * len(arguments))(*(start + offset for offset in self._offsets))
-        self.places = ctypes.addressof(self._addresses)
-        self.replace = struct.Struct(f"{first}N").pack_into
+        self._memory, self._cells = ctypes.create_string_buffer(struct.calcsize(layout)), cells
+        start = ctypes.addressof(self._memory)
+        self._places = (ctypes.c_void_p * len(arguments))()
+        for number, value in enumerate(arguments):
+            cell = isinstance(value, Cell)
+            self._places[number] = cells.place(value) if cell else start + self._offsets[number]
+            if not cell:
+                self.change(number, value)
+        self.places = ctypes.addressof(self._places)
 
     def change(self, number: int, value: Any) -> None:
-        """Replace one of the others by a value of its type."""
-        struct.pack_into(self._formats[number], self.memory, self._offsets[number], value)
-
-    def values(self) -> tuple[Any, ...]:
-        """What they are now."""
-        return struct.unpack_from("".join(self._formats), self.memory)
+        """Give one that is no cell another value of its type."""
+        struct.pack_into(self._formats[number], self._memory, self._offsets[number], value)
