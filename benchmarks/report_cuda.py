@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fastsoftmax.bench import summary
-from fastsoftmax.bench.cases import FUNCTIONS, LAUNCH, LOSS_AND_GRAD, SHAPES
+from fastsoftmax.bench.cases import FUNCTIONS, LAUNCH, LINEAR, LINEAR_PASS, LOSS_AND_GRAD, SHAPES
 from fastsoftmax.bench.cuda_table import PEERS
 from fastsoftmax.bench.cuda_targets import ratio, sentence, targets
 from fastsoftmax.bench.results import GPU_COPY, IN_PLACE, INTO, OURS, Found, Run
@@ -61,6 +61,27 @@ def _launches(run: Run) -> list[str]:
     return ["## Host time a call, microseconds", "", *files.head(["call", *names]), *rows, ""]
 
 
+def _passes(run: Run) -> list[str]:
+    """Linear passes beside their products alone."""
+    found = [f for f in run.found if f.case.group == LINEAR]
+    if not found:
+        return []
+    names = [name for name in PEERS if any(name in f.timings for f in found)]
+    head = ["rows × classes, features", "ms", "products alone", *(f"× {name}" for name in names)]
+    rows = [
+        files.row(
+            [
+                f"{summary.shape(f)} {f.case.option} {f.case.dtype}",
+                ms(f.ours.median) if OURS in f.timings else NONE,
+                share(f.fraction(OURS)),
+                *(_times(f, name) for name in names),
+            ]
+        )
+        for f in found
+    ]
+    return [f"## `{LINEAR_PASS}`", "", *files.head(head), *rows, "", *_absent(found), ""]
+
+
 def _absent(found: list[Found]) -> list[str]:
     """Who has no time, why, and in how many of the cases."""
     reasons = [(name, why) for f in found for name, why in f.skipped.items()]
@@ -83,7 +104,7 @@ def markdown(run: Run) -> str:
     for function in FUNCTIONS:
         if some := _of(run, function):
             lines += [f"## `{function}`", "", *table(some), "", *_absent(some), ""]
-    return "\n".join([*lines, *_launches(run)]).rstrip("\n") + "\n"
+    return "\n".join([*lines, *_passes(run), *_launches(run)]).rstrip("\n") + "\n"
 
 
 def readme_block(name: str, run: Run) -> str:

@@ -13,8 +13,8 @@ import os
 
 import pytest
 
-from fastsoftmax.bench import by_cuda, cuda_cases, cuda_suite, cuda_timing, gpu_arrays
-from fastsoftmax.bench.cases import LAUNCH
+from fastsoftmax.bench import by_cuda, cuda_cases, cuda_linear, cuda_suite, cuda_timing, gpu_arrays
+from fastsoftmax.bench.cases import LAUNCH, LINEAR
 from fastsoftmax.bench.cuda_cases import CASES
 from fastsoftmax.bench.results import COMPILED, OURS
 
@@ -31,14 +31,20 @@ PAIRS = [(case, name) for case in CASES for name in cuda_cases.wanted(case)]
 @functools.lru_cache(maxsize=1)
 def drawn(case):
     GPU.trim()
-    return by_cuda.drawn(GPU, case)
+    return of(case).drawn(GPU, case)
+
+
+def of(case):
+    """The module that knows how a case is computed."""
+    return cuda_linear if case.group == LINEAR else by_cuda
 
 
 def sized(case):
     """As many rows as there is memory for; next to nothing in a toy."""
     if TOY:
-        return case._replace(shape=(min(case.shape[0], TOY_ROWS), min(case.shape[1], TOY_CLASSES)))
-    return case if case.group == LAUNCH else cuda_cases.fitted(case, GPU.free())
+        shape = min(case.shape[0], TOY_ROWS), min(case.shape[1], TOY_CLASSES)
+        return case._replace(shape=shape, option="d=16" if case.group == LINEAR else case.option)
+    return case if case.group in (LAUNCH, LINEAR) else cuda_cases.fitted(case, GPU.free())
 
 
 @pytest.mark.parametrize(("case", "name"), PAIRS, ids=[f"{case.name}-{name}" for case, name in PAIRS])
@@ -48,7 +54,7 @@ def test_cuda(benchmark, case, name):
     benchmark.group = case.name
     drawn.cache_clear()
     measured = sized(case)
-    calls, skipped = by_cuda.prepared(measured, drawn(measured), [name])
+    calls, skipped = of(case).prepared(measured, drawn(measured), [name])
     if not calls:
         assert not name.startswith(OURS), skipped[name]
         assert not skipped[name].startswith("wrong"), skipped[name]

@@ -11,8 +11,8 @@ import pytest
 from standin_gpu import HAS_TORCH, LOSS_CASE, NAME, TICK, TOY, StandIn
 
 from fastsoftmax import cli
-from fastsoftmax.bench import by_cuda, cuda_cases, cuda_suite, cuda_table, cuda_timing, gpu_arrays, results
-from fastsoftmax.bench.cases import ITEMSIZE, LAUNCH, LOSS, LOSS_AND_GRAD, SHAPES, SOFTMAX
+from fastsoftmax.bench import by_cuda, cuda_cases, cuda_linear, cuda_suite, cuda_table, cuda_timing, gpu_arrays, results
+from fastsoftmax.bench.cases import ITEMSIZE, LAUNCH, LINEAR, LOSS, LOSS_AND_GRAD, SHAPES, SOFTMAX
 from fastsoftmax.bench.cuda_cases import CASES
 from fastsoftmax.bench.results import COMPILED, IN_PLACE, INTO, LIGER, OURS, QUACK, QUACK_FUSED, TORCH
 
@@ -32,15 +32,19 @@ def test_cases_are_those_that_are_asked_for():
         assert (min(classes[LOSS_AND_GRAD]), max(classes[LOSS_AND_GRAD])) == (32, 262144)
         assert {256, 4096, 262144} <= set(classes[LOSS]) & set(classes[SOFTMAX])
     assert {case.function for case in CASES if case.group == LAUNCH} == {LOSS_AND_GRAD, LOSS, SOFTMAX}
+    passes = [case for case in CASES if case.group == LINEAR]
+    assert {case.dtype for case in passes} == {"bfloat16", "float32"}
+    assert all(cuda_linear.room(case) < 30e9 for case in passes)
+    assert cuda_cases.wanted(passes[0]) == [OURS, TORCH, LIGER]
     assert {OURS, INTO, IN_PLACE, TORCH, COMPILED, LIGER, QUACK} <= set(cuda_cases.wanted(large[0]))
     quick = cuda_suite.chosen(quick=True)
     assert 0 < len(quick) < len(CASES)
-    assert cuda_suite.chosen("*/softmax/*x262144/float32") == [CASES[-9]]
+    assert cuda_suite.chosen("*/softmax/*x262144/float32") == [CASES[-13]]
 
 
 @pytest.mark.parametrize("free", [1e6, 4e9, 12e9, 80e9, 1e15])
 def test_rows_are_as_many_as_memory_holds(free):
-    for case in CASES:
+    for case in CASES[:-4]:
         fitted = cuda_cases.fitted(case, free)
         assert fitted.shape[1] == case.shape[1]
         assert 1 <= fitted.shape[0] <= case.shape[0]
@@ -51,10 +55,10 @@ def test_rows_are_as_many_as_memory_holds(free):
 
 
 def test_copy_moves_as_much_as_the_case_must():
-    for case in CASES[3:]:
+    for case in CASES[3:-4]:
         labels = 8 * case.shape[0] * (case.function != SOFTMAX)
         assert abs(2 * cuda_cases.copied(case) + labels - case.nbytes) < 2 * ITEMSIZE[case.dtype]
-    assert [case.nbytes for case in CASES[:3]] == [0, 0, 0]
+    assert [case.nbytes for case in (*CASES[:3], *CASES[-4:])] == [0] * 7
 
 
 # The command.

@@ -30,7 +30,8 @@ def a_run():
             found(CASES[0], ours=8e-6, torch=8e-5),
             found(loss[256], ours=1.2e-3, into=1.1e-3, in_place=1e-3, torch=4e-3),
             found(loss[4096], ours=0.95e-3, torch=2.5e-3, compiled=2e-3, quack=0.9e-3),
-            found(CASES[-1], ours=1e-3),
+            found(CASES[-5], ours=1e-3),
+            found(CASES[-3], ours=1.2e-3, torch=3e-3),
         ],
     )
 
@@ -51,6 +52,8 @@ def test_table():
     assert "1 times as fast as QuACK: in 0 of 1 cases; at worst 0.95" in text
     assert "at most 10 µs of the host's time a call: in 1 of 1 cases; at worst 8.0 µs" in text
     assert "liger_kernel is not installed" in text
+    cells = [line.split() for line in lines if " d=4096 " in line]
+    assert cells == [["8192x131072", "d=4096", "bfloat16", "1.2", "75%", "2.50"]]
 
 
 def test_report_of_a_run(tmp_path):
@@ -67,6 +70,7 @@ def test_report_of_a_run(tmp_path):
     speed = f"{run.found[2].case.nbytes / 0.95e-3 / 1e9:.0f}"
     row = f"| 65536×4096 float32 | 0.95 | {speed} | 95% | – | – | 2.63 | 2.11 | 0.95 |"
     assert row in text.splitlines()
+    assert "| 8192×131072 d=4096 bfloat16 | 1.2 | 75% | 2.50 |" in text.splitlines()
     block = report_cuda.readme_block("gpu", loaded)
     assert row in block.splitlines()
     assert "| `cross_entropy_and_grad` 64×1024 | 8 | 80 |" in text

@@ -21,6 +21,7 @@ CACHE, DRAM = "cache", "DRAM"
 DRAM_BYTES = 20e6  # of logits: with a result of their size they exceed the 32 MB of last-level cache a core complex has
 SOFT = "soft_targets"
 LAUNCH = "launch"  # host time of calls on a GPU: `cuda_cases`
+LINEAR, LINEAR_PASS = "linear", "linear_cross_entropy_and_grad"  # from features, whose number is the option: "d=2048"
 IMPORT, FIRST_WARM, FIRST_EMPTY = "import", "first_call_cached", "first_call"
 
 ITEMSIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
@@ -55,8 +56,11 @@ class Case(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """The bytes any implementation must move: logits and targets once in, the result once out; 0 of no kernel."""
-        if self.group in {START, LAUNCH}:
+        """The bytes any implementation must move: logits and targets once in, the result once out; 0 of no kernel.
+
+        Nor are there any of a linear pass, which need not have logits.
+        """
+        if self.group in {START, LAUNCH, LINEAR}:
             return 0
         size = ITEMSIZE[self.dtype]
         arrays = 1 + (self.function in WRITERS) + (self.option == SOFT)

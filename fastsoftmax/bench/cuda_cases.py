@@ -2,7 +2,7 @@
 
 import math
 
-from .cases import DRAM, ITEMSIZE, LAUNCH, LOSS, LOSS_AND_GRAD, SHAPES, SOFTMAX, WRITERS, Case
+from .cases import DRAM, ITEMSIZE, LAUNCH, LINEAR, LINEAR_PASS, LOSS, LOSS_AND_GRAD, SHAPES, SOFTMAX, WRITERS, Case
 from .results import COMPILED, IN_PLACE, INTO, LIGER, OURS, QUACK, QUACK_FUSED, TORCH
 
 MOST = 1 << 28  # logits: rows enough to fill a GPU at a quarter of a million classes, half a gigabyte of bfloat16
@@ -31,6 +31,13 @@ def _case(function: str, classes: int, dtype: str) -> Case:
     return Case(SHAPES, function, (MOST // classes, classes), dtype, memory=DRAM, reason=_CLASSES[classes])
 
 
+_LINEAR = {  # rows, classes, features, dtype
+    (16384, 32000, 2048, "bfloat16"): "the last layer of a language model",
+    (8192, 131072, 4096, "bfloat16"): "of a large one, whose logits alone take two gigabytes",
+    (65536, 1000, 2048, "bfloat16"): "of a classifier of images",
+    (16384, 32000, 2048, "float32"): "in float32, where products take longest",
+}
+
 #: The main function first: what time is left is for the others.
 CASES = (
     *(
@@ -39,12 +46,17 @@ CASES = (
     ),
     *(_case(LOSS_AND_GRAD, classes, dtype) for classes in _CLASSES for dtype in _DTYPES),
     *(_case(function, classes, dtype) for function in (SOFTMAX, LOSS) for classes in _FEWER for dtype in _DTYPES),
+    *(
+        Case(LINEAR, LINEAR_PASS, (rows, classes), dtype, option=f"d={d}", memory=DRAM, reason=reason)
+        for (rows, classes, d, dtype), reason in _LINEAR.items()
+    ),
 )
 
 _WANTED = {
     LOSS_AND_GRAD: (OURS, INTO, IN_PLACE, TORCH, COMPILED, QUACK, QUACK_FUSED, LIGER),
     LOSS: (OURS, TORCH, COMPILED, QUACK, LIGER),
     SOFTMAX: (OURS, INTO, TORCH, COMPILED, QUACK, LIGER),
+    LINEAR_PASS: (OURS, TORCH, LIGER),
 }
 
 

@@ -10,13 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import system
-from . import gpu_arrays, memcheck
+from . import cuda_linear, gpu_arrays, memcheck
 from .by_cuda import Drawn, drawn, prepared
-from .cases import LAUNCH, Case
+from .cases import LAUNCH, LINEAR, Case
 from .cuda_cases import CASES, MOST, copied, fitted, is_quick, room, wanted
 from .cuda_timing import host_times, measure
 from .gpu import Gpu, libraries
-from .results import COMPILED, GPU_COPY, GPU_FLOOR, Found, Run
+from .results import COMPILED, GPU_COPY, GPU_FLOOR, PRODUCTS_FLOOR, Found, Run
 from .suite import Advance, Turn
 from .timing import Call
 from .unable import Unable, one_line
@@ -25,7 +25,7 @@ BUDGET, QUICK_BUDGET = 440.0, 120.0  # seconds for everything
 FACTS = ("fastsoftmax", "Python", "NumPy", "Numba", "CPU")
 QUICK_WITHOUT = {COMPILED: "left out of a quick run: it compiles for seconds a case"}
 OVER = "the {:.0f} s for the whole run were over"
-COPIED = "copy"  # among the calls of a case
+COPIED, PRODUCTS = "copy", "products"  # among the calls of a case
 
 
 class Settings(NamedTuple):
@@ -122,10 +122,26 @@ def _timed(case: Case, d: Drawn, calls: dict[str, Call], seconds: float, turn: T
     return Found(case, timings, {}, floor, floor)
 
 
+def _linear(case: Case, d: cuda_linear.Drawn, calls: dict[str, Call], seconds: float, turn: Turn) -> Found:
+    """Time a linear pass's contestants, and its products, in turn."""
+    timings = measure(d.gpu, {**calls, PRODUCTS: cuda_linear.products(d)}, seconds=seconds, turn=turn)
+    floor = PRODUCTS_FLOOR, timings.pop(PRODUCTS).median
+    return Found(case, timings, {}, floor, floor)
+
+
 def measured(case: Case, names: Collection[str], gpu: Gpu, clock: Clock, settings: Settings, turn: Turn) -> Found:
     """Check and time some contestants of a case; or say why not."""
-    if room(case) > (free := gpu.free()):
-        raise Unable(f"needs {room(case) / 1e9:.1f} GB on the GPU, {free / 1e9:.1f} are free")
+    of_features = case.group == LINEAR
+    needed = cuda_linear.room(case) if of_features else room(case)
+    if needed > (free := gpu.free()):
+        raise Unable(f"needs {needed / 1e9:.1f} GB on the GPU, {free / 1e9:.1f} are free")
+    if of_features:
+        features = cuda_linear.drawn(gpu, case)
+        calls, skipped = cuda_linear.prepared(case, features, names, turn, lambda: clock.of_case <= 0)
+        if not calls:
+            return Found(case, {}, skipped)
+        found = _linear(case, features, calls, max(0.2, min(settings.time, clock.of_case)), turn)
+        return found._replace(skipped=skipped)
     d = drawn(gpu, case)
     # Launches come first, and with them what each library takes to be imported: that is nobody's share.
     calls, skipped = prepared(case, d, names, turn, lambda: case.group != LAUNCH and clock.of_case <= 0)
@@ -142,7 +158,7 @@ def _found(case: Case, gpu: Gpu, clock: Clock, settings: Settings, turn: Turn) -
     names = [name for name in names if name not in without]
     if clock.left <= 0:
         return Found(case, {}, dict.fromkeys([*names, *without], OVER.format(clock.budget)))
-    case = case if case.group == LAUNCH else fitted(case, gpu.free())
+    case = case if case.group in {LAUNCH, LINEAR} else fitted(case, gpu.free())
     try:
         found = measured(case, names, gpu, clock, settings, turn)
     except Unable as reason:

@@ -1,6 +1,6 @@
 """What a run on a GPU has found, for the terminal: plain text of at most 120 columns."""
 
-from .cases import FUNCTIONS, LAUNCH, SHAPES
+from .cases import FUNCTIONS, LAUNCH, LINEAR, LINEAR_PASS, SHAPES
 from .cuda_targets import ratio, sentence, targets
 from .results import COMPILED, IN_PLACE, INTO, LIGER, OURS, QUACK, QUACK_FUSED, TORCH, Found, Run
 from .table import cut, laid_out, number, percent, skipped, times
@@ -46,11 +46,29 @@ def _launches(run: Run) -> list[str]:
     return ["", "Host time a call, microseconds", *laid_out([["", *names], *rows])]
 
 
+def _passes(run: Run) -> list[str]:
+    """Linear passes: their time, what part of it the products alone take, and the others."""
+    found = [f for f in run.found if f.case.group == LINEAR and f.timings]
+    names = [name for name in PEERS if any(name in f.timings for f in found)]
+    rows = [
+        [
+            f"{_shape(f)} {f.case.option} {f.case.dtype}",
+            times(f, OURS),
+            percent(f.fraction(OURS)),
+            *(_times_as_long(f, n) for n in names),
+        ]
+        for f in found
+    ]
+    head = [LINEAR_PASS, "ours ms", "products", *(PEERS[name] for name in names)]
+    return ["", *laid_out([head, *rows])] if found else []
+
+
 def text(run: Run) -> str:
     """All tables of a run on a GPU.
 
     GB/s are the bytes that must be moved over the median time; "of copy" is what part of the copy's speed that is, with
     a fresh result, with ``out=`` and in place; "x" is how many times as long another takes as ours with a fresh result.
+    "products" is what part of a linear pass's time its three matrix products take alone.
     """
     machine = run.machine
     head = [
@@ -66,6 +84,7 @@ def text(run: Run) -> str:
         some = [f for f in run.found if (f.case.group, f.case.function) == (SHAPES, function) and f.timings]
         if some:
             tables += ["", *laid_out([[function, *_HEAD], *map(_cells, some)])]
+    tables += _passes(run)
     known = [cut(f"  {sentence(target)}") for target in targets(run)]
     goals = ["", "Targets, for loss and gradient", *known] if known else []
     return "\n".join([*head, *tables, *_launches(run), *goals, *skipped(run)])

@@ -22,6 +22,7 @@ GPU_COPY = "copy on the GPU, GB/s"
 #: The names of floors.
 COPY_FLOOR, UPDATE_FLOOR, SUM_FLOOR, EXP_FLOOR = "copy past the caches", "update in place", "sum", "exponentials"
 GPU_FLOOR = "copy on the GPU"
+PRODUCTS_FLOOR = "the three products alone"
 
 
 class Timing(NamedTuple):
