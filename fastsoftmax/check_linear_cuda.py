@@ -65,13 +65,18 @@ def _multiplied(x: Seen) -> Matrices:
     return found
 
 
-def _same_kind(name: str, seen: Seen, x: Seen) -> Look:
-    """Refuse an operand of a product that is of another library or dtype than the features."""
+def _same_library(name: str, seen: Seen, x: Seen) -> None:
+    """Refuse an operand that the features' library is to compute with, and that is of another one."""
     if seen.library is not x.library:
         raise TypeError(
             f"{name} must be of the library that x is from, {x.library.name}, which multiplies them, got a "
             f"{kind_of(seen)}; pass {x.library.name}.from_dlpack({name}), which copies nothing"
         )
+
+
+def _same_kind(name: str, seen: Seen, x: Seen) -> Look:
+    """Refuse an operand of a product that is of another library or dtype than the features."""
+    _same_library(name, seen, x)
     return readable(name, seen, (x.look.dtype,))
 
 
@@ -162,6 +167,8 @@ def hessian(
     check_linear.directed(weight.look.shape, shape, (bias, bias_along), reduction)
     if bias_along is not None:
         check_linear.bias_shape(_same_kind("bias_direction", bias_along, x).shape, problem.classes, "bias_direction")
+    if sample_weight is not None:
+        _same_library("sample_weight", sample_weight, x)
     check_cuda.weights("sample_weight", sample_weight, (problem.rows,), "a row", check_cuda.computed(problem.dtype))
     # Logits and their derivatives are there at the same time.
     return problem._replace(chunk=plan_linear.gpu_rows(problem.rows, 2 * problem.classes, SIZES[problem.dtype]))

@@ -135,7 +135,6 @@ def hessian_product(
     stream = kind.stream(x)
     look = [None if a is None else seen(a, stream) for a in (*arrays, sample_weight)]
     problem = check_linear_cuda.hessian(*look, reduction=reduction)  # type: ignore[arg-type]
-    api_cuda._order(kind, stream, problem.device, (sample_weight,))
     key = kind, "hessian", problem
     call = _prepared.get(key) or _remember(key, HessianCall(problem))
     operands = Arrays(x, weight, bias, kind, stream)

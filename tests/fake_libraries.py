@@ -201,8 +201,10 @@ class Torch(Kind):
         return numbers, self.result("topk", np.int64, order, a)
 
     def sort(self, a, dim, *, descending=False, stable=False):
-        sign = -1 if descending else 1
-        order = lambda a: np.argsort(sign * a, dim, kind="stable")  # noqa: E731
+        """Equal numbers in no order that is of any use unless it is to be stable: the last first."""
+        sign, last, step = -1 if descending else 1, a.shape[1] - 1, 1 if stable else -1
+        stably = lambda a: np.argsort(sign * a[:, ::step], dim, kind="stable")  # noqa: E731
+        order = lambda a: stably(a) if stable else last - stably(a)  # noqa: E731
         numbers = self.result("sort", a.values.dtype, lambda a: np.take_along_axis(a, order(a), dim), a)
         return numbers, self.result("sort", np.int64, order, a)
 

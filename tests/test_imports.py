@@ -30,7 +30,7 @@ COMMANDS = {
     "linear",
     "version",
 }  # what the modules of the command line's package may import
-BENCH = {"api", "bench", "cpu", "cuda", "reference", "spec", "system"}
+BENCH = {"api", "bench", "cpu", "cuda", "linear", "reference", "spec", "system"}
 CUDA = {"cuda", "law", "plan_cuda", "spec"}
 
 #: What each module may import from the package; those that are missing may import nothing of it.

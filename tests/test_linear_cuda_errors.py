@@ -149,7 +149,7 @@ def test_dtypes(torch, given, function):
     raises(TypeError, "sample_weight must have dtype float32", function, **given, sample_weight=weight)
 
 
-def test_products_with_the_hessian(torch, given):
+def test_products_with_the_hessian(monkeypatch, driver, torch, given):
     """Arguments have the names of theirs."""
     along, bias_along = torch.array(W.copy()), torch.array(B.copy())
     del given["target"]
@@ -169,6 +169,8 @@ def test_products_with_the_hessian(torch, given):
     )
     raises(ValueError, "reduction must be 'mean' or 'sum', got 'none'", function, **given, reduction="none")
     raises(ValueError, "sample_weight must have shape (4,), one weight a row", function, **given, sample_weight=new(5))
+    other = fake("cupy", monkeypatch, driver).array(np.ones(4, np.float32))
+    raises(TypeError, "sample_weight must be of the library that x is from", function, **given, sample_weight=other)
     double = torch.array(np.ones(4))
     raises(TypeError, "sample_weight must have dtype float32", function, **given, sample_weight=double)
 
