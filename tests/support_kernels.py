@@ -133,7 +133,8 @@ def strides(layout):
 
 def run(name, x, *, y=None, target=None, variant=0, flags=None, numbers=None, lie=None, y_lie=None, out_lie=None,
         in_place=False, class_weight=None, loss_factor=None, grad_factor=None, denominator=None, ignore_index=-100,
-        wants_rows=True, facts=H200, change=None, rough=False, label=8, capability=(9, 0), ptx_of=None):  # fmt: skip
+        wants_rows=True, wants_bad=True, facts=H200, change=None, rough=False, label=8, capability=(9, 0),
+        ptx_of=None):  # fmt: skip
     """Launch a kernel as its plan says; `change` replaces fields of the plan, `in_place="y"` overwrites `y`."""
     n, k = x.shape
     work, lie, placed = computed(x.dtype), lie or Lie(), Placed()
@@ -166,7 +167,7 @@ def run(name, x, *, y=None, target=None, variant=0, flags=None, numbers=None, li
         result=memory.add(rows, "rows") if wants_rows else 0,
         partial=memory.add(partial, "partial") if name == "cross_entropy" else 0,
         denominator=placed.vector(None if denominator is None else [denominator], np.float64, "denominator"),
-        bad=memory.add(bad, "bad"),
+        bad=memory.add(bad, "bad") if wants_bad else 0,
         ignore_index=ignore_index,
         rows=n,
         inner=lie.ways(n, k)[2],

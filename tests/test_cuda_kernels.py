@@ -142,7 +142,9 @@ def test_labels_out_of_range(case):
         wrong = [-1, k, (1 << 31) - 1, -(1 << 31), k + 1, 0, k - 1, -100, -99, -101, 0]
     wrong = np.array(wrong)
     used, nothing = np.isin(np.arange(11), (5, 6, 10)), wrong == -100
+    unasked = loss_of(x, wrong, options, **case.how, wants_bad=False)
     result = loss_of(x, wrong, options, **case.how)
+    np.testing.assert_array_equal(unasked.rows, result.rows)
     assert np.isnan(result.rows[~used & ~nothing]).all()
     assert np.isnan(result.out[~used & ~nothing]).all()
     assert result.bad == 10
