@@ -61,7 +61,7 @@ class Burden(NamedTuple):
     """What a kernel asks of its plan."""
 
     registers: int = 1  # a power of 2: how many times those of a plain loss a logit takes
-    product: bool = False  # little is computed of its operands, and they are not kept in shared memory
+    product: bool = False  # it has two operands, of which little is computed
 
     @property
     def unrolled(self) -> int:
@@ -205,8 +205,8 @@ def _long(n: int, width: int, facts: tuple[int, int, bool], asked: Burden) -> Pl
         return _laid(CLUSTER if blocks > 1 else BLOCK, threads, -(-n // (blocks * threads)), cluster=blocks)
     # No vector takes less than a word; a block of several keeps its part of whole rounds of all their threads.
     kept = n if blocks == 1 else -(-n // (blocks * STREAMING)) * STREAMING
-    size = kept * max(4, width)
-    if size + RESERVED <= shared and not asked.product:
+    size = kept * max(4, width) * (2 if asked.product else 1)
+    if size + RESERVED <= shared:
         form = CLUSTER if blocks > 1 else SHARED
         return _laid(form, STREAMING, asked.unrolled, shared=size, cluster=blocks)
     return _laid(ONLINE, STREAMING, asked.unrolled)

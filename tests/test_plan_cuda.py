@@ -207,7 +207,9 @@ def test_count_blocks():
         (8192, BLOCK, 512, 4, 1),
         (8196, CLUSTER, 512, 3, 2),
         (65536, CLUSTER, 512, 4, 8),
-        (65540, ONLINE, 512, 4, 1),
+        (65540, CLUSTER, 512, 4, 8),
+        (MOST_STAGED // 2, CLUSTER, 512, 4, 8),
+        (MOST_STAGED // 2 + 4, ONLINE, 512, 4, 1),
     ],
 )
 def test_two_operands_take_twice_the_registers(classes, form, threads, items, cluster):

@@ -65,7 +65,9 @@ def _work(made: Recipe) -> Any:
             return held_kernels.softmax(shape, made.variant, group, blocks)
         return streamed_kernels.softmax(shape, made.variant, group, blocks, staged)
     logarithmic = made.variant == LOG_SOFTMAX
-    return products.held(shape, logarithmic, group, blocks) if held else products.streamed(shape, logarithmic, group)
+    if held:
+        return products.held(shape, logarithmic, group, blocks)
+    return products.streamed(shape, logarithmic, group, blocks, staged)
 
 
 def _row_kernel(made: Recipe) -> Any:

@@ -14,6 +14,7 @@ from .memory import constant, real
 from .package import cuda, device, types
 from .reductions import scope
 from .rows import advancer, locator, parter
+from .streamed import kept
 from .words import getter, loader, storer, words_of
 
 i32 = types.int32
@@ -52,19 +53,23 @@ def _vector(kind, vector, logarithmic):
 
 @lru_cache(maxsize=64)
 def _passes(shape, logarithmic):
-    """(fill, add, emit) for all that a thread holds at a time; how many words that takes."""
+    """(fill, fill_spare, add, emit) for all that a thread holds at a time; how many words that takes."""
     fill, add, emit = _vector(shape.kind, shape.vector, logarithmic)
     fill_spare, add_spare, emit_spare = _vector(shape.kind, 1, logarithmic)
     count = 2 * words_of(shape.kind, shape.vector)
     items, threads, peeled, spare = shape.items, shape.threads, shape.peeled, shape.items * count
 
     @device
+    def fill_ends(part, words):
+        if peeled and part.spare:
+            fill_spare(words, spare, part.spare_x, part.spare_y)
+
+    @device
     def fill_all(part, words):
         for i in range(items):
             if i32(i * threads) < part.left:
                 fill(words, i * count, part.x + i * part.x_way, part.y + i * part.y_way)
-        if peeled and part.spare:
-            fill_spare(words, spare, part.spare_x, part.spare_y)
+        fill_ends(part, words)
 
     @device
     def add_all(part, words, total):
@@ -83,14 +88,14 @@ def _passes(shape, logarithmic):
         if peeled and part.spare:
             emit_spare(words, spare, part.spare_out, total)
 
-    return fill_all, add_all, emit_all, spare + (2 * words_of(shape.kind, 1) if peeled else 0)
+    return fill_all, fill_ends, add_all, emit_all, spare + (2 * words_of(shape.kind, 1) if peeled else 0)
 
 
 def held(shape, logarithmic, group, blocks):
     """The work on a row that its threads hold; see `held_kernels`."""
     kind = COMPUTED[shape.kind]
     locate, part_of, zero = locator(shape), parter(shape), constant(kind, 0.0)
-    fill, add, emit, count = _passes(shape, logarithmic)
+    fill, _, add, emit, count = _passes(shape, logarithmic)
     # A first exchange that says nothing: each of the two uses the other's barrier to leave its memory alone.
     share, total_of, _ = scope(kind, group, blocks, False)
     separate = group * blocks > 32
@@ -109,28 +114,32 @@ def held(shape, logarithmic, group, blocks):
     return work
 
 
-def streamed(shape, logarithmic, group):
-    """The work on a row that is read twice."""
+def streamed(shape, logarithmic, group, blocks, staged):
+    """The work on a row that is read twice, or kept in shared memory."""
     kind = COMPUTED[shape.kind]
     locate, part_of, advance, zero = locator(shape), parter(shape), advancer(shape), constant(kind, 0.0)
-    fill, add, emit, count = _passes(shape, logarithmic)
-    share, total_of, _ = scope(kind, group, 1, False)
-    separate = group > 32
+    fill, fill_ends, add, emit, count = _passes(shape, logarithmic)
+    width = 2 * words_of(shape.kind, shape.vector)
+    keep, recall = kept(shape, group, width, fill_ends if staged else fill, staged)
+    share, total_of, _ = scope(kind, group, blocks, False)
+    separate = group * blocks > 32
 
     @device
     def work(p, o, row, live, g, rank):
         words = cuda.local.array(count, types.uint32)
-        first = part_of(p, locate(p, row, live), g)
+        place = locate(p, row, live)
+        first = part_of(p, place, g)
         part, total, more = first, zero, True
         while more:
             fill(part, words)
+            keep(part, place.count, words)
             total, part = add(part, words, total), advance(part)
             more = part.left > i32(0)
         if separate:
             share(zero, zero, i32(0), rank)
         total, part, more = total_of(total, zero, zero)[0], first, True
         while more:
-            fill(part, words)
+            recall(part, place.count, words)
             emit(part, words, total)
             part = advance(part)
             more = part.left > i32(0)

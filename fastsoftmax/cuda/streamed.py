@@ -44,12 +44,17 @@ def staging(shape, group, staged):
     Each block of a row, of `group` threads, keeps what is its own.  Where rows are not `staged`, they come back from
     memory.
     """
-    items, threads, size = shape.items, shape.threads, 4 * words_of(shape.kind, shape.vector)
-    put, get = keeper(shape.kind, shape.vector)
-    step = words_of(shape.kind, shape.vector)
+    return kept(
+        shape, group, words_of(shape.kind, shape.vector), spare_reading(shape) if staged else reading(shape), staged
+    )
+
+
+def kept(shape, group, step, fill, staged):
+    """The same for `step` words a vector; `fill` reads what does not come back from shared memory."""
+    items, threads, size = shape.items, shape.threads, 4 * step
+    put, get = keeper(step)
 
     if not staged:
-        fill = reading(shape)
 
         @device
         def nothing(part, count, words):
@@ -76,14 +81,12 @@ def staging(shape, group, staged):
             if i32(i * threads) < part.left:
                 put(words, i * step, u32(first + u32(i * group * size)))
 
-    fill_spare = spare_reading(shape)
-
     @device
     def recall(part, count, words):
         first = begin(part, count)
         for i in range(items):
             if i32(i * threads) < part.left:
                 get(words, i * step, u32(first + u32(i * group * size)))
-        fill_spare(part, words)
+        fill(part, words)
 
     return Staging(keep, recall)

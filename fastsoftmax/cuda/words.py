@@ -195,9 +195,8 @@ def _packer(kind, vector):
 
 
 @lru_cache(maxsize=64)
-def keeper(kind, vector):
-    """(keep, recall): a vector to an address in shared memory and back: ``keep(words, at, address)``."""
-    count = words_of(kind, vector)
+def keeper(count):
+    """(keep, recall): `count` words to an address in shared memory and back: ``keep(words, at, address)``."""
     piece = min(4, count)
     put, get = KEEP[piece], RECALL[piece]
 
