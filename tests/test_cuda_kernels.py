@@ -48,6 +48,8 @@ def test_values(case):
         assert read <= 2 * x.nbytes
     else:  # where a row is kept in shared memory its ends are read twice
         assert x.nbytes <= read <= x.nbytes * (1.001 if case.form == SHARED else 1)
+    if case.soft:
+        assert result.moved("y")[0] <= target.nbytes * (2 if case.form in (SCALAR, ONLINE, SHARED) else 1)
 
 
 #: What the plan makes of 131073 and more classes, for fewer: a cluster whose blocks keep rounds of 64 vectors.

@@ -5,10 +5,10 @@ A class is found by its distance `off` from a vector's first: a vector asks once
 
 from functools import lru_cache
 
-from ..spec import COMPUTED
 from .memory import again
 from .package import cuda, device, types
 from .passes import differer, emitter, is_kept, reader, summer
+from .waits import forgetting, waiting
 from .words import blanker, loader, remover, words_of
 
 i32, u32, i64 = types.int32, types.uint32, types.int64
@@ -46,10 +46,9 @@ def reading(shape):
 
     What is not there is -inf.
     """
-    wait = waiting(shape.items, words_of(shape.kind, shape.vector))
+    wait = waiting(words_held(shape), words_of(shape.kind, shape.vector), words_held(shape))
     load, blank, fill_spare = loader(shape.kind, shape.vector), blanker(shape.kind, shape.vector), spare_reading(shape)
     items, threads, count = shape.items, shape.threads, words_of(shape.kind, shape.vector)
-    peeled, spare = shape.peeled, spare_at(shape)
 
     @device
     def fill(part, words):
@@ -59,28 +58,9 @@ def reading(shape):
                 load(words, i * count, part.x + i * part.x_way)
             else:
                 blank(words, i * count)
-        if peeled:
-            words[spare] = again(words[spare], wait(words))
+        wait(words, words)
 
     return fill
-
-
-@lru_cache(maxsize=64)
-def waiting(items, count):
-    """``wait(words)``: 0, from a word of each of `items` vectors: what needs it is not used before all are loaded.
-
-    The assembler puts loads behind the first uses of what other loads bring, or those uses before other loads; then the
-    memory is waited for once more.
-    """
-
-    @device
-    def wait(words):
-        some = words[0]
-        for i in range(1, items):
-            some = u32(some | words[i * count])
-        return u32(some & u32(cuda.blockIdx.y))  # 0, as grids have one dimension
-
-    return wait
 
 
 def targets_held(shape, flags):
@@ -95,7 +75,7 @@ def reading_targets(shape, flags):
     load, load_spare = loader(shape.y_kind, shape.vector), loader(shape.y_kind, 1)
     items, threads, peeled, soft = shape.items, shape.threads, shape.peeled, flags.soft
     count = words_of(shape.y_kind, shape.vector)
-    spare, wait, held = items * count, waiting(items, count), words_held(shape)
+    spare, wait = items * count, waiting(targets_held(shape, flags), count, words_held(shape))
 
     @device
     def fill(part, words, targets):
@@ -105,9 +85,7 @@ def reading_targets(shape, flags):
             for i in range(items):
                 if i32(i * threads) < part.left:
                     load(targets, i * count, part.y + i * part.y_way)
-            nothing = wait(targets)
-            for k in range(held):
-                words[k] = again(words[k], nothing)
+            wait(targets, words)
 
     return fill
 
@@ -167,23 +145,6 @@ def finding(shape, flags):
         return m
 
     return top
-
-
-@lru_cache(maxsize=64)
-def forgetting(kind, count):
-    """``forget(words)``: half types are unpacked again in the next pass.
-
-    Kept unpacked from pass to pass, 64 of them took all of an A100's 255 registers, or 200 bytes of local memory.
-    """
-    count = 0 if kind == COMPUTED[kind] else count
-
-    @device
-    def forget(words):
-        nothing = u32(cuda.blockIdx.y)  # 0, as grids have one dimension
-        for i in range(count):
-            words[i] = again(words[i], nothing)
-
-    return forget
 
 
 @lru_cache(maxsize=256)

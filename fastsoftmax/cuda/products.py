@@ -15,6 +15,7 @@ from .package import cuda, device, types
 from .reductions import scope
 from .rows import advancer, locator, parter
 from .streamed import kept
+from .waits import waiting
 from .words import getter, loader, storer, words_of
 
 i32 = types.int32
@@ -58,6 +59,8 @@ def _passes(shape, logarithmic):
     fill_spare, add_spare, emit_spare = _vector(shape.kind, 1, logarithmic)
     count = 2 * words_of(shape.kind, shape.vector)
     items, threads, peeled, spare = shape.items, shape.threads, shape.peeled, shape.items * count
+    held = spare + (2 * words_of(shape.kind, 1) if peeled else 0)
+    wait = waiting(held, count // 2, held)
 
     @device
     def fill_ends(part, words):
@@ -66,10 +69,11 @@ def _passes(shape, logarithmic):
 
     @device
     def fill_all(part, words):
+        fill_ends(part, words)
         for i in range(items):
             if i32(i * threads) < part.left:
                 fill(words, i * count, part.x + i * part.x_way, part.y + i * part.y_way)
-        fill_ends(part, words)
+        wait(words, words)
 
     @device
     def add_all(part, words, total):
@@ -88,7 +92,7 @@ def _passes(shape, logarithmic):
         if peeled and part.spare:
             emit_spare(words, spare, part.spare_out, total)
 
-    return fill_all, fill_ends, add_all, emit_all, spare + (2 * words_of(shape.kind, 1) if peeled else 0)
+    return fill_all, fill_ends, add_all, emit_all, held
 
 
 def held(shape, logarithmic, group, blocks):
