@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from ..plan_cuda import BLOCK, CLUSTER, PART_WARP, WARP, Plan
 from ..spec import COMPUTED, FLOAT64, LOG_SOFTMAX, LOGSUMEXP, Flags
-from . import counting, held_kernels, package, products, streamed_kernels
+from . import cache, counting, held_kernels, package, products, streamed_kernels
 from .grids import kernel
 from .params import Counting, Integers, Numbers, Totalling
 from .rows import Shape
@@ -100,6 +100,10 @@ def _function(made: Recipe) -> tuple[Any, tuple[str, ...]]:
 
 @lru_cache(maxsize=1024)
 def compiled(made: Recipe, capability: tuple[int, int]) -> package.Compiled:
-    """The kernel of a recipe for GPUs of a compute capability."""
+    """The kernel of a recipe for GPUs of a compute capability: of this process, of the disk, or compiled."""
+    return cache.kept((made, capability), lambda: _compile(made, capability))
+
+
+def _compile(made: Recipe, capability: tuple[int, int]) -> package.Compiled:
     function, arguments = _function(made)
     return package.compile(function, arguments, capability, made.threads, resident=made.resident, cluster=made.cluster)
