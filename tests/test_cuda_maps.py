@@ -112,3 +112,16 @@ def test_products(function, form, dtype, classes):
     for operand in (True, "y"):
         inside = run("vjp", y, y=g, variant=VARIANTS[function], **given, in_place=operand, wants_rows=False)
         same(inside.out, result.out)
+
+
+@pytest.mark.parametrize(("blocks", "classes"), [(1, 1501), (2, 3001)])
+def test_products_in_shared_memory(blocks, classes):
+    """What the plan makes of long rows, for shorter ones: of three rows two come to the same blocks."""
+    shared, form = 6 * 64 * 32, CLUSTER if blocks > 1 else SHARED
+    change = {"form": form, "threads": 64, "group": 64, "items": 2, "cluster": blocks, "grid": 2 * blocks}
+    y, g = softmax(logits(1, (3, classes), FLOAT32)), logits(2, (3, classes), FLOAT32)
+    result = run("vjp", y, y=g, lie=Lie(offset=1), change={**change, "shared": shared}, wants_rows=False)
+    check(softmax_vjp, y, g, actual=result.out, size=np.abs(g * y).sum(axis=-1, keepdims=True))
+    for operand in ("x", "y"):
+        assert y.nbytes <= result.moved(operand)[0] <= 1.02 * y.nbytes
+    assert result.moved("out") == (0, y.nbytes)
