@@ -123,7 +123,7 @@ def _loss(
     target: ArrayLike,
     axis: Any,
     weights: tuple[Any, Any],
-    options: tuple[Any, ...],
+    options: check.Options,
     grad_output: Any = None,
     out: Any = None,
     *,
@@ -139,7 +139,7 @@ def _loss(
                 up = 1.0 if grad_output is None else grad_output
                 found = again.cross_entropy(logits, target, axis, options, up, out, grad=grad)
         elif grad_output is None:
-            form = check.form(logits, target, axis, out, grad, options, type(options[0]))
+            form = check.form(logits, target, axis, out, grad, options)
             found = _again(form, logits, target, out)
     if found is not None:
         return found
@@ -147,7 +147,7 @@ def _loss(
         _repeats[type(logits)] = _cuda().repeats(logits)
         given = logits, target, axis, weights, options, grad_output, out
         return _cuda().cross_entropy(*given, grad=grad, check_targets=check_targets)
-    problem = check.cross_entropy(logits, target, axis, *weights, check.options(*options), grad_output, out)
+    problem = check.cross_entropy(logits, target, axis, *weights, options, grad_output, out)
     loss, written = _run().cross_entropy(problem, grad=grad)
     _prepare(form, "ready_loss", problem, grad, check.Given(logits, target, axis, out))
     return loss, _as_given(written, axis, out)
@@ -462,7 +462,7 @@ def cross_entropy(
     >>> losses.round(3).tolist()
     [0.105, 1.609]
     """
-    options = ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction
+    options = check.options(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
     weights = class_weight, sample_weight
     return _loss(logits, target, axis, weights, options, grad=False, check_targets=check_targets)[0]
 
@@ -539,7 +539,7 @@ def cross_entropy_and_grad(
     >>> round(float(loss), 4), grad.tolist()
     (0.6931, [[-0.5, 0.5]])
     """
-    options = ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction
+    options = check.options(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
     weights = class_weight, sample_weight
     found = _loss(logits, target, axis, weights, options, grad_output, out, grad=True, check_targets=check_targets)
     return _pair(found)

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from . import again_cuda, check_cuda
 from .check import Options
-from .check import options as checked
 from .check_cuda import Given, is_number
 from .cuda import package
 from .cuda.arrays import LEGACY, Library, Seen, library, seen
@@ -162,15 +161,15 @@ def cross_entropy(
     target: Any,
     axis: Any,
     weights: tuple[Any, Any],
-    options: tuple[Any, ...],
+    options: Options,
     grad_output: Any,
     out: Any,
     *,
     grad: bool,
     check_targets: bool | None,
 ) -> tuple[Any, Any]:
-    """(loss, gradient or None) of a cross-entropy; `options` as they were given."""
-    kind, known = library(logits), checked(*options)
+    """(loss, gradient or None) of a cross-entropy."""
+    kind = library(logits)
     stream = kind.stream(logits)
     up = 1.0 if grad_output is None else float(grad_output) if is_number(grad_output) else None
     x_look, x_at = kind.peek(logits, stream)
@@ -181,7 +180,7 @@ def cross_entropy(
     if up is None or weights[0] is not None or weights[1] is not None:
         rows, row_wise = _row_wise((*weights, None if up is not None else grad_output), stream)
     places = x_at & 15, y_at & 15, at & 15, at == x_at and look == x_look
-    key = (kind, axis, type(axis), known, grad, type(target), type(out), places, x_look, y_look, look, rows)
+    key = (kind, axis, type(axis), options, grad, type(target), type(out), places, x_look, y_look, look, rows)
     try:
         prepared = _prepared.get(key)
     except TypeError:  # as in `mapped`
@@ -189,7 +188,7 @@ def cross_entropy(
     written = out
     if prepared is None or _near(prepared.reach, at - x_at, at - y_at):
         arrays = logits, target, *weights, None if up is not None else grad_output, out
-        prepared, written = _prepare_loss(arrays, axis, known, grad, stream)
+        prepared, written = _prepare_loss(arrays, axis, options, grad, stream)
         _remember(key, prepared)
     if rows is None:
         again_cuda.learn(logits, target, out, again_cuda.constants(axis, options, grad), prepared)

@@ -182,10 +182,10 @@ _cached_options = lru_cache(maxsize=256, typed=True)(_options)  # 1.0 is no igno
 def options(*values: Any) -> Options:
     """The checked options; a set of values that was seen before costs one look-up."""
     try:
-        hash(values)
+        return _cached_options(*values)
     except TypeError:
-        return _options(*values)
-    return _cached_options(*values)
+        once_more = _options  # for values that cannot be hashed, or that are refused with an error of their own
+    return once_more(*values)
 
 
 def _indices(target: Array, x: Array) -> Array:

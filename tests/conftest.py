@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from scipy.sparse import csr_array
 
 settings.register_profile(
-    "fastsoftmax", deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
+    "fastsoftmax", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("fastsoftmax")
 

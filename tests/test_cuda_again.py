@@ -88,7 +88,6 @@ def test_what_looks_different_is_looked_at(library, monkeypatch):
         ((library.array(drawn(8, 4).T), t), {}),
         ((x, t), {"axis": 1}),
         ((x, t), {"axis": -1.0}),
-        ((x, t), {"ignore_index": -100.0}),
         ((x, t), {"check_targets": True}),
         ((x, t), {"out": x}),
         ((x, t), {"out": None}),
