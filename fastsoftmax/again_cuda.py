@@ -6,7 +6,6 @@ tenth of one.  What is unusual is left to `api_cuda`, which knows all cases, and
 
 from typing import Any, NamedTuple
 
-from .check import Options
 from .cuda.arrays import library
 from .cuda.libraries import Torch, torch_stream
 from .cuda.workspace import workspace
@@ -56,7 +55,7 @@ def learn(x: Any, y: Any, out: Any, constants: tuple[Any, ...], prepared: Any) -
     _known[form] = Known(prepared.call, prepared.reach, prepared.make, kind.like, torch_stream())
 
 
-def constants(axis: Any, options: Options, grad: bool) -> tuple[Any, ...]:
+def constants(axis: Any, options: tuple[Any, ...], grad: bool) -> tuple[Any, ...]:
     """What a loss depends on but its arrays: 1.0 is no axis, though it is equal to 1."""
     return axis, type(axis), options, grad
 
@@ -89,7 +88,7 @@ def mapped(x: Any, y: Any, axis: Any, out: Any, wanted: tuple[Any, ...]) -> Any:
 
 
 def cross_entropy(
-    x: Any, y: Any, axis: Any, options: Options, up: float, out: Any, *, grad: bool
+    x: Any, y: Any, axis: Any, options: tuple[Any, ...], up: float, out: Any, *, grad: bool
 ) -> tuple[Any, Any] | None:
     """What `api_cuda.cross_entropy` gives without weights and checks; None for a call that was not learned."""
     kind = type(x)
