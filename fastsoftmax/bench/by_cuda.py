@@ -163,6 +163,19 @@ def disagreement(case: Case, d: Drawn, result: Any, right: tuple[Any, Array | No
     return "" if spread <= most else f"wrong: rows of the same logits differ by up to {spread:.3g}"
 
 
+def in_time(
+    names: Collection[str], attempt: Callable[[str], Call], turn: Callable[[], object], late: Callable[[], bool]
+) -> tuple[dict[str, Call], dict[str, str]]:
+    """`attempted` for names of contestants; where there is no time left, ours alone."""
+
+    def timely(name: str) -> Call:
+        if late() and not name.startswith(OURS):
+            raise Unable(LATE)
+        return attempt(name)
+
+    return attempted({name: functools.partial(timely, name) for name in names}, turn)
+
+
 def prepared(
     case: Case,
     d: Drawn,
@@ -195,8 +208,6 @@ def prepared(
     right = inputs.expected_of(case, d.rows, case.shape[0])
 
     def attempt(name: str) -> Call:
-        if late() and not name.startswith(OURS):
-            raise Unable(LATE)
         contestant = CONTESTANTS[name]
         with warnings.catch_warnings():  # torch's compiler has some about itself
             warnings.simplefilter("ignore")
@@ -206,4 +217,4 @@ def prepared(
             raise Unable(wrong)
         return call
 
-    return attempted({name: functools.partial(attempt, name) for name in names}, turn)
+    return in_time(names, attempt, turn, late)
