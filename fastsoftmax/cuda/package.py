@@ -41,21 +41,29 @@ except ImportError as error:
 if not hasattr(dispatcher, "compile_cuda"):  # Numba's own copy of its old CUDA target, which numba-cuda replaces
     raise Missing(f"arrays on a GPU need numba-cuda; numba.cuda is another package: {INSTALL}")
 
-__all__ = ["Compiled", "Missing", "compile", "cuda", "device", "intrinsic", "types"]
-__all__ += [
+__all__ = [
+    "Compiled",
     "Facts",
     "Kernel",
     "Launches",
+    "Missing",
     "allocate",
     "clear",
+    "compile",
+    "cuda",
     "current_device",
+    "device",
     "device_of",
     "facts",
+    "intrinsic",
     "launch",
     "load",
+    "put",
     "read",
+    "reserve",
+    "types",
+    "wait",
 ]
-__all__ += ["put", "reserve", "wait"]
 
 #: What NVVM writes PTX for at the most, without clusters and with them: newer GPUs are assembled from that.  The text
 #: for 9.0 is the same but for its head, so that one will do; the other compiler, for 10.0 and more, leaves the arrays
