@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from .cuda.arrays import library
 from .cuda.libraries import Torch, torch_stream
+from .cuda.remembered import remember
 from .cuda.workspace import workspace
 
 KNOWN = 4096
@@ -49,10 +50,26 @@ def learn(x: Any, y: Any, out: Any, constants: tuple[Any, ...], prepared: Any) -
     kind = library(x)
     if not isinstance(kind, Torch) or any(a is not None and type(a) is not type(x) for a in (y, out)):
         return
-    if len(_known) >= KNOWN:
-        _known.clear()
-    form = _form(x, y, out, constants)[0]
-    _known[form] = Known(prepared.call, prepared.reach, prepared.make, kind.like, torch_stream())
+    found = Known(prepared.call, prepared.reach, prepared.make, kind.like, torch_stream())
+    remember(_known, _form(x, y, out, constants)[0], found, KNOWN)
+
+
+def _recalled(x: Any, y: Any, out: Any, constants: tuple[Any, ...]) -> tuple[Known, int, int, int] | None:
+    """(a call that was learned, the addresses of its tensors); None for another, and for an output in the way."""
+    kind = type(x)
+    if (y is not None and type(y) is not kind) or (out is not None and type(out) is not kind):
+        return None
+    form, x_at, y_at, at = _form(x, y, out, constants)
+    try:
+        found = _known.get(form)
+    except TypeError:  # an argument that no call can have
+        return None
+    if found is None:
+        return None
+    low, high, y_low, y_high = found.reach
+    if low < at - x_at < high or y_low < at - y_at < y_high:
+        return None
+    return found, x_at, y_at, at
 
 
 def constants(axis: Any, options: tuple[Any, ...], grad: bool) -> tuple[Any, ...]:
@@ -62,19 +79,10 @@ def constants(axis: Any, options: tuple[Any, ...], grad: bool) -> tuple[Any, ...
 
 def mapped(x: Any, y: Any, axis: Any, out: Any, wanted: tuple[Any, ...]) -> Any:
     """What `api_cuda.mapped` gives; None for a call that was not learned."""
-    kind = type(x)
-    if (y is not None and type(y) is not kind) or (out is not None and type(out) is not kind):
-        return None
-    form, x_at, y_at, at = _form(x, y, out, (axis, type(axis), wanted))
-    try:
-        found = _known.get(form)
-    except TypeError:  # an argument that no call can have
-        return None
+    found = _recalled(x, y, out, (axis, type(axis), wanted))
     if found is None:
         return None
-    call, (low, high, y_low, y_high), make, like, current = found
-    if low < at - x_at < high or y_low < at - y_at < y_high:
-        return None
+    (call, _, make, like, current), x_at, y_at, at = found
     stream = current(call.device)
     if call.numbers:
         result = make()
@@ -91,19 +99,10 @@ def cross_entropy(
     x: Any, y: Any, axis: Any, options: tuple[Any, ...], up: float, out: Any, *, grad: bool
 ) -> tuple[Any, Any] | None:
     """What `api_cuda.cross_entropy` gives without weights and checks; None for a call that was not learned."""
-    kind = type(x)
-    if type(y) is not kind or (out is not None and type(out) is not kind):
-        return None
-    form, x_at, y_at, at = _form(x, y, out, (axis, type(axis), options, grad))
-    try:
-        found = _known.get(form)
-    except TypeError:  # as in `mapped`
-        return None
+    found = _recalled(x, y, out, constants(axis, options, grad))
     if found is None:
         return None
-    call, (low, high, y_low, y_high), make, like, current = found
-    if low < at - x_at < high or y_low < at - y_at < y_high:
-        return None
+    (call, _, make, like, current), x_at, y_at, at = found
     stream = current(call.device)
     if grad and out is None:
         out = like(x, stream)

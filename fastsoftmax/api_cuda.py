@@ -11,8 +11,9 @@ from . import again_cuda, check_cuda
 from .check import Options
 from .check_cuda import Given, is_number
 from .cuda import package
-from .cuda.arrays import LEGACY, Library, Seen, library, seen
+from .cuda.arrays import LEGACY, Library, Seen, all_seen, library, seen
 from .cuda.libraries import Torch
+from .cuda.remembered import remember
 from .cuda.workspace import workspace
 from .operands import Operand, bounds
 from .run_cuda import LossCall, MapCall
@@ -36,18 +37,12 @@ class Prepared(NamedTuple):
 _prepared: dict[Any, Prepared] = {}
 
 
-def _remember(key: Any, prepared: Prepared) -> None:
-    if len(_prepared) >= KNOWN:
-        _prepared.clear()
-    _prepared[key] = prepared
-
-
 def _may_wait(kind: Library, given: tuple[Seen | None, ...]) -> bool:
     """Whether some operand's contents may be ordered on another stream than a call on arrays of a library goes to."""
     return any(one is not None and not (one.library is kind and kind.current) for one in given)
 
 
-def _order(kind: Library, stream: int, device: int, given: tuple[Any, ...]) -> None:
+def order(kind: Library, stream: int, device: int, given: tuple[Any, ...]) -> None:
     """Have the call's stream wait for arrays that are ordered on another one."""
     for array in given:
         if array is None:
@@ -113,10 +108,10 @@ def mapped(x: Any, y: Any, axis: Any, out: Any, *wanted: Any) -> Any:
     written = out
     if prepared is None or _near(prepared.reach, at - x_at, at - y_at):
         prepared, written = _prepare_map((x, y, out), axis, Wanted(*wanted), stream)
-        _remember(key, prepared)
+        remember(_prepared, key, prepared, KNOWN)
     again_cuda.learn(x, y, out, (axis, type(axis), wanted), prepared)
     if prepared.waits:
-        _order(kind, stream, prepared.call.device, (x, y, out))
+        order(kind, stream, prepared.call.device, (x, y, out))
     if prepared.call.numbers:
         result = kind.new(x, prepared.shape, prepared.dtype, stream) if prepared.make is None else prepared.make()
         prepared.call(x_at, 0, 0, kind.address(result), stream)
@@ -130,7 +125,7 @@ def mapped(x: Any, y: Any, axis: Any, out: Any, *wanted: Any) -> Any:
 def _prepare_map(arrays: tuple[Any, Any, Any], axis: Any, what: Wanted, stream: int) -> tuple[Prepared, Any]:
     """A prepared call, and where its first results go: the output, or a new array."""
     first = seen(arrays[0], stream)
-    second, into = (None if a is None else seen(a, stream) for a in arrays[1:])
+    second, into = all_seen(arrays[1:], stream)
     if axis is None or isinstance(axis, tuple):
         problem, axes = check_cuda.over_axes(first, axis, into)
     elif second is None:
@@ -189,12 +184,12 @@ def cross_entropy(
     if prepared is None or _near(prepared.reach, at - x_at, at - y_at):
         arrays = logits, target, *weights, None if up is not None else grad_output, out
         prepared, written = _prepare_loss(arrays, axis, options, grad, stream)
-        _remember(key, prepared)
+        remember(_prepared, key, prepared, KNOWN)
     if rows is None:
         again_cuda.learn(logits, target, out, again_cuda.constants(axis, options, grad), prepared)
     call = prepared.call
     if prepared.waits:
-        _order(kind, stream, call.device, (logits, target, *weights, grad_output if up is None else None, out))
+        order(kind, stream, call.device, (logits, target, *weights, grad_output if up is None else None, out))
     if grad and written is None:
         written = kind.like(logits, stream)
     loss = kind.new(logits, prepared.shape, prepared.dtype, stream) if prepared.make is None else prepared.make()
@@ -208,7 +203,7 @@ def cross_entropy(
 
 def _prepare_loss(arrays: Any, axis: Any, options: Options, grad: bool, stream: int) -> tuple[Prepared, Any]:
     """A prepared call, and where its first gradient goes: the output, or a new array."""
-    given = Given(*(None if a is None else seen(a, stream) for a in arrays))  # type: ignore[arg-type]
+    given = Given(*all_seen(arrays, stream))
     problem = check_cuda.cross_entropy(given, axis, options, grad=grad)
     look, written = given.logits.look, arrays[-1]
     reach = _reach(problem.out, problem.x, problem.soft or check_cuda.flat(given.target))

@@ -7,7 +7,8 @@ from .check import Options
 from .check_cuda import Map, is_number
 from .check_linear_cuda import Given
 from .chunks_cuda import Arrays
-from .cuda.arrays import library, seen
+from .cuda.arrays import all_seen, library, seen
+from .cuda.remembered import remember
 from .cuda.workspace import workspace
 from .run_cuda import MapCall
 from .run_linear_cuda import HessianCall, LinearCall
@@ -28,7 +29,7 @@ class Looks(NamedTuple):
 def _look(arrays: tuple[Any, ...], stream: int) -> Looks:
     if not arrays:
         return Looks((), ())
-    found = [(None, 0) if a is None else library(a).peek(a, stream) for a in arrays]
+    found = [api_cuda.NOTHING if a is None else library(a).peek(a, stream) for a in arrays]
     return Looks(tuple((type(a), look) for a, (look, _) in zip(arrays, found, strict=True)), tuple(p for _, p in found))
 
 
@@ -41,10 +42,7 @@ def _known(key: Any) -> Any:
 
 
 def _remember(key: Any, prepared: Any) -> Any:
-    if len(_prepared) >= KNOWN:
-        _prepared.clear()
-    _prepared[key] = prepared
-    return prepared
+    return remember(_prepared, key, prepared, KNOWN)
 
 
 def cross_entropy(
@@ -70,11 +68,11 @@ def cross_entropy(
     key = (kind, options, names, block, type(block), look.looks, target & 15, apart)
     call = _known(key)
     if call is None:
-        about = Given(*(None if a is None else seen(a, stream) for a in given))  # type: ignore[arg-type]
+        about = Given(*all_seen(given, stream))
         outputs = {name: seen(a, stream) for name, a in to.items()}
         call = _remember(key, LinearCall(check_linear_cuda.loss(about, options, names, outputs, block=block)))
     # What is multiplied, and where gradients go, is of the library whose current stream this is.
-    api_cuda._order(kind, stream, call.device, given[3:])
+    api_cuda.order(kind, stream, call.device, given[3:])
     by_name, x = dict(zip(("x", "weight", "bias"), arrays, strict=False)), arrays[0]
     linear, results = call.linear, dict(to)
     for name in call.wanted:
@@ -92,7 +90,7 @@ def predict(x: Any, weight: Any, bias: Any) -> Any:
     """The class of the largest logit of each row."""
     kind, given = library(x), (x, weight, bias)
     stream = kind.stream(x)
-    problem = check_linear_cuda.linear(*(None if a is None else seen(a, stream) for a in given))  # type: ignore[arg-type]
+    problem = check_linear_cuda.linear(*all_seen(given, stream))
     return run_predict_cuda.predict(problem, Arrays(x, weight, bias, kind, stream))
 
 
@@ -100,7 +98,7 @@ def predict_proba(x: Any, weight: Any, bias: Any, out: Any) -> Any:
     """The probabilities of the classes for each row: all logits are written where they go, and replaced there."""
     kind, given = library(x), (x, weight, bias, out)
     stream = kind.stream(x)
-    problem = check_linear_cuda.proba(*(None if a is None else seen(a, stream) for a in given))  # type: ignore[arg-type]
+    problem = check_linear_cuda.proba(*all_seen(given, stream))
     result = kind.new(x, (problem.rows, problem.classes), problem.dtype, stream) if out is None else out
     at = kind.address(result)
     key = kind, "softmax", problem, at & 15
@@ -117,7 +115,7 @@ def top_k(x: Any, weight: Any, bias: Any, k: Any) -> tuple[Any, Any]:
     """(classes, log-probabilities) of the k largest logits of each row."""
     kind, given = library(x), (x, weight, bias)
     stream = kind.stream(x)
-    problem = check_linear_cuda.linear(*(None if a is None else seen(a, stream) for a in given))  # type: ignore[arg-type]
+    problem = check_linear_cuda.linear(*all_seen(given, stream))
     k = check_linear.positive("k", k, problem.classes)
     if problem.matrices.sorts:
         problem = problem._replace(chunk=max(1, problem.chunk // SORTED))
@@ -133,8 +131,7 @@ def hessian_product(
     x, weight, bias, *direction = arrays
     kind = library(x)
     stream = kind.stream(x)
-    look = [None if a is None else seen(a, stream) for a in (*arrays, sample_weight)]
-    problem = check_linear_cuda.hessian(*look, reduction=reduction)  # type: ignore[arg-type]
+    problem = check_linear_cuda.hessian(*all_seen((*arrays, sample_weight), stream), reduction=reduction)
     key = kind, "hessian", problem
     call = _prepared.get(key) or _remember(key, HessianCall(problem))
     operands = Arrays(x, weight, bias, kind, stream)

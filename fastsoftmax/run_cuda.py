@@ -14,6 +14,7 @@ from .check_cuda import Loss, Map, computed
 from .cuda import kernels, package
 from .cuda.packed import Cell
 from .cuda.params import Integers, Numbers
+from .cuda.remembered import remember
 from .cuda.workspace import HEADER, Workspace
 from .pieces_cuda import STORAGE, Piece, Rows, Step, pieces_of, step_of
 from .spec import FLOAT64, ITEMSIZE
@@ -32,10 +33,7 @@ SCALE = len(Integers._fields)  # the number of the parameter that gradients are 
 
 def _kept(made: dict[int, Made], stream: int, found: Made) -> Made:
     """What was made for a stream, kept for the next call on it."""
-    if len(made) >= STREAMS:
-        made.clear()
-    made[stream] = found
-    return found
+    return remember(made, stream, found, STREAMS)
 
 
 def _kernel(step: Step, arguments: tuple[Any, ...]) -> Any:

@@ -11,12 +11,11 @@ from typing import Any
 from .check_cuda import Map, computed
 from .check_linear_cuda import Linear, LinearLoss
 from .chunks_cuda import Arrays, Gradients, buffer, by_size, chunks, sizes
-from .cuda import kernels, package
+from .cuda import package
 from .cuda.workspace import HEADER, Workspace
 from .operands import SIZES
-from .pieces_cuda import step_of
 from .run_cuda import Counted, Losses, MapCall, Summed
-from .spec import FLOAT64, SOFTMAX
+from .spec import SOFTMAX
 
 
 class LinearCall:
@@ -33,7 +32,6 @@ class LinearCall:
         # Each chunk's sums are added up before the next one's go to the same place, so that their room does not grow
         # with the rows: a call that is captured on another stream finds it there.
         self.several, self.parts = linear.rows > linear.chunk, sum(times for _, times in sizes(linear))
-        self.joining = step_of(kernels.total_recipe(FLOAT64), self.device, 1)
 
     @staticmethod
     def _losses(problem: LinearLoss, rows: int) -> Losses:
@@ -49,7 +47,7 @@ class LinearCall:
 
     def _join(self, stream: int, sums: int, blocks: int, to: int) -> None:
         """Put the sum of a chunk's sums on the stream."""
-        step = self.joining
+        step = self.counted.joining
         package.launch(step.loaded, self.device, stream, step.grid, step.threads, 0, (sums, blocks, 0, to))
 
     def __call__(

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from ..devices import library_of, on_cuda
 from .libraries import LEGACY, Cupy, Exchanged, Interface, Jax, Library, Look, Numba, Torch
 
-__all__ = ["ELSEWHERE", "LEGACY", "Library", "Look", "Seen", "library", "seen"]
+__all__ = ["ELSEWHERE", "LEGACY", "Library", "Look", "Seen", "all_seen", "library", "seen"]
 
 
 class Elsewhere(Library):
@@ -70,3 +70,8 @@ def seen(value: Any, stream: int) -> Seen:
     """Look at an argument of a call that goes to a stream."""
     kind = library(value)
     return Seen(value, kind, *kind.peek(value, stream))
+
+
+def all_seen(values: tuple[Any, ...], stream: int) -> tuple[Any, ...]:
+    """Look at arguments of a call that goes to a stream; None remains what it is."""
+    return tuple(None if value is None else seen(value, stream) for value in values)
