@@ -31,8 +31,12 @@ def cache_enabled():
     return os.environ.get("FASTSOFTMAX_CACHE", "1") != "0"
 
 
+#: Modules of cpu/ that hold nothing that is compiled: an edit there recompiles nothing for the user.
+HOST = {"__init__", "addresses", "ceilings", "execute", "kernels", "matrices", "own", "passes", "shared"}
+
+
 def _digest():
-    """A number for the text of this package and the version of Numba.
+    """A number for the text of all that is compiled and the version of Numba.
 
     Numba's cache looks at a kernel's own file and at the numbers it closes over, not at the modules it calls: every
     kernel closes over this one, so that an edited file or an upgraded package never meets a stale kernel.
@@ -40,6 +44,8 @@ def _digest():
     state = hashlib.sha256(numba.__version__.encode())
     root = Path(__file__).parent
     for path in sorted([root / "law.py", root / "spec.py", Path(__file__), *(root / "cpu").glob("*.py")]):
+        if path.stem in HOST:
+            continue
         state.update(path.name.encode() + path.read_bytes())
     return int.from_bytes(state.digest()[:7], "little")
 
