@@ -340,6 +340,7 @@ def test_starts_that_fail(monkeypatch):
         OURS: "ValueError: no luck",
         TORCH: "no_such_package is not installed",
     }
+    monkeypatch.setattr(starts, "_code", lambda case, name: "import time; time.sleep(86400)")  # it is killed
     monkeypatch.setattr(starts, "TIMEOUT", 0.01)
     assert starts.found(case, [OURS], 1).skipped == {OURS: "took longer than 0.01 s"}
     warm = BY_NAME["start/first_call_cached/64x10/float32"]
