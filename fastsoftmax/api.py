@@ -9,7 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import check
+from .conversion import whole
 from .devices import on_cuda
+from .loss_options import Options
+from .loss_options import options as checked
 from .spec import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 
 Array = NDArray[Any]
@@ -92,6 +95,11 @@ def _mapped(x: ArrayLike, y: Any, axis: Any, out: Array | None, kernel: str, var
         found = _again(form, x, y, out)
         if found is not None:
             return found
+    return _mapped_anew(form, x, y, whole("axis", axis, "an integer"), out, kernel, variant)
+
+
+@np.errstate(all="ignore")  # whatever the caller has NumPy do: infinities and NaN are results like others
+def _mapped_anew(form: Any, x: ArrayLike, y: Any, axis: int, out: Array | None, kernel: str, variant: int) -> Any:
     problem = check.row_map(x, axis, out) if kernel == "softmax" else check.product(x, y, axis, out)
     result = written = None
     if variant == LOGSUMEXP:
@@ -112,10 +120,18 @@ def _as_given(written: Any, axis: Any, out: Array | None) -> Any:
 def _normalised(x: ArrayLike, axis: Any, out: Array | None, variant: int) -> Array:
     if axis is None or isinstance(axis, tuple):
         found: Array | None = _elsewhere(x, None, axis, out, "softmax", variant)
-        result = _run().map_over_axes(check.over_axes(x, axis, out), variant) if found is None else found
+        result = _over_axes_anew(x, axis, out, variant) if found is None else found
     else:
         _, result = _mapped(x, None, axis, out, "softmax", variant)
     return result
+
+
+@np.errstate(all="ignore")  # as in `_mapped_anew`
+def _over_axes_anew(x: ArrayLike, axis: Any, out: Array | None, variant: int) -> Any:
+    several = check.over_axes(x, axis, out)
+    if variant != LOGSUMEXP:
+        return _run().map_over_axes(several, variant)
+    return _run().logsumexp_over_axes(several)[()], several.axes
 
 
 def _loss(
@@ -123,7 +139,7 @@ def _loss(
     target: ArrayLike,
     axis: Any,
     weights: tuple[Any, Any],
-    options: check.Options,
+    options: Options,
     grad_output: Any = None,
     out: Any = None,
     *,
@@ -147,6 +163,21 @@ def _loss(
         _repeats[type(logits)] = _cuda().repeats(logits)
         given = logits, target, axis, weights, options, grad_output, out
         return _cuda().cross_entropy(*given, grad=grad, check_targets=check_targets)
+    return _loss_anew(form, logits, target, whole("axis", axis, "an integer"), weights, options, grad_output, out, grad)
+
+
+@np.errstate(all="ignore")  # as in `_mapped_anew`
+def _loss_anew(
+    form: Any,
+    logits: ArrayLike,
+    target: ArrayLike,
+    axis: int,
+    weights: tuple[Any, Any],
+    options: Options,
+    grad_output: Any,
+    out: Any,
+    grad: bool,
+) -> Any:
     problem = check.cross_entropy(logits, target, axis, *weights, options, grad_output, out)
     loss, written = _run().cross_entropy(problem, grad=grad)
     _prepare(form, "ready_loss", problem, grad, check.Given(logits, target, axis, out))
@@ -279,9 +310,7 @@ def logsumexp(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, keepdims
         if found is not None:
             return found
     if axis is None or isinstance(axis, tuple):
-        several = check.over_axes(x, axis, None)
-        result = _run().logsumexp_over_axes(several)[()]
-        axis = several.axes
+        result, axis = _over_axes_anew(x, axis, None, LOGSUMEXP)
     else:
         result, _ = _mapped(x, None, axis, None, "softmax", LOGSUMEXP)
     return np.expand_dims(result, axis) if keepdims else result
@@ -462,7 +491,7 @@ def cross_entropy(
     >>> losses.round(3).tolist()
     [0.105, 1.609]
     """
-    options = check.options(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
+    options = checked(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
     weights = class_weight, sample_weight
     return _loss(logits, target, axis, weights, options, grad=False, check_targets=check_targets)[0]
 
@@ -539,7 +568,7 @@ def cross_entropy_and_grad(
     >>> round(float(loss), 4), grad.tolist()
     (0.6931, [[-0.5, 0.5]])
     """
-    options = check.options(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
+    options = checked(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
     weights = class_weight, sample_weight
     found = _loss(logits, target, axis, weights, options, grad_output, out, grad=True, check_targets=check_targets)
     return _pair(found)

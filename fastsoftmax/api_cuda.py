@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from . import again_cuda, check_cuda
-from .check import Options
 from .check_cuda import Given, is_number
 from .cuda import package
 from .cuda.arrays import LEGACY, Library, Seen, all_seen, library, seen
 from .cuda.libraries import Torch
 from .cuda.remembered import remember
 from .cuda.workspace import workspace
+from .loss_options import Options
 from .operands import Operand, bounds
 from .run_cuda import LossCall, MapCall
 from .spec import LOGSUMEXP

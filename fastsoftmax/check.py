@@ -4,31 +4,18 @@ What comes out has the classes in the last axis, the dtype of results beside the
 that are C-contiguous, and options that are plain numbers.
 """
 
-import math
-import operator
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import wording
+from .conversion import array_of, is_convertible, is_masked, is_read, numbers, real
+from .loss_options import Options, in_precision
 from .spec import storage_of
+from .weights import held, scaled, upstream, weights
 
 Array = NDArray[Any]
-REDUCTIONS = ("mean", "sum", "none")
-
-
-class Options(NamedTuple):
-    """The options of a loss, checked."""
-
-    ignore_index: int
-    label_smoothing: float
-    z_loss: float
-    focal_gamma: float
-    temperature: float
-    softcap: float | None
-    reduction: str
 
 
 class Rows(NamedTuple):
@@ -87,20 +74,6 @@ def form(x: Any, second: Any, axis: Any, out: Any, *constants: Any) -> tuple[Any
     return (x.shape, x.strides, x.dtype, others, axis, constants)
 
 
-def numbers(name: str, value: ArrayLike) -> Array:
-    """`value` as an array of real numbers."""
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} must be an array of numbers; NumPy cannot make one: {error}") from None
-    if (array.dtype.kind in "biuf" and array.dtype.itemsize <= 8) or array.dtype.name == "bfloat16":
-        return array
-    raise TypeError(
-        f"{name} must have dtype float16, bfloat16, float32, float64 or an integer dtype, got {array.dtype} "
-        f"with shape {array.shape}; convert it, for example with {name}.astype(numpy.float64)"
-    )
-
-
 def result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype of results: that of floating input in native byte order, float64 for integers."""
     if storage_of(dtype) >= 0:
@@ -108,7 +81,7 @@ def result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float64) if dtype.kind in "biu" else dtype.newbyteorder("=")
 
 
-def rows(name: str, value: ArrayLike, axis: Any) -> Rows:
+def rows(name: str, value: Any, axis: Any) -> Rows:
     """An operand whose classes are along `axis`."""
     array = value if type(value) is np.ndarray and storage_of(value.dtype) >= 0 else numbers(name, value)
     ndim = array.ndim
@@ -125,6 +98,10 @@ def output(out: Any, like: Array, dtype: np.dtype[Any], name: str = "out") -> No
     """Check an `out=` argument against the shape and dtype of the result."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"{name} must be a numpy.ndarray, got {type(out).__name__}; leave it out to get a new array")
+    if is_masked(out):
+        raise TypeError(
+            f"{name} must be a plain array, got a masked one, whose mask would not change; pass {name}.data"
+        )
     about = out.shape, out.strides, out.dtype, not out.flags.writeable
     error = wording.wrong_output(name, about, like.shape, dtype, "numpy.empty_like(...)")
     if error is not None:
@@ -134,58 +111,6 @@ def output(out: Any, like: Array, dtype: np.dtype[Any], name: str = "out") -> No
 def last(out: Array | None, axis: Any) -> Array | None:
     """`out` with the classes in the last axis."""
     return out if out is None or axis == -1 else np.moveaxis(out, axis, -1)
-
-
-def _number(name: str, value: Any, low: float, *, strict: bool = False, high: float = math.inf) -> float:
-    """A finite option within its bounds."""
-    bounds = f"{'>' if strict else '>='} {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number {bounds}, got {value!r}") from None
-    if not (math.isfinite(number) and low <= number <= high and (number > low or not strict)):
-        raise ValueError(f"{name} must be a finite number {bounds}, got {value!r}")
-    return number
-
-
-def _options(
-    ignore_index: Any,
-    label_smoothing: Any,
-    z_loss: Any,
-    focal_gamma: Any,
-    temperature: Any,
-    softcap: Any,
-    reduction: Any,
-) -> Options:
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, got {reduction!r}")
-    try:
-        ignored = operator.index(ignore_index)
-    except TypeError:
-        raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}") from None
-    if not -(2**63) <= ignored < 2**63:
-        raise ValueError(f"ignore_index must fit in 64 bits, got {ignored}")
-    return Options(
-        ignored,
-        _number("label_smoothing", label_smoothing, 0.0, high=1.0),
-        _number("z_loss", z_loss, 0.0),
-        _number("focal_gamma", focal_gamma, 0.0),
-        _number("temperature", temperature, 0.0, strict=True),
-        None if softcap is None or softcap == math.inf else _number("softcap", softcap, 0.0, strict=True),
-        reduction,
-    )
-
-
-_cached_options = lru_cache(maxsize=256, typed=True)(_options)  # 1.0 is no ignore_index
-
-
-def options(*values: Any) -> Options:
-    """The checked options; a set of values that was seen before costs one look-up."""
-    try:
-        return _cached_options(*values)
-    except TypeError:
-        once_more = _options  # for values that cannot be hashed, or that are refused with an error of their own
-    return once_more(*values)
 
 
 def _indices(target: Array, x: Array) -> Array:
@@ -200,41 +125,60 @@ def _indices(target: Array, x: Array) -> Array:
 
 def _target(target: ArrayLike, x: Array, axis: Any, ignore_index: int) -> tuple[Array | None, Array | None]:
     """(class indices, None) or (None, probabilities with the classes in the last axis)."""
-    array = target if type(target) is np.ndarray else numbers("target", target)
-    kind = array.dtype.kind
-    if kind in "iu" and array.shape == x.shape[:-1]:
+    array = array_of("target", target)
+    rows = x.shape[:-1]
+    if array.dtype.kind in "iu" and array.shape == rows:
         return _indices(array, x), None
     original = x.shape if axis == -1 else np.moveaxis(x, -1, axis).shape
-    if array.shape == original:
-        wording.no_ignored_rows(ignore_index)
-        array = numbers("target", array)
-        return None, array if axis == -1 else np.moveaxis(array, axis, -1)
-    if array.shape == x.shape[:-1]:
-        raise TypeError(
-            f"class indices must have an integer dtype, got {array.dtype} with shape {array.shape}; "
-            "use target.astype(numpy.int64)"
-        )
-    raise wording.wrong_target(x.shape[:-1], original, array.shape)
+    if array.shape == rows:
+        raise _no_indices(array)
+    if real("target", target, array).shape != original:
+        raise wording.wrong_target(rows, original, array.shape)
+    if array.dtype.kind in "biu":
+        mend = "numpy.asarray(target, dtype=numpy.float64)"
+        raise wording.not_probabilities(array.dtype, array.shape, rows, mend)
+    wording.no_ignored_rows(ignore_index)
+    return None, array if axis == -1 else np.moveaxis(array, axis, -1)
 
 
-def weights(name: str, value: ArrayLike, shape: tuple[int, ...], meaning: str) -> Array:
-    """Finite, nonnegative weights in float64."""
-    array = numbers(name, value).astype(np.float64, order="C")
-    if array.shape != shape:
-        raise wording.wrong_weights(name, shape, meaning, array.shape)
-    good = (array >= 0) & (array < math.inf)
-    if not good.all():
-        where = tuple(map(int, np.argwhere(~good)[0]))
-        raise ValueError(f"{name} must hold finite numbers >= 0, got {array[where]} at {where}")
-    return array
+def _no_indices(target: Array) -> TypeError:
+    """The error for class indices that are no integers."""
+    if target.dtype.kind == "c":
+        mend = "pass numpy.real(target).astype(numpy.int64)"
+    elif target.dtype.kind == "f" and target.size and not (target == np.trunc(target)).all():
+        where = tuple(map(int, np.argwhere(~(target == np.trunc(target)))[0]))
+        mend = f"{target[where]} at {where} is no class; pass the number of a class for each row"
+    elif is_convertible(target, np.int64):
+        mend = "pass numpy.asarray(target, dtype=numpy.int64)"
+    else:
+        mend = "for the number of each label in their sorted order pass numpy.unique(target, return_inverse=True)[1]"
+    said = "class indices" if is_read(target.dtype) else "target must have dtype int64, say: class indices"
+    return TypeError(f"{said} must have an integer dtype, got {target.dtype} with shape {target.shape}; {mend}")
 
 
-def _grad_output(value: ArrayLike, shape: tuple[int, ...], reduction: str) -> Array | float:
-    array = numbers("grad_output", value)
-    if array.ndim == 0:
-        return float(array)
-    wording.upstream(array.shape, shape, reduction)
-    return array.astype(np.float64, order="C")
+def _weighted(
+    class_weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    x: Array,
+    labels: Array | None,
+    opts: Options,
+    dtype: str,
+) -> tuple[Array | None, Array | None]:
+    """Weights of the classes and of the rows, which a mean scales as it likes: they are divided by their sum."""
+    of_class, of_row = None, None
+    if class_weight is not None:
+        of_class = weights("class_weight", class_weight, x.shape[-1:], "a class")
+        free = opts.reduction == "mean" and labels is not None  # the mean of soft targets is over the rows' weights
+        of_class = scaled(of_class, dtype) if free else held("class_weight", of_class, dtype)
+    if sample_weight is not None:
+        of_row = weights("sample_weight", sample_weight, x.shape[:-1], "a row")
+        if opts.reduction != "mean":
+            return of_class, held("sample_weight", of_row, dtype)
+        found = scaled(of_row, dtype)
+        if found is not of_row and labels is not None:  # far from 1: those of rows that do not count must not decide
+            found = scaled(np.where(labels == opts.ignore_index, 0.0, of_row), dtype)
+        of_row = found
+    return of_class, of_row
 
 
 def cross_entropy(
@@ -248,20 +192,18 @@ def cross_entropy(
     out: Array | None = None,
 ) -> Loss:
     """A cross-entropy problem from the arguments of the public functions."""
-    x = rows("logits", logits, axis)
-    shape = x.array.shape[:-1]
+    given = numbers("logits", logits)
+    x = rows("logits", given, axis)
+    shape, dtype = x.array.shape[:-1], "float64" if x.dtype.itemsize == 8 else "float32"
+    opts = in_precision(opts, dtype)
     labels, soft = _target(target, x.array, axis, opts.ignore_index)
     if soft is not None:
         wording.not_focal(opts.focal_gamma)
     if out is not None:
-        output(out, np.asarray(logits), x.dtype)
+        output(out, given, x.dtype)
     return Loss(
-        x,
-        labels,
-        soft,
-        None if class_weight is None else weights("class_weight", class_weight, x.array.shape[-1:], "a class"),
-        None if sample_weight is None else weights("sample_weight", sample_weight, shape, "a row"),
-        1.0 if grad_output is None else _grad_output(grad_output, shape, opts.reduction),
+        *(x, labels, soft, *_weighted(class_weight, sample_weight, x.array, labels, opts, dtype)),
+        1.0 if grad_output is None else upstream(grad_output, shape, opts.reduction, dtype),
         opts,
         last(out, axis),
     )
@@ -269,19 +211,21 @@ def cross_entropy(
 
 def row_map(x: ArrayLike, axis: Any, out: Array | None) -> Map:
     """A softmax-like problem along one axis."""
-    r = rows("x", x, axis)
+    given = numbers("x", x)
+    r = rows("x", given, axis)
     if out is not None:
-        output(out, np.asarray(x), r.dtype)
+        output(out, given, r.dtype)
     return Map(r, None, last(out, axis))
 
 
 def product(y: ArrayLike, grad: ArrayLike, axis: Any, out: Array | None) -> Map:
     """A vector-Jacobian product along one axis."""
-    a, b = rows("y", y, axis), rows("grad", grad, axis)
+    given, towards = numbers("y", y), numbers("grad", grad)
+    a, b = rows("y", given, axis), rows("grad", towards, axis)
     if a.array.shape != b.array.shape:
-        raise ValueError(f"grad must have the shape of y, {np.shape(y)}, got {np.shape(grad)}")
+        raise ValueError(f"grad must have the shape of y, {given.shape}, got {towards.shape}")
     if out is not None:
-        output(out, np.asarray(y), a.dtype)
+        output(out, given, a.dtype)
     return Map(a, b, last(out, axis))
 
 

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import wording
-from .check import Options
 from .cuda.arrays import Library, Look, Seen
 from .cuda.dlpack import contiguous
 from .levels import joined
+from .loss_options import Options, in_precision
 from .operands import SIZES, Operand, disturbed
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -152,6 +152,9 @@ def _target(target: Seen, x: Operand, like: Look, axis: Any, options: Options) -
     if look.shape == rows and whole:
         row_wise("target", target, rows, LABELS)
         return None
+    if look.shape == like.shape and look.dtype.startswith(("int", "uint", "bool")):
+        mend = target.library.cast.format("target", computed(x.dtype))
+        raise wording.not_probabilities(look.dtype, look.shape, rows, mend)
     if look.shape == like.shape:
         wording.no_ignored_rows(options.ignore_index)
         wording.not_focal(options.focal_gamma)
@@ -221,6 +224,7 @@ def cross_entropy(given: Given, axis: Any, options: Options, *, grad: bool) -> L
 def of_logits(x: Operand, like: Look, given: Given, axis: Any, options: Options) -> Loss:
     """The loss, on no device yet, of logits that are described, as they came and with their classes last."""
     dtype, rows = computed(x.dtype), x.shape[:-1]
+    options = in_precision(options, dtype)
     soft = _target(given.target, x, like, axis, options)
     weighted = weights("class_weight", given.class_weight, x.shape[-1:], "a class", dtype)
     loss_factor = weights("sample_weight", given.sample_weight, rows, "a row", dtype)

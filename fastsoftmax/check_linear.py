@@ -1,6 +1,5 @@
 """Arguments of linear passes to checked, normalised problems; the losses' own arguments are checked in `check`."""
 
-import operator
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -9,6 +8,12 @@ from numpy.typing import ArrayLike
 
 from . import check
 from .check import Array, Loss, Rows
+from .conversion import numbers, whole
+from .loss_options import Options
+from .loss_options import options as checked
+from .spec import storage_of
+from .weights import held, scaled, weights
+from .wording import shown
 
 WANTED = ("x", "weight", "bias")
 
@@ -83,11 +88,11 @@ def _features(x: Any) -> Features:
         raise TypeError(
             f"x must be an array or a sparse matrix in CSR or CSC format, got {type(x).__name__}; use x.tocsr()"
         )
-    array = check.numbers("x", x.data) if kind else check.numbers("x", x)
+    array = numbers("x", x.data) if kind else numbers("x", x)
     shape = x.shape if kind else array.shape
+    features_shape(shape)
     if kind:
         _sparse_structure(x, kind)
-    features_shape(shape)
     return Features(x if kind else array, check.result_dtype(array.dtype), shape, kind)
 
 
@@ -118,13 +123,13 @@ def bias_shape(shape: tuple[int, ...], classes: int, name: str = "bias") -> None
 
 def linear(x: Any, weight: ArrayLike, bias: ArrayLike | None) -> Linear:
     """The logits of features, checked."""
-    features, w = _features(x), check.numbers("weight", weight)
+    features, w = _features(x), numbers("weight", weight)
     weight_shape(w.shape, features.shape)
     dtypes = features.dtype, check.result_dtype(w.dtype)
     double = any(d.itemsize == 8 for d in dtypes)
     b = None
     if bias is not None:
-        b = Rows(check.numbers("bias", bias), np.dtype(np.float64))
+        b = Rows(numbers("bias", bias), np.dtype(np.float64))
         bias_shape(b.array.shape, w.shape[0])
         b = Rows(b.array, check.result_dtype(b.array.dtype))
     return Linear(features, Rows(w, dtypes[1]), b, np.dtype(np.float64 if double else np.float32))
@@ -138,12 +143,9 @@ def _virtual(problem: Linear) -> Array:
 def positive(name: str, value: Any, high: int | None = None) -> int:
     """A whole number from 1 on."""
     bounds = ">= 1" if high is None else f"in [1, {high}]"
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer {bounds}, got {value!r}") from None
+    number = whole(name, value, f"an integer {bounds}")
     if number < 1 or (high is not None and number > high):
-        raise ValueError(f"{name} must be {bounds}, got {number}")
+        raise ValueError(f"{name} must be {bounds}, got {shown(number)}")
     return number
 
 
@@ -151,8 +153,8 @@ def names(wrt: Any) -> tuple[str, ...]:
     """The names of gradients."""
     found = (wrt,) if isinstance(wrt, str) else tuple(wrt) if isinstance(wrt, Iterable) else (wrt,)
     for name in found:
-        if name not in WANTED:
-            raise ValueError(f"wrt must name some of {', '.join(map(repr, WANTED))}, got {name!r}")
+        if not isinstance(name, str) or name not in WANTED:
+            raise ValueError(f"wrt must name some of {', '.join(map(repr, WANTED))}, got {shown(name)}")
     return found
 
 
@@ -195,7 +197,7 @@ def loss(
     bias: ArrayLike | None,
     class_weight: ArrayLike | None,
     sample_weight: ArrayLike | None,
-    options: check.Options,
+    options: Options,
     *,
     block_rows: Any = None,
     grad_output: ArrayLike | None = None,
@@ -216,8 +218,8 @@ def directed(weight: tuple[int, ...], direction: tuple[int, ...], biases: tuple[
         raise ValueError(f"weight_direction must have the shape of weight, {weight}, got {direction}")
     if (biases[0] is None) != (biases[1] is None):
         raise ValueError("bias and bias_direction must both be given, or neither of them")
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
+    if not isinstance(reduction, str) or reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction must be 'mean' or 'sum', got {shown(reduction)}")
 
 
 def hessian(
@@ -234,11 +236,13 @@ def hessian(
     direction = linear(x, weight_direction, bias_direction)
     directed(problem.weight.array.shape, direction.weight.array.shape, (bias, bias_direction), reduction)
     rows = problem.x.shape[:1]
-    factors = None if sample_weight is None else check.weights("sample_weight", sample_weight, rows, "a row")
+    factors = None if sample_weight is None else weights("sample_weight", sample_weight, rows, "a row")
     if reduction == "mean":
-        factors = np.ones(rows) if factors is None else factors
+        factors = np.ones(rows) if factors is None else scaled(factors, problem.dtype.name)
         with np.errstate(divide="ignore", invalid="ignore"):
             factors = factors / factors.sum()
+    elif factors is not None:
+        factors = held("sample_weight", factors, problem.dtype.name)
     return problem, direction, factors
 
 
@@ -254,17 +258,16 @@ def virtual_problem(rows: Any, features: Any, classes: Any, dtype: Any, wrt: Any
     """A cross-entropy of arrays that have shapes and strides, and no memory."""
     n, d = (_count(name, value) for name, value in (("rows", rows), ("features", features)))
     k = positive("classes", classes)
-    try:
-        kind = np.dtype(dtype)
-    except TypeError:
-        raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {dtype!r}") from None
+    kind = _floating(dtype)
+    if (n * max(d, k) + k * d) * 8 >= 2**62:
+        raise ValueError(f"rows, features and classes must be those of arrays, got {shown((n, d, k))}")
 
     def array(shape: tuple[int, ...], of: np.dtype[Any]) -> Array:
         strides = np.cumprod((of.itemsize, *shape[:0:-1]))[::-1]
         return np.lib.stride_tricks.as_strided(np.zeros(1, of), shape, strides, writeable=False)
 
     about = linear(array((n, d), kind), array((k, d), kind), array((k,), kind))
-    options = check.options(-100, 0.0, 0.0, 0.0, 1.0, None, "mean")
+    options = checked(-100, 0.0, 0.0, 0.0, 1.0, None, "mean")
     loss_ = Loss(
         Rows(_virtual(about), about.dtype), array((n,), np.dtype(np.int64)), None, None, None, 1.0, options, None
     )
@@ -273,6 +276,20 @@ def virtual_problem(rows: Any, features: Any, classes: Any, dtype: Any, wrt: Any
     )
 
 
+def _floating(dtype: Any) -> np.dtype[Any]:
+    """A dtype that kernels read."""
+    try:
+        found: np.dtype[Any] = np.dtype(dtype)
+    except Exception:  # of any object
+        found = np.dtype(object)
+    if storage_of(found) < 0:
+        raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {shown(dtype)}")
+    return found
+
+
 def _count(name: str, value: Any) -> int:
     """A whole number from 0 on."""
-    return positive(name, value) if value else 0
+    number = whole(name, value, "an integer >= 0")
+    if number < 0:
+        raise ValueError(f"{name} must be >= 0, got {shown(number)}")
+    return number

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from . import check_cuda, check_linear, plan_linear, wording
-from .check import Options
 from .check_cuda import FLOATS, Loss, flat, kind_of, readable, row_wise, together
 from .cuda.arrays import Look, Seen
 from .cuda.matrices import Matrices, matrices
+from .loss_options import Options
 from .operands import SIZES, Operand, overlap
 
 

@@ -4,10 +4,11 @@ import operator
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from . import check
 from .check_cuda import Loss, Map, computed
 from .cuda.dlpack import contiguous
 from .cuda.workspace import Workspace
+from .loss_options import Options, in_precision
+from .loss_options import options as checked
 from .operands import SIZES, Operand
 from .run_cuda import LossCall, MapCall
 from .spec import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
@@ -128,7 +129,7 @@ class Launcher:
         self.loss = self.made.kernel == "cross_entropy"
         if options and not self.loss:
             raise TypeError(f"{function} has no options, got {next(iter(options))!r}")
-        self.options = _options(options) if self.loss else None
+        self.options = in_precision(_options(options), computed(self.dtype)) if self.loss else None
         floats = tuple(dict.fromkeys((self.dtype, computed(self.dtype))))
         self.target = _name("target_dtype", target_dtype, ("int64", "int32", *floats)) if self.loss else ""
         self.hard = self.target.startswith("int")
@@ -216,10 +217,10 @@ class Launcher:
         call(addresses[self.made.needs[0]], y, out, result, stream)
 
 
-def _options(given: dict[str, Any]) -> check.Options:
+def _options(given: dict[str, Any]) -> Options:
     """The checked options of a loss."""
-    defaults = dict(zip(check.Options._fields, (-100, 0.0, 0.0, 0.0, 1.0, None, "mean"), strict=True))
+    defaults = dict(zip(Options._fields, (-100, 0.0, 0.0, 0.0, 1.0, None, "mean"), strict=True))
     unknown = [name for name in given if name not in defaults]
     if unknown:
         raise TypeError(f"a loss has the options {', '.join(defaults)}, got {unknown[0]!r}")
-    return check.options(*{**defaults, **given}.values())
+    return checked(*{**defaults, **given}.values())

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from . import check, check_linear
+from . import check_linear
 from .devices import on_cuda
+from .loss_options import options as checked
 
 Array = NDArray[Any]
 
@@ -37,6 +38,10 @@ class HessianProduct(NamedTuple):
     bias: Array | None
 
 
+#: Whatever the caller has NumPy do: infinities and NaN are results like others.
+_quiet = np.errstate(all="ignore")
+
+
 @cache
 def _run() -> Any:
     """The module that computes, at the first call that does: importing Numba takes half a second."""
@@ -49,6 +54,7 @@ def _cuda() -> Any:
     return importlib.import_module(".linear_cuda", __package__)
 
 
+@_quiet
 def linear_cross_entropy(
     x: Any,
     weight: ArrayLike,
@@ -130,7 +136,7 @@ def linear_cross_entropy(
     >>> round(float(fs.linear_cross_entropy(x, weight, [0, 3])), 4)  # log(4)
     1.3863
     """
-    options = check.options(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
+    options = checked(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
     arrays = x, weight, bias, target, class_weight, sample_weight
     if on_cuda(*arrays):
         on_gpu: Any = _cuda().cross_entropy(arrays, options, None, (), None, block_rows, check_targets=check_targets)[0]
@@ -139,6 +145,7 @@ def linear_cross_entropy(
     return _run().cross_entropy(problem)[0]
 
 
+@_quiet
 def linear_cross_entropy_and_grad(
     x: Any,
     weight: ArrayLike,
@@ -231,7 +238,7 @@ def linear_cross_entropy_and_grad(
     >>> result.grad_bias
     array([-0.5,  0.5])
     """
-    options = check.options(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
+    options = checked(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
     arrays = x, weight, bias, target, class_weight, sample_weight
     if on_cuda(*arrays, grad_output, *(out.values() if isinstance(out, Mapping) else ())):
         value, grads = _cuda().cross_entropy(
@@ -249,6 +256,7 @@ def linear_cross_entropy_and_grad(
     return LinearLossAndGrad(value, grads.get("x"), grads.get("weight"), grads.get("bias"))
 
 
+@_quiet
 def linear_hessian_product(
     x: Any,
     weight: ArrayLike,
@@ -314,6 +322,7 @@ def linear_hessian_product(
     return HessianProduct(*_run().hessian_product(problem, direction, factors))
 
 
+@_quiet
 def linear_predict(x: Any, weight: ArrayLike, bias: ArrayLike | None = None) -> NDArray[np.int64]:
     r"""The class of the largest logit of each row, without the logits of all rows.
 
@@ -358,6 +367,7 @@ def linear_predict(x: Any, weight: ArrayLike, bias: ArrayLike | None = None) -> 
     return result
 
 
+@_quiet
 def linear_predict_proba(
     x: Any, weight: ArrayLike, bias: ArrayLike | None = None, *, out: Array | None = None
 ) -> Array:
@@ -406,6 +416,7 @@ def linear_predict_proba(
     return result
 
 
+@_quiet
 def linear_top_k(x: Any, weight: ArrayLike, bias: ArrayLike | None = None, *, k: int) -> TopK:
     r"""The k most probable classes of each row, without the logits of all rows.
 

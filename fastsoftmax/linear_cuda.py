@@ -3,13 +3,13 @@
 from typing import Any, NamedTuple
 
 from . import api_cuda, check_linear, check_linear_cuda, run_predict_cuda
-from .check import Options
 from .check_cuda import Map, is_number
 from .check_linear_cuda import Given
 from .chunks_cuda import Arrays
 from .cuda.arrays import all_seen, library, seen
 from .cuda.remembered import remember
 from .cuda.workspace import workspace
+from .loss_options import Options
 from .run_cuda import MapCall
 from .run_linear_cuda import HessianCall, LinearCall
 from .spec import SOFTMAX

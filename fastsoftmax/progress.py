@@ -38,6 +38,7 @@ class Progress:
     """
 
     def __init__(self, total: int, *, shown: bool) -> None:
+        shown = shown and sys.stderr is not None  # as under pythonw, where there is no console
         self._shown, self._bar = shown, _bar(total) if shown else None
         self._last: Step | None = None
         self._printed = 0

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import check, terms, wording
-from .check import Array, Given, Loss, Map, Options
+from .check import Array, Given, Loss, Map
 from .cpu import kernels, launch
 from .cpu.addresses import address
 from .cpu.execute import CONVERTED, Job, Operands, computed, execute, pieces
@@ -18,6 +18,7 @@ from .cpu.params import FIELDS, Numbers, Shape, pack_block, pack_shape
 from .cpu.ready import Made, Ready, prepare
 from .cpu.targets import count as count_labels
 from .levels import joined
+from .loss_options import Options
 from .plan import LABELS, PARALLEL_LABELS, PARALLEL_WEIGHTS
 from .spec import LOGSUMEXP, SOFTMAX, Flags
 
@@ -118,7 +119,7 @@ def _ready(job: Job, data: Operands, made: Made, given: Given) -> Ready | None:
 
 def _merged(array: Array, leading: int) -> Array | None:
     """A view with all axes from number `leading` on merged into one; None where strides do not allow it."""
-    found = joined(array.shape, array.strides, leading)
+    found = joined(array.shape, array.strides, leading) if leading < array.ndim else (1, array.itemsize)
     if found is None:
         return None
     count, step = found if found[0] > 1 else (1, array.itemsize)

@@ -3,10 +3,10 @@
 from threading import Lock
 from typing import Any
 
-from .check import Options
 from .check_cuda import Loss, computed
 from .check_linear_cuda import Linear
 from .chunks_cuda import Arrays, by_size, chunks
+from .loss_options import Options
 from .run_cuda import Losses
 
 PLAIN = Options(-100, 0.0, 0.0, 0.0, 1.0, None, "none")

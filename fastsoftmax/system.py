@@ -109,7 +109,7 @@ def _calls(dtype: np.dtype[Any]) -> Iterator[tuple[str, Callable[[], object]]]:
 
 def _line(done: int, total: int, name: str) -> None:
     """Progress on a terminal; nothing where it would only fill a log."""
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         end = "\n" if done == total else ""
         print(f"\r\x1b[Kcompiling kernels {done}/{total} {name if done < total else ''}", end=end, file=sys.stderr)
 

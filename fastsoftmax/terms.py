@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from .check import Options
+from .loss_options import Options
 from .spec import Flags
 
 

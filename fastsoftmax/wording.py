@@ -5,15 +5,24 @@ import operator
 from typing import Any
 
 
+def shown(value: Any, most: int = 80) -> str:
+    """A value as messages have it: short, and whatever it is."""
+    try:
+        said = str(value) if isinstance(value, BaseException) else repr(value)
+    except Exception:  # of any object; of integers with more digits than Python prints
+        return f"{'an integer' if isinstance(value, int) else 'a ' + type(value).__name__} that cannot be printed"
+    return said if len(said) <= most else f"{said[:most]}..."
+
+
 def axis_of(axis: Any, ndim: int, name: str) -> int:
     """The number of an axis, counted from the front."""
     try:
         index = operator.index(axis)
-    except TypeError:
-        raise TypeError(f"axis must be an integer, got {axis!r}") from None
+    except Exception:  # of any object
+        raise TypeError(f"axis must be an integer, got {shown(axis)}") from None
     if not -ndim <= index < ndim:
         where = f"must be in [-{ndim}, {ndim})" if ndim else "does not exist"
-        raise ValueError(f"axis {where} for {name} with {ndim} dimensions, got {index}")
+        raise ValueError(f"axis {where} for {name} with {ndim} dimensions, got {shown(index)}")
     return index % ndim
 
 
@@ -68,6 +77,14 @@ def wrong_target(rows: tuple[int, ...], logits: tuple[int, ...], got: tuple[int,
     )
 
 
+def not_probabilities(dtype: Any, shape: tuple[int, ...], rows: tuple[int, ...], mend: str) -> TypeError:
+    """The error for a target in the shape of the logits that is no array of floating numbers."""
+    return TypeError(
+        f"probabilities must have a floating dtype, got a target of {dtype} in the shape of the logits, {shape}; "
+        f"class indices must have shape {rows}, and for probabilities pass {mend}"
+    )
+
+
 def not_focal(focal_gamma: float) -> None:
     """The focal factor is a function of the target's probability."""
     if focal_gamma:
@@ -91,8 +108,8 @@ def axes_of(axis: tuple[Any, ...] | None, shape: tuple[int, ...]) -> tuple[int, 
     """The numbers of several axes, or of all, in rising order."""
     ndim = len(shape)
     found = sorted(range(ndim) if axis is None else [axis_of(a, ndim, "x") for a in axis])
-    if axis is not None and (not found or len(set(found)) != len(found)):
-        raise ValueError(f"axis must name at least one axis, each once, got {axis}")
+    if len(set(found)) != len(found):
+        raise ValueError(f"axis must name axes, each once, got {shown(axis)}")
     if any(shape[a] == 0 for a in found):
-        raise ValueError(f"x must have at least one element along the axes {axis}, got shape {shape}")
+        raise ValueError(f"x must have at least one element along the axes {shown(axis)}, got shape {shape}")
     return tuple(found)

@@ -36,22 +36,31 @@ CUDA = {"cuda", "law", "plan_cuda", "spec"}
 #: What each module may import from the package; those that are missing may import nothing of it.
 ALLOWED = {
     "": {"api", "estimator", "forks", "linear", "reference", "system", "version"},
-    "api": {"check", "devices", "spec"},  # and `run` or `api_cuda`, by name, at the first call
+    "api": {
+        "check",
+        "conversion",
+        "devices",
+        "loss_options",
+        "spec",
+    },  # and `run` or `api_cuda`, by name, at the first call
     "again_cuda": {"cuda"},
-    "api_cuda": {"again_cuda", "check", "check_cuda", "cuda", "operands", "run_cuda", "spec"},
-    "check": {"spec", "wording"},
-    "check_cuda": {"check", "cuda.arrays", "cuda.dlpack", "levels", "operands", "wording"},
-    "check_linear": {"check"},
+    "api_cuda": {"again_cuda", "check_cuda", "cuda", "loss_options", "operands", "run_cuda", "spec"},
+    "check": {"conversion", "loss_options", "spec", "weights", "wording"},
+    "check_cuda": {"loss_options", "cuda.arrays", "cuda.dlpack", "levels", "operands", "wording"},
+    "check_linear": {"check", "conversion", "loss_options", "spec", "weights", "wording"},
     "cli": {"bench", "commands", "digits", "system", "version"},
     "commands": set(),
+    "conversion": {"wording"},
+    "loss_options": {"conversion", "wording"},
+    "weights": {"conversion", "wording"},
     "digits": {"api", "bench"},
     "estimator": {"api", "devices", "hooks", "linear", "objective", "parameters", "progress", "sgd", "solvers"},
-    "launcher": {"check", "check_cuda", "cuda", "operands", "run_cuda", "spec"},
+    "launcher": {"check_cuda", "loss_options", "cuda", "operands", "run_cuda", "spec"},
     "chunks_cuda": {"check_cuda", "check_linear_cuda", "cuda"},
-    "check_linear_cuda": {"check", "check_cuda", "check_linear", "cuda", "operands", "plan_linear", "wording"},
-    "linear": {"check", "check_linear", "devices"},  # and `run_linear` or `linear_cuda`, by name
+    "check_linear_cuda": {"loss_options", "check_cuda", "check_linear", "cuda", "operands", "plan_linear", "wording"},
+    "linear": {"check_linear", "devices", "loss_options"},  # and `run_linear` or `linear_cuda`, by name
     "linear_cuda": {
-        *("api_cuda", "check", "check_cuda", "check_linear", "check_linear_cuda", "cuda", "run_cuda"),
+        *("api_cuda", "check_cuda", "check_linear", "check_linear_cuda", "cuda", "loss_options", "run_cuda"),
         *("chunks_cuda", "run_linear_cuda", "run_predict_cuda", "spec"),
     },
     "objective": {"linear"},
@@ -59,17 +68,17 @@ ALLOWED = {
     "plan_cuda": {"spec"},
     "progress": {"solvers"},
     "reference": {"api", "linear"},
-    "run": {"check", "cpu", "levels", "plan", "spec", "terms", "wording"},
+    "run": {"check", "cpu", "levels", "loss_options", "plan", "spec", "terms", "wording"},
     "pieces_cuda": {"cuda", "levels", "operands", "plan_cuda", "spec"},
     "run_cuda": {"check_cuda", "cuda", "pieces_cuda", "plan_cuda", "spec", "terms", "wording"},
     "run_linear": {"check", "check_linear", "cpu", "plan_linear", "run", "spec"},
     "run_linear_cuda": {
         *("check_cuda", "check_linear_cuda", "chunks_cuda", "cuda", "operands", "pieces_cuda", "run_cuda", "spec")
     },
-    "run_predict_cuda": {"check", "check_cuda", "check_linear_cuda", "chunks_cuda", "run_cuda"},
+    "run_predict_cuda": {"loss_options", "check_cuda", "check_linear_cuda", "chunks_cuda", "run_cuda"},
     "sgd": {"objective", "solvers", "whiten"},
     "solvers": {"objective", "whiten"},
-    "terms": {"check", "spec"},
+    "terms": {"loss_options", "spec"},
     "system": {"api", "cpu", "forks", "jit", "version"},
     "whiten": {"objective"},
     "__main__": {"cli"},
@@ -137,7 +146,7 @@ def test_imports_flow_one_way(module):
 
 def test_no_import_cycles():
     graph = {module: _imports(module, everywhere=False) for module in MODULES}
-    assert graph["api"] == {"check", "devices", "spec"}
+    assert graph["api"] == {"check", "conversion", "devices", "loss_options", "spec"}
     assert {"cpu.launch", "cpu.execute", "check"} < graph["run"]
     order = list(graphlib.TopologicalSorter(graph).static_order())
     assert order.index("spec") < order.index("check") < order.index("run")
