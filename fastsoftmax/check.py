@@ -145,8 +145,8 @@ def _no_indices(target: Array) -> TypeError:
     """The error for class indices that are no integers."""
     if target.dtype.kind == "c":
         mend = "pass numpy.real(target).astype(numpy.int64)"
-    elif target.dtype.kind == "f" and target.size and not (target == np.trunc(target)).all():
-        where = tuple(map(int, np.argwhere(~(target == np.trunc(target)))[0]))
+    elif target.dtype.kind == "f" and target.size and not (np.mod(target, 1) == 0).all():
+        where = tuple(map(int, np.argwhere(~(np.mod(target, 1) == 0))[0]))
         mend = f"{target[where]} at {where} is no class; pass the number of a class for each row"
     elif is_convertible(target, np.int64):
         mend = "pass numpy.asarray(target, dtype=numpy.int64)"

@@ -102,16 +102,16 @@ def features_shape(shape: tuple[int, ...]) -> None:
         raise ValueError(f"x must have shape (n, d), one row of features for each of n samples, got shape {shape}")
 
 
-def weight_shape(shape: tuple[int, ...], x: tuple[int, ...]) -> None:
+def weight_shape(shape: tuple[int, ...], x: tuple[int, ...], name: str = "weight") -> None:
     """Refuse weights that are no matrix for features of some shape."""
     if len(shape) != 2 or shape[1] != x[1]:
         raise ValueError(
-            f"weight must have shape (K, d) = (K, {x[1]}), as x has shape {x}, got {shape}"
-            + ("; pass weight.T" if len(shape) == 2 and shape[0] == x[1] else "")
+            f"{name} must have shape (K, d) = (K, {x[1]}), as x has shape {x}, got {shape}"
+            + (f"; pass {name}.T" if len(shape) == 2 and shape[0] == x[1] else "")
         )
     if shape[0] == 0:
         raise ValueError(
-            f"weight must have at least one class, got shape {shape}; a softmax over nothing is not defined"
+            f"{name} must have at least one class, got shape {shape}; a softmax over nothing is not defined"
         )
 
 
@@ -121,17 +121,17 @@ def bias_shape(shape: tuple[int, ...], classes: int, name: str = "bias") -> None
         raise ValueError(f"{name} must have shape (K,) = {(classes,)}, got {shape}")
 
 
-def linear(x: Any, weight: ArrayLike, bias: ArrayLike | None) -> Linear:
-    """The logits of features, checked."""
-    features, w = _features(x), numbers("weight", weight)
-    weight_shape(w.shape, features.shape)
+def linear(x: Any, weight: ArrayLike, bias: ArrayLike | None, names: tuple[str, str] = ("weight", "bias")) -> Linear:
+    """The logits of features, checked, which may be those of another problem."""
+    features, w = x if isinstance(x, Features) else _features(x), numbers(names[0], weight)
+    weight_shape(w.shape, features.shape, names[0])
     dtypes = features.dtype, check.result_dtype(w.dtype)
     double = any(d.itemsize == 8 for d in dtypes)
     b = None
     if bias is not None:
-        b = Rows(numbers("bias", bias), np.dtype(np.float64))
-        bias_shape(b.array.shape, w.shape[0])
-        b = Rows(b.array, check.result_dtype(b.array.dtype))
+        array = numbers(names[1], bias)
+        bias_shape(array.shape, w.shape[0], names[1])
+        b = Rows(array, check.result_dtype(array.dtype))
     return Linear(features, Rows(w, dtypes[1]), b, np.dtype(np.float64 if double else np.float32))
 
 
@@ -233,7 +233,7 @@ def hessian(
 ) -> tuple[Linear, Linear, Array | None]:
     """(where, in which direction, factors of the rows) of a product with the Hessian."""
     problem = linear(x, weight, bias)
-    direction = linear(x, weight_direction, bias_direction)
+    direction = linear(problem.x, weight_direction, bias_direction, ("weight_direction", "bias_direction"))
     directed(problem.weight.array.shape, direction.weight.array.shape, (bias, bias_direction), reduction)
     rows = problem.x.shape[:1]
     factors = None if sample_weight is None else weights("sample_weight", sample_weight, rows, "a row")

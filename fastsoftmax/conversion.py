@@ -74,7 +74,7 @@ def mend(name: str, value: Any, array: Array) -> str:
     if callable(getattr(type(value), "toarray", None)):
         found = f"pass {name}.toarray()"
     elif isinstance(value, Mapping):
-        found = f"pass its numbers in order, as [{name}[key] for key in sorted({name})]"
+        found = f"pass [{name}[key] for key in sorted({name})]"
     elif array.ndim == 0 and isinstance(value, Iterable) and not isinstance(value, (str, bytes, np.ndarray)):
         found = f"pass list({name})"
     elif array.dtype.names:

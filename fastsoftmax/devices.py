@@ -39,11 +39,11 @@ def _on_cuda(value: Any) -> bool:
     if library_of(kind) == "cupy" and hasattr(kind, "__cuda_array_interface__"):
         _known[kind] = lambda _: True
         return True
-    if not hasattr(kind, "__dlpack_device__"):
-        return hasattr(value, "__cuda_array_interface__")
     try:
+        if not hasattr(kind, "__dlpack_device__"):
+            return hasattr(value, "__cuda_array_interface__")
         return value.__dlpack_device__()[0] in (CUDA, CUDA_MANAGED)
-    except Exception:  # of any library, for arrays that lie nowhere, or in several places
+    except Exception:  # of any object, and of any library for arrays that lie nowhere, or in several places
         return False
 
 

@@ -1,5 +1,6 @@
 """Vector-Jacobian products of softmax and log_softmax: against the reference, and against central differences."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -91,7 +92,7 @@ def test_sums_to_zero(function, product, seed, rows, classes, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_mixed_dtypes(dtype):
-    """The result has the dtype of `y`, whatever that of the upstream gradient."""
+    """The result has the dtype of `y`, whatever that of the upstream gradient, which is read in the computing dtype."""
     x = logits(0, (9, 60), dtype)
     for other in DTYPES:
         g = logits(1, (9, 60), other)
@@ -102,11 +103,34 @@ def test_mixed_dtypes(dtype):
             work = computed(dtype)
             wide = WIDE[dtype.itemsize]
             of = getattr(fs.reference, product.__name__)
-            # The gradient is converted to the dtype of y, which is one more rounding.
-            rounded = g.astype(dtype)
+            rounded = g.astype(work)
             assert_exact(
                 result, of(y, rounded, dtype=wide), of(y, rounded, dtype=work), size=terms(product, y, rounded)
             )
+
+
+@pytest.mark.parametrize("dtype", DTYPES[:2], ids=str)
+@pytest.mark.parametrize("other", [np.float32, np.float64])
+@pytest.mark.parametrize("size", ["many classes", "few classes", "class-major"])
+@both_products
+def test_upstream_gradients_of_half_outputs(function, product, size, other, dtype):
+    """They are not rounded to the half type, in which these would be infinite, or equal to their neighbours."""
+    shape = (9, 60) if size == "many classes" else (9, 3)
+    y, spread = function(logits(0, shape, dtype)), logits(1, shape, other, 1.0)
+    if size == "class-major":
+        y = np.asfortranarray(y)
+    offset = 1000 if function is fs.softmax else 0  # the other's result would be as large
+    for g in (spread + offset, spread * 1e-9, spread * 1e5):
+        g32 = g.astype(np.float32)
+        exact = getattr(fs.reference, product.__name__)(y, g32)
+        naive = getattr(fs.reference, product.__name__)(y, g32, dtype=np.float32)
+        for _ in range(2):  # the second time as a prepared call
+            result = product(y, g)
+            assert result.dtype == dtype
+            fits = np.abs(exact) < float(ml_dtypes.finfo(dtype).max) / 2
+            assert_exact(np.where(fits, result, 0), np.where(fits, exact, 0), naive * fits, size=terms(product, y, g32))
+        out = np.empty_like(y)
+        np.testing.assert_array_equal(product(y, g, out=out), result)
 
 
 def test_long_rows():

@@ -77,7 +77,7 @@ def execute(job: Job, data: Operands) -> float:
     in_place = out is not None and address(out) == address(x)  # by another view of the logits too
     recipe = recipe_of(job, data, in_place=in_place)
     if recipe is None:
-        if x.dtype != job.dtype or (y is not None and y.dtype not in _y_dtypes(job.kernel, job.dtype)):
+        if x.dtype != job.dtype or (y is not None and y.dtype not in _y_dtypes(job.dtype)):
             return math.fsum(_converted(job, data))
         return math.fsum([execute(job, data.piece(i)) for i in range(x.shape[0])])
     return _launch(job, data, recipe)
@@ -131,7 +131,7 @@ def recipe_for(
 ) -> Recipe | None:
     """The recipe for operands of some shapes and strides; None where the kernels cannot take them as they are."""
     work = computed(dtype)
-    readable = x_dtype == dtype and (y_dtype is None or y_dtype in _y_dtypes(kernel, dtype))
+    readable = x_dtype == dtype and (y_dtype is None or y_dtype in _y_dtypes(dtype))
     levels = geometry(shape, [s for s in (x, y, out) if s is not None]) if readable else None
     if levels is None:
         return None
@@ -206,9 +206,9 @@ def geometry(shape: Strides, operands: list[Strides]) -> tuple[tuple[int, int], 
     return (outer, inner), [(f, n, s[-1]) for f, n, s in zip(far, near, operands, strict=True)]
 
 
-def _y_dtypes(kernel: str, dtype: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
-    """What a second operand may be: products read one dtype, losses also soft targets in the computing dtype."""
-    return (dtype,) if kernel == "vjp" else (computed(dtype), dtype)
+def _y_dtypes(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
+    """What a second operand may be, an upstream gradient or soft targets: of the computing dtype, or of the logits'."""
+    return computed(dtype), dtype
 
 
 def _converted(job: Job, data: Operands) -> Iterator[float]:
@@ -216,8 +216,8 @@ def _converted(job: Job, data: Operands) -> Iterator[float]:
     for index in pieces(data.x.shape[:-1], max(1, CONVERTED // data.x.shape[-1])):
         piece = data.piece(*index)
         y = piece.y
-        if y is not None and y.dtype not in _y_dtypes(job.kernel, job.dtype):
-            y = y.astype(_y_dtypes(job.kernel, job.dtype)[0])
+        if y is not None and y.dtype not in _y_dtypes(job.dtype):
+            y = y.astype(_y_dtypes(job.dtype)[0])
         yield execute(job, piece._replace(x=piece.x.astype(job.dtype, copy=False), y=y))
 
 

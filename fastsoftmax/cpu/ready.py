@@ -24,8 +24,8 @@ from .targets import tally
 Array = Any  # of NumPy
 
 #: The fields before the parameters: how to find addresses, what to run, and how far operands reach from theirs.
-KERNEL, CHUNKS, SCRATCH, ADDRESS_AT, SECOND, ROWS, MEAN, SHARES_X, SHARES_SECOND = range(9)
-X_EXTENT, SECOND_EXTENT, OUT_EXTENT, HEAD = 9, 11, 13, 15
+KERNEL, CHUNKS, SCRATCH, ADDRESS_AT, SECOND, ROWS, MEAN, SINGLE, SHARES_X, SHARES_SECOND = range(10)
+X_EXTENT, SECOND_EXTENT, OUT_EXTENT, HEAD = 10, 12, 14, 16
 MOST = 2  # chunks: NumPy adds up more in another order
 
 
@@ -93,7 +93,9 @@ def _run(block, x, second, out, result):
     total = losses[FIELDS]
     for chunk in range(1, chunks):
         total += losses[FIELDS + chunk]
-    return True, total / divisor
+    loss = total / divisor
+    # Rounded here, so that NumPy has nothing to say of losses that float32 cannot hold.
+    return True, float(np.float32(loss)) if integer_at(block, SINGLE) != 0 else loss
 
 
 @cache
@@ -163,7 +165,8 @@ def prepare(job: Job, data: Operands, made: Made, shared: tuple[bool, bool]) -> 
     second, field = (y, P.Y) if target is None else (target, P.TARGET)
     block: Array = np.zeros(HEAD + FIELDS, np.int64)
     block[:HEAD] = (
-        *(recipe.kernel, recipe.chunks, recipe.scratch, HEADER, field, x.size // x.shape[-1], made.mean, *shared),
+        *(recipe.kernel, recipe.chunks, recipe.scratch, HEADER, field, x.size // x.shape[-1]),
+        *(made.mean, made.loss is np.float32, *shared),
         *(*_extent(x), *_extent(second), *_extent(out)),
     )
     call = (0,) * P.IGNORE_INDEX

@@ -3,7 +3,7 @@
 softmax:      ``y_j (g_j - sum_i y_i g_i)``
 log_softmax:  ``g_j - exp(y_j) sum_i g_i``
 
-Upstream gradients have the storage kind of `y`.
+Upstream gradients have the storage kind of `y`, or that which it is computed in.
 """
 
 from .. import jit
@@ -59,7 +59,7 @@ def _row_emit(logarithmic, y, g, out, k, total):
         store_n(out, j, n, _product(logarithmic, load_n(y, j, n, 0.0), load_n(g, j, n, 0.0), total))
 
 
-def rows(_flags, variant, kind, _grad_kind, y_contiguous, g_contiguous, out_contiguous):
+def rows(_flags, variant, kind, grad_kind, y_contiguous, g_contiguous, out_contiguous):
     """The product for each row of a chunk, classes in lanes."""
     source, logarithmic = jit.DIGEST, variant == LOG_SOFTMAX
 
@@ -69,7 +69,7 @@ def rows(_flags, variant, kind, _grad_kind, y_contiguous, g_contiguous, out_cont
         k = integer_at(params, P.CLASSES)
         for i in range(first, last):
             y = row_ref(params, P.X, P.X_STRIDES, i, kind, y_contiguous)
-            g = row_ref(params, P.Y, P.Y_STRIDES, i, kind, g_contiguous)
+            g = row_ref(params, P.Y, P.Y_STRIDES, i, grad_kind, g_contiguous)
             out = row_ref(params, P.OUT, P.OUT_STRIDES, i, kind, out_contiguous)
             _row_emit(logarithmic, y, g, out, k, _row_sum(logarithmic, y, g, k))
 
@@ -88,7 +88,7 @@ def _lane_sum(logarithmic, y, g, y_class, g_class, k, v, n):
     return total
 
 
-def lanes(_flags, variant, kind, _grad_kind, y_contiguous, g_contiguous, out_contiguous):
+def lanes(_flags, variant, kind, grad_kind, y_contiguous, g_contiguous, out_contiguous):
     """The product for each tile of a chunk, rows in lanes."""
     source, logarithmic = jit.DIGEST, variant == LOG_SOFTMAX
 
@@ -105,7 +105,7 @@ def lanes(_flags, variant, kind, _grad_kind, y_contiguous, g_contiguous, out_con
             width = lanes_of(ref(0, 0, kind, True))
             outer, start, n = locate(params, number, width)
             y = tile_ref(params, P.X, P.X_STRIDES, outer, start, kind, y_contiguous)
-            g = tile_ref(params, P.Y, P.Y_STRIDES, outer, start, kind, g_contiguous)
+            g = tile_ref(params, P.Y, P.Y_STRIDES, outer, start, grad_kind, g_contiguous)
             out = tile_ref(params, P.OUT, P.OUT_STRIDES, outer, start, kind, out_contiguous)
             for v in range((n + width - 1) // width):
                 total = _lane_sum(logarithmic, y, g, steps[0], steps[1], k, v, n)
