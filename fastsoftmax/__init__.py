@@ -34,6 +34,7 @@ from .linear import (
     workspace_bytes,
 )
 from .system import show_versions, warmup
+from .untraced import untraced as _untraced
 from .version import __version__
 
 __all__ = [
@@ -60,6 +61,8 @@ __all__ = [
     "warmup",
     "workspace_bytes",
 ]
+
+_untraced(*(globals()[name] for name in __all__))
 
 if _TYPE_CHECKING:
     from .estimator import SoftmaxRegression as SoftmaxRegression

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .untraced import skip_frames
+
 CUDA, CUDA_MANAGED = 2, 13  # DLPack's device types
 _ELSEWHERE = {NoneType, np.ndarray, bool, int, float, str, list, tuple, np.float32, np.float64, np.int64}
 
@@ -33,7 +35,8 @@ def library_of(kind: type) -> str:
 
 def _on_cuda(value: Any) -> bool:
     kind = type(value)
-    if library_of(kind) == "torch" and hasattr(kind, "is_cuda"):
+    if hasattr(kind, "is_cuda") and "torch" in map(library_of, kind.__mro__):  # of a class derived from torch's, too
+        skip_frames()
         _known[kind] = attrgetter("is_cuda")  # by its other attributes a tensor with a gradient raises
         return bool(value.is_cuda)
     if library_of(kind) == "cupy" and hasattr(kind, "__cuda_array_interface__"):
