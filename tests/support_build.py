@@ -7,7 +7,7 @@ import re
 from itertools import product
 from typing import NamedTuple
 
-from support_cuda import Built, taken_apart
+from support_cuda import Built, package, taken_apart
 
 from fastsoftmax.cuda import kernels
 from fastsoftmax.plan_cuda import (
@@ -153,6 +153,7 @@ class Made(NamedTuple):
     flags: Flags
     plan: Plan
     code: Built
+    compiled: package.Compiled
 
 
 def layouts(case, classes):
@@ -206,7 +207,8 @@ def built(case, capability):
         return None
     y_kind = COMPUTED[case.kind] if is_wide(case) else case.kind
     recipe = kernels.recipe(name, made, case.kind, y_kind, variant, flags, case.label)
-    return Made(case, flags, made, taken_apart(kernels.compiled(recipe, capability).code))
+    compiled = kernels.compiled(recipe, capability)
+    return Made(case, flags, made, taken_apart(compiled.code), compiled)
 
 
 WIDE = r"(\.\w+)*\.128"

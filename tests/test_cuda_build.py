@@ -6,13 +6,15 @@ environment variable ``FASTSOFTMAX_BUILD=pairs`` every pair of work, dtype, form
 
 import os
 import re
+import warnings
 
+import numpy as np
 import pytest
 from support_build import GPUS, HELD, KEPT, SHORT, WIDE, WORK, Case, built, first_uses, largest, pairs, row_loads
-from support_cuda import taken_apart
+from support_cuda import package, taken_apart
 
 from fastsoftmax.cuda import kernels
-from fastsoftmax.plan_cuda import ONLINE, SCALAR, WARP
+from fastsoftmax.plan_cuda import ONLINE, RESERVED, SCALAR, WARP
 from fastsoftmax.spec import BFLOAT16, COMPUTED, FLOAT32, FLOAT64, ITEMSIZE
 
 CASES = pairs() if os.environ.get("FASTSOFTMAX_BUILD") == "pairs" else SHORT
@@ -38,6 +40,8 @@ def assert_lean(made):
     """Nothing is spilled or left in local memory, and as many threads have registers as the grid is laid out for."""
     code, plan = made.code, made.plan
     assert (code.stack, code.local, code.count("LDL|STL")) == (0, 0, 0)
+    kept = 1024 if code.shared and made.compiled.capability >= (9, 0) else 0  # by the driver, of shared memory
+    assert made.compiled.shared == code.shared - kept <= RESERVED
     assert -(-code.registers // 8) * 8 * plan.threads * plan.resident <= REGISTERS
     if made.case.kind != FLOAT64:
         double = {n: c for n, c in code.operations.items() if re.match(r"D[A-Z]+\b|F2F\.F(64|32\.F64)", n)}
@@ -80,6 +84,45 @@ def test_one_text_serves_all_gpus():
     texts = {kernels.compiled(recipe, capability).ptx for capability in GPUS}
     assert len(texts) == 1
     assert ".target sm_80" in texts.pop()
+
+
+@pytest.mark.parametrize("case", SHORT[::9], ids=str)
+def test_the_language_of_a_text_does_not_matter(case):
+    """What NVVM calls newer is assembled to the same code, where an assembler takes it at all."""
+    made = built(case, (9, 0)).compiled
+    assert re.findall(r"^\.version .*", made.ptx, re.MULTILINE) == [".version 8.0"]
+    for newer in ("8.4", "9.0"):
+        text = made.ptx.replace(".version 8.0", f".version {newer}")
+        assert package.assembled(text, made.capability) == made.code
+
+
+def test_shared_memory_that_a_text_declares():
+    """All of its arrays, aligned, and what is put before an array of any size; not what comments speak of."""
+    lines = [
+        ".shared .align 4 .b8 first[516];",
+        "\t// .shared .align 4 .b8 none[1000];",
+        ".visible .shared .align 8 .b8 second[100]; // and more",
+        ".visible .entry kernel(",
+        "\t.shared .align 4 .b8 $inner[4];",
+    ]
+    assert [package._static("\n".join(lines[:n])) for n in range(1, 6)] == [516, 516, 620, 620, 624]
+    assert package._static("\n".join([".extern .shared .align 16 .b8 rest[];", *lines[:1]])) == 528
+    assert package._static("ld.shared.f32 %f1, [first];") == 0
+
+
+def test_a_numpy_that_numba_cuda_does_not_know(monkeypatch):
+    """Version 2.5 has no `row_stack`, and warns of what is imported; of neither is anything left."""
+    monkeypatch.delattr(np, "row_stack", raising=False)
+    with package._older_numpy():
+        assert vars(np)["row_stack"] is np.vstack
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+    assert not hasattr(np, "row_stack")
+    with pytest.raises(DeprecationWarning):
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+    monkeypatch.setattr(np, "row_stack", np.hstack, raising=False)
+    with package._older_numpy():
+        assert vars(np)["row_stack"] is np.hstack
+    assert vars(np)["row_stack"] is np.hstack
 
 
 def test_first_uses_are_found():

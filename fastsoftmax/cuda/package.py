@@ -5,10 +5,13 @@ Compiling takes no GPU and no driver.
 
 import re
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from .gpu import (
     INSTALL,
@@ -23,23 +26,45 @@ from .gpu import (
     facts,
     launch,
     load,
+    mark,
+    passed,
     put,
     read,
     reserve,
     wait,
 )
 
+
+@contextmanager
+def _older_numpy() -> Iterator[None]:
+    """NumPy as numba-cuda 0.30 imports it: with `row_stack`, which NumPy 2.5 has no more, and without a warning."""
+    missing = not hasattr(np, "row_stack")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        if missing:
+            vars(np)["row_stack"] = np.vstack
+        try:
+            yield
+        finally:
+            if missing:
+                del vars(np)["row_stack"]
+
+
 try:
-    from numba import cuda
-    from numba.cuda import cgutils, compiler, dispatcher, types
-    from numba.cuda.cudadrv import driver as cuda_driver
-    from numba.cuda.cudadrv import nvvm
-    from numba.cuda.extending import intrinsic
+    with _older_numpy():
+        from numba import cuda
+        from numba.cuda import cgutils, compiler, dispatcher, types
+        from numba.cuda.cudadrv import driver as cuda_driver
+        from numba.cuda.cudadrv import nvvm
+        from numba.cuda.extending import intrinsic
 except ImportError as error:
     raise Missing(f"arrays on a GPU need numba-cuda, which cannot be imported ({error}): {INSTALL}") from error
 
 if not hasattr(dispatcher, "compile_cuda"):  # Numba's own copy of its old CUDA target, which numba-cuda replaces
     raise Missing(f"arrays on a GPU need numba-cuda; numba.cuda is another package: {INSTALL}")
+
+with _older_numpy():  # by the first compilation otherwise, which would end there
+    from numba.cuda.np import arrayobj  # noqa: F401
 
 __all__ = [
     "Compiled",
@@ -58,6 +83,8 @@ __all__ = [
     "intrinsic",
     "launch",
     "load",
+    "mark",
+    "passed",
     "put",
     "read",
     "reserve",
@@ -69,6 +96,9 @@ __all__ = [
 #: for 9.0 is the same but for its head, so that one will do; the other compiler, for 10.0 and more, leaves the arrays
 #: of held vectors in local memory (128 bytes a thread, 130 accesses).
 NEWEST_TEXT, NEWEST_CLUSTERED = (8, 0), (9, 0)
+#: The version of the PTX language that texts are written in, whatever NVVM calls them: 9.5 is refused by assemblers of
+#: CUDA 12 and 13.0.  They have nothing newer than clusters, of 7.8, and the machine code is the same.
+LANGUAGE = "8.0"
 #: Held by whoever compiles: device functions ask a module's attribute for the GPU that they are compiled for.
 compiling = threading.RLock()
 
@@ -148,10 +178,14 @@ def compile(
     """
     newest = NEWEST_CLUSTERED if cluster > 1 else NEWEST_TEXT
     entry, ptx = _text(function, arguments, min(capability, newest), threads, resident, cluster)
-    # Not by way of LTO: what is assembled is then the very text that the tests execute.
+    return Compiled(entry, ptx, assembled(ptx, capability), threads, _static(ptx), capability, cluster)
+
+
+def assembled(ptx: str, capability: tuple[int, int]) -> bytes:
+    """The machine code of a text: not by way of LTO, so that what is assembled is what the tests execute."""
     linker = cuda_driver._Linker(cc=capability, lto=False)
     linker.add_ptx(ptx.encode())
-    return Compiled(entry, ptx, bytes(linker.complete().code), threads, _static(ptx), capability, cluster)
+    return bytes(linker.complete().code)
 
 
 @lru_cache(maxsize=64)
@@ -169,12 +203,16 @@ def _text(
         nvvm.set_launch_bounds(kernel, (threads, resident))
         if cluster > 1:
             _annotate_cluster(kernel, cluster)
-        return kernel.name, library.get_asm_str(cc=capability)
+        text = library.get_asm_str(cc=capability)
+    return kernel.name, re.sub(r"^\.version .*", f".version {LANGUAGE}", text, count=1, flags=re.MULTILINE)
 
 
 def _static(ptx: str) -> int:
-    """Bytes of the static shared memory that a kernel declares."""
+    """Bytes of the static shared memory that a kernel declares, up to where its dynamic memory begins."""
+    # A line each, whatever comments contain; without a size it is the dynamic memory, which is behind the others.
+    declared = r"^[^/\n]*\.shared\s+\.align\s+(\d+)\s+\.b8\s+[\w$]+\[(\d*)\]"
+    arrays = [(int(align), int(size or 0)) for align, size in re.findall(declared, ptx, re.MULTILINE)]
     end = 0
-    for align, size in re.findall(r"^[^/]*\.shared\s+\.align\s+(\d+)\s+\.b8\s+\w+\[(\d+)\]", ptx, re.MULTILINE):
-        end = -(-end // int(align)) * int(align) + int(size)
+    for align, size in sorted(arrays, key=lambda array: array[1] == 0):
+        end = -(-end // align) * align + size
     return end
