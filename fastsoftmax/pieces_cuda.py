@@ -1,6 +1,6 @@
 """Which launches the rows of a call on a GPU take: kernels that are ready, and what each is given."""
 
-from functools import lru_cache
+from threading import Lock
 from typing import Any, NamedTuple
 
 from . import plan_cuda
@@ -33,11 +33,30 @@ class Piece(NamedTuple):
     block: int  # the number of the first block
 
 
-@lru_cache(maxsize=4096)
+_loaded: dict[tuple[kernels.Recipe, int], Any] = {}
+_loading = Lock()
+
+
+def loaded(recipe: kernels.Recipe, device: int) -> Any:
+    """A kernel, compiled and loaded for a GPU: once, and for ever, as a captured graph may launch it at any time.
+
+    One that keeps rows in shared memory is loaded for as much of it as any plan asks for.
+    """
+    found = _loaded.get((recipe, device))
+    if found is None:
+        about = package.facts(device)
+        compiled = kernels.compiled(recipe, about.capability)
+        with _loading:  # of two threads the second takes what the first has loaded
+            found = _loaded.get((recipe, device))
+            if found is None:
+                most = about.shared - plan_cuda.RESERVED if recipe.staged else 0
+                found = _loaded[recipe, device] = package.load(compiled, device, most)
+    return found
+
+
 def step_of(recipe: kernels.Recipe, device: int, grid: int, shared: int = 0) -> Step:
-    """A kernel, compiled and loaded for a GPU."""
-    compiled = kernels.compiled(recipe, package.facts(device).capability)
-    return Step(package.load(compiled, device, shared), grid, recipe.threads, shared)
+    """A kernel that is ready for a GPU, and its launch."""
+    return Step(loaded(recipe, device), grid, recipe.threads, shared)
 
 
 class Rows(NamedTuple):

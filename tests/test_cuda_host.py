@@ -4,14 +4,18 @@ Kernels are NumPy's here (`emulated`), so that each argument of each launch coun
 a GPU, nor of a GPU's kernel.
 """
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from emulated import package
 from support_host import drawn, near
 
 import fastsoftmax as fs
-from fastsoftmax import api_cuda, reference
-from fastsoftmax.cuda import params, workspace
+from fastsoftmax import api_cuda, pieces_cuda, plan_cuda, reference
+from fastsoftmax.cuda import kernels, params, workspace
+from fastsoftmax.spec import FLOAT32
 
 
 def test_the_arguments_of_a_launch(driver):
@@ -100,3 +104,62 @@ def test_the_launches_of_two_threads_do_not_mix(driver, monkeypatch):
     fs.cross_entropy(x, t)
     assert held == [True] * 3
     assert not lock.locked()
+
+
+@pytest.mark.parametrize("function", ["softmax", "cross_entropy_and_grad"])
+def test_code_is_loaded_once_whatever_the_grid(driver, monkeypatch, function):
+    """And is never unloaded, as a captured graph may launch it: who loads it again finds what was there before."""
+    loads, load = [], package.load
+    monkeypatch.setattr(package, "load", lambda compiled, *rest: loads.append(compiled) or load(compiled, *rest))
+    grids = set()
+    for rows in (*range(1, 4000, 63), 100_000):
+        x = driver.array(np.zeros((rows, 8), np.float32))
+        getattr(fs, function)(x, *[driver.array(np.zeros(rows, int))] * (function != "softmax"))
+        grids.add(next(one.grid for one in driver.launches[::-1] if one.entry == function.removesuffix("_and_grad")))
+    assert len(grids) > 30
+    recipes = [compiled.recipe for compiled in loads]
+    assert len(set(recipes)) == len(recipes)
+    assert sorted(r.name for r in recipes) == (["softmax"] if function == "softmax" else sorted(KERNELS_OF_A_MEAN))
+
+
+KERNELS_OF_A_MEAN = ["count", "cross_entropy", "total", "total"]  # one total of float64 counts, one of float32 losses
+
+
+def test_shared_memory_is_asked_for_once_for_rows_of_all_lengths(driver, monkeypatch):
+    loads, load = [], package.load
+    monkeypatch.setattr(package, "load", lambda *all_: loads.append(all_) or load(*all_))
+    for classes in (200_000, 250_000, 300_000):
+        fs.softmax(driver.array(np.zeros((1, classes), np.float32)))
+    asked = [one.shared for one in driver.launches]
+    assert len(set(asked)) == 3
+    assert all(shared > 48 * 1024 for shared in asked)
+    assert [shared for _, _, shared in loads] == [driver.about.shared - plan_cuda.RESERVED]
+
+
+def test_two_threads_load_a_kernel_once(driver, monkeypatch):
+    """The second one waits for what the first one loads."""
+    recipe, load, loads = kernels.total_recipe(FLOAT32), package.load, []
+    began, second = threading.Event(), threading.Event()
+
+    def slow(*arguments):
+        began.set()
+        second.wait()
+        loads.append(load(*arguments))
+        return loads[-1]
+
+    compiled = kernels.compiled
+
+    def reached(*arguments):
+        if began.is_set():
+            second.set()
+        return compiled(*arguments)
+
+    monkeypatch.setattr(package, "load", slow)
+    monkeypatch.setattr(kernels, "compiled", reached)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(pieces_cuda.loaded, recipe, 0)
+        began.wait()
+        other = pool.submit(pieces_cuda.loaded, recipe, 0)
+        assert first.result() is other.result() is loads[0]
+    assert len(loads) == 1
+    assert pieces_cuda.loaded(recipe, 1) is not loads[0]
