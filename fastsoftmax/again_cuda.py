@@ -31,18 +31,20 @@ _known: dict[Any, Known] = {}
 def _form(x: Any, y: Any, out: Any, constants: tuple[Any, ...]) -> tuple[tuple[Any, ...], int, int, int]:
     """(what a call looks like, the addresses of its tensors); 0 for those that there are not.
 
-    All that a call depends on is part of it but the addresses, of which it has what the kernels are chosen by.
+    All that a call depends on is part of it but the addresses, of which it has what the kernels are chosen by, and
+    whether they are any.
     """
     x_at, y_at, at = x.data_ptr(), 0, 0
     second: Any = None
     result: Any = None
     if y is not None:
         y_at = y.data_ptr()
-        second = y.shape, y.stride(), y.dtype, y.get_device(), y.requires_grad, y.is_neg(), y_at & 15
+        second = y.shape, y.stride(), y.dtype, y.get_device(), y.requires_grad, y.is_neg(), y_at & 15 if y_at else None
     if out is not None:
         at = out.data_ptr()
-        result = out.shape, out.stride(), out.dtype, out.get_device(), out.requires_grad, out.is_neg(), at & 15
-    first = x.shape, x.stride(), x.dtype, x.get_device(), x.requires_grad, x.is_neg(), x_at & 15
+        place = at & 15 if at else None
+        result = out.shape, out.stride(), out.dtype, out.get_device(), out.requires_grad, out.is_neg(), place
+    first = x.shape, x.stride(), x.dtype, x.get_device(), x.requires_grad, x.is_neg(), x_at & 15 if x_at else None
     return (first, second, result, at == x_at, at == y_at, constants), x_at, y_at, at
 
 
@@ -65,10 +67,10 @@ def mapped(x: Any, y: Any, axis: Any, out: Any, wanted: tuple[Any, ...]) -> Any:
     kind = type(x)
     if (y is not None and type(y) is not kind) or (out is not None and type(out) is not kind):
         return None
-    form, x_at, y_at, at = _form(x, y, out, (axis, type(axis), wanted))
     try:
+        form, x_at, y_at, at = _form(x, y, out, (axis, type(axis), wanted))
         found = _known.get(form)
-    except TypeError:  # an argument that no call can have
+    except (TypeError, RuntimeError):  # an argument that no call can have, as a tensor without an address
         return None
     if found is None:
         return None
@@ -94,10 +96,10 @@ def cross_entropy(
     kind = type(x)
     if type(y) is not kind or (out is not None and type(out) is not kind):
         return None
-    form, x_at, y_at, at = _form(x, y, out, (axis, type(axis), options, grad))
     try:
+        form, x_at, y_at, at = _form(x, y, out, (axis, type(axis), options, grad))
         found = _known.get(form)
-    except TypeError:  # as in `mapped`
+    except (TypeError, RuntimeError):  # as in `mapped`
         return None
     if found is None:
         return None

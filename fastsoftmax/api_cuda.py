@@ -11,6 +11,7 @@ from . import again_cuda, check_cuda
 from .check_cuda import Given, is_number
 from .cuda import package
 from .cuda.arrays import LEGACY, Library, Seen, all_seen, library, seen
+from .cuda.borrowed import keep
 from .cuda.libraries import Torch
 from .cuda.remembered import remember
 from .cuda.workspace import workspace
@@ -20,7 +21,7 @@ from .run_cuda import LossCall, MapCall
 from .spec import LOGSUMEXP
 
 KNOWN = 4096  # prepared calls, some 5 KB each
-NOTHING = None, 0  # what an argument that was left out looks like, and its address
+NOTHING = None, 0, None  # what an argument that was left out looks like, its address, and what holds its memory
 
 
 class Prepared(NamedTuple):
@@ -42,17 +43,29 @@ def _may_wait(kind: Library, given: tuple[Seen | None, ...]) -> bool:
     return any(one is not None and not (one.library is kind and kind.current) for one in given)
 
 
-def order(kind: Library, stream: int, device: int, given: tuple[Any, ...]) -> None:
-    """Have the call's stream wait for arrays that are ordered on another one."""
-    for array in given:
+def order(kind: Library, stream: int, device: int, given: tuple[Any, ...], held: tuple[Any, ...]) -> list[Any]:
+    """Have the call's stream wait for arrays that are ordered on another one.
+
+    Returns what holds their memory: it is to be kept until the call has run.
+    """
+    borrowed = []
+    for array, memory in zip(given, held, strict=True):
         if array is None:
             continue
         one = library(array)
-        if one.waits or (one is kind and kind.current):
-            continue
-        other = one.stream(array)
-        if (other or LEGACY) != (stream or LEGACY):
-            package.wait(device, stream, other)
+        if one.waits:
+            borrowed.append(memory)
+        elif one is not kind or not kind.current:
+            other = one.stream(array)
+            if (other or LEGACY) != (stream or LEGACY):
+                package.wait(device, stream, other)
+                borrowed.append(memory)
+    return borrowed
+
+
+def place_of(address: int) -> int | None:
+    """What kernels are chosen by of an address; None for one that is no memory's."""
+    return address & 15 if address else None
 
 
 def _near(reach: tuple[int, ...], from_x: int, from_y: int) -> bool:
@@ -94,11 +107,11 @@ def mapped(x: Any, y: Any, axis: Any, out: Any, *wanted: Any) -> Any:
     """A function from rows to rows or to numbers; `wanted` are the fields of `Wanted`."""
     kind = library(x)
     stream = kind.stream(x)
-    x_look, x_at = kind.peek(x, stream)
-    y_look, y_at = NOTHING if y is None else library(y).peek(y, stream)
-    look, at = NOTHING if out is None else library(out).peek(out, stream)
+    x_look, x_at, x_held = kind.peek(x, stream)
+    y_look, y_at, y_held = NOTHING if y is None else library(y).peek(y, stream)
+    look, at, held = NOTHING if out is None else library(out).peek(out, stream)
     x_is, y_is = at == x_at and look == x_look, at == y_at and look == y_look
-    places = x_at & 15, y_at & 15, at & 15, x_is, y_is
+    places = place_of(x_at), place_of(y_at), place_of(at), x_is, y_is
     # 1.0 and True are no axes, though they are equal to one.
     key = (kind, axis, type(axis), wanted, type(y), type(out), places, x_look, y_look, look)
     try:
@@ -110,15 +123,18 @@ def mapped(x: Any, y: Any, axis: Any, out: Any, *wanted: Any) -> Any:
         prepared, written = _prepare_map((x, y, out), axis, Wanted(*wanted), stream)
         remember(_prepared, key, prepared, KNOWN)
     again_cuda.learn(x, y, out, (axis, type(axis), wanted), prepared)
+    call, borrowed = prepared.call, None
     if prepared.waits:
-        order(kind, stream, prepared.call.device, (x, y, out))
-    if prepared.call.numbers:
-        result = kind.new(x, prepared.shape, prepared.dtype, stream) if prepared.make is None else prepared.make()
-        prepared.call(x_at, 0, 0, kind.address(result), stream)
-        return kind.delivered(result)
-    if written is None:
-        written = kind.like(x, stream)
-    prepared.call(x_at, y_at, at if out is not None else kind.address(written), 0, stream)
+        borrowed = order(kind, stream, call.device, (x, y, out), (x_held, y_held, held))
+    if call.numbers:
+        written = kind.new(x, prepared.shape, prepared.dtype, stream) if prepared.make is None else prepared.make()
+        call(x_at, 0, 0, kind.address(written), stream)
+    else:
+        if written is None:
+            written = kind.like(x, stream)
+        call(x_at, y_at, at if out is not None else kind.address(written), 0, stream)
+    if borrowed:
+        keep(call.device, stream, borrowed)
     return written if out is not None else kind.delivered(written)
 
 
@@ -145,10 +161,10 @@ def _prepare_map(arrays: tuple[Any, Any, Any], axis: Any, what: Wanted, stream: 
     return Prepared(call, shape, look.dtype, make, reach, _may_wait(first.library, (first, second, into))), written
 
 
-def _row_wise(given: tuple[Any, ...], stream: int) -> tuple[Any, tuple[int, ...]]:
-    """(what row-wise operands look like, of what kind they are and how aligned; their addresses)."""
-    looks, places = zip(*(NOTHING if a is None else library(a).peek(a, stream) for a in given), strict=True)
-    return (looks, *((type(a), place & 15) for a, place in zip(given, places, strict=True))), places
+def _row_wise(given: tuple[Any, ...], stream: int) -> tuple[Any, tuple[int, ...], tuple[Any, ...]]:
+    """(what row-wise operands look like, of what kind they are and how aligned; addresses; what holds their memory)."""
+    looks, places, held = zip(*(NOTHING if a is None else library(a).peek(a, stream) for a in given), strict=True)
+    return (looks, *((type(a), place_of(place)) for a, place in zip(given, places, strict=True))), places, held
 
 
 def cross_entropy(
@@ -167,14 +183,16 @@ def cross_entropy(
     kind = library(logits)
     stream = kind.stream(logits)
     up = 1.0 if grad_output is None else float(grad_output) if is_number(grad_output) else None
-    x_look, x_at = kind.peek(logits, stream)
-    y_look, y_at = library(target).peek(target, stream)
-    look, at = NOTHING if out is None else library(out).peek(out, stream)
+    x_look, x_at, x_held = kind.peek(logits, stream)
+    y_look, y_at, y_held = library(target).peek(target, stream)
+    look, at, held = NOTHING if out is None else library(out).peek(out, stream)
     rows: Any = None
     row_wise: tuple[int, ...] = (0, 0, 0)
+    rows_held: tuple[Any, ...] = (None, None, None)
+    each = (*weights, None if up is not None else grad_output)  # a number for each row, or class
     if up is None or weights[0] is not None or weights[1] is not None:
-        rows, row_wise = _row_wise((*weights, None if up is not None else grad_output), stream)
-    places = x_at & 15, y_at & 15, at & 15, at == x_at and look == x_look
+        rows, row_wise, rows_held = _row_wise(each, stream)
+    places = place_of(x_at), place_of(y_at), place_of(at), at == x_at and look == x_look
     key = (kind, axis, type(axis), options, grad, type(target), type(out), places, x_look, y_look, look, rows)
     try:
         prepared = _prepared.get(key)
@@ -182,20 +200,22 @@ def cross_entropy(
         prepared = None
     written = out
     if prepared is None or _near(prepared.reach, at - x_at, at - y_at):
-        arrays = logits, target, *weights, None if up is not None else grad_output, out
-        prepared, written = _prepare_loss(arrays, axis, options, grad, stream)
+        prepared, written = _prepare_loss((logits, target, *each, out), axis, options, grad, stream)
         remember(_prepared, key, prepared, KNOWN)
     if rows is None:
         again_cuda.learn(logits, target, out, again_cuda.constants(axis, options, grad), prepared)
-    call = prepared.call
+    call, borrowed = prepared.call, None
     if prepared.waits:
-        order(kind, stream, call.device, (logits, target, *weights, grad_output if up is None else None, out))
+        memory = x_held, y_held, *rows_held, held
+        borrowed = order(kind, stream, call.device, (logits, target, *each, out), memory)
     if grad and written is None:
         written = kind.like(logits, stream)
     loss = kind.new(logits, prepared.shape, prepared.dtype, stream) if prepared.make is None else prepared.make()
     to = at if out is not None or not grad else kind.address(written)
     room = call.rooms.get(stream) or call.roomed(stream, workspace(call.device, stream))
     call((x_at, y_at, to, *row_wise, kind.address(loss)), stream, room, 1.0 if up is None else up, check_targets)
+    if borrowed:
+        keep(call.device, stream, borrowed)
     if kind.mutable:
         return loss, written
     return kind.delivered(loss), None if written is None else kind.delivered(written)

@@ -58,6 +58,10 @@ def kind_of(seen: Seen) -> str:
 def together(arguments: dict[str, Seen | None]) -> int:
     """The number of the GPU on which all arguments lie."""
     given = {name: seen for name, seen in arguments.items() if seen is not None}
+    for name, seen in given.items():
+        refused = seen.library.refused(seen.value, name)
+        if refused is not None:
+            raise TypeError(refused)
     looks = {name: seen.look for name, seen in given.items()}
     there = next(name for name, look in looks.items() if look.device >= 0)
     library: Library = given[there].library
@@ -68,14 +72,11 @@ def together(arguments: dict[str, Seen | None]) -> int:
             raise TypeError(f"{name} must lie on the GPU, as {where}, got a {kind_of(given[name])}; pass {mend}")
         if look.device != looks[there].device:
             raise ValueError(f"{name} must lie on the same GPU: {where}, {name} on GPU {look.device}; pass {mend}")
-        refused = given[name].library.refused(given[name].value, name)
-        if refused is not None:
-            raise TypeError(refused)
     return looks[there].device
 
 
 def readable(name: str, seen: Seen, allowed: tuple[str, ...]) -> Look:
-    """An argument of a dtype that kernels read, with its elements at multiples of their size."""
+    """An argument of a dtype that kernels read, with memory, and with its elements at multiples of their size."""
     look = seen.look
     if look.dtype not in allowed:
         mend = seen.library.cast.format(name, allowed[0] if len(allowed) < len(FLOATS) else "float32")
@@ -84,6 +85,11 @@ def readable(name: str, seen: Seen, allowed: tuple[str, ...]) -> Look:
             f"nothing is converted there: pass {mend}"
         )
     size = SIZES[look.dtype]
+    if seen.address == 0 and 0 not in look.shape:
+        raise ValueError(
+            f"{name} must have memory on a GPU, got the address 0 with shape {look.shape}; pass an array whose memory "
+            f"was not given back"
+        )
     if any(at % size for at in (seen.address, *look.strides)):
         raise ValueError(
             f"{name} must have its elements at multiples of {size} bytes on a GPU, got the address {seen.address} "

@@ -12,6 +12,7 @@ from .loss_options import options as checked
 from .operands import SIZES, Operand
 from .run_cuda import LossCall, MapCall
 from .spec import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
+from .untraced import untraced
 
 
 class Made(NamedTuple):
@@ -159,6 +160,10 @@ class Launcher:
         found = self._calls.get(remainders)
         if found is not None:
             return found
+        for name, at in zip(self._wide(), remainders, strict=True):
+            size = SIZES[self.target if name == "target" else self.dtype]
+            if at % size:
+                raise ValueError(f"{name} must be at a multiple of {size} bytes, got an address that ends in {at:#x}")
         wide = {
             name: Operand(self.shape, self.strides[name], self.target if name == "target" else self.dtype, at)
             for name, at in zip(self._wide(), remainders, strict=True)
@@ -208,6 +213,9 @@ class Launcher:
         if addresses.keys() != set(self.names):
             missing = [n for n in self.names if n not in addresses] or [n for n in addresses if n not in self.names]
             raise TypeError(f"{self.function} takes the addresses {', '.join(self.names)}; see to {missing[0]!r}")
+        if 0 in addresses.values() and 0 not in self.shape:
+            missing = [name for name, address in addresses.items() if address == 0]
+            raise ValueError(f"{missing[0]} must have memory on the GPU, got the address 0 for the shape {self.shape}")
         call = self._call(tuple([addresses[name] & 15 for name in self._wide()]))
         if self.loss:
             at = [addresses.get(name, 0) for name in ("logits", "target", "out", *_WEIGHTS, "grad_output", "loss")]
@@ -224,3 +232,6 @@ def _options(given: dict[str, Any]) -> Options:
     if unknown:
         raise TypeError(f"a loss has the options {', '.join(defaults)}, got {unknown[0]!r}")
     return checked(*{**defaults, **given}.values())
+
+
+untraced(Launcher.__call__, Launcher.warm_up)

@@ -7,6 +7,7 @@ from .check_cuda import Map, is_number
 from .check_linear_cuda import Given
 from .chunks_cuda import Arrays
 from .cuda.arrays import all_seen, library, seen
+from .cuda.borrowed import keep
 from .cuda.remembered import remember
 from .cuda.workspace import workspace
 from .loss_options import Options
@@ -22,15 +23,18 @@ _prepared: dict[Any, Any] = {}
 class Looks(NamedTuple):
     """What arguments look like, and their addresses."""
 
-    looks: tuple[Any, ...]
+    looks: tuple[Any, ...]  # with how their addresses are aligned
     places: tuple[int, ...]
+    held: tuple[Any, ...]  # what holds their memory
 
 
 def _look(arrays: tuple[Any, ...], stream: int) -> Looks:
     if not arrays:
-        return Looks((), ())
+        return Looks((), (), ())
     found = [api_cuda.NOTHING if a is None else library(a).peek(a, stream) for a in arrays]
-    return Looks(tuple((type(a), look) for a, (look, _) in zip(arrays, found, strict=True)), tuple(p for _, p in found))
+    looks, places, held = zip(*found, strict=True)
+    aligned = map(api_cuda.place_of, places)
+    return Looks(tuple(zip(map(type, arrays), looks, aligned, strict=True)), places, held)
 
 
 def _known(key: Any) -> Any:
@@ -64,15 +68,15 @@ def cross_entropy(
     target, *weights = look.places[3:]
     into = _look(tuple(to.values()), stream)
     # With outputs, whether they lie where something is still to be read depends on every address.
-    apart = (tuple(to), into, look.places) if to else None
-    key = (kind, options, names, block, type(block), look.looks, target & 15, apart)
+    apart = (tuple(to), into[:2], look.places) if to else None
+    key = (kind, options, names, block, type(block), look.looks, apart)
     call = _known(key)
     if call is None:
         about = Given(*all_seen(given, stream))
         outputs = {name: seen(a, stream) for name, a in to.items()}
         call = _remember(key, LinearCall(check_linear_cuda.loss(about, options, names, outputs, block=block)))
     # What is multiplied, and where gradients go, is of the library whose current stream this is.
-    api_cuda.order(kind, stream, call.device, given[3:])
+    borrowed = api_cuda.order(kind, stream, call.device, given[3:], look.held[3:])
     by_name, x = dict(zip(("x", "weight", "bias"), arrays, strict=False)), arrays[0]
     linear, results = call.linear, dict(to)
     for name in call.wanted:
@@ -83,6 +87,8 @@ def cross_entropy(
     places = (target, *weights, kind.address(loss))
     operands = Arrays(arrays[0], arrays[1], arrays[2], kind, stream)
     call(operands, places, results, room, 1.0 if up is None else up, check_targets)
+    if borrowed:
+        keep(call.device, stream, borrowed)
     return loss, results
 
 

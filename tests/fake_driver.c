@@ -16,6 +16,7 @@ Streams are any handles; work on them is done at once.  Contexts are 1000 + the 
 #include <string.h>
 
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, NO_CONTEXT = 201, NOT_FOUND = 500 };
+enum { NOT_READY = 600, CAPTURE_UNSUPPORTED = 900, GLOBAL = 0, RELAXED = 2 };
 enum { MOST_MEMORY = 1 << 26, BLOCKS = 4096 };
 
 typedef unsigned long long u64;
@@ -26,7 +27,7 @@ typedef struct {
 } Config;
 
 /* What tests set and read: see fake_driver.py. */
-int fake_devices = 2, fake_fail = SUCCESS;
+int fake_devices = 2, fake_fail = SUCCESS, fake_behind = 0, fake_capturing = 0;
 void (*fake_run)(const char *, const Config *, void **) = NULL;
 char fake_log[1 << 16];
 static size_t logged = 0;
@@ -158,11 +159,23 @@ int cuMemcpyDtoHAsync(void *to, u64 address, size_t size, void *stream) {
 static intptr_t events = 3000;
 
 int cuStreamSynchronize(void *stream) { return noted("waited stream %p\n", stream); }
-int cuStreamIsCapturing(void *stream, int *status) { return *status = 0, SUCCESS; }
+int cuStreamIsCapturing(void *stream, int *status) { return *status = fake_capturing, SUCCESS; }
 int cuStreamGetCtx(void *stream, void **context) { return *context = (void *)current, SUCCESS; }
 int cuEventCreate(void **event, unsigned flags) { return *event = (void *)++events, SUCCESS; }
 int cuEventRecord(void *event, void *stream) { return noted("recorded %d stream %p\n", (int)(intptr_t)event, stream); }
 int cuEventDestroy(void *event) { return SUCCESS; }
+
+static __thread int mode = GLOBAL;
+
+int cuThreadExchangeStreamCaptureMode(int *other) {
+    int before = mode;
+    return mode = *other, *other = before, SUCCESS;
+}
+
+int cuEventQuery(void *event) { /* which ends the captures of other threads, unless it is asked not to */
+    if (mode != RELAXED) return CAPTURE_UNSUPPORTED;
+    return fake_behind ? NOT_READY : SUCCESS;
+}
 
 int cuStreamWaitEvent(void *stream, void *event, unsigned flags) {
     return noted("ordered stream %p after %d\n", stream, (int)(intptr_t)event);

@@ -159,6 +159,7 @@ class Torch(Kind):
 
         Tensor.__module__ = "torch"
         self.type, self.module.Tensor = Tensor, Tensor
+        self.module.nn = SimpleNamespace(Parameter=type("Parameter", (Tensor,), {"__module__": "torch.nn.parameter"}))
         for function in (self.mm, self.addmm, self.sum, self.argmax, self.topk, self.sort, self.gather, self.div):
             setattr(self.module, function.__name__, function)
         self.module._C = SimpleNamespace(_cuda_getCurrentRawStream=lambda device: self.streams.get(device, 0))

@@ -150,18 +150,23 @@ class Driver:
         self.current, self.count, self.rough = 0, devices, rough
         self.owners, self.bases = {}, {}  # address -> device; id of an array -> (address, the array)
         self.launches, self.allocations, self.calls = [], [], []
+        self.events, self.behind, self.capturing = [], set(), set()  # events; streams that are behind, or captured
 
     def __repr__(self):
         return f"<{NAME}>"
 
     def install(self, monkeypatch):
         """Put this driver in the place of the real one."""
-        from fastsoftmax.cuda import package
+        from fastsoftmax.cuda import borrowed, package
 
+        monkeypatch.setattr(borrowed, "_lines", {})
+        monkeypatch.setattr(borrowed, "_captured", [])
         monkeypatch.setattr(package, "Launches", Launches)
         monkeypatch.setattr(package, "put", put)
-        for name in ("facts", "load", "launch", "device_of", "reserve", "allocate", "clear", "read", "wait"):
+        for name in ("facts", "load", "launch", "device_of", "reserve", "allocate", "clear", "read"):
             monkeypatch.setattr(package, name, getattr(self, name), raising=False)
+        for name in ("wait", "mark", "passed"):
+            monkeypatch.setattr(package, name, getattr(self, name))
         monkeypatch.setattr(package, "current_device", lambda: self.current)
         return self
 
@@ -288,3 +293,16 @@ class Driver:
     def wait(self, number, stream, other):
         self.order.wait(stream, other)
         self.calls.append(("wait", number, stream, other))
+
+    def mark(self, number, stream, event=None):
+        if stream in self.capturing:
+            return None
+        if event is None:
+            event = len(self.events)
+            self.events.append(None)
+        self.events[event] = stream
+        self.calls.append(("mark", number, stream, event))
+        return event
+
+    def passed(self, event):
+        return self.events[event] not in self.behind

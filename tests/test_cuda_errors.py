@@ -11,7 +11,9 @@ import fastsoftmax as fs
 emulated = pytest.importorskip("emulated")
 
 from fake_libraries import LIBRARIES  # noqa: E402
-from stub_arrays import InterfaceArray  # noqa: E402
+from stub_arrays import ExchangedArray, InterfaceArray  # noqa: E402
+
+from fastsoftmax.cuda import arrays, libraries  # noqa: E402
 
 
 @pytest.fixture
@@ -281,3 +283,136 @@ def test_errors_launch_nothing(driver):
         fs.cross_entropy(x, driver.array(np.zeros(3, int)))
     assert not driver.launches
     assert not driver.allocations
+
+
+def derived(library, name="DTensor", **attributes):
+    """A class that is derived from torch's, whose tensors have no address; `local` ones are asked for by to_local."""
+    made = {"__module__": "torch.distributed.tensor", "data_ptr": lambda self: 0, "is_cuda": True, **attributes}
+    return type(name, (library.type,), made)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_classes_derived_from_torchs(torch, driver, first):
+    """A launch on the address 0 ends the context; one that was made before is not repeated for them either."""
+    tensors = {"x": torch.array(X.copy()), "t": torch.array(T.copy()), "w": torch.array(np.ones(3, np.float32))}
+    if first:
+        fs.softmax(tensors["x"], out=tensors["x"])
+        fs.cross_entropy_and_grad(tensors["x"], tensors["t"], class_weight=tensors["w"])
+    launches = len(driver.launches)
+    distributed, fake = derived(torch, to_local=None), derived(torch, "FakeTensor")
+    own = derived(torch, "Mine", __module__="mine", data_ptr=torch.type.data_ptr)
+    for kind, mend in ((distributed, ".to_local()"), (fake, ".as_subclass(torch.Tensor)"), (own, ".as_subclass(")):
+        x, t, w = (driver.array(array.values, kind=kind) for array in tensors.values())
+        what = f"must be a torch.Tensor or torch.nn.Parameter on a GPU, got a {kind.__module__}.{kind.__name__}"
+        for _ in range(2):
+            raises(TypeError, f"x {what}", fs.softmax, x)
+            raises(TypeError, f"pass x{mend}", fs.logsumexp, x)
+            raises(TypeError, f"out {what}", fs.softmax, tensors["x"], out=x)
+            raises(TypeError, f"grad {what}", fs.softmax_vjp, tensors["x"], x)
+            raises(TypeError, f"target {what}", fs.cross_entropy, tensors["x"], t)
+            raises(TypeError, f"logits {what}", fs.cross_entropy, x, t)
+            raises(TypeError, f"class_weight {what}", fs.cross_entropy, tensors["x"], tensors["t"], class_weight=w)
+            raises(TypeError, f"x {what}", fs.linear_predict, x, tensors["x"])
+            raises(TypeError, f"weight {what}", fs.linear_cross_entropy, tensors["x"], x, tensors["t"])
+    assert len(driver.launches) == launches
+
+
+def test_parameters_are_tensors(torch, driver):
+    x = driver.array(X.copy(), kind=torch.module.nn.Parameter)
+    np.testing.assert_allclose(torch.host(fs.softmax(x)), 1 / 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", [*LIBRARIES, "interface", "dlpack"])
+def test_no_memory_and_elements(driver, monkeypatch, name):
+    """As after `untyped_storage().resize_(0)`, though a call that looks the same was made before."""
+    stubs = {"interface": InterfaceArray, "dlpack": ExchangedArray}
+    kind = stubs.get(name) or LIBRARIES[name](monkeypatch, driver).type
+    x, t = driver.array(X.copy(), kind=kind), driver.array(T.copy(), kind=kind)
+    gone, labels = driver.array(X.copy(), kind=kind), driver.array(T.copy(), kind=kind)
+    for _ in range(2):
+        assert fs.cross_entropy_and_grad(x, t).grad.shape == (4, 3)
+        fs.softmax(x)
+    gone.address = labels.address = 0
+    launches = len(driver.launches)
+    raises(ValueError, "x must have memory on a GPU, got the address 0 with shape (4, 3)", fs.softmax, gone)
+    raises(ValueError, "logits must have memory", fs.cross_entropy_and_grad, gone, t)
+    raises(ValueError, "target must have memory", fs.cross_entropy_and_grad, x, labels)
+    raises(ValueError, "grad must have memory", fs.softmax_vjp, x, gone)
+    raises(ValueError, "x must have memory", fs.logsumexp, gone, None)
+    if name != "jax":
+        raises(ValueError, "out must have memory", fs.softmax, x, out=gone)
+    assert len(driver.launches) == launches
+    assert fs.softmax(driver.array(np.zeros((0, 3), np.float32), kind=kind)).shape == (0, 3)
+
+
+@pytest.mark.parametrize("name", ["torch", "cupy"])
+def test_no_memory_and_elements_of_a_linear_pass(driver, monkeypatch, name):
+    library = LIBRARIES[name](monkeypatch, driver)
+    x, w, t = (library.array(a) for a in (X.copy(), np.ones((5, 3), np.float32), T.copy()))
+    weight = library.array(np.ones(4, np.float32))
+    for _ in range(2):
+        fs.linear_cross_entropy_and_grad(x, w, t, sample_weight=weight)
+    for lost, said in ((x, "x"), (w, "weight"), (t, "target"), (weight, "sample_weight")):
+        lost.address, before = 0, lost.address
+        raises(
+            ValueError, f"{said} must have memory on a GPU", fs.linear_cross_entropy_and_grad, x, w, t,
+            sample_weight=weight,
+        )  # fmt: skip
+        lost.address = before
+    weight.address += 2
+    raises(ValueError, "sample_weight must have its elements at multiples of 4 bytes",
+           fs.linear_cross_entropy_and_grad, x, w, t, sample_weight=weight)  # fmt: skip
+
+
+def test_tensors_without_an_address(torch, driver):
+    """Sparse ones, and those of a transform."""
+
+    def refuse(self):
+        raise RuntimeError("Cannot access data pointer of Tensor that doesn't have storage")
+
+    x, t = torch.array(X.copy()), torch.array(T.copy())
+    fs.softmax(x)
+    fs.cross_entropy(x, t)
+    torch.type.layout = "torch.sparse_coo"
+    for name in ("data_ptr", "stride"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.type, name, refuse)
+            said = "must be a dense tensor with memory of its own, got one of layout torch.sparse_coo"
+            raises(TypeError, f"x {said}", fs.softmax, x)
+            raises(TypeError, f"logits {said}", fs.cross_entropy, x, t)
+            raises(TypeError, f"x {said}", fs.linear_predict, x, x)
+
+
+def test_an_array_that_cannot_be_exchanged(driver):
+    class Private(ExchangedArray):
+        def __dlpack__(self, **_):
+            raise BufferError("no")
+
+    raises(TypeError, "an array on a GPU cannot be read by DLPack: no", fs.softmax, driver.array(X, kind=Private))
+
+
+def test_torchs_own_classes():
+    """As far as they can be had without a GPU."""
+    torch = pytest.importorskip("torch")
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.distributed.tensor import DTensor
+
+    x = torch.zeros(2, 3)
+    assert isinstance(arrays.library(x), libraries.Torch)
+    assert isinstance(arrays.library(torch.nn.Parameter(x)), libraries.Torch)
+    assert arrays._by_class(DTensor) is arrays._DERIVED
+    assert hasattr(DTensor, "to_local")
+    with FakeTensorMode() as mode:
+        fake = mode.from_tensor(x)
+    assert arrays.library(fake) is arrays._DERIVED
+    assert isinstance(arrays.library(torch.nn.Buffer(x)), libraries.Torch)
+    said = [libraries.Torch().refused(torch.eye(3).to_sparse(), "x")]
+    torch.func.vmap(lambda row: said.append(libraries.Torch().refused(row, "x")) or row)(x)
+    assert [text.startswith("x must be a dense tensor") for text in said] == [True, True]
+
+
+def test_raw_addresses(driver):
+    launch = fs.cuda.launcher("softmax", (4, 3), "float32")
+    raises(ValueError, "out must have memory on the GPU, got the address 0", launch, 5, x=256, out=0)
+    raises(ValueError, "x must be at a multiple of 4 bytes", launch, 5, x=258, out=256)
+    fs.cuda.launcher("softmax", (0, 3), "float32")(5, x=0, out=0)

@@ -5,7 +5,8 @@ JAX (by DLPack), or with the CUDA array interface or DLPack.  Nothing is copied,
 the loss.  Work goes to the library's current stream on the logits' GPU, or to the stream that the logits are bound to
 (Numba, the interface's ``stream``; the default stream for DLPack); it waits for operands of other streams, the caller
 for nothing.  Results are ordered on that stream: operands must not be freed before it has come so far, which the
-libraries' own allocators see to.  Arrays of no known library give an `Array`, which says its stream.
+libraries' own allocators see to; those of other streams, and of DLPack, are held until then.  Arrays of no known
+library give an `Array`, which says its stream.
 
 Calls may be captured (``torch.cuda.graph``) once the same call was made before, on any stream: that compiles, loads and
 reserves.  Two graphs that were captured on one stream share its workspace: they must not run at the same time.

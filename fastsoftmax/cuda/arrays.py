@@ -1,9 +1,10 @@
 """Arguments of calls on a GPU: from which library they are, and what was looked at."""
 
+import sys
 from typing import Any, NamedTuple
 
 from ..devices import library_of, on_cuda
-from .libraries import LEGACY, Cupy, Exchanged, Interface, Jax, Library, Look, Numba, Torch
+from .libraries import LEGACY, NOWHERE, Cupy, Derived, Exchanged, Interface, Jax, Library, Look, Numba, Torch
 
 __all__ = ["ELSEWHERE", "LEGACY", "Library", "Look", "Seen", "all_seen", "library", "seen"]
 
@@ -11,21 +12,21 @@ __all__ = ["ELSEWHERE", "LEGACY", "Library", "Look", "Seen", "all_seen", "librar
 class Elsewhere(Library):
     """Whatever lies in main memory; checks refuse it."""
 
-    def peek(self, array: Any, stream: int) -> tuple[Any, int]:
+    def peek(self, array: Any, stream: int) -> tuple[Any, int, Any]:
         """Not hashable, so that no call is ever like one with such an argument."""
-        return [], 0
+        return [], 0, array
 
     def look(self, array: Any, peeked: Any) -> Look:
         """On no device."""
-        return Look((), (), "", -1)
+        return NOWHERE
 
     def stream(self, array: Any) -> int:
         """None, in truth."""
         return 0
 
 
-_LIBRARIES: dict[str, Library] = {"torch": Torch(), "cupy": Cupy()}
-_NUMBA, _JAX, _INTERFACE, _DLPACK, ELSEWHERE = Numba(), Jax(), Interface(), Exchanged(), Elsewhere()
+_TORCH, _DERIVED, _CUPY, _NUMBA, _JAX = Torch(), Derived(), Cupy(), Numba(), Jax()
+_INTERFACE, _DLPACK, ELSEWHERE = Interface(), Exchanged(), Elsewhere()
 _by_type: dict[type, Library] = {}
 
 
@@ -38,10 +39,7 @@ def library(value: Any) -> Library:
 
 def _found(value: Any, kind: type) -> Library:
     """By the type where all its arrays lie on GPUs (torch tells it by the device), else by the array."""
-    root = library_of(kind)
-    by_type = _LIBRARIES.get(root)
-    if by_type is None and root == "numba" and hasattr(kind, "device_ctypes_pointer"):
-        by_type = _NUMBA
+    root, by_type = library_of(kind), _by_class(kind)
     if by_type is not None:
         _by_type[kind] = by_type
         return by_type
@@ -52,6 +50,17 @@ def _found(value: Any, kind: type) -> Library:
     return _INTERFACE if hasattr(value, "__cuda_array_interface__") else _DLPACK
 
 
+def _by_class(kind: type) -> Library | None:
+    """The library of all arrays of a class."""
+    torch = sys.modules.get("torch")
+    tensor, ndarray = getattr(torch, "Tensor", None), getattr(sys.modules.get("cupy"), "ndarray", None)
+    if torch is not None and tensor is not None and issubclass(kind, tensor):
+        return _TORCH if kind in (tensor, torch.nn.Parameter) else _DERIVED
+    if kind is ndarray:
+        return _CUPY
+    return _NUMBA if library_of(kind) == "numba" and hasattr(kind, "device_ctypes_pointer") else None
+
+
 class Seen(NamedTuple):
     """An argument, and what was looked at."""
 
@@ -59,6 +68,7 @@ class Seen(NamedTuple):
     library: Library
     peeked: Any
     address: int
+    held: Any  # what holds its memory
 
     @property
     def look(self) -> Look:

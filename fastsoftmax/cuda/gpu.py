@@ -90,17 +90,14 @@ def device_of(pointer: int) -> int:
 
 
 def load(compiled: Any, number: int, shared: int = 0) -> Any:
-    """A compiled kernel on a GPU, ready for blocks with `shared` bytes of dynamic shared memory."""
+    """A compiled kernel on a GPU, ready for blocks with up to `shared` bytes of dynamic shared memory."""
     core = _core()
     kernel = core.ObjectCode.from_cubin(compiled.code).get_kernel(compiled.entry)
-    if shared + compiled.shared > DEFAULT_SHARED:
+    if shared:  # from 48 KB on, static memory included, a kernel has to be told so; it may be told of less
         attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
         gpu = _asked(driver.cuDeviceGet(number))
         _asked(driver.cuKernelSetAttribute(attribute, shared, kernel.handle, gpu))
     return kernel
-
-
-DEFAULT_SHARED = 48 * 1024  # a block gets more only when its kernel was told so
 
 
 @lru_cache(maxsize=1024)
@@ -218,6 +215,31 @@ def read(number: int, stream: int, pointer: int, size: int) -> bytes:
         _asked(driver.cuMemcpyDtoHAsync(ctypes.addressof(place), pointer, size, stream))
         _asked(driver.cuStreamSynchronize(stream))
     return bytes(found)
+
+
+def mark(number: int, stream: int, event: Any = None) -> Any:
+    """An event behind what a stream was given so far, or the given one; None for a stream that is being captured."""
+    status, current = _current_device()
+    if status is not SUCCESS or int(current) != number:
+        with _current(number):
+            return mark(number, stream, event)
+    if _asked(driver.cuStreamIsCapturing(stream)) != driver.CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_NONE:
+        return None
+    if event is None:
+        event = _asked(driver.cuEventCreate(driver.CUevent_flags.CU_EVENT_DISABLE_TIMING))
+    _asked(driver.cuEventRecord(event, stream))
+    return event
+
+
+def passed(event: Any) -> bool:
+    """Whether a stream has come past an event."""
+    # A capture on another thread would be ended by the question otherwise.
+    relaxed = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
+    before = _asked(driver.cuThreadExchangeStreamCaptureMode(relaxed))
+    try:
+        return driver.cuEventQuery(event)[0] is SUCCESS
+    finally:
+        driver.cuThreadExchangeStreamCaptureMode(before)
 
 
 def wait(number: int, stream: int, other: int) -> None:

@@ -26,6 +26,9 @@ class Look(NamedTuple):
     readonly: bool = False
 
 
+NOWHERE = Look((), (), "", -1)
+
+
 class Library:
     """What has to be known of a library's arrays."""
 
@@ -37,8 +40,8 @@ class Library:
     cast = "{0} converted to {1}"
     contiguous = "a contiguous copy of {0}"
 
-    def peek(self, array: Any, stream: int) -> tuple[Any, int]:
-        """(what is hashed for the array's look, its address): at a few attributes' cost."""
+    def peek(self, array: Any, stream: int) -> tuple[Any, int, Any]:
+        """(what is hashed for the array's look, its address, what holds its memory): at a few attributes' cost."""
         raise NotImplementedError
 
     def look(self, array: Any, peeked: Any) -> Look:
@@ -82,13 +85,18 @@ class Torch(Library):
     cast = "{0}.to(torch.{1})"
     contiguous = "{0}.contiguous()"
 
-    def peek(self, array: Any, stream: int) -> tuple[Any, int]:
+    def peek(self, array: Any, stream: int) -> tuple[Any, int, Any]:
         """Tensors with a gradient, or a pending minus sign, look different from those without."""
-        special = array.requires_grad or array.is_neg()
-        return (array.shape, array.stride(), array.dtype, array.get_device(), special), array.data_ptr()
+        try:
+            special = array.requires_grad or array.is_neg()
+            return (array.shape, array.stride(), array.dtype, array.get_device(), special), array.data_ptr(), array
+        except RuntimeError:  # a tensor that is sparse, say: one that no call can have is not hashable
+            return [], 0, array
 
     def look(self, array: Any, peeked: Any) -> Look:
         """Strides become bytes."""
+        if not peeked:
+            return NOWHERE
         shape, strides, dtype, device, _ = peeked
         return Look(tuple(shape), tuple(s * dtype.itemsize for s in strides), str(dtype)[len("torch.") :], device)
 
@@ -118,13 +126,45 @@ class Torch(Library):
         return partial(torch.empty_strided, shape, dlpack.contiguous(shape, 1), **how)
 
     def refused(self, array: Any, name: str) -> str | None:
-        """Whatever autograd would have to know of."""
+        """What has no memory of its own, and whatever autograd would have to know of."""
+        if not self.peek(array, 0)[0]:
+            return (
+                f"{name} must be a dense tensor with memory of its own, got one of layout {array.layout} that has no "
+                f"address; use {name}.to_dense(), and no transform such as torch.func.vmap"
+            )
         if array.requires_grad:
             return (
                 f"{name} must not require a gradient, as this function is not differentiated by autograd; use "
                 f"{name}.detach(), and cross_entropy_and_grad or the functions' products for gradients"
             )
         return f"{name} must have its minus sign applied; use {name}.resolve_neg()" if array.is_neg() else None
+
+
+class Derived(Library):
+    """Classes that are derived from torch's: the memory of a tensor is not what they stand for, if they have any."""
+
+    name = "torch"
+
+    def peek(self, array: Any, stream: int) -> tuple[Any, int, Any]:
+        """Not hashable, so that no call is ever like one with such an argument."""
+        return [], 0, array
+
+    def look(self, array: Any, peeked: Any) -> Look:
+        """On no device."""
+        return NOWHERE
+
+    def stream(self, array: Any) -> int:
+        """None, in truth."""
+        return 0
+
+    def refused(self, array: Any, name: str) -> str | None:
+        """All of them."""
+        kind = type(array)
+        mend = f"{name}.to_local()" if hasattr(kind, "to_local") else f"{name}.as_subclass(torch.Tensor)"
+        return (
+            f"{name} must be a torch.Tensor or torch.nn.Parameter on a GPU, got a {kind.__module__}.{kind.__name__}, "
+            f"whose memory may not be what it stands for; pass {mend}"
+        )
 
 
 class Cupy(Library):
@@ -135,10 +175,10 @@ class Cupy(Library):
     cast = "{0}.astype(cupy.{1})"
     contiguous = "cupy.ascontiguousarray({0})"
 
-    def peek(self, array: Any, stream: int) -> tuple[Any, int]:
+    def peek(self, array: Any, stream: int) -> tuple[Any, int, Any]:
         """Strides are in bytes already."""
         memory = array.data
-        return (array.shape, array.strides, array.dtype, memory.device_id), memory.ptr
+        return (array.shape, array.strides, array.dtype, memory.device_id), memory.ptr, array
 
     def look(self, array: Any, peeked: Any) -> Look:
         """As peeked."""
@@ -172,13 +212,13 @@ class Interface(Library):
 
     current = False
 
-    def peek(self, array: Any, stream: int) -> tuple[Any, int]:
+    def peek(self, array: Any, stream: int) -> tuple[Any, int, Any]:
         """The interface makes a dictionary each time: some microseconds."""
         about = array.__cuda_array_interface__
         address, readonly = about["data"]
         masked = about.get("mask") is not None
         strides, dtype = about.get("strides"), about["typestr"]
-        return (about["shape"], strides, dtype, device_of(address), readonly, masked), address
+        return (about["shape"], strides, dtype, device_of(address), readonly, masked), address, array
 
     def look(self, array: Any, peeked: Any) -> Look:
         """The interface leaves out the strides of a C-contiguous array."""
@@ -208,10 +248,10 @@ class Numba(Interface):
     name = "numba"
     to_device = "cuda.to_device({0})"
 
-    def peek(self, array: Any, stream: int) -> tuple[Any, int]:
+    def peek(self, array: Any, stream: int) -> tuple[Any, int, Any]:
         """By attributes, without the interface's dictionary."""
         address = array.device_ctypes_pointer.value or 0
-        return (array.shape, array.strides, array.dtype, device_of(address), False, False), address
+        return (array.shape, array.strides, array.dtype, device_of(address), False, False), address, array
 
     def look(self, array: Any, peeked: Any) -> Look:
         """As peeked."""
@@ -240,10 +280,14 @@ class Exchanged(Library):
     current = False
     waits = True
 
-    def peek(self, array: Any, stream: int) -> tuple[Any, int]:
-        """The capsule is given back at once: the caller holds the array."""
-        found = dlpack.read(array.__dlpack__(stream=stream or LEGACY))
-        return found[1:], found.pointer
+    def peek(self, array: Any, stream: int) -> tuple[Any, int, Any]:
+        """Without its capsule an array's owner may overwrite the memory, as JAX does with donated arrays."""
+        try:
+            capsule = array.__dlpack__(stream=stream or LEGACY)
+        except BufferError as error:
+            raise TypeError(f"an array on a GPU cannot be read by DLPack: {error}") from error
+        found = dlpack.read(capsule)
+        return found[1:], found.pointer, capsule
 
     def look(self, array: Any, peeked: Any) -> Look:
         """As peeked."""
