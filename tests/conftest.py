@@ -1,6 +1,7 @@
 """Settings of hypothesis for machines on which a first call compiles for seconds, and fixtures of several modules."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -54,9 +55,8 @@ def interpreted(monkeypatch):
         monkeypatch.setattr(module, "_prepared", {})
     monkeypatch.setattr(workspace, "_known", {})
     monkeypatch.setattr(workspace, "_slabs", {})
-    pieces_cuda.step_of.cache_clear()
-    yield Driver().install(monkeypatch)
-    pieces_cuda.step_of.cache_clear()
+    monkeypatch.setattr(pieces_cuda, "_loaded", {})
+    return Driver().install(monkeypatch)
 
 
 @pytest.fixture
@@ -90,6 +90,7 @@ def toy(gpu, monkeypatch):
 
     gpu.memory = 1e8  # for the copy: a quarter of it
     monkeypatch.setattr(cuda_suite, "CASES", TOY)
+    monkeypatch.setattr(cuda_suite, "time", SimpleNamespace(perf_counter=lambda: 1.0))  # no budget is ever over
     monkeypatch.setattr(cuda_cases, "LEAST", 1)
     monkeypatch.setitem(by_cuda.CONTESTANTS, COMPILED, by_cuda.CONTESTANTS[TORCH])
     monkeypatch.setitem(sys.modules, "quack", None)

@@ -19,6 +19,9 @@ CLASSES = [1, 2, 3, 10, 17, 47, 49, 100, 1000, 5000]
 #: What a test in the dtype is compared with; longdouble has more digits than float64 on x86 only.
 WIDE = {2: np.float64, 4: np.float64, 8: np.longdouble}
 
+#: Seconds that only what hangs takes, however slow the machine is and whoever keeps it busy.
+HANG = 1200
+
 
 def child(code, *arguments, stderr=subprocess.PIPE, **environment):
     """A process that has run `code` in the repository's folder."""
@@ -30,7 +33,7 @@ def child(code, *arguments, stderr=subprocess.PIPE, **environment):
         env={**os.environ, **environment},
         cwd=ROOT,
         encoding="utf-8",
-        timeout=300,
+        timeout=HANG,
         check=False,
     )
 

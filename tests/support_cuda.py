@@ -41,7 +41,7 @@ def _tool(name):
 
 
 def _output(*command):
-    return subprocess.run(command, check=True, capture_output=True, encoding="utf-8", timeout=120).stdout
+    return subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
 
 
 INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.a-z]*) *([^;]*?) *;")

@@ -6,6 +6,7 @@ import sys
 import numba
 import numpy as np
 import pytest
+from support import HANG
 
 import fastsoftmax as fs
 from fastsoftmax import reference
@@ -324,7 +325,8 @@ def test_floor_of_a_case(little_memory):
     assert sorted(floors.calls_for(forward, 2)) == ["sum 0", "sum 1024"]
 
 
-def test_starts():
+def test_starts(monkeypatch):
+    monkeypatch.setattr(starts, "TIMEOUT", HANG)
     case = BY_NAME["start/import/64x10/float32"]
     one = starts.found(case, [OURS], 2)
     assert one.skipped == {}
@@ -333,6 +335,7 @@ def test_starts():
 
 
 def test_starts_that_fail(monkeypatch):
+    monkeypatch.setattr(starts, "TIMEOUT", HANG)
     case = BY_NAME["start/import/64x10/float32"]
     monkeypatch.setitem(starts.PACKAGES, TORCH, "no_such_package")
     monkeypatch.setattr(starts, "_code", lambda case, name: "raise ValueError('no luck')")

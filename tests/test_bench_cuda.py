@@ -182,11 +182,14 @@ def test_time_that_is_over_leaves_others_out_and_then_cases(toy):
     assert set(run.found[0].skipped.values()) == {"the 1000 s for the whole run were over"}
 
 
-def test_shares_of_the_time_left():
+def test_shares_of_the_time_left(monkeypatch):
+    now = SimpleNamespace(perf_counter=lambda: 7.0)
+    monkeypatch.setattr(cuda_suite, "time", now)
     clock = cuda_suite.Clock(1000.0)
     clock.share(4)
-    assert 240 < clock.of_case <= 250
-    assert 990 < clock.left <= 1000
+    assert (clock.of_case, clock.left) == (250, 1000)
+    now.perf_counter = lambda: 57.0
+    assert (clock.of_case, clock.left) == (200, 950)
     assert cuda_suite.Settings().whole < 480
     assert cuda_suite.Settings(quick=True).whole <= 120
 

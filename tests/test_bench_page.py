@@ -14,6 +14,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import support_bench
+from support import HANG
 
 from benchmarks import report
 from fastsoftmax.bench import charts, figure, page, results, roofline, summary
@@ -106,7 +107,7 @@ def test_page_in_a_browser(whole, tmp_path):
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     options += ["--enable-logging=stderr", "--hide-scrollbars", "--window-size=1280,3000"]
     command = [BROWSER, *options, "--dump-dom", f"--screenshot={tmp_path / 'page.png'}", str(tmp_path / "page.html")]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=HANG, check=True)
     assert "CONSOLE" not in done.stderr
     shown = Page(done.stdout)
     assert shown.tags["svg"] == len(charts.DRAWINGS)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import HANG
 
 import fastsoftmax as fs
 from fastsoftmax import jit
@@ -39,7 +40,7 @@ def child(code, where, **environment):
 
 def finished(process):
     """What a process printed; no warning and no error is accepted."""
-    out, err = process.communicate(timeout=200)
+    out, err = process.communicate(timeout=HANG)
     assert (process.returncode, err) == (0, "")
     return out
 

@@ -144,7 +144,7 @@ def test_reader_that_leaves():
     assert reader.stderr is not None
     with reader.stderr as stderr:
         assert stderr.read() == b""
-    assert reader.wait(60) == cli.FAILURE
+    assert reader.wait() == cli.FAILURE
 
 
 def test_info(capsys):

@@ -42,7 +42,7 @@ package.compile = None
 found = kernels.compiled(kernels.total_recipe(FLOAT32), (9, 0))
 assert found == package.{made!r}
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_kernels_are_told_apart(where, monkeypatch):

@@ -29,7 +29,5 @@ print("done")
 
 
 def test_a_missing_package_names_the_command():
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT], capture_output=True, encoding="utf-8", timeout=100, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, encoding="utf-8", check=False)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr

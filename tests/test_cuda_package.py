@@ -13,6 +13,7 @@ import fake_driver
 import pytest
 import support_cuda  # noqa: F401  skips these tests where numba-cuda is not installed
 from driven import SCENARIOS
+from support import HANG
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def wrong(tmp_path_factory):
     if library is None:
         pytest.skip("a C compiler is needed to build the fake driver")
     command = [sys.executable, Path(__file__).with_name("driven.py"), library]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=HANG, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -196,7 +196,7 @@ def test_descent_needs_no_tuning(name, gap):
 
 def test_descent_by_one_batch_ends_at_the_optimum():
     x, y = load("wine")
-    model = SoftmaxRegression(solver="sgd", tol=1e-7, max_iter=100_000).fit(x, y)
+    model = SoftmaxRegression(solver="sgd", tol=1e-7, max_iter=100_000, random_state=0).fit(x, y)
     np.testing.assert_allclose(model.coef_, exact(x, y).coef_, rtol=0, atol=1e-4)
 
 
@@ -508,7 +508,7 @@ def test_threads_of_blas_are_as_they_were(solver):
         return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
 
     with threadpoolctl.threadpool_limits(3, user_api="blas"):
-        SoftmaxRegression(solver=solver, max_iter=500).fit(x, y)
+        SoftmaxRegression(solver=solver, max_iter=500, random_state=0).fit(x, y)
         assert set(threads()) == {3}
         with pytest.raises(ValueError, match="one class"):
             SoftmaxRegression(solver=solver).fit(x, np.zeros(len(x)))

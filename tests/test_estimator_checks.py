@@ -7,6 +7,6 @@ from fastsoftmax import SoftmaxRegression
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@parametrize_with_checks([SoftmaxRegression(solver=solver) for solver in ("lbfgs", "newton-cg", "sgd")])
+@parametrize_with_checks([SoftmaxRegression(solver=solver, random_state=0) for solver in ("lbfgs", "newton-cg", "sgd")])
 def test_scikit_learn_checks(estimator, check):
     check(estimator)

@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from numba import njit
+from support import HANG
 
 from fastsoftmax import jit
 from fastsoftmax.cpu import memory, rows
@@ -134,7 +135,7 @@ def test_nothing_outside_is_touched():
     child = [sys.executable, "-c", "import test_simd; test_simd.touch_the_edges(); print('untouched')"]
     paths = os.pathsep.join(map(str, Path(__file__).parents[1::-1]))
     done = subprocess.run(
-        child, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=300, check=False
+        child, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=HANG, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "untouched\n", "")
 

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from support import child
+from support import HANG, child
 
 import fastsoftmax as fs
 from fastsoftmax.cpu import launch
@@ -13,7 +13,9 @@ LAYERS = ("workqueue", "omp", "tbb")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork on this system")
 
 #: What every child begins with: operands of each layout that is launched in parallel, and what to call with them.
-BEGIN = """
+BEGIN = (
+    f"HANG = {HANG}"
+    + """
 import hashlib, os, signal, sys, threading, warnings
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
@@ -36,6 +38,7 @@ def results(x, reductions=("mean", "sum", "none")):
 def digest(x, *reductions):
     return hashlib.sha256(b"".join(np.ascontiguousarray(r).tobytes() for r in results(x, *reductions))).hexdigest()
 """
+)
 
 #: Notes the number of threads of each launch in parallel.
 RECORD = """
@@ -155,7 +158,7 @@ def test_joblib():
 from joblib import Parallel, delayed
 x = np.linspace(-4, 4, 200_000, dtype="f4").reshape(-1, 10)
 expected = fs.softmax(x)
-for how in ({"prefer": "threads"}, {"backend": "loky"}):
+for how in ({"prefer": "threads"}, {"backend": "loky", "idle_worker_timeout": HANG}):
     found = Parallel(n_jobs=2, **how)(delayed(fs.softmax)(x) for _ in range(4))
     print(all(np.array_equal(f, expected) for f in found))
 """
@@ -170,7 +173,7 @@ def forked(check=lambda: None):
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     status = 1
     try:
-        signal.alarm(60)
+        signal.alarm(HANG)
         check()
         status = 0 if all(map(right, xs)) else 2
     finally:
@@ -191,7 +194,7 @@ def alone():
 print("child and grandchild", forked(alone))
 import multiprocessing
 with multiprocessing.get_context("fork").Pool(2) as pool:
-    print("pool", all(pool.map_async(right, xs).get(60)))
+    print("pool", all(pool.map_async(right, xs).get(HANG)))
 print("parent", all(map(right, xs)) and len(launched) > before)
 """
     assert under(layer, BEGIN + RECORD + EXPECTED + FORK + code) == "child and grandchild 0\npool True\nparent True\n"
@@ -209,7 +212,7 @@ def busy():
 def free(): assert not launch._launching.locked()
 launch._parallel = held
 threading.Thread(target=launch.launch, args=(0, 0, 0, 2), daemon=True).start()
-assert inside.wait(60) and launch._launching.locked()
+assert inside.wait() and launch._launching.locked()
 print("held", forked(free), launch._launching.locked())
 launch._parallel = parallel
 leave.set()
@@ -226,17 +229,18 @@ def test_fork_while_a_kernel_is_compiled():
     """A fork waits for the compiler, whose lock would never be released in the child."""
     code = """
 from fastsoftmax.cpu import kernels
-compiling, make = threading.Event(), kernels._MAKERS["vjp"]
+compiling, forking, make = threading.Event(), threading.Event(), kernels._MAKERS["vjp"]
 def slow(*constants):
     compiling.set()
-    threading.Event().wait(0.5)
+    forking.wait()
     return make[1](*constants)
+os.register_at_fork(before=forking.set)  # which is called before what was registered earlier
 x = np.zeros((64, 10), np.float32)
 xs = [x]
 def right(x): return bool((fs.softmax(x) == np.float32(0.1)).all())
 kernels._MAKERS["vjp"] = (slow, slow)
 threading.Thread(target=lambda: fs.softmax_vjp(x, x)).start()
-assert compiling.wait(60)
+assert compiling.wait()
 print(forked())
 """
     assert run(BEGIN + FORK + code) == "0\n"
@@ -276,7 +280,7 @@ def observed(*arguments):
 launch.{driver} = observed
 sys.setswitchinterval(1000)
 threading.Thread(target=counting).start()
-while not any(progress) and len(progress) < 1000: fs.softmax(x, out=out)
+while not any(progress): fs.softmax(x, out=out)
 stop.append(True)
 print(any(progress))
 """
