@@ -222,7 +222,8 @@ BAD_TEXT = {
     "late NaN": (GOOD + "1,nan,a\n", [], "row 501, column 'q' .* holds a missing value or NaN"),
     "late infinity": (GOOD + "inf,2,a\n", [], "row 501, column 'p' .* holds inf"),
     "late text": (GOOD + "1,two,a\n", [], "row 501, column 'q' .* holds 'two', which is not a number"),
-    "late long row": (GOOD + "1,2,a,4\n", [], "line 502, saw 4"),
+    "late long row": (GOOD + "1,2,a,4\n", [], "row 501 .* has more cells than the header has names"),
+    "late longer row": (GOOD + "1,2,a,4,5\n", [], "line 502 has 5 cells, more cells than the header has names"),
     "late quote": (GOOD + '1,2,"a\n', [], "EOF inside string"),
 }
 

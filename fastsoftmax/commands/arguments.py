@@ -42,17 +42,19 @@ exit status: 0 success; 2 wrong usage, data or a model that cannot be used, or a
 line that says what to mend; 130 interrupted. An output file is written whole or not at all{more}"""
 
 
-def _number(low: float, high: float = math.inf, *, above: bool = False, below: bool = False) -> Callable[[str], float]:
-    """A finite number between bounds, which `above` and `below` leave out."""
+def _number(
+    low: float, high: float = math.inf, *, above: bool = False, below: bool = False, infinite: bool = False
+) -> Callable[[str], float]:
+    """A number between bounds, which `above` and `below` leave out; `infinite` admits infinity."""
 
     def convert(text: str) -> float:
         number = float(text)
         good = (number > low or (number == low and not above)) and (number < high or (number == high and not below))
-        if not good or not math.isfinite(number):
+        if not good or not (infinite or math.isfinite(number)):
             bounds = f"{'>' if above else '>='} {low:g}" + (
                 "" if high == math.inf else f" and {'<' if below else '<='} {high:g}"
             )
-            raise argparse.ArgumentTypeError(f"must be a finite number {bounds}, got {text}")
+            raise argparse.ArgumentTypeError(f"must be a {'' if infinite else 'finite '}number {bounds}, got {text}")
         return number
 
     convert.__name__ = "number"
@@ -127,7 +129,12 @@ def _add_train(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _add_parameters(group: Any) -> None:
     positive = _number(0, above=True)
-    group.add_argument("--C", type=positive, default=1.0, help="inverse strength of the L2 penalty (default: 1)")
+    group.add_argument(
+        "--C",
+        type=_number(0, above=True, infinite=True),
+        default=1.0,
+        help="inverse strength of the L2 penalty, inf for none (default: 1)",
+    )
     group.add_argument("--solver", choices=SOLVERS, default="lbfgs", help="default: lbfgs")
     group.add_argument("--tol", type=positive, default=1e-4, help="when to stop: by the gradient (default: 1e-4)")
     group.add_argument("--max-iter", type=_count, default=100, metavar="N", help="iterations or epochs (default: 100)")

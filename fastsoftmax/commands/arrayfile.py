@@ -2,11 +2,11 @@
 
 import contextlib
 import math
+import os
 import shutil
 import tempfile
 import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -31,12 +31,14 @@ from .tables import (
 
 COUNTED = "rows are counted from 0"
 SPARSE = {"indices", "indptr", "format", "shape", "data"}  # the arrays of scipy.sparse.save_npz
-DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, NotImplementedError, RuntimeError)
+PACKED = 1032  # bytes at most that deflate makes of one
 
 
 def open_npy(path: Path, target: str | None, wanted: Features | None) -> Table:
     """The table of an array in a NPY file: 2-D, or with named fields."""
     with reading(path):
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)  # NumPy takes whatever is no array for a pickled object
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.dtype.names and array.ndim == 1:
         return NpyTable(path, array, choose_named(path, array.dtype.names, target, wanted))
@@ -81,9 +83,7 @@ class NpyTable:
         if label is None:
             return None
         column = part[names[label]] if names else part[:, label]
-        return array_labels(
-            np.array(column), f"{self.path}: column {shown(names[label] if names else label)!r}", whole=True
-        )
+        return array_labels(np.array(column), f"{self.path}: column {shown(names[label] if names else label)!r}")
 
 
 class Member(NamedTuple):
@@ -93,6 +93,7 @@ class Member(NamedTuple):
     shape: tuple[int, ...]
     by_columns: bool  # stored column by column
     dtype: np.dtype[Any]
+    nbytes: int  # as they are in memory, after the header
 
 
 @contextlib.contextmanager
@@ -100,9 +101,11 @@ def reading(path: Path) -> Iterator[None]:
     """Whatever NumPy, zipfile or the system say about a file is one line."""
     try:
         yield
+    except BadInput:
+        raise
     except OSError as error:
         raise unusable(path, error) from None
-    except (*DAMAGED, MemoryError) as error:
+    except Exception as error:  # of damaged bytes NumPy's parser makes any error of Python's
         said = " ".join(str(error).split()) or type(error).__name__
         objects = "pickle" in said or "objects" in said
         hint = "it holds Python objects, which are not read" if objects else shown(said, 120)
@@ -113,7 +116,15 @@ def reading(path: Path) -> Iterator[None]:
 
 def member_stream(archive: zipfile.ZipFile, name: str) -> tuple[Member, IO[bytes]]:
     """The header of an array in a NPZ file, and the stream that goes on with its elements."""
-    stream = archive.open(f"{name}.npy")
+    info = archive.getinfo(f"{name}.npy")
+    # What an archive says of its members is compared with its own size before anything counts on it.
+    most = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: PACKED}.get(info.compress_type)
+    assert archive.fp is not None  # for mypy: it is open
+    if most is None:
+        raise ValueError(f"array {name!r} is packed by another method than numpy.savez_compressed uses")
+    if info.compress_size > archive.fp.seek(0, os.SEEK_END) or info.file_size > most * info.compress_size:
+        raise ValueError(f"array {name!r} is said to be larger than the file can be")
+    stream = archive.open(info)
     version = np.lib.format.read_magic(stream)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in read:
@@ -121,17 +132,29 @@ def member_stream(archive: zipfile.ZipFile, name: str) -> tuple[Member, IO[bytes
     shape, by_columns, dtype = read[version](stream)
     if dtype.hasobject:
         raise ValueError(f"array {name!r} is pickled")
-    return Member(name, shape, by_columns, dtype), stream
+    member = Member(name, shape, by_columns, dtype, info.file_size - stream.tell())
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != member.nbytes:
+        raise ValueError(f"array {name!r} has shape {shape} in its header, and {member.nbytes} bytes")
+    return member, stream
 
 
-def pieces(member: Member, stream: IO[bytes], counts: Iterator[int]) -> Iterator[Array]:
-    """The next rows of an array, as many as `counts` says each time; zipfile compares the checksum at the end."""
+def whole_array(archive: zipfile.ZipFile, name: str) -> Array:
+    """A small array of a NPZ file."""
+    member, stream = member_stream(archive, name)
+    with stream:
+        data = stream.read()  # to its end, where zipfile compares the checksum
+    return np.frombuffer(data, member.dtype).reshape(member.shape, order="F" if member.by_columns else "C")
+
+
+def pieces(member: Member, stream: IO[bytes], counts: Iterable[int]) -> Iterator[Array]:
+    """The next rows of an array, as many as `counts` says each time."""
     size = member.dtype.itemsize * math.prod(member.shape[1:])
     for count in counts:
         data = stream.read(size * count)
         if len(data) != size * count:
             raise ValueError(f"array {member.name!r} is cut short")
         yield np.frombuffer(data, member.dtype).reshape(count, *member.shape[1:])
+    stream.read(1)  # nothing: zipfile compares the checksum when it has seen the end
 
 
 def open_npz(path: Path, target: str | None, wanted: Features | None) -> Table:
@@ -175,6 +198,11 @@ def _labels_of(path: Path, members: dict[str, Member], target: str | None, rows:
     return y
 
 
+def in_steps(total: int, step: int) -> Iterator[int]:
+    """How many rows each block has, one after the other: a list of them might be longer than any data."""
+    return (min(step, total - start) for start in range(0, total, step))
+
+
 class NpzTable:
     """Features and labels that are arrays of a NPZ file, neither of which is ever in memory as a whole."""
 
@@ -189,21 +217,24 @@ class NpzTable:
     def blocks(self, extra: int = 0) -> Iterator[Block]:
         """The rows in order."""
         total, step = self._x.shape[0], rows_of_block(self.features.size + extra)
-        counts = [min(step, total - start) for start in range(0, total, step)]
         start = 0
         with reading(self.path), contextlib.ExitStack() as stack:
             archive = stack.enter_context(zipfile.ZipFile(self.path))
-            for x, y in zip(self._parts(stack, archive, counts), labels(archive, self._y, counts), strict=True):
+            both = (
+                self._parts(stack, archive, in_steps(total, step)),
+                labels(archive, self._y, in_steps(total, step)),
+            )
+            for x, y in zip(*both, strict=True):
                 block = numeric(x, f"{self.path}: array {shown(self._x.name)!r}")
                 place = Place(self.path, start, range(self.features.size), COUNTED)
                 check_finite(block, place)
                 start += len(x)
                 yield Block(block, y, place, start, total)
 
-    def _parts(self, stack: contextlib.ExitStack, archive: zipfile.ZipFile, counts: list[int]) -> Iterator[Array]:
+    def _parts(self, stack: contextlib.ExitStack, archive: zipfile.ZipFile, counts: Iterator[int]) -> Iterator[Array]:
         member, stream = member_stream(archive, self._x.name)
         if not member.by_columns or 1 in member.shape:
-            yield from pieces(member, stream, iter(counts))
+            yield from pieces(member, stream, counts)
             return
         # A row is spread over the whole stream: unpack it to where it can be mapped.
         file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  the stack is a context manager
@@ -216,11 +247,11 @@ class NpzTable:
             start += count
 
 
-def labels(archive: zipfile.ZipFile, member: Member | None, counts: list[int]) -> Iterator[Array | None]:
+def labels(archive: zipfile.ZipFile, member: Member | None, counts: Iterator[int]) -> Iterator[Array | None]:
     """The labels of the next rows, or as many None."""
     if member is None:
-        yield from [None] * len(counts)
+        yield from (None for _ in counts)
         return
     _, stream = member_stream(archive, member.name)
-    for part in pieces(member, stream, iter(counts)):
-        yield array_labels(part, f"array {shown(member.name)!r}", whole=False)
+    for part in pieces(member, stream, counts):
+        yield array_labels(part, f"array {shown(member.name)!r}")

@@ -1,18 +1,22 @@
 """Trained models as NPZ files: arrays only, no pickled objects, so that a file from elsewhere can be opened safely."""
 
 import json
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from .. import linear
-from .arrayfile import DAMAGED
+from .arrayfile import whole_array
 from .mistakes import BadInput, existing_file, listed, shown, unusable
-from .tables import Array, Features, Matrix
+from .tables import Array, Features, Matrix, text_array
 
 FORMAT = "fastsoftmax softmax regression"
 VERSION = 1
+ARRAYS = ("format", "version", "coef", "intercept", "classes", "feature_names", "parameters")
+ROOM, PACKED = 64 << 20, 8  # bytes that a model takes at most, and as many more for each byte of its file
 
 
 class Model(NamedTuple):
@@ -59,7 +63,7 @@ def save(model: Model, file: BinaryIO) -> None:
         "coef": model.coef,
         "intercept": model.intercept,
         "classes": model.classes,
-        "feature_names": np.array(model.features.names, dtype=str),
+        "feature_names": text_array(model.features.names, "the header"),
         "parameters": np.array(json.dumps(model.parameters)),
     }
     np.savez(file, allow_pickle=False, **arrays)
@@ -75,20 +79,26 @@ def load(path: Path) -> Model:
     """
     existing_file(path, "model")
     try:
-        # Opened here, since NumPy leaves it open where it is no archive.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            known = [name for name in ARRAYS if name in names]
+            room = ROOM + PACKED * path.stat().st_size
+            if sum(archive.getinfo(f"{name}.npy").file_size for name in known) > room:
+                raise BadInput(f"{path} is no model: its arrays take more than {room >> 20} MB when they are unpacked")
+            arrays = {name: whole_array(archive, name) for name in known}
+        return _checked(path, arrays, names)
+    except BadInput:
+        raise
     except OSError as error:
         raise unusable(path, error) from None
-    except (*DAMAGED, AttributeError, TypeError, MemoryError):  # an array that is no archive has no `files`
+    except Exception:  # damaged bytes make any error of Python's
         raise BadInput(f"{path} is no model, or is damaged; write it again with the command train") from None
-    return _checked(path, arrays)
 
 
-def _checked(path: Path, arrays: dict[str, Array]) -> Model:
+def _checked(path: Path, arrays: dict[str, Array], names: Sequence[str]) -> Model:
     if str(arrays.get("format")) != FORMAT:
         raise BadInput(
-            f"{path} is not a model of fastsoftmax (its arrays: {listed(arrays)}); give a file that train wrote"
+            f"{path} is not a model of fastsoftmax (its arrays: {listed(names)}); give a file that train wrote"
         )
     version = arrays.get("version", np.array(None))
     if version.shape or version.dtype.kind not in "iu" or not 1 <= version <= VERSION:
@@ -96,15 +106,14 @@ def _checked(path: Path, arrays: dict[str, Array]) -> Model:
     fault = _fault(arrays)
     if fault:
         raise BadInput(f"{path} is a damaged model: {fault}; write it again with the command train")
-    names = tuple(map(str, arrays["feature_names"]))
-    features = Features(arrays["coef"].shape[1], names)
+    features = Features(arrays["coef"].shape[1], tuple(map(str, arrays["feature_names"])))
     parameters = json.loads(str(arrays["parameters"]))
     return Model(arrays["coef"], arrays["intercept"], arrays["classes"], features, parameters)
 
 
 def _fault(arrays: dict[str, Array]) -> str | None:
     """What is wrong with the arrays of a model."""
-    missing = [name for name in ("coef", "intercept", "classes", "feature_names", "parameters") if name not in arrays]
+    missing = [name for name in ARRAYS if name not in arrays]
     if missing:
         return f"it lacks {listed(missing)}"
     kinds = {"coef": "f", "intercept": "f", "classes": "biuU", "feature_names": "U", "parameters": "U"}
@@ -116,7 +125,7 @@ def _fault(arrays: dict[str, Array]) -> str | None:
     shapes = {"coef": (count, *coef.shape[1:2]), "intercept": (count,), "classes": (classes.size,), "parameters": ()}
     wrong = [f"{name} has shape {arrays[name].shape}" for name, shape in shapes.items() if arrays[name].shape != shape]
     names = arrays["feature_names"].shape
-    if coef.ndim != 2 or classes.size < 2 or wrong:
+    if coef.ndim != 2 or not coef.size or classes.size < 2 or wrong:
         return wrong[0] if wrong else f"coef has shape {coef.shape}, classes {classes.shape}"
     if names not in {(0,), (coef.shape[1],)}:
         return f"feature_names has shape {names} for {coef.shape[1]} features"
@@ -134,6 +143,6 @@ def _bad_values(arrays: dict[str, Array]) -> str | None:
     try:
         if isinstance(json.loads(str(arrays["parameters"])), dict):
             return None
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     return "parameters is no JSON object"

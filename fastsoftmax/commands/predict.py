@@ -37,7 +37,8 @@ def _predict(
     """Write the predictions of all blocks; how many rows there were, and their score where it was asked for."""
     rows, score = 0, None if args.target is None else Score(model)
     indices = Indices(model)
-    for block in table.blocks(extra=len(model.classes)):
+    # Classes are written as strings that are as long as the longest.
+    for block in table.blocks(extra=len(model.classes) + model.classes.itemsize // 8):
         truth = None if block.labels is None else indices(block.labels, block.place)
         proba = model.predict_proba(block.x) if args.proba else None
         predicted = model.predict(block.x) if proba is None else proba.argmax(axis=1)

@@ -8,7 +8,7 @@ import numpy as np
 
 from .mistakes import BadInput, listed, shown
 from .modelfile import Model
-from .tables import Array, Matrix, Place
+from .tables import Array, Matrix, Place, coded, plain
 
 FEW = 12  # classes of which a table is easy to read
 WIDTH = 10  # of a class in it
@@ -97,14 +97,17 @@ class Indices:
     """From labels to the indices of a model's classes."""
 
     def __init__(self, model: Model) -> None:
-        # By their text: those of a CSV file are text, and those of a NPY file may be 3.0 for 3.
-        self._of = {str(name): index for index, name in enumerate(model.classes)}
+        # By their text, as those of a CSV file are text; and 3.0 of one file is 3 of another, where no class is both.
+        names = list(map(str, model.classes))
+        written = Counter(map(plain, names))
+        self._of = {plain(name): i for i, name in enumerate(names) if written[plain(name)] == 1}
+        self._of |= {name: i for i, name in enumerate(names)}
         self._known = model.classes
 
-    def __call__(self, labels: Array, place: Place) -> Array:
+    def __call__(self, labels: Array | list[str], place: Place) -> Array:
         """The indices of some labels, which are in a file from `place` on."""
-        different, positions = np.unique(labels, return_inverse=True)
-        found = np.array([self._of.get(str(name), -1) for name in different], dtype=np.int64)[positions]
+        different, positions = coded(labels)
+        found = np.array([self._of.get(name, self._of.get(plain(name), -1)) for name in map(str, different)])[positions]
         if found.size and found.min() < 0:
             at = int(np.argmin(found))
             raise BadInput(

@@ -15,7 +15,10 @@ Matrix = Any  # an array (n, d), or a CSR matrix of scipy.sparse
 
 BLOCK_BYTES = 8 << 20  # of features in a block: a small part of any memory, and thousands of rows of most files
 MOST_ROWS = 65536
-INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")  # written as Python writes it, within 64 bits: "007" is another name
+TEXT_BYTES = 256 << 20  # of names in an array, in which each is as long as the longest
+INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")  # written as Python writes it: "007" is another name
+NUMBER = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf(?:inity)?)", re.IGNORECASE)
+WHOLE = re.compile(r"([+-]?)(0|[1-9][0-9]*)(?:\.0*)?")
 DIGITS = re.compile(r"[0-9]+")
 FORMATS = (".csv", ".tsv", ".npy", ".npz")
 
@@ -45,7 +48,7 @@ class Block(NamedTuple):
     """Some rows of a table."""
 
     x: Matrix  # float32 or float64, all finite
-    labels: Array | None  # integers, booleans, or strings
+    labels: Array | list[str] | None  # integers, booleans, or strings
     place: Place
     read: int  # bytes or rows so far, to show progress
     total: int
@@ -107,17 +110,22 @@ def rows_of_block(width: int) -> int:
 
 def choose_named(path: Path, names: Sequence[str], target: str | None, wanted: Features | None) -> Columns:
     """The columns of a file whose columns have names."""
-    if target is not None and target not in names:
+    where = {name: i for i, name in enumerate(names)}
+    if target is not None and target not in where:
         raise BadInput(f"{path} has no column {shown(target)!r}; it has: {listed(names)}")
-    label = None if target is None else names.index(target)
+    label = None if target is None else where[target]
     if wanted is None:
         return Columns([i for i in range(len(names)) if i != label], label)
     if not wanted.names:
         return _choose_counted(path, len(names), label, wanted)
-    missing = [name for name in wanted.names if name not in names]
+    if target in wanted.names:
+        raise BadInput(
+            f"column {shown(target)!r} is a feature of the model, so it does not hold the classes; "
+            "name the column that does with --target, or leave --target out"
+        )
+    missing = [name for name in wanted.names if name not in where]
     if missing:
         raise BadInput(f"{path} lacks columns that the model was trained on: {listed(missing)}; add them")
-    where = {name: i for i, name in enumerate(names)}
     return Columns([where[name] for name in wanted.names], label)
 
 
@@ -179,27 +187,62 @@ def numeric(array: Array, what: str) -> Array:
     return array.astype(dtype if dtype in (np.float32, np.float64) else np.float64, copy=False)
 
 
-def text_labels(texts: Array, what: str) -> Array:
-    """Labels that were text in a file: int64 where all are integers, else the strings.
+def coded(labels: Array | list[str]) -> tuple[list[Any], Array]:
+    """The different labels, and where among them that of each row is.
 
-    >>> text_labels(np.array(["3", "-1"]), "y"), text_labels(np.array(["3", "b"]), "y")
-    (array([ 3, -1]), array(['3', 'b'], dtype='<U1'))
+    >>> coded(["b", "a", "b"])
+    (['b', 'a'], array([0, 1, 0]))
     """
-    different = [str(text) for text in np.unique(texts)]
-    if all(INTEGER.fullmatch(text) for text in different):
-        return texts.astype(np.int64)
-    if all(_is_number(text) for text in different) and not all(DIGITS.fullmatch(text) for text in different):
-        odd = next(text for text in different if not INTEGER.fullmatch(text))
-        raise continuous(what, odd)
+    if isinstance(labels, np.ndarray):
+        different, codes = np.unique(labels, return_inverse=True)
+        return different.tolist(), codes
+    place: dict[str, int] = {}  # one long text among many rows would make each of an array as long
+    codes = np.fromiter((place.setdefault(text, len(place)) for text in labels), np.int64, len(labels))
+    return list(place), codes
+
+
+def text_array(texts: Sequence[str], what: str) -> Array:
+    """An array of strings, unless it takes too much memory."""
+    longest = max(map(len, texts), default=0)
+    if 4 * longest * len(texts) > TEXT_BYTES:
+        raise BadInput(
+            f"{what} has {len(texts)} different names, one of them {longest} characters long, which is too much for "
+            "a model; is it the right column? Shorten the names otherwise"
+        )
+    return np.array(texts, dtype=str)
+
+
+def text_classes(texts: list[str], what: str) -> list[int] | list[str]:
+    """The classes that texts in a file stand for: integers where all are, else the texts as they are written.
+
+    >>> text_classes(["3", "-1"], "y"), text_classes(["3", "b"], "y"), text_classes(["1.0", "2.0"], "y")
+    ([3, -1], ['3', 'b'], ['1.0', '2.0'])
+    """
+    if all(INTEGER.fullmatch(text) and -(2**63) <= int(text) < 2**63 for text in texts):
+        return [int(text) for text in texts]
+    if all(NUMBER.fullmatch(text) or text.lower() == "nan" for text in texts) and not all(map(DIGITS.fullmatch, texts)):
+        odd = next((text for text in texts if not float(text).is_integer()), None)
+        if odd is not None:
+            raise continuous(what, odd)
+        written: dict[str, str] = {}
+        for text in texts:
+            other = written.setdefault(plain(text), text)
+            if other != text:
+                raise BadInput(f"{what} writes one class as {shown(other)} and as {shown(text)}; write it in one way")
     return texts
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def plain(text: str) -> str:
+    """A whole number as Python writes it, and any other text as it is.
+
+    >>> plain("+1.0"), plain("1.5"), plain("01")
+    ('1', '1.5', '01')
+    """
+    found = WHOLE.fullmatch(text)
+    if not found:
+        return text
+    sign, digits = found.groups()
+    return ("-" if sign == "-" and digits != "0" else "") + digits
 
 
 def continuous(what: str, value: object) -> BadInput:
@@ -210,10 +253,10 @@ def continuous(what: str, value: object) -> BadInput:
     )
 
 
-def array_labels(array: Array, what: str, *, whole: bool) -> Array:
-    """Labels that were an array; whole numbers of a floating dtype count where `whole` says so."""
+def array_labels(array: Array, what: str) -> Array:
+    """Labels that were an array; whole numbers of a floating dtype become integers."""
     kind = array.dtype.kind
-    if kind == "f" and whole:
+    if kind == "f":
         fraction = ~(np.isfinite(array) & (array == np.trunc(array)) & (np.abs(array) < 2.0**63))
         if fraction.any():
             raise continuous(what, array[np.argmax(fraction)])
@@ -221,6 +264,5 @@ def array_labels(array: Array, what: str, *, whole: bool) -> Array:
     if kind == "S":
         return np.char.decode(array, "utf-8", "replace")
     if kind not in "biuU":
-        example = array[0] if kind == "f" and len(array) else f"values of dtype {array.dtype}"
-        raise continuous(what, example)
+        raise continuous(what, f"values of dtype {array.dtype}")
     return array

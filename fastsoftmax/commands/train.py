@@ -5,7 +5,6 @@ import json
 import sys
 import time
 import warnings
-from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from .modelfile import Model
 from .output import check_place, replacing
 from .progress import Advance, progress
 from .score import Score
-from .tables import Array, Matrix, Table, open_table, rows_of_block, text_labels
+from .tables import Array, Matrix, Table, coded, open_table, rows_of_block, text_array, text_classes
 
 #: Options of the command line that are parameters of the estimator.
 PARAMETERS = (
@@ -38,10 +37,11 @@ PARAMETERS = (
 
 
 class Examples(NamedTuple):
-    """Rows and their classes."""
+    """Rows, their classes, and the classes that there are."""
 
     x: Matrix
-    y: Array
+    y: Array  # indices of `classes`
+    classes: Array
 
 
 class Trained(NamedTuple):
@@ -84,47 +84,62 @@ def run(args: argparse.Namespace, *, as_json: bool) -> None:
 
 def read(table: Table, target: str, advance: Advance) -> Examples:
     """All rows of a table."""
-    parts, labels = [], []
+    if not table.features.size:
+        raise BadInput(f"{table.path} has no columns besides the target; there is nothing to learn from")
+    parts, codes = [], []
+    known: dict[Any, int] = {}
+    kind: Any = None  # of labels that were an array
     for block in table.blocks():
+        assert block.labels is not None  # for mypy: a target was named
+        different, positions = coded(block.labels)
         parts.append(block.x)
-        labels.append(block.labels)
+        codes.append(np.array([known.setdefault(name, len(known)) for name in different], dtype=np.int64)[positions])
+        kind = getattr(block.labels, "dtype", None)
         advance(block.read, block.total, "Reading")
-    if not parts or not table.features.size:
-        what = "rows" if not parts else "columns besides the target"
-        raise BadInput(f"{table.path} has no {what}; there is nothing to learn from")
-    y = np.concatenate([part for part in labels if part is not None])
-    if table.textual:
-        y = text_labels(y, f"{table.path}: target {shown(target)!r}")
+    if not parts:
+        raise BadInput(f"{table.path} has no rows; there is nothing to learn from")
+    what = f"{table.path}: target {shown(target)!r}"
+    names: list[Any] = text_classes(list(known), what) if table.textual else list(known)
+    order = sorted(range(len(names)), key=names.__getitem__)
+    ascending = [names[i] for i in order]
+    classes = text_array(ascending, what) if isinstance(ascending[0], str) else np.array(ascending, dtype=kind)
+    y = np.argsort(order)[np.concatenate(codes)]
     if isinstance(parts[0], np.ndarray):
-        return Examples(np.concatenate(parts), y)
+        return Examples(np.concatenate(parts), y, classes)
     from scipy.sparse import vstack  # noqa: PLC0415  files without sparse matrices do without it
 
-    return Examples(vstack(parts, format="csr"), y)
+    return Examples(vstack(parts, format="csr"), y, classes)
 
 
 def split(data: Examples, test_size: float, seed: int) -> tuple[Examples, Examples | None]:
     """The rows to train on, and those held out, with the same share of each class."""
-    counts = Counter(data.y.tolist())
-    if len(counts) < 2:
-        raise BadInput(f"all {len(data.y)} rows are of class {shown(data.y[0])!r}; give data with two classes or more")
+    rows, classes = len(data.y), len(data.classes)
+    if classes < 2:
+        raise BadInput(f"all {rows} rows are of class {shown(data.classes[0])!r}; give data with two classes or more")
     if not test_size:
         return data, None
-    single = sorted(name for name, count in counts.items() if count < 2)
-    if single:
+    single = data.classes[np.bincount(data.y) < 2]
+    if len(single):
         raise BadInput(
             f"classes with a single row cannot be both learnt and held out: {listed(single)}; "
             "add rows, remove these classes, or pass --test-size 0"
         )
-    held_out = int(np.ceil(test_size * len(data.y)))
-    if not len(counts) <= held_out <= len(data.y) - len(counts):
+    held_out = int(np.ceil(test_size * rows))
+    if not classes <= held_out <= rows - classes:
         raise BadInput(
-            f"--test-size {test_size:g} holds out {held_out} of {len(data.y)} rows; with {len(counts)} classes "
-            f"it must be {len(counts)} to {len(data.y) - len(counts)} rows, or 0"
+            f"--test-size {test_size:g} holds out {held_out} of {rows} rows; with {classes} classes "
+            f"it must be {classes} to {rows - classes} rows, or 0"
         )
     from sklearn.model_selection import train_test_split  # noqa: PLC0415  an extra
 
-    parts = train_test_split(data.x, data.y, test_size=held_out, random_state=seed, stratify=data.y)
-    return Examples(parts[0], parts[2]), Examples(parts[1], parts[3])
+    x, tested, y, truth = train_test_split(data.x, data.y, test_size=held_out, random_state=seed, stratify=data.y)
+    absent = np.setdiff1d(np.arange(classes), y)
+    if len(absent):
+        raise BadInput(
+            f"--test-size {test_size:g} leaves no row to learn these classes from: {listed(data.classes[absent])}; "
+            "give it a smaller part, or add rows"
+        )
+    return Examples(x, y, data.classes), Examples(tested, truth, data.classes)
 
 
 def _estimator(parameters: dict[str, Any]) -> Any:
@@ -156,7 +171,7 @@ def _train(args: argparse.Namespace, table: Table, fitted: Examples, held_out: E
         if entry not in stuck:
             warnings.warn_explicit(entry.message, entry.category, entry.filename, entry.lineno)
     made = {"release": __version__, "target": args.target, "rows": len(fitted.y), "estimator": parameters}
-    model = Model(estimator.coef_, estimator.intercept_, estimator.classes_, table.features, made)
+    model = Model(estimator.coef_, estimator.intercept_, fitted.classes, table.features, made)
     curve = [float(loss) for loss in getattr(estimator, "loss_curve_", [])]
     score = None if held_out is None else _evaluate(model, held_out)
     iterations = int(np.max(estimator.n_iter_))
@@ -169,8 +184,7 @@ def _evaluate(model: Model, data: Examples) -> Score:
     with progress() as advance:
         for start in range(0, rows, step):
             x = data.x[start : start + step]
-            truth = np.searchsorted(model.classes, data.y[start : start + step])
-            score.add(x, truth, model.predict(x))
+            score.add(x, data.y[start : start + step], model.predict(x))
             advance(min(start + step, rows), rows, "Testing")
     return score
 
