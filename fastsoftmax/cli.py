@@ -4,12 +4,14 @@ Results go to standard output as plain text; progress goes to standard error, an
 """
 
 import argparse
+import contextlib
 import functools
+import io
 import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +97,30 @@ def main(typed: Sequence[str] | None = None) -> int:
     int
         The exit status.
     """
-    args = parser().parse_args(typed)
+    with _any_character():
+        return _run(parser().parse_args(typed))
+
+
+@contextlib.contextmanager
+def _any_character() -> Iterator[None]:
+    """Output streams that take any text: what their encoding lacks is escaped, and closed ones swallow it."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  as long as the process lives
+    streams = [s for s in (sys.stdout, sys.stderr) if isinstance(s, io.TextIOWrapper)]
+    before = [stream.errors for stream in streams]
+    for stream in streams:
+        stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        for stream, errors in zip(streams, before, strict=True):
+            if not stream.closed:
+                stream.reconfigure(errors=errors)
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Run a command; whatever a user can mend is one line."""
     commands = {
         None: demonstration,
         "info": info,
@@ -112,6 +137,9 @@ def main(typed: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BadInput as error:
         print(one_line(error), file=sys.stderr)
+        return USAGE
+    except MemoryError as error:
+        print(one_line(f"there is not enough memory for this: {error}"), file=sys.stderr)
         return USAGE
     except BrokenPipeError:  # the reader, `head` for instance, has seen enough; nor can the exit's flush succeed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

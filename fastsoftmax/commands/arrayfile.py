@@ -25,6 +25,7 @@ from .tables import (
     check_finite,
     choose_named,
     choose_numbered,
+    is_text,
     numeric,
     rows_of_block,
 )
@@ -143,7 +144,10 @@ def whole_array(archive: zipfile.ZipFile, name: str) -> Array:
     member, stream = member_stream(archive, name)
     with stream:
         data = stream.read()  # to its end, where zipfile compares the checksum
-    return np.frombuffer(data, member.dtype).reshape(member.shape, order="F" if member.by_columns else "C")
+    array = np.frombuffer(data, member.dtype).reshape(member.shape, order="F" if member.by_columns else "C")
+    if not is_text(array):
+        raise ValueError(f"array {name!r} holds characters that do not exist")
+    return array
 
 
 def pieces(member: Member, stream: IO[bytes], counts: Iterable[int]) -> Iterator[Array]:

@@ -3,11 +3,13 @@
 import contextlib
 import csv
 import re
+import sys
 import warnings
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
 import numpy as np
 
@@ -25,6 +27,24 @@ FIRST_ROWS = 1024  # from which the length of a row is known
 CHUNK_BYTES = 32 << 20  # of text in a chunk: rows may hold long texts beside a few features
 
 
+class _Mode(NamedTuple):
+    """How pandas reads."""
+
+    blanks: bool  # those before a cell are skipped, which takes half as long again: for files with some before quotes
+    as_text: bool  # features too
+
+
+DIRECT = _Mode(blanks=False, as_text=False)
+
+
+class _BlankBeforeQuoteError(Exception):
+    """A blank before a quote, which has to be skipped for the quote to be one."""
+
+
+class _NoNumberError(Exception):
+    """A column that is none of numbers, to pandas."""
+
+
 class CsvTable:
     """A CSV file with a header: columns are found by name, all but the target are numbers."""
 
@@ -34,62 +54,68 @@ class CsvTable:
         import pandas  # noqa: F401, PLC0415  an extra; what is missing is said before anything is read
 
         self.path = path
-        with _opened(path) as text:
-            self._header, self._width = text.header, text.width
+        with _opened(path) as below:
+            self._header, self._width = below.header, below.width
         self._columns = choose_named(path, self._header, target, wanted)
         names = tuple(self._header[i] for i in self._columns.features)
-        if wanted is None and "" in names:
-            raise BadInput(
-                f"{path}: column {1 + self._header.index('')} has no name in the header (pandas writes row numbers so, "
-                "unless index=False is passed to to_csv); remove it, or give it a name"
-            )
         self.features = Features(len(names), names)
+        if wanted is None and "" in self._header:
+            left_out = f"{path}: column {1 + self._header.index('')} has no name in the header, and is left out"
+            print(
+                one_line(f"{left_out} (row numbers? pandas writes them unless index=False is given)"), file=sys.stderr
+            )
 
     def blocks(self, extra: int = 0) -> Iterator[Block]:
         """The rows in order."""
         start, most = 0, rows_of_block(len(self._header) + extra)
-        # As numbers, and from the first chunk in which a cell is none as text, in which that cell can be named.
-        for as_text in (False, True):
-            with _opened(self.path) as text, self._frames(text, as_text=as_text) as frames:
-                try:
-                    for frame in _chunks(frames, text, start, most):
-                        read, total = text.progress()
-                        yield self._block(frame, start, as_text=as_text)._replace(read=read, total=total)
+        # Read as numbers, until a cell is none: from there on as text, in which that cell can be named.
+        mode = DIRECT
+        while True:
+            try:
+                with _opened(self.path, mode) as below, self._frames(below, mode) as frames:
+                    for frame in _chunks(frames, below, start, most):
+                        read, total = below.progress()
+                        yield self._block(frame, start, mode)._replace(read=read, total=total)
                         start += len(frame)
-                    return
-                except ValueError:
-                    if as_text:
-                        raise
+                return
+            except _BlankBeforeQuoteError:
+                mode = mode._replace(blanks=True)
+            except _NoNumberError:
+                mode = mode._replace(as_text=True)
 
-    def _frames(self, text: "_Text", *, as_text: bool) -> Any:
+    def _frames(self, below: "_Below", mode: _Mode) -> Any:
         """All columns, and one more for what rows have beyond the header."""
         import pandas as pd  # noqa: PLC0415  an extra
 
-        kinds: dict[int, type] = dict.fromkeys(range(self._width), object)
-        if not as_text:
-            kinds |= dict.fromkeys(self._columns.features, float)
+        # Numbers are found by pandas, in less time than they are asked for: whatever it finds, they are the nearest
+        # float64s at last, as cells read as text are.
+        found = () if mode.as_text else {*range(len(self._header))} - {self._columns.target}
+        kinds = {column: object for column in range(self._width) if column not in found}
         return pd.read_csv(
-            text,
-            sep=text.separator,
+            below,
+            sep=below.separator,
             header=0,
             names=range(self._width),
             index_col=False,
             dtype=kinds,
             na_filter=False,
             skip_blank_lines=False,
-            skipinitialspace=True,
+            skipinitialspace=mode.blanks,
             low_memory=False,
             iterator=True,
             engine="c",
         )
 
-    def _block(self, frame: Any, start: int, *, as_text: bool) -> Block:
+    def _block(self, frame: Any, start: int, mode: _Mode) -> Block:
         place = Place(self.path, start + 1, self.features.names, COUNTED)
-        surplus = (frame.iloc[:, len(self._header) :] != "").to_numpy().any(axis=1)
-        if surplus.any():
-            raise BadInput(f"{place(int(np.argmax(surplus)))} has {TOO_LONG}")
+        for column in range(len(self._header), self._width):
+            surplus = frame[column].tolist()
+            if any(surplus) and any(filled := [bool(cell.strip()) for cell in surplus]):
+                raise BadInput(f"{place(filled.index(True))} has {TOO_LONG}")
         chosen = frame[self._columns.features]
-        if as_text:
+        if not mode.as_text and any(kind.kind not in "biuf" for kind in chosen.dtypes):
+            raise _NoNumberError
+        if mode.as_text:
             x = np.stack([_numbers(chosen.iloc[:, i], i, frame, place) for i in range(self.features.size)], axis=1)
         else:
             x = np.ascontiguousarray(chosen.to_numpy(np.float64))
@@ -129,7 +155,7 @@ def _numbers(column: Any, position: int, frame: Any, place: Place) -> Array:
     return numbers
 
 
-def _chunks(frames: Any, text: "_Text", start: int, most: int) -> Iterator[Any]:
+def _chunks(frames: Any, below: "_Below", start: int, most: int) -> Iterator[Any]:
     """Some rows at a time, from a row on; how many depends on how long they are."""
     rows, done = min(FIRST_ROWS, most), 0
     with contextlib.suppress(StopIteration):
@@ -138,60 +164,66 @@ def _chunks(frames: Any, text: "_Text", start: int, most: int) -> Iterator[Any]:
             done += len(frame)
             if done > start:
                 yield frame
-            rows = min(most, max(1, CHUNK_BYTES * done // text.progress()[0]))
+            rows = min(most, max(1, CHUNK_BYTES * done // below.progress()[0]))
 
 
-class _Text:
-    """The lines below a header, as pandas reads them."""
+class _Below:
+    """A file below its header, as pandas reads it."""
 
-    def __init__(self, path: Path, file: TextIO) -> None:
-        self._path, self._file = path, file
-        names, self.separator = _header(path, file)
+    def __init__(self, path: Path, file: BinaryIO, mode: _Mode) -> None:
+        self._path, self._file, self._mode = path, file, mode
+        names, self.separator, start = _header(path)
+        file.seek(start)
         #: Cells of a row at most: one more than in the header, as some programs end rows with a separator.
         self.width = len(names) + 1
         while names and not names[-1]:
             names.pop()
         self.header = names
         # pandas takes the number of columns from the first line.
-        self._first, self._held = self.separator * (self.width - 1) + "\n", ""
+        self._first, self._held = self.separator.encode() * (self.width - 1) + b"\n", b""
+        self._last = b""
         self._total = path.stat().st_size
 
     def progress(self) -> tuple[int, int]:
         """The bytes that were read, and those of the file."""
-        return min(self._file.buffer.tell(), self._total), self._total
+        return min(self._file.tell(), self._total), self._total
 
-    def read(self, size: int = -1) -> str:
+    def read(self, size: int = -1) -> bytes:
         """The next piece; empty lines at the end of a file of several columns are left out."""
         if self._first:
-            first, self._first = self._first, ""
+            first, self._first = self._first, b""
             return first
         pieces = [self._held]
         while piece := self._file.read(size):
-            if "\0" in piece:
+            if b"\0" in piece:
                 raise BadInput(f"{self._path} holds NUL characters, as text in UTF-8 does not; save it as UTF-8")
-            end = len(piece.rstrip("\r\n")) if len(self.header) > 1 else len(piece)
+            if not self._mode.blanks and b' "' in self._last + piece:
+                raise _BlankBeforeQuoteError
+            self._last = piece[-1:]
+            end = len(piece.rstrip(b"\r\n")) if len(self.header) > 1 else len(piece)
             if end:
                 self._held = piece[end:]
-                return "".join(pieces) + piece[:end]
+                return b"".join([*pieces, piece[:end]])
             pieces.append(piece)
-        return ""
+        return b""
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[bytes]:
         """The lines, which pandas never asks for: it takes for a file what has them."""
         return iter(self._file)
 
 
-def _header(path: Path, file: TextIO) -> tuple[list[str], str]:
-    """The names of the columns, each of them once, and the separator between them."""
+def _header(path: Path) -> tuple[list[str], str, int]:
+    """The names of the columns, each of them once, the separator between them, and how many bytes they take."""
     lines: list[str] = []
-    known, names, separator = SEPARATORS[path.suffix.lower()], [], ""
-    next(csv.reader(_noted(file, lines)), None)
-    for separator in known:
-        names = [name.strip() for name in next(csv.reader(lines, delimiter=separator, skipinitialspace=True), [])]
+    names: list[str] = []
+    with path.open(encoding=ENCODING, newline="") as file:
+        next(csv.reader(_noted(file, lines)), None)
+    for separator in SEPARATORS[path.suffix.lower()]:
+        parsed = [name.strip() for name in next(csv.reader(lines, delimiter=separator, skipinitialspace=True), [])]
+        if len(parsed) > len(names):
+            names, chosen = parsed, separator
         if len(names) > 1:
             break
-    else:
-        separator = known[0]
     if not any(names):
         raise BadInput(f"{path} begins with an empty line; its first line must name the columns")
     twice = [name for name, count in Counter(filter(None, names)).items() if count > 1]
@@ -199,7 +231,9 @@ def _header(path: Path, file: TextIO) -> tuple[list[str], str]:
         raise BadInput(f"{path} has columns of the same name: {listed(map(repr, twice))}; give each its own name")
     if all(map(NUMBER.fullmatch, names)) and not all(map(INTEGER.fullmatch, names)):
         raise BadInput(f"{path} begins with numbers, {listed(names)}; its first line must name the columns")
-    return names, separator
+    with path.open("rb") as raw:
+        mark = len(BOM_UTF8) * raw.read(len(BOM_UTF8)).startswith(BOM_UTF8)
+    return names, chosen, mark + len("".join(lines).encode())
 
 
 def _noted(file: TextIO, lines: list[str]) -> Iterator[str]:
@@ -210,15 +244,15 @@ def _noted(file: TextIO, lines: list[str]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[_Text]:
+def _opened(path: Path, mode: _Mode = DIRECT) -> Iterator[_Below]:
     """The file below its header; whatever pandas, csv or the system say about it is one line."""
     from pandas.errors import ParserError, ParserWarning  # noqa: PLC0415  an extra
 
     try:
-        with path.open(encoding=ENCODING, newline="") as file, warnings.catch_warnings():
+        with path.open("rb") as file, warnings.catch_warnings():
             # Where the first row has two cells more than the header pandas warns, and drops them.
             warnings.simplefilter("error", ParserWarning)
-            yield _Text(path, file)
+            yield _Below(path, file, mode)
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not text in UTF-8 ({error.reason}); save it as UTF-8") from None
     except OSError as error:

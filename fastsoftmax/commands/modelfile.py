@@ -11,6 +11,7 @@ import numpy as np
 from .. import linear
 from .arrayfile import whole_array
 from .mistakes import BadInput, existing_file, listed, shown, unusable
+from .output import strict_json
 from .tables import Array, Features, Matrix, text_array
 
 FORMAT = "fastsoftmax softmax regression"
@@ -64,7 +65,7 @@ def save(model: Model, file: BinaryIO) -> None:
         "intercept": model.intercept,
         "classes": model.classes,
         "feature_names": text_array(model.features.names, "the header"),
-        "parameters": np.array(json.dumps(model.parameters)),
+        "parameters": np.array(strict_json(model.parameters)),
     }
     np.savez(file, allow_pickle=False, **arrays)
 

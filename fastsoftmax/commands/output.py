@@ -3,13 +3,18 @@
 import contextlib
 import csv
 import io
+import json
+import math
 import os
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any, BinaryIO, Protocol
 
 import numpy as np
@@ -27,7 +32,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise unusable(path, error) from None
     try:
-        with file:
+        with file, _removed_when_killed(file.name):
             yield file
             file.flush()
             _set_mode(file, final)
@@ -37,6 +42,47 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(file.name)
+
+
+@contextlib.contextmanager
+def _removed_when_killed(name: str) -> Iterator[None]:
+    """Remove a file before a signal that asks the process to end does end it."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+    asked = [getattr(signal, signal_name) for signal_name in ("SIGTERM", "SIGHUP") if hasattr(signal, signal_name)]
+    # What somebody else answers is left alone, and only the main thread may answer.
+    if threading.current_thread() is not threading.main_thread():
+        asked = []
+    ours = [number for number in asked if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def strict_json(facts: Any) -> str:
+    r"""Facts as JSON, which has no infinity and no NaN: they become strings.
+
+    >>> strict_json({"C": float("inf")})
+    '{\n  "C": "inf"\n}'
+    """
+    return json.dumps(_finite(facts), indent=2, allow_nan=False)
+
+
+def _finite(facts: Any) -> Any:
+    if isinstance(facts, dict):
+        return {name: _finite(fact) for name, fact in facts.items()}
+    if isinstance(facts, list):
+        return [_finite(fact) for fact in facts]
+    return str(facts) if isinstance(facts, float) and not math.isfinite(facts) else facts
 
 
 def _beside(final: Path) -> Any:

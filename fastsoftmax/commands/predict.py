@@ -1,12 +1,11 @@
 """``predict``: from a model and data of any length to a class, or probabilities, for each row."""
 
 import argparse
-import json
 import sys
 
 from . import modelfile
 from .mistakes import BadInput, one_line
-from .output import Sink, check_place, sink
+from .output import Sink, check_place, sink, strict_json
 from .progress import Advance, progress
 from .score import Indices, Score
 from .tables import Table, open_table
@@ -56,7 +55,7 @@ def _report(args: argparse.Namespace, rows: int, score: Score | None, *, as_json
     """What was done: on standard error where the predictions themselves are on standard output."""
     if as_json:
         facts = {"model": str(args.model), "data": str(args.data), "out": str(args.out), "rows": rows}
-        print(json.dumps({**facts, "score": None if score is None else score.as_json()}, indent=2))
+        print(strict_json({**facts, "score": None if score is None else score.as_json()}))
         return
     where = sys.stderr if args.out is None else sys.stdout
     if args.out is not None:

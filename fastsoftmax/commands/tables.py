@@ -1,7 +1,7 @@
 """Tables of features and labels, read a block of rows at a time: what CSV, NPY and NPZ files have in common."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -114,10 +114,8 @@ def choose_named(path: Path, names: Sequence[str], target: str | None, wanted: F
     if target is not None and target not in where:
         raise BadInput(f"{path} has no column {shown(target)!r}; it has: {listed(names)}")
     label = None if target is None else where[target]
-    if wanted is None:
-        return Columns([i for i in range(len(names)) if i != label], label)
-    if not wanted.names:
-        return _choose_counted(path, len(names), label, wanted)
+    if wanted is None or not wanted.names:  # a column without a name is none that a model can ask for
+        return _choose_counted(path, [i for i, name in enumerate(names) if name], label, wanted)
     if target in wanted.names:
         raise BadInput(
             f"column {shown(target)!r} is a feature of the model, so it does not hold the classes; "
@@ -139,11 +137,11 @@ def choose_numbered(path: Path, width: int, target: str | None, wanted: Features
                 f"give the column's index, from {-width} to {width - 1}"
             )
         label = int(target) % width
-    return _choose_counted(path, width, label, wanted)
+    return _choose_counted(path, range(width), label, wanted)
 
 
-def _choose_counted(path: Path, width: int, label: int | None, wanted: Features | None) -> Columns:
-    features = [i for i in range(width) if i != label]
+def _choose_counted(path: Path, columns: Iterable[int], label: int | None, wanted: Features | None) -> Columns:
+    features = [i for i in columns if i != label]
     if wanted is not None:
         check_count(path, len(features), wanted, apart=label is not None)
     return Columns(features, label)
@@ -232,6 +230,14 @@ def text_classes(texts: list[str], what: str) -> list[int] | list[str]:
     return texts
 
 
+def is_text(array: Array) -> bool:
+    """Whether all characters of an array of strings exist; other arrays have none."""
+    if array.dtype.kind != "U" or not array.dtype.itemsize:
+        return True
+    points = np.ascontiguousarray(array).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+    return bool(((points < 0xD800) | ((points >= 0xE000) & (points <= 0x10FFFF))).all())
+
+
 def plain(text: str) -> str:
     """A whole number as Python writes it, and any other text as it is.
 
@@ -263,6 +269,8 @@ def array_labels(array: Array, what: str) -> Array:
         return array.astype(np.int64)
     if kind == "S":
         return np.char.decode(array, "utf-8", "replace")
+    if not is_text(array):
+        raise BadInput(f"{what} holds characters that do not exist; it is damaged, write it again")
     if kind not in "biuU":
         raise continuous(what, f"values of dtype {array.dtype}")
     return array

@@ -1,7 +1,6 @@
 """``train``: from a file of examples to a model file, and to how good it is on rows that were held out."""
 
 import argparse
-import json
 import sys
 import time
 import warnings
@@ -14,7 +13,7 @@ from ..version import __version__
 from . import modelfile, plot
 from .mistakes import BadInput, listed, one_line, shown
 from .modelfile import Model
-from .output import check_place, replacing
+from .output import check_place, replacing, strict_json
 from .progress import Advance, progress
 from .score import Score
 from .tables import Array, Matrix, Table, coded, open_table, rows_of_block, text_array, text_classes
@@ -79,7 +78,7 @@ def run(args: argparse.Namespace, *, as_json: bool) -> None:
         picture = plot.png(trained.loss_curve, matrix, trained.model.classes)
         with replacing(args.plot) as file:
             file.write(picture)
-    print(json.dumps(_as_json(args, trained), indent=2) if as_json else _text(args, trained))
+    print(strict_json(_as_json(args, trained)) if as_json else _text(args, trained))
 
 
 def read(table: Table, target: str, advance: Advance) -> Examples:
