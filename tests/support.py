@@ -23,7 +23,7 @@ WIDE = {2: np.float64, 4: np.float64, 8: np.longdouble}
 HANG = 1200
 
 
-def child(code, *arguments, stderr=subprocess.PIPE, **environment):
+def child(code, *arguments, stderr=subprocess.PIPE, encoding="utf-8", **environment):
     """A process that has run `code` in the repository's folder."""
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
@@ -32,7 +32,7 @@ def child(code, *arguments, stderr=subprocess.PIPE, **environment):
         stderr=stderr,
         env={**os.environ, **environment},
         cwd=ROOT,
-        encoding="utf-8",
+        encoding=encoding,
         timeout=HANG,
         check=False,
     )

@@ -147,6 +147,50 @@ def test_reader_that_leaves():
     assert reader.wait() == cli.FAILURE
 
 
+ESCAPED = """
+import sys
+from fastsoftmax import cli
+from fastsoftmax.commands.mistakes import BadInput
+def said(args):
+    print("a \\u2026 class")
+    raise BadInput("no \\u00e9")
+cli.info = said
+sys.exit(cli.main(["info"]))
+"""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "ascii:surrogateescape", "latin-1"])
+def test_streams_that_lack_a_character(encoding):
+    """What an encoding lacks is escaped, and nothing ends in a traceback."""
+    done = child(ESCAPED, PYTHONIOENCODING=encoding, encoding="latin-1")
+    assert done.returncode == 2
+    assert done.stdout == "a \\u2026 class\n"
+    assert done.stderr == ("no é\n" if encoding == "latin-1" else "no \\xe9\n")
+
+
+def test_streams_are_left_as_they_were(capfd):
+    before = sys.stdout.errors, sys.stderr.errors
+    assert cli.main(["info"]) == 0
+    assert (sys.stdout.errors, sys.stderr.errors) == before
+
+
+def test_closed_streams():
+    """As after ``>&- 2>&-``: there is nowhere to write, and nothing else happens."""
+    done = child(
+        "import sys; sys.stdout = sys.stderr = None\nfrom fastsoftmax import cli\nsys.exit(cli.main(['info']))"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_too_little_memory(monkeypatch, capsys):
+    def full(_):
+        raise MemoryError("Unable to allocate 7 PiB\nfor an array")
+
+    monkeypatch.setattr(cli, "info", full)
+    assert cli.main(["info"]) == cli.USAGE
+    assert capsys.readouterr().err == "there is not enough memory for this: Unable to allocate 7 PiB\\nfor an array\n"
+
+
 def test_info(capsys):
     assert cli.main(["info"]) == 0
     text = capsys.readouterr().out

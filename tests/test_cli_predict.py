@@ -4,8 +4,11 @@ import io
 import json
 import os
 import re
+import signal
 import sys
+import threading
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,7 +22,10 @@ from support import child
 import fastsoftmax
 from fastsoftmax import cli
 from fastsoftmax.commands import modelfile, sparsefile, tables
-from fastsoftmax.commands.tables import Features
+from fastsoftmax.commands.mistakes import BadInput
+from fastsoftmax.commands.output import replacing
+from fastsoftmax.commands.score import Indices
+from fastsoftmax.commands.tables import Features, Place
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but tabs and newlines
 #: Each file of the fixture, and what must be named for its classes to be no features.
@@ -201,6 +207,30 @@ def test_score_is_apart_from_predictions(tiny, tmp_path, run):
     status, out, err = run("predict", tiny, tmp_path / "d.csv", "--target", "y")
     assert (status, out) == (0, "prediction\nb\na\nc\n")
     assert err.startswith("Accuracy 0.6667")
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels", "indices"),
+    [
+        ([0, 1], ["1.0", "0", "+1", "-0.0"], [1, 0, 1, 0]),
+        (["0.0", "1.0"], [1, 0, 1], [1, 0, 1]),
+        (["0.0", "1.0"], ["1", "0.0", "+1."], [1, 0, 1]),
+        (["+1", "-1"], ["-1", "1"], [1, 0]),
+        (["01", "1", "2"], ["01", "1", "2.0"], [0, 1, 2]),
+        (["1", "1.0", "b"], ["1.0", "1", "b"], [1, 0, 2]),
+        ([False, True], ["True", "False"], [1, 0]),
+        ([2**62 + 1, 2**62 + 2], np.array([2**62 + 2, 2**62 + 1]), [1, 0]),
+    ],
+)
+def test_labels_of_other_files(classes, labels, indices):
+    """The same class, however a file writes its number."""
+    classes = np.array(classes)
+    model = modelfile.Model(np.ones((len(classes), 1)), np.zeros(len(classes)), classes, Features(1, ()), {})
+    labels = labels if isinstance(labels[0], str) else np.array(labels)
+    place = Place(Path("d.csv"), 1, ("a",), "counted")
+    assert Indices(model)(labels, place).tolist() == indices
+    with pytest.raises(BadInput, match=r"row 2 .* has class '007', unknown to the model"):
+        Indices(model)([str(classes[0]), "007"], place)
 
 
 def test_names_of_classes_in_the_header(tmp_path, run):
@@ -431,6 +461,56 @@ sys.exit(cli.main(sys.argv[1:]))
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
     assert out.read_text() == "before"
     assert {path.name for path in tmp_path.iterdir()} == {"d.npy", "tiny.npz", out.name}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_killed(name, tiny, tmp_path):
+    """A signal that ends the process, when a part is written: it does end it, and the part is gone."""
+    np.save(tmp_path / "d.npy", np.ones((500, 2)))
+    (tmp_path / "o.csv").write_text("before")
+    code = f"""
+import os
+from fastsoftmax.commands import modelfile
+def killed(model, x):
+    print(*sorted(os.listdir(sys.argv[-1])), flush=True)
+    signal.raise_signal(signal.{name})
+    raise AssertionError("it goes on")
+signal.signal(signal.{name}, signal.SIG_DFL)
+modelfile.Model.predict = killed
+sys.exit(cli.main(sys.argv[1:-1]))
+"""
+    arguments = [str(tiny), str(tmp_path / "d.npy"), "--out", str(tmp_path / "o.csv")]
+    done = child(RUN + code, "predict", *arguments, str(tmp_path))
+    assert (done.returncode, done.stderr) == (-getattr(signal, name), "")
+    assert re.search(r"\.o\.csv\.\w+\.part", done.stdout)
+    assert (tmp_path / "o.csv").read_text() == "before"
+    assert {path.name for path in tmp_path.iterdir()} == {"d.npy", "tiny.npz", "o.csv"}
+
+
+def test_signals_are_as_before(tmp_path):
+    """Within a program that answers signals itself, and in other threads, they are left alone."""
+    before = signal.getsignal(signal.SIGTERM)
+    with replacing(tmp_path / "a") as file:
+        assert signal.getsignal(signal.SIGTERM) is not before
+        file.write(b"1")
+    assert signal.getsignal(signal.SIGTERM) is before
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with replacing(tmp_path / "a") as file:
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+            file.write(b"2")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    def elsewhere():
+        with replacing(tmp_path / "a") as file:
+            file.write(b"3")
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert (tmp_path / "a").read_bytes() == b"3"
 
 
 def test_in_a_pipe(tiny, tmp_path):

@@ -20,6 +20,7 @@ from support import child
 
 from fastsoftmax import cli
 from fastsoftmax.commands import modelfile, plot, score, train
+from fastsoftmax.commands.mistakes import BadInput
 from fastsoftmax.commands.tables import Features
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but tabs and newlines
@@ -174,6 +175,38 @@ def test_all_rows(small, tmp_path, run):
     assert status == 0
     assert "40 rows" in text
     assert "Held out" not in text
+
+
+def test_without_a_penalty(small, tmp_path, run):
+    """--C inf is what C=inf is to the estimator; in JSON, which has no infinity, it is a string."""
+    arguments = ["--target", "y", "--out", tmp_path / "m.npz", "--C", "inf", "--max-iter", 1000, "--tol", 1e-8]
+    status, out, err = run("train", small, *arguments, "--test-size", 0, "--json")
+    assert (status, err) == (0, "")
+    assert json.loads(out, parse_constant=pytest.fail)["parameters"]["C"] == "inf"
+    rows = np.array([[i % 7, i % 5] for i in range(40)], float)
+    expected = LogisticRegression(C=np.inf, tol=1e-10, max_iter=9000).fit(rows, np.arange(40) % 2)
+    np.testing.assert_allclose(modelfile.load(tmp_path / "m.npz").coef, expected.coef_, atol=1e-5)
+
+
+def test_long_names_of_classes(tmp_path, run):
+    """They are learnt, written and predicted as they are."""
+    data, out, names = tmp_path / "d.csv", tmp_path / "m.npz", ["l" * 50_000, "s"]
+    data.write_text("a,b,y\n" + "".join(f"{i % 2},1,{names[i % 2]}\n" for i in range(40)), "utf-8")
+    assert run("train", data, "--target", "y", "--out", out)[::2] == (0, "")
+    assert run("predict", out, data)[1].split() == ["prediction", *names * 20]
+
+
+def test_classes_that_leave_the_training(monkeypatch):
+    """A class of which every row is held out is not learnt: an error, where scores would be those of other classes."""
+    import sklearn.model_selection
+
+    def unlucky(x, y, **_):
+        return x[:4], x[4:], y[:4], y[4:]
+
+    monkeypatch.setattr(sklearn.model_selection, "train_test_split", unlucky)
+    x, y = np.ones((8, 1)), np.array([0, 0, 1, 1, 0, 1, 2, 2])
+    with pytest.raises(BadInput, match="leaves no row to learn these classes from: r; give it a smaller part"):
+        train.split(train.Examples(x, y, np.array(["p", "q", "r"])), 0.5, 0)
 
 
 def test_seed_decides_the_split(small, tmp_path, run):

@@ -10,12 +10,17 @@ SOLVERS = ("lbfgs", "newton-cg", "sgd")
 
 DATA = """\
 data files:
-  .csv, .tsv  a header names the columns; every column but the target must be numeric; needs pandas
+  .csv, .tsv  UTF-8; a header names the columns; every column but the target must be numeric; needs pandas. In .csv
+              the separator is a comma, or the semicolon or tab of a header without commas. Cells may be quoted, and
+              True and False are 1 and 0. A line is a row or an error, but for empty ones at the end of a file of
+              several columns; empty cells beyond the header and, in training, columns without a name are left out.
   .npy        a 2-D array, whose target is a column's index (-1: the last), or a 1-D array with named fields
   .npz        arrays of numpy.savez: the features X (or x, or the only 2-D array), the target by its name;
               or a CSR matrix as scipy.sparse.save_npz writes it, for training with the labels as one more array:
               np.savez(f, format="csr", shape=x.shape, data=x.data, indices=x.indices, indptr=x.indptr, y=y)
-Classes are integers or strings. Features must be finite numbers."""
+Classes are integers or strings. Labels in text are integers if all of the file's are integers of 64 bits, written as -1,
+0 or 12; otherwise they are strings, as written ("1.0", "+1", "007", "10_20"). Numbers with fractions are no classes. In
+arrays whole numbers of a floating dtype are integers. Features must be finite numbers."""
 
 TRAIN = f"""\
 Train softmax regression (multinomial logistic regression) on a file, print accuracy, log-loss and a confusion table

@@ -95,6 +95,8 @@ class CsvTable:
         # float64s at last, as cells read as text are.
         found = () if mode.as_text else {*range(len(self._header))} - {self._columns.target}
         kinds = {column: object for column in range(self._width) if column not in found}
+        # The nearest float64 is what pandas makes of a cell by default from 3.1 on, where it warns of being asked to.
+        older = tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1)
         return pd.read_csv(
             below,
             sep=below.separator,
@@ -106,6 +108,7 @@ class CsvTable:
             skip_blank_lines=False,
             skipinitialspace=mode.blanks,
             low_memory=False,
+            float_precision="round_trip" if older else None,
             iterator=True,
             engine="c",
         )
