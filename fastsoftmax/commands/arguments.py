@@ -18,9 +18,9 @@ data files:
   .npz        arrays of numpy.savez: the features X (or x, or the only 2-D array), the target by its name;
               or a CSR matrix as scipy.sparse.save_npz writes it, for training with the labels as one more array:
               np.savez(f, format="csr", shape=x.shape, data=x.data, indices=x.indices, indptr=x.indptr, y=y)
-Classes are integers or strings. Labels in text are integers if all of the file's are integers of 64 bits, written as -1,
-0 or 12; otherwise they are strings, as written ("1.0", "+1", "007", "10_20"). Numbers with fractions are no classes. In
-arrays whole numbers of a floating dtype are integers. Features must be finite numbers."""
+Classes are integers or strings. Labels in text are integers if all in the file are integers of 64 bits, written as -1,
+0 or 12; otherwise they are strings, as written ("1.0", "+1", "007", "10_20"). Numbers with fractions are no classes.
+In arrays whole numbers of a floating dtype are integers. Features must be finite numbers."""
 
 TRAIN = f"""\
 Train softmax regression (multinomial logistic regression) on a file, print accuracy, log-loss and a confusion table
