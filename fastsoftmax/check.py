@@ -94,6 +94,17 @@ def rows(name: str, value: Any, axis: Any) -> Rows:
     return Rows(array, result_dtype(array.dtype))
 
 
+def overlap(a: Array, b: Array) -> bool:
+    """Whether two arrays share memory; assumed where deciding it would take long."""
+    if not np.may_share_memory(a, b):
+        return False
+    decide: Any = np.shares_memory  # NumPy's annotations of the bound differ between releases
+    try:
+        return bool(decide(a, b, max_work=10_000))
+    except np.exceptions.TooHardError:
+        return True
+
+
 def output(out: Any, like: Array, dtype: np.dtype[Any], name: str = "out") -> None:
     """Check an `out=` argument against the shape and dtype of the result."""
     if not isinstance(out, np.ndarray):
@@ -103,7 +114,7 @@ def output(out: Any, like: Array, dtype: np.dtype[Any], name: str = "out") -> No
             f"{name} must be a plain array, got a masked one, whose mask would not change; pass {name}.data"
         )
     about = out.shape, out.strides, out.dtype, not out.flags.writeable
-    error = wording.wrong_output(name, about, like.shape, dtype, "numpy.empty_like(...)")
+    error = wording.wrong_output(name, about, like.shape, dtype, out.itemsize, "numpy.empty_like(...)")
     if error is not None:
         raise error
 

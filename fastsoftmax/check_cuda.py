@@ -90,7 +90,8 @@ def readable(name: str, seen: Seen, allowed: tuple[str, ...]) -> Look:
             f"{name} must have memory on a GPU, got the address 0 with shape {look.shape}; pass an array whose memory "
             f"was not given back"
         )
-    if any(at % size for at in (seen.address, *look.strides)):
+    steps = [s for n, s in zip(look.shape, look.strides, strict=True) if n > 1]  # that of a single element is any
+    if 0 not in look.shape and any(at % size for at in (seen.address, *steps)):
         raise ValueError(
             f"{name} must have its elements at multiples of {size} bytes on a GPU, got the address {seen.address} "
             f"and strides {look.strides}; pass {seen.library.contiguous.format(name)}"
@@ -123,7 +124,8 @@ def _output(out: Seen, like: Look, axis: Any) -> Operand:
         raise TypeError(
             f"out must be an array that can be written, got a {kind_of(out)}, which never changes; leave it out"
         )
-    error = wording.wrong_output("out", (*look[:3], look.readonly), like.shape, like.dtype, "an array like the logits")
+    size, about = SIZES[like.dtype], (*look[:3], look.readonly)
+    error = wording.wrong_output("out", about, like.shape, like.dtype, size, "an array like the logits")
     if error is not None:
         raise error
     readable("out", out, FLOATS)

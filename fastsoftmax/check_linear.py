@@ -1,6 +1,7 @@
 """Arguments of linear passes to checked, normalised problems; the losses' own arguments are checked in `check`."""
 
 from collections.abc import Iterable, Mapping
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from . import check
 from .check import Array, Loss, Rows
+from .compressed import Compressed, compressed, sparse_format
 from .conversion import numbers, whole
 from .loss_options import Options
 from .loss_options import options as checked
@@ -16,6 +18,7 @@ from .weights import held, scaled, weights
 from .wording import shown
 
 WANTED = ("x", "weight", "bias")
+LONGEST = 2**31 - 1  # features, and logits a row
 
 
 class Features(NamedTuple):
@@ -25,6 +28,7 @@ class Features(NamedTuple):
     dtype: np.dtype[Any]  # of gradients
     shape: tuple[int, int]
     sparse: str | None  # "csr", "csc"
+    parts: Compressed | None = None  # of a sparse matrix, checked
 
 
 class Linear(NamedTuple):
@@ -57,43 +61,19 @@ class LinearLoss(NamedTuple):
     block: int | None
 
 
-def _sparse_format(x: Any) -> str | None:
-    """The format of a sparse matrix of SciPy's, "" of one that is not read as it is; None for anything else."""
-    if not type(x).__module__.startswith("scipy.sparse"):
-        return None
-    found: str = getattr(x, "format", "")
-    return found if found in ("csr", "csc") else ""
-
-
-def _sparse_structure(x: Any, kind: str) -> None:
-    """Refuse a sparse matrix whose indices lead out of it: kernels follow them without looking."""
-    starts, indices, limit = x.indptr, x.indices, x.shape[1 if kind == "csr" else 0]
-    lines = x.shape[0 if kind == "csr" else 1]
-    ascending = len(starts) == lines + 1 and starts[0] == 0 and bool((np.diff(starts) >= 0).all())
-    if not ascending or starts[-1] > min(len(indices), len(x.data)):
-        raise ValueError(
-            f"x must be a valid {kind.upper()} matrix with {lines + 1} ascending numbers in indptr, from 0 to at most "
-            f"{min(len(indices), len(x.data))}, got shape {starts.shape} from {starts[:1]} to {starts[-1:]}"
-        )
-    used = indices[: starts[-1]]
-    # Negative numbers are large ones without a sign: one look at each, 2 of the 33 ms of a pass.
-    if used.size and used.view(f"u{used.itemsize}").max() >= limit:
-        where = int(np.flatnonzero((used < 0) | (used >= limit))[0])
-        raise ValueError(f"x must have indices in [0, {limit}), got {used[where]} at indices[{where}]")
-
-
 def _features(x: Any) -> Features:
-    kind = _sparse_format(x)
-    if kind == "":
+    kind = sparse_format(x)
+    if kind is None:
+        array = numbers("x", x)
+        features_shape(array.shape)
+        return Features(array, check.result_dtype(array.dtype), array.shape, None)
+    if kind not in ("csr", "csc"):
         raise TypeError(
             f"x must be an array or a sparse matrix in CSR or CSC format, got {type(x).__name__}; use x.tocsr()"
         )
-    array = numbers("x", x.data) if kind else numbers("x", x)
-    shape = x.shape if kind else array.shape
-    features_shape(shape)
-    if kind:
-        _sparse_structure(x, kind)
-    return Features(x if kind else array, check.result_dtype(array.dtype), shape, kind)
+    dtype = check.result_dtype(numbers("x", x.data).dtype)
+    features_shape(x.shape)
+    return Features(x, dtype, x.shape, kind, compressed(x))
 
 
 def features_shape(shape: tuple[int, ...]) -> None:
@@ -121,10 +101,20 @@ def bias_shape(shape: tuple[int, ...], classes: int, name: str = "bias") -> None
         raise ValueError(f"{name} must have shape (K,) = {(classes,)}, got {shape}")
 
 
+def _countable(features: Features, logits: int) -> None:
+    """Refuse sizes that BLAS cannot be told of."""
+    if not features.sparse and max(features.shape[1], logits) > LONGEST:
+        raise ValueError(
+            f"x must have at most {LONGEST} features, and as many logits a row, as BLAS counts them in 32 bits; got x "
+            f"of shape {features.shape} and {logits} logits a row"
+        )
+
+
 def linear(x: Any, weight: ArrayLike, bias: ArrayLike | None, names: tuple[str, str] = ("weight", "bias")) -> Linear:
     """The logits of features, checked, which may be those of another problem."""
     features, w = x if isinstance(x, Features) else _features(x), numbers(names[0], weight)
     weight_shape(w.shape, features.shape, names[0])
+    _countable(features, w.shape[0])
     dtypes = features.dtype, check.result_dtype(w.dtype)
     double = any(d.itemsize == 8 for d in dtypes)
     b = None
@@ -187,6 +177,9 @@ def _outputs(out: Any, wanted: tuple[str, ...], problem: Linear) -> Mapping[str,
     for name, array in found.items():
         like, dtype = likes[name]
         check.output(array, like, dtype, name=f"out[{name!r}]")
+    for (name, a), (other, b) in combinations(found.items(), 2):
+        if check.overlap(a, b):
+            raise ValueError(f"out[{other!r}] must not share memory with out[{name!r}]; pass an array for each")
     return found
 
 
@@ -235,6 +228,8 @@ def hessian(
     problem = linear(x, weight, bias)
     direction = linear(problem.x, weight_direction, bias_direction, ("weight_direction", "bias_direction"))
     directed(problem.weight.array.shape, direction.weight.array.shape, (bias, bias_direction), reduction)
+    _countable(problem.x, 2 * problem.classes)
+    problem = problem._replace(dtype=np.result_type(problem.dtype, direction.dtype))
     rows = problem.x.shape[:1]
     factors = None if sample_weight is None else weights("sample_weight", sample_weight, rows, "a row")
     if reduction == "mean":

@@ -117,7 +117,8 @@ def _outputs(given: Given, out: dict[str, Seen]) -> None:
     for name, seen in out.items():
         said = f"out[{name!r}]"
         look, like = _same_kind(said, seen, given.x), getattr(given, name).look
-        error = wording.wrong_output(said, (*look[:3], look.readonly), like.shape, like.dtype, f"an array like {name}")
+        size, about = SIZES[like.dtype], (*look[:3], look.readonly)
+        error = wording.wrong_output(said, about, like.shape, like.dtype, size, f"an array like {name}")
         if error is not None:
             raise error
         row_wise(said, seen, look.shape, FLOATS)
@@ -137,9 +138,8 @@ def proba(x: Seen, weight: Seen, bias: Seen | None, out: Seen | None) -> Linear:
     shape = problem.rows, problem.classes
     if out is not None:
         look = _same_kind("out", out, x)
-        error = wording.wrong_output(
-            "out", (*look[:3], look.readonly), shape, problem.dtype, "an array like the logits"
-        )
+        size, about = SIZES[problem.dtype], (*look[:3], look.readonly)
+        error = wording.wrong_output("out", about, shape, problem.dtype, size, "an array like the logits")
         if error is not None:
             raise error
         row_wise("out", out, shape, FLOATS)

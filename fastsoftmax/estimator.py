@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import api, linear, parameters, sgd, solvers
+from .compressed import require_sound
 from .devices import in_main_memory
 from .objective import Data, Loss
 from .progress import Progress
@@ -319,6 +320,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
 
     def _validated(self, X: Any, y: Any, *, reset: bool = True, by_rows: bool = False) -> tuple[Any, Array]:
         in_main_memory("SoftmaxRegression", _COPY, X=X, y=y)
+        require_sound(X, "X")
         sparse = ("csr",) if by_rows or self.solver == "sgd" else ("csr", "csc")
         x, y = validate_data(self, X, y, reset=reset, accept_sparse=sparse, dtype=_dtype(X))
         check_classification_targets(y)
@@ -327,6 +329,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
     def _features(self, X: Any) -> Any:
         check_is_fitted(self)
         in_main_memory("SoftmaxRegression", _COPY, X=X)
+        require_sound(X, "X")
         return validate_data(self, X, reset=False, accept_sparse=("csr", "csc"), dtype=_dtype(X))
 
     def _weights(self, x: Any, labels: Array, sample_weight: Any) -> Array | None:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from itertools import pairwise, product
 from typing import NamedTuple
 
+import numpy as np
+
 Strides = tuple[int, ...]
 
 
@@ -65,3 +67,30 @@ def joined(shape: tuple[int, ...], strides: Strides, leading: int) -> tuple[int,
     if any(far != near * n for (_, far), (n, near) in pairwise(axes)):
         return None
     return math.prod(n for n, _ in axes), axes[-1][1] if axes else strides[-1]
+
+
+def overlapping(shape: tuple[int, ...], strides: Strides, itemsize: int) -> bool:
+    """Whether elements of an array lie on one another.
+
+    Examples
+    --------
+    >>> overlapping((3, 2), (4, 4), 4), overlapping((3, 2), (8, -4), 4), overlapping((2, 2), (12, 8), 4)
+    (True, False, False)
+    """
+    if 0 in shape:
+        return False
+    axes, reach = sorted((abs(s), n) for n, s in zip(shape, strides, strict=True) if n > 1), itemsize
+    for step, n in axes:  # `reach` is that of the axes before, in bytes
+        if step < reach:
+            break
+        reach += step * (n - 1)
+    else:
+        return False
+    # Axes lie between one another, as those of no view that NumPy makes: only then is each element's place looked at.
+    reach = itemsize + sum(step * (n - 1) for step, n in axes)
+    if math.prod(shape) * itemsize > reach:
+        return True
+    places = np.zeros(1, np.int64)
+    for step, n in axes:
+        places = np.add.outer(places, step * np.arange(n)).ravel()
+    return bool((np.diff(np.sort(places)) < itemsize).any())

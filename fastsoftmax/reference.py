@@ -152,10 +152,10 @@ def _focal(nll: Array, u: Array, q: Array, gamma: float) -> tuple[Any, Any]:
 
 
 def _linear(x: Any, weight: ArrayLike, bias: ArrayLike | None, dtype: DTypeLike) -> tuple[Array, Array, Array]:
-    """Features, weights and logits ``X Wᵀ + b``."""
-    a, w = _converted(x, dtype), _converted(weight, dtype)
-    with np.errstate(invalid="ignore"):
-        return a, w, a @ w.T + (0 if bias is None else _converted(bias, dtype))
+    """Features, weights and logits ``X Wᵀ + b``; what a sparse matrix does not store takes no part in a product."""
+    a, w = x.astype(dtype) if hasattr(x, "toarray") else _converted(x, dtype), _converted(weight, dtype)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return a, w, np.asarray(a @ w.T) + (0 if bias is None else _converted(bias, dtype))
 
 
 def linear_cross_entropy(x: Any, weight: ArrayLike, target: ArrayLike, bias: Any = None, **options: Any) -> Any:
@@ -177,9 +177,9 @@ def linear_cross_entropy_and_grad(
     **options: Any,
 ) -> LinearLossAndGrad:
     """Cross-entropy of ``X Wᵀ + b``, without the rows that are ignored; options are those of `cross_entropy`."""
-    a, y = _converted(x, dtype), np.asarray(target)
-    used = y != ignore_index if y.ndim == 1 else np.ones(len(a), bool)
-    a, w, z = _linear(a[used], weight, bias, dtype)
+    y = np.asarray(target)
+    used = y != ignore_index if y.ndim == 1 else np.ones(len(y), bool)
+    a, w, z = _linear((x if hasattr(x, "toarray") else np.asarray(x))[used], weight, bias, dtype)
     rows, up = (np.broadcast_to(v, used.shape)[used] for v in (sample_weight, grad_output))
     loss, g = cross_entropy_and_grad(z, y[used], sample_weight=rows, grad_output=up, dtype=dtype, **options)
     if np.ndim(loss):
@@ -187,7 +187,7 @@ def linear_cross_entropy_and_grad(
     return LinearLossAndGrad(
         loss,
         _spread(g @ w, used) if "x" in wrt else None,
-        g.T @ a if "weight" in wrt else None,
+        np.asarray(g.T @ a) if "weight" in wrt else None,
         g.sum(axis=0) if "bias" in wrt and bias is not None else None,
     )
 
@@ -212,10 +212,10 @@ def linear_hessian_product(
 ) -> tuple[Array, Array | None]:
     """``sum_i s_i (diag(p_i) - p_i p_iᵀ) (V x_i + v) (x_iᵀ, 1)``; the mean divides by the sum of the ``s_i``."""
     a, _, z = _linear(x, weight, bias, dtype)
-    s = np.broadcast_to(_converted(sample_weight, dtype), len(a))
+    s = np.broadcast_to(_converted(sample_weight, dtype), len(z))
     u = _linear(x, weight_direction, bias_direction, dtype)[2] * s[:, None] / (s.sum() if reduction == "mean" else 1)
     g = softmax_vjp(softmax(z, dtype=dtype), u, dtype=dtype)
-    return g.T @ a, None if bias is None else g.sum(axis=0)
+    return np.asarray(g.T @ a), None if bias is None else g.sum(axis=0)
 
 
 def linear_predict(x: Any, weight: ArrayLike, bias: Any = None, *, dtype: DTypeLike = np.float64) -> NDArray[np.int64]:
@@ -230,7 +230,7 @@ def linear_predict_proba(x: Any, weight: ArrayLike, bias: Any = None, *, dtype: 
 
 
 def linear_top_k(x: Any, weight: ArrayLike, bias: Any = None, *, k: int, dtype: DTypeLike = np.float64) -> TopK:
-    """The classes of the k largest logits, of equal ones the first, and their log-probabilities."""
+    """The classes of the k largest logits (NaN is the largest), of equal ones the first; their log-probabilities."""
     z = _linear(x, weight, bias, dtype)[2]
-    indices = np.argsort(-z, axis=1, kind="stable")[:, :k]
+    indices = np.lexsort((-np.nan_to_num(z, nan=0, posinf=np.inf, neginf=-np.inf), ~np.isnan(z)), axis=1)[:, :k]
     return TopK(indices, np.take_along_axis(log_softmax(z, dtype=dtype), indices, axis=1))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import check, terms, wording
-from .check import Array, Given, Loss, Map
+from .check import Array, Given, Loss, Map, overlap
 from .cpu import kernels, launch
 from .cpu.addresses import address
 from .cpu.execute import CONVERTED, Job, Operands, computed, execute, pieces
@@ -23,17 +23,6 @@ from .plan import LABELS, PARALLEL_LABELS, PARALLEL_WEIGHTS
 from .spec import LOGSUMEXP, SOFTMAX, Flags
 
 ALIGNED = 1 << 18  # elements from which a new array is aligned to cache lines: below, it costs more than it gives
-
-
-def overlap(a: Array, b: Array) -> bool:
-    """Whether two arrays share memory; assumed where deciding it would take long."""
-    if not np.may_share_memory(a, b):
-        return False
-    decide: Any = np.shares_memory  # NumPy's annotations of the bound differ between releases
-    try:
-        return bool(decide(a, b, max_work=10_000))
-    except np.exceptions.TooHardError:
-        return True
 
 
 def same(a: Array, b: Array) -> bool:

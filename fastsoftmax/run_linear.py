@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from . import plan_linear, run
-from .check import Array
+from .check import Array, overlap
 from .check_linear import Linear, LinearLoss
 from .cpu import launch
 from .cpu.blas import single_threaded
@@ -16,23 +16,17 @@ from .cpu.own import own, own_bytes, recipes, sparse_logits
 from .cpu.passes import Found, Pass, Sparse
 from .cpu.shared import shared, shared_bytes
 from .plan_linear import LinearPlan
-from .run import delivered, overlap, same
+from .run import delivered, same
 from .spec import LOG_SOFTMAX, SOFTMAX, Flags, storage_of
 
 
 def _features(problem: Linear) -> Any:
     """The features as passes take them."""
     x = problem.x
-    if not x.sparse:
+    if x.parts is None:
         return x.array
-    by_column = x.sparse == "csc"
-    source = x.array
-    if by_column and not source.has_sorted_indices:
-        source = source.sorted_indices()
-    size = max(source.indptr.itemsize, source.indices.itemsize)
-    index = np.dtype(np.int32 if size == 4 else np.int64)
-    starts, indices = (np.ascontiguousarray(a, index) for a in (source.indptr, source.indices))
-    return Sparse(np.ascontiguousarray(source.data, problem.dtype), starts, indices, by_column, x.shape)
+    values, starts, indices = x.parts
+    return Sparse(np.ascontiguousarray(values, problem.dtype), starts, indices, x.sparse == "csc", x.shape)
 
 
 def _plan(p: Pass, own_blocks: bool, block: int | None) -> LinearPlan:
@@ -73,8 +67,8 @@ def _operands(problem: Linear) -> list[Array]:
     ]
 
 
-def _bias(problem: Linear) -> Array | None:
-    return None if problem.bias is None else np.ascontiguousarray(problem.bias.array, problem.dtype)
+def _bias(problem: Linear, dtype: np.dtype[Any]) -> Array | None:
+    return None if problem.bias is None else np.ascontiguousarray(problem.bias.array, dtype)
 
 
 def cross_entropy(problem: LinearLoss) -> tuple[Any, dict[str, Array]]:
@@ -85,7 +79,7 @@ def cross_entropy(problem: LinearLoss) -> tuple[Any, dict[str, Array]]:
     grad_x = _grad_x(problem) if "x" in wanted else None
     loss_factor, grad_factor = run.factors_of(loss)
     p = Pass(
-        *(_features(linear), linear.weight.array, _bias(linear), linear.dtype, linear.classes),
+        *(_features(linear), linear.weight.array, _bias(linear, linear.dtype), linear.dtype, linear.classes),
         labels=loss.labels,
         ignore_index=loss.options.ignore_index,
         soft=loss.soft,
@@ -148,7 +142,7 @@ def _handed_over(problem: LinearLoss, name: str, array: Array) -> Array:
 def hessian_product(problem: Linear, direction: Linear, factors: Array | None) -> tuple[Any, Array | None]:
     """The Hessian of the sum of the rows' losses, each times its factor, times a direction."""
     dtype = problem.dtype
-    biases = [b for b in (_bias(problem), _bias(direction)) if b is not None]
+    biases = [b for b in (_bias(problem, dtype), _bias(direction, dtype)) if b is not None]
     p = Pass(
         _features(problem),
         np.concatenate([problem.weight.array, direction.weight.array], dtype=dtype),
@@ -166,7 +160,7 @@ def hessian_product(problem: Linear, direction: Linear, factors: Array | None) -
 def _blocks(problem: Linear, room: Array | None) -> Iterator[tuple[slice, Array]]:
     """The rows of one block after the other, and their logits: in `room`, or in scratch that each block overwrites."""
     rows, features = problem.x.shape
-    x, bias = _features(problem), _bias(problem)
+    x, bias = _features(problem), _bias(problem, problem.dtype)
     by_feature = isinstance(x, Sparse)
     weight = as_matrix(problem.weight.array.T, problem.dtype, plain=by_feature)
     size = plan_linear.shared_rows(features, problem.classes, problem.dtype.itemsize, staged=not by_feature)
@@ -208,6 +202,7 @@ def top_k(problem: Linear, k: int) -> tuple[Array, Array]:
     indices, values = (np.empty((problem.x.shape[0], k), t) for t in (np.int64, problem.dtype))
     job = Job("softmax", Flags(), LOG_SOFTMAX, problem.dtype)
     for at, z in _blocks(problem, None):
+        largest(z, values[at], indices[at])  # by logits: with +inf among them no log-probability is a number
         execute(job, Operands(z, out=z))
-        largest(z, values[at], indices[at])
+        values[at] = np.take_along_axis(z, indices[at], axis=1)
     return indices, values

@@ -1,8 +1,9 @@
 """What is said about wrong arguments, whichever backend finds them: on descriptions, not on arrays."""
 
-import math
 import operator
 from typing import Any
+
+from .levels import overlapping
 
 
 def shown(value: Any, most: int = 80) -> str:
@@ -35,7 +36,7 @@ def no_class(name: str, axis: Any, shape: tuple[int, ...]) -> ValueError:
 
 
 def wrong_output(
-    name: str, about: tuple[Any, ...], shape: tuple[int, ...], dtype: Any, mend: str
+    name: str, about: tuple[Any, ...], shape: tuple[int, ...], dtype: Any, itemsize: int, mend: str
 ) -> TypeError | ValueError | None:
     """What is wrong with an output of some (shape, strides, dtype, whether it is read-only); None if nothing is."""
     got, strides, kind, readonly = about
@@ -45,8 +46,12 @@ def wrong_output(
         return TypeError(f"{name} must have dtype {dtype}, as the result has, got {kind}; use {mend}")
     if readonly:
         return ValueError(f"{name} must be writeable, got a read-only array; pass a copy")
-    if math.prod(got) > 1 and any(s == 0 and n > 1 for s, n in zip(strides, got, strict=True)):
-        return ValueError(f"{name} must not be broadcast, got strides {strides}: its elements share memory")
+    if overlapping(got, strides, itemsize):
+        broadcast = any(s == 0 and n > 1 for s, n in zip(strides, got, strict=True))
+        return ValueError(
+            f"{name} must not {'be broadcast' if broadcast else 'overlap itself'}, got strides {strides} with shape "
+            f"{got}: its elements share memory; use {mend}"
+        )
     return None
 
 

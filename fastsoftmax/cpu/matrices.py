@@ -11,6 +11,7 @@ from .addresses import address
 from .blas import gemm_address
 
 Array = Any  # of NumPy
+LONGEST = 2**31 - 1  # elements from line to line that BLAS can be told of
 
 
 class Matrix(NamedTuple):
@@ -27,15 +28,29 @@ class Matrix(NamedTuple):
 
 
 def matrix(array: Array, dtype: np.dtype[Any]) -> Matrix | None:
-    """An array as a matrix of a dtype; None where its elements do not lie that way."""
+    """An array as a matrix of a dtype; None where its elements do not lie that way.
+
+    The one place where strides become what BLAS is told.  Those of axes of length 1 are not looked at, as NumPy lets
+    them be anything; a leading dimension that does not fit in BLAS's 32 bits is as good as none.
+    """
     if array.dtype != dtype or not array.flags.aligned:
         return None
     (rows, columns), (row, column), size = array.shape, array.strides, dtype.itemsize
-    if (column == size or columns <= 1) and (rows <= 1 or (row >= columns * size and row % size == 0)):
-        return Matrix(array, max(row // size if rows > 1 else columns, 1), False)
-    if (row == size or rows <= 1) and (columns <= 1 or (column >= rows * size and column % size == 0)):
-        return Matrix(array, max(column // size if columns > 1 else rows, 1), True)
-    return None
+    leading = _leading(rows, columns, row, column, size)
+    if leading is not None:
+        return Matrix(array, leading, False)
+    leading = _leading(columns, rows, column, row, size)
+    return None if leading is None else Matrix(array, leading, True)
+
+
+def _leading(lines: int, length: int, far: int, near: int, size: int) -> int | None:
+    """The elements from line to line, of lines whose elements lie side by side and which do not overlap."""
+    if near != size and length > 1:
+        return None
+    if lines <= 1:
+        return max(length, 1)
+    leading, rest = divmod(far, size)
+    return leading if rest == 0 and max(length, 1) <= leading <= LONGEST else None
 
 
 def as_matrix(array: Array, dtype: np.dtype[Any], *, plain: bool = False) -> Matrix:
@@ -53,12 +68,14 @@ def product(
 
     `sums` (float64) get the sums of the rows of A, which is flipped then, added to what they hold.
     """
-    (m, n), inner = c.shape, a.array.shape[1]
+    (m, n), inner, to = c.shape, a.array.shape[1], matrix(c, c.dtype)
+    assert to is not None
+    assert not to.flipped
     height, width, count = tiles(m, n)
     block = np.array(
         [
             *(0, address(a.array), a.leading, a.flipped, address(b.array), b.leading, b.flipped, address(c)),
-            *(max(c.strides[0] // c.itemsize, 1), m, n, inner, height, width, add, address(bias), address(sums)),
+            *(to.leading, m, n, inner, height, width, add, address(bias), address(sums)),
             gemm_address(c.dtype),
         ],
         np.int64,

@@ -90,12 +90,14 @@ def recipes(p: Pass, plan: LinearPlan, jobs: list[Job]) -> list[Recipe] | None:
 
 
 def _dense(p: Pass, plan: LinearPlan, hessian: bool) -> Source:
-    direct = matrix(p.x, p.dtype)
     few, fewer = (least_classes(n) if plan.few else None for n in (p.logits, p.classes))
-    row, step = p.x.strides
+    found, (row, step) = matrix(p.x, p.dtype), p.x.strides
+    direct = found is not None and not found.flipped
+    if found is not None and not found.flipped:
+        row, step = found.leading * p.dtype.itemsize, p.dtype.itemsize
     return Source(
         ("dense", False, few, fewer, hessian, storage_of(p.x.dtype), step == p.x.itemsize, storage_of(p.dtype)),
-        (address(p.x), row, step, direct is not None and not direct.flipped, *p.x.shape),
+        (address(p.x), row, step, direct, *p.x.shape),
         as_matrix(p.weight, p.dtype, plain=plan.few),
         *(0, 0, (plan.block + 64 // p.dtype.itemsize) * p.x.shape[1] * p.dtype.itemsize),
         (p.classes, p.x.shape[1]),

@@ -4,17 +4,39 @@ from .. import jit
 from ..jit import inline
 from . import params as P
 from .common import bounds
-from .memory import get, integer_at, put, put_integer, ref
-from .rows import block_max
+from .memory import get, integer_at, lanes_of, load, load_n, put, put_integer, ref
+from .simd import hmax, select, splat
 
-STRIDE = 128  # elements whose maximum is compared with the least of those that were found
+STRIDE = 128  # elements that are compared with the least of those that were found, all at once
+INF = float("inf")
+
+
+@inline
+def _larger(x, y):
+    """Whether x comes before y: NaN is the largest, as in numpy.argmax."""
+    return x > y or (x != x and y == y)  # noqa: PLR0124  NaN
+
+
+@inline
+def _any_larger(x, j, stop, least):
+    """Whether any element of a block comes before the least of those that were found."""
+    width, limit, one = lanes_of(x), splat(x, least), splat(x, 1.0)
+    a = splat(x, 0.0)
+    b = a
+    while j + 2 * width <= stop:
+        a, b = select(load(x, j) <= limit, a, one), select(load(x, j + width) <= limit, b, one)
+        j += 2 * width
+    while j < stop:
+        a = select(load_n(x, j, min(width, stop - j), -INF) <= limit, a, one)
+        j += width
+    return hmax(a + b) > 0.0
 
 
 @inline
 def _insert(values, indices, found, x, j):
     """Put an element among the `found` sorted ones, after those that are not smaller."""
     place = found
-    while place > 0 and x > get(values, place - 1):
+    while place > 0 and _larger(x, get(values, place - 1)):
         place -= 1
     for i in range(found, place, -1):
         put(values, i, get(values, i - 1))
@@ -26,7 +48,7 @@ def _insert(values, indices, found, x, j):
 def largest(kind):
     """The `TILE` largest elements of each row of a chunk to OUT, in falling order, and their numbers to RESULT.
 
-    Of equal elements the first come first; NaNs are larger than nothing.  Rows are contiguous, one after the other.
+    Of equal elements the first come first; NaN is the largest.  Rows are contiguous, one after the other.
     """
     source = jit.DIGEST
 
@@ -42,9 +64,10 @@ def largest(kind):
                 _insert(values, indices, j, get(x, j), j)
             for begin in range(k, n, STRIDE):
                 stop = min(begin + STRIDE, n)
-                if block_max(x, begin, stop) > get(values, k - 1):
+                least = get(values, k - 1)
+                if least == least and _any_larger(x, begin, stop, least):  # noqa: PLR0124  not NaN
                     for j in range(begin, stop):
-                        if get(x, j) > get(values, k - 1):
+                        if _larger(get(x, j), get(values, k - 1)):
                             _insert(values, indices, k - 1, get(x, j), j)
 
     return jit.kernel(kernel)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..plan_linear import LinearPlan
 from .execute import Job, Operands, execute, recipe_for
-from .matrices import Matrix, as_matrix, product
+from .matrices import Matrix, as_matrix, matrix, product
 from .params import FIELDS
 from .passes import Found, Pass
 
@@ -55,6 +55,12 @@ def shared_bytes(p: Pass, plan: LinearPlan, jobs: list[Job], threads: int) -> in
     return size + recipe.scratch * (threads if recipe.parallel else 1) + 8 * (recipe.chunks + 2 * FIELDS)
 
 
+def _rows_in_place(array: Array, dtype: np.dtype[Any]) -> bool:
+    """Whether BLAS can write the rows of an array where they are."""
+    found = matrix(array, dtype)
+    return found is not None and not found.flipped
+
+
 class _Block:
     """Some rows, without those that are ignored."""
 
@@ -95,7 +101,7 @@ class _Block:
         out = self.p.grad_x
         assert out is not None
         there = out[self.at]
-        if self.index is self.at and there.dtype == self.p.dtype and there.strides[1] == there.itemsize:
+        if self.index is self.at and _rows_in_place(there, self.p.dtype):
             product(g, weight, there)
         else:
             result = np.empty((self.rows, weight.array.shape[1]), self.p.dtype)

@@ -121,8 +121,8 @@ _arithmetic(operator.and_, "and_", "and_")
 _arithmetic(operator.or_, "or_", "or_")
 _arithmetic(operator.lshift, "shl", "shl")
 _arithmetic(operator.rshift, "ashr", "ashr")
-for _op, _symbol in ((operator.lt, "<"), (operator.gt, ">"), (operator.eq, "=="), (operator.ne, "!=")):
-    _comparison(_op, _symbol)
+for _name, _symbol in (("lt", "<"), ("le", "<="), ("gt", ">"), ("eq", "=="), ("ne", "!=")):
+    _comparison(getattr(operator, _name), _symbol)
 
 
 @type_callable(operator.neg)
