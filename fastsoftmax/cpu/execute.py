@@ -131,6 +131,9 @@ def recipe_for(
 ) -> Recipe | None:
     """The recipe for operands of some shapes and strides; None where the kernels cannot take them as they are."""
     work = computed(dtype)
+    sizes = (dtype.itemsize, y_dtype.itemsize if y_dtype is not None else 0, dtype.itemsize)
+    if shape[-1] == 1:  # the step from class to class may be anything
+        x, y, out = (*x[:-1], sizes[0]), y and (*y[:-1], sizes[1]), out and (*out[:-1], sizes[2])
     readable = x_dtype == dtype and (y_dtype is None or y_dtype in _y_dtypes(dtype))
     levels = geometry(shape, [s for s in (x, y, out) if s is not None]) if readable else None
     if levels is None:
@@ -146,7 +149,6 @@ def recipe_for(
     layout = p.layout
     found = iter(steps)
     places = [None if s is None else next(found) for s in (x, y, out)]
-    sizes = (dtype.itemsize, y_dtype.itemsize if y_dtype is not None else 0, dtype.itemsize)
     if lanes and kernel != "vjp" and rows_in_registers(outer * inner, classes, steps):
         flags, layout = flags._replace(kept=False, classes=classes), IN_REGISTERS
     contiguous = [

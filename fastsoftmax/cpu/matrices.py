@@ -47,10 +47,10 @@ def _leading(lines: int, length: int, far: int, near: int, size: int) -> int | N
     """The elements from line to line, of lines whose elements lie side by side and which do not overlap."""
     if near != size and length > 1:
         return None
-    if lines <= 1:
+    if lines <= 1 or length == 0:
         return max(length, 1)
     leading, rest = divmod(far, size)
-    return leading if rest == 0 and max(length, 1) <= leading <= LONGEST else None
+    return leading if rest == 0 and length <= leading <= LONGEST else None
 
 
 def as_matrix(array: Array, dtype: np.dtype[Any], *, plain: bool = False) -> Matrix:

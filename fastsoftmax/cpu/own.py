@@ -91,10 +91,10 @@ def recipes(p: Pass, plan: LinearPlan, jobs: list[Job]) -> list[Recipe] | None:
 
 def _dense(p: Pass, plan: LinearPlan, hessian: bool) -> Source:
     few, fewer = (least_classes(n) if plan.few else None for n in (p.logits, p.classes))
-    found, (row, step) = matrix(p.x, p.dtype), p.x.strides
-    direct = found is not None and not found.flipped
+    found, (row, step) = matrix(p.x, p.x.dtype), p.x.strides
     if found is not None and not found.flipped:
-        row, step = found.leading * p.dtype.itemsize, p.dtype.itemsize
+        row, step = found.leading * p.x.itemsize, p.x.itemsize
+    direct = p.x.dtype == p.dtype and found is not None and not found.flipped
     return Source(
         ("dense", False, few, fewer, hessian, storage_of(p.x.dtype), step == p.x.itemsize, storage_of(p.dtype)),
         (address(p.x), row, step, direct, *p.x.shape),

@@ -14,7 +14,7 @@ INF = float("inf")
 @inline
 def _larger(x, y):
     """Whether x comes before y: NaN is the largest, as in numpy.argmax."""
-    return x > y or (x != x and y == y)  # noqa: PLR0124  NaN
+    return x > y or (x != x and y == y)
 
 
 @inline
@@ -65,7 +65,7 @@ def largest(kind):
             for begin in range(k, n, STRIDE):
                 stop = min(begin + STRIDE, n)
                 least = get(values, k - 1)
-                if least == least and _any_larger(x, begin, stop, least):  # noqa: PLR0124  not NaN
+                if least == least and _any_larger(x, begin, stop, least):
                     for j in range(begin, stop):
                         if _larger(get(x, j), get(values, k - 1)):
                             _insert(values, indices, k - 1, get(x, j), j)
