@@ -196,16 +196,20 @@ class Torch(Kind):
         return self.operate("div", np.divide, out, a, b)
 
     def topk(self, a, k, axis):
-        """Equal numbers in no order that is of any use: the last first."""
-        order = lambda a: a.shape[1] - 1 - np.argsort(-a[:, ::-1], axis, kind="stable")[:, :k]  # noqa: E731
+        """NaN is the largest.  Equal numbers in no order that is of any use: the last first."""
+        order = lambda a: np.argsort(a, axis, kind="stable")[:, ::-1][:, :k]  # noqa: E731
         numbers = self.result("topk", a.values.dtype, lambda a: np.take_along_axis(a, order(a), axis), a)
         return numbers, self.result("topk", np.int64, order, a)
 
     def sort(self, a, dim, *, descending=False, stable=False):
-        """Equal numbers in no order that is of any use unless it is to be stable: the last first."""
-        sign, last, step = -1 if descending else 1, a.shape[1] - 1, 1 if stable else -1
-        stably = lambda a: np.argsort(sign * a[:, ::step], dim, kind="stable")  # noqa: E731
-        order = lambda a: stably(a) if stable else last - stably(a)  # noqa: E731
+        """NaN is the largest.  Equal numbers in no order of any use unless it is to be stable: the last first."""
+        rising = lambda a: np.argsort(a, dim, kind="stable")  # noqa: E731
+        backwards = lambda a: a.shape[1] - 1 - rising(a[:, ::-1])  # noqa: E731  equal numbers too
+
+        def order(a):
+            found = (backwards if stable == descending else rising)(a)
+            return found[:, ::-1] if descending else found
+
         numbers = self.result("sort", a.values.dtype, lambda a: np.take_along_axis(a, order(a), dim), a)
         return numbers, self.result("sort", np.int64, order, a)
 
@@ -255,7 +259,7 @@ class Cupy(Kind):
         self.type, self.module.ndarray, self.current = ndarray, ndarray, 0
         for function in (self.dot, self.add, self.sum, self.argmax, self.copyto, self.argsort, self.take_along_axis):
             setattr(self.module, function.__name__, function)
-        for name in ("subtract", "multiply", "divide", "negative"):
+        for name in ("subtract", "multiply", "divide"):
             setattr(self.module, name, partial(self.elementwise, name))
         stream = lambda device: SimpleNamespace(ptr=self.streams.get(device, 0))  # noqa: E731
         self.module.cuda = SimpleNamespace(get_current_stream=stream, Device=self.device)
@@ -294,13 +298,16 @@ class Cupy(Kind):
         assert out.dtype == np.int64
         return self.operate("argmax", lambda a: a.argmax(axis), out, a)
 
-    def elementwise(self, name, a, *others, out=None, casting="same_kind"):
+    def elementwise(self, name, *given, out=None, casting="same_kind"):
         """As CuPy's functions of elements, which convert as NumPy's do."""
-        number = [b for b in others if isinstance(b, float)]
-        operands = [b for b in (a, *others) if not isinstance(b, float)]
-        of = lambda *a: getattr(np, name)(*a, *number)  # noqa: E731
+        operands = [b for b in given if not isinstance(b, int | float)]
+
+        def of(*arrays):
+            left = iter(arrays)
+            return getattr(np, name)(*(b if isinstance(b, int | float) else next(left) for b in given))
+
         if out is None:
-            return self.result(name, a.values.dtype, of, *operands)
+            return self.result(name, operands[0].values.dtype, of, *operands)
         assert all(
             np.can_cast(b.values.dtype, out.dtype, casting) or bfloat16 in (b.dtype, out.dtype) for b in operands
         )

@@ -216,6 +216,10 @@ def test_outputs(driver, torch, monkeypatch):
     raises(ValueError, "out must be writeable, got a read-only array", fs.softmax, x, out=out)
     out = torch.array(np.broadcast_to(np.zeros(3, np.float32), (4, 3)))  # torch knows no arrays that are only read
     raises(ValueError, "out must not be broadcast, got strides (0, 4)", fs.softmax, x, out=out)
+    out = torch.array(np.ndarray((4, 3), np.float32, np.zeros(6, np.float32), 0, (4, 4)))
+    t = torch.array(T.copy())
+    for function, second in ((fs.softmax, ()), (fs.softmax_vjp, (x,)), (fs.cross_entropy_and_grad, (t,))):
+        raises(ValueError, "out must not overlap itself, got strides (4, 4)", function, x, *second, out=out)
     jax = LIBRARIES["jax"](monkeypatch, driver)
     raises(
         TypeError,

@@ -163,6 +163,13 @@ def test_axes_of_maps(function):
         (np.broadcast_to(0.0, (4, 3)), ValueError, "out must be writeable"),
         ([[0.0] * 3] * 4, TypeError, "out must be a numpy.ndarray, got list"),
         (np.lib.stride_tricks.as_strided(np.zeros(3), (4, 3), (0, 8)), ValueError, "out must not be broadcast"),
+        (
+            np.lib.stride_tricks.sliding_window_view(np.zeros(6), 3, writeable=True),
+            ValueError,
+            "out must not overlap itself, got strides (8, 8) with shape (4, 3): its elements share memory; use numpy",
+        ),
+        (np.lib.stride_tricks.as_strided(np.zeros(9), (4, 3), (20, 8)), ValueError, "out must not overlap itself"),
+        (np.lib.stride_tricks.as_strided(np.zeros(30)[9:], (4, 3), (-8, 16)), ValueError, "out must not overlap"),
     ],
 )
 def test_out(name, out, error, text):

@@ -513,3 +513,38 @@ def test_threads_of_blas_are_as_they_were(solver):
         with pytest.raises(ValueError, match="one class"):
             SoftmaxRegression(solver=solver).fit(x, np.zeros(len(x)))
         assert set(threads()) == {3}
+
+
+def _damaged(form):
+    """A sparse matrix whose indices lead out of it, which SciPy does not see."""
+    x = scipy.sparse.random(40, 30, 0.2, "csr", random_state=0, dtype=np.float32)
+    x = x.tobsr((2, 3)) if form == "bsr" else x.asformat(form)
+    if form == "coo":
+        x.coords[1][5] = 1 << 30
+    elif form == "lil":
+        x.rows[5] = [1 << 30] * len(x.rows[5])
+    else:
+        x.indices[5] = 1 << 30
+    return x
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "bsr", "coo", "lil"])
+def test_sparse_features_that_lead_out_of_the_matrix(form):
+    """Nothing follows such indices: neither scikit-learn's conversions, nor SciPy's products and slices, nor ours."""
+    good = scipy.sparse.random(40, 30, 0.2, "csr", random_state=0, dtype=np.float32)
+    y = np.arange(40) % 3
+    model = SoftmaxRegression(max_iter=500).fit(good, y)
+    x = _damaged(form)
+    calls = [SoftmaxRegression(solver=solver).fit for solver in SOLVERS]
+    for call in (*calls, lambda x, y: SoftmaxRegression().partial_fit(x, y, [0, 1, 2])):
+        with pytest.raises(ValueError, match=r"X must have indices in \[0, \d+\), got 1073741824 at "):
+            call(x, y)
+    for call in (model.predict, model.predict_proba, model.predict_log_proba, model.decision_function):
+        with pytest.raises(ValueError, match=r"X must have indices in \[0, \d+\), got 1073741824 at "):
+            call(x)
+    if form in ("csr", "csc", "bsr"):
+        x = good.tobsr((2, 3)) if form == "bsr" else good.asformat(form)
+        x.indptr = x.indptr.astype(np.uint32)
+        x.indptr[1] = 1 << 30  # differences without a sign are positive where these fall
+        with pytest.raises(ValueError, match=r"X must be a valid [A-Z]{3} matrix with \d+ ascending numbers in indptr"):
+            model.decision_function(x)

@@ -205,6 +205,9 @@ def test_gradients_and_their_outputs(torch, given):
     raises(ValueError, text, function, **given, out={"bias": new(4)})
     text = "out['weight'] must have dtype float32 on a GPU, got float64"
     raises(TypeError, text, function, **given, out={"weight": torch.array(np.zeros((5, 3)))})
+    windows = np.ndarray((5, 3), np.float32, np.zeros(7, np.float32), 0, (4, 4))
+    text = "out['weight'] must not overlap itself, got strides (4, 4)"
+    raises(ValueError, text, function, **given, out={"weight": torch.array(windows)})
     scattered = torch.array(np.zeros((3, 5), np.float32).T)
     raises(ValueError, "out['weight'] must be C-contiguous on a GPU", function, **given, out={"weight": scattered})
     raises(ValueError, "grad_output must be a scalar", function, **given, grad_output=new(4))

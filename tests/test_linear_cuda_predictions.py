@@ -82,6 +82,27 @@ def test_most_probable_classes(library, driver, name, dtype, k, monkeypatch):
     np.testing.assert_array_equal(library.host(again), found[:7])
 
 
+@every
+def test_most_probable_classes_of_numbers_that_are_none(library, driver, name):
+    """NaN is the largest, then +inf; the first of the most probable is the predicted one."""
+    x, weight, _, bias, _ = problem(21, SHAPE, np.float32)
+    x[3], x[5], x[7, 0], x[9] = np.nan, np.inf, np.inf, 0
+    bias[1] = bias[4] = bias[6] = -np.inf
+    weight[7], bias[8] = np.nan, np.inf
+    for biased in (bias, None):
+        arrays = on(library, x, weight, biased)
+        indices, log_proba = fs.linear_top_k(*arrays, k=5)
+        with np.errstate(invalid="ignore"):
+            right = reference.linear_top_k(x, weight, biased, k=5)
+        rows = np.delete(np.arange(50), [3, 5] if name == "torch" else [])  # where more than k are NaN, torch chooses
+        np.testing.assert_array_equal(library.host(indices)[rows, 0], right.indices[rows, 0])
+        np.testing.assert_array_equal(library.host(fs.linear_predict(*arrays)), right.indices[:, 0])
+        assert np.isnan(library.host(log_proba)).all()
+        assert np.isnan(right.log_proba).all()
+        if name == "cupy":
+            np.testing.assert_array_equal(library.host(indices)[[3, 9]], right.indices[[3, 9]])
+
+
 # Second derivatives.
 
 

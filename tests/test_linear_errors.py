@@ -197,3 +197,81 @@ def test_sparse_features_that_lead_out_of_the_matrix(form, part, place, value, t
     getattr(x, part)[place] = value
     raises(ValueError, text, linear.linear_cross_entropy_and_grad, x, np.zeros((3, 30)), np.zeros(20, int))
     raises(ValueError, text, linear.linear_predict, x, np.zeros((3, 30)))
+
+
+WORDS = pytest.mark.parametrize("word", ["<i4", "<i8", "<u4", "<u8", ">i4", ">i8", ">u8", "<u2"])
+
+
+@WORDS
+@pytest.mark.parametrize("form", ["csr", "csc"])
+@pytest.mark.parametrize(
+    ("part", "place", "value"), [("indptr", 1, 120), ("indptr", -1, 65535), ("indices", 7, 65535), ("indices", 7, 30)]
+)
+def test_sparse_structure_in_any_integer_dtype(form, part, place, value, word):
+    """Without a sign, row starts that fall have differences that are positive; and what is read is what is checked."""
+    x = scipy.sparse.random(20, 30, 0.2, form, random_state=0)
+    expected = linear.linear_predict_proba(x.toarray(), W30, None)
+    x.indptr, x.indices = x.indptr.astype(word), x.indices.astype(word)
+    np.testing.assert_allclose(linear.linear_predict_proba(x, W30), expected, rtol=1e-12)
+    for array in (x.indptr, x.indices):
+        every_second = np.repeat(array, 2)[::2]
+        assert not every_second.flags.c_contiguous
+        setattr(x, "indptr" if array is x.indptr else "indices", every_second)
+    np.testing.assert_allclose(linear.linear_predict_proba(x, W30), expected, rtol=1e-12)
+    getattr(x, part)[place] = value
+    text = "ascending numbers in indptr" if part == "indptr" else f"got {value} at indices[7]"
+    for function in PREDICTIONS:
+        raises(ValueError, text, function, x, W30)
+    raises(ValueError, text, LOSSES[1], x, W30, np.zeros(20, int))
+    raises(ValueError, text, linear.linear_hessian_product, x, W30, None, W30, None)
+
+
+W30 = np.random.default_rng(0).standard_normal((3, 30))
+
+
+@pytest.mark.parametrize("word", ["<u4", "<u8"])
+def test_sparse_indices_beyond_signed_ones(word):
+    x = scipy.sparse.random(20, 30, 0.2, "csr", random_state=0)
+    x.indices = x.indices.astype(word)
+    x.indices[7] = np.iinfo(word).max
+    raises(ValueError, "must have indices in [0, 30), got", linear.linear_predict, x, W30)
+
+
+@pytest.mark.parametrize("part", ["indptr", "indices"])
+def test_sparse_structure_that_is_none(part):
+    x = scipy.sparse.random(20, 30, 0.2, "csr", random_state=0)
+    array = getattr(x, part)
+    for other in (array.astype(float), array[None], array.astype(bool)):
+        setattr(x, part, other)
+        raises(TypeError, f"x must have integers in {part}, in one dimension", linear.linear_predict, x, W30)
+
+
+def test_sparse_vectors():
+    x = scipy.sparse.csr_array(X[0])
+    if x.ndim == 1:
+        raises(ValueError, "x must have shape (n, d)", linear.linear_predict, x, W)
+
+
+def test_outputs_that_share_memory_with_each_other():
+    room = np.zeros((7, 2))
+    out = {"x": room[:4], "weight": room[3:6]}
+    wrt = ("x", "weight", "bias")
+    text = "out['weight'] must not share memory with out['x']; pass an array for each"
+    raises(ValueError, text, LOSSES[1], X, W, T, B, wrt=wrt, out=out)
+    assert (room == 0).all()
+    LOSSES[1](X, W, T, B, wrt=wrt, out={"x": room[:4], "weight": room[4:]})
+    out = {"weight": np.zeros((3, 2)), "bias": room.ravel()[:3], "x": room[:4]}
+    raises(ValueError, "out['x'] must not share memory with out['bias']", LOSSES[1], X, W, T, B, wrt=wrt, out=out)
+
+
+def test_outputs_that_overlap_themselves():
+    room, strided = np.zeros(12), np.lib.stride_tricks.as_strided
+    for name, shape in (("x", (4, 2)), ("weight", (3, 2))):
+        out = {name: strided(room, shape, (8, 8))}
+        text = f"out['{name}'] must not overlap itself, got strides (8, 8) with shape {shape}"
+        raises(ValueError, text, LOSSES[1], X, W, T, B, wrt=("x", "weight"), out=out)
+    out = strided(room, (4, 3), (16, 8))
+    raises(ValueError, "out must not overlap itself", linear.linear_predict_proba, X, W, B, out=out)
+    apart = strided(room, (4, 3), (8, 32))  # columns between one another: each element has a place of its own
+    expected = linear.linear_predict_proba(X, W, B)
+    np.testing.assert_array_equal(linear.linear_predict_proba(X, W, B, out=apart), expected)

@@ -182,9 +182,10 @@ class Cupy(Matrices):
         out.fill(0)
 
     def top(self, rows: Any, k: int) -> tuple[Any, Any]:
-        """By sorting all of them, in whose order equal ones are."""
+        """By sorting all of them backwards: NaN comes last in CuPy's order, and of equal ones the first then does."""
         cupy = sys.modules["cupy"]
-        places = cupy.argsort(cupy.negative(rows), axis=1)[:, :k]
+        places = cupy.argsort(rows[:, ::-1], axis=1)[:, : -k - 1 : -1]
+        places = cupy.subtract(rows.shape[1] - 1, places)
         return cupy.take_along_axis(rows, places, axis=1), places
 
     def log_proba(self, logits: Any, loss: Any, out: Any) -> None:
