@@ -125,6 +125,11 @@ def linear_cross_entropy(
     (half types, strides that BLAS does not take, sparse features).  Results are the same bit for bit whatever the
     number of threads.  While it runs, the BLAS that came with SciPy is held to one thread; its setting is restored.
 
+    What a sparse matrix does not store takes no part in a product, as in SciPy's own: beside it a weight that is
+    infinite or NaN adds nothing to a logit, and such a gradient nothing to a weight's, where dense features would make
+    them NaN.  A zero that is stored is a number like others: times infinity it is NaN.  So it is in every linear
+    function.
+
     On a GPU, features, weights and bias are arrays of PyTorch or CuPy, whose products are used, all of one dtype, and
     results are of their kind, on the caller's current stream.  Nothing is converted; logits are rounded to that dtype.
     Ignored rows are computed there too: they have loss 0, but NaN in their features reaches the weights' gradient.
@@ -195,7 +200,7 @@ def linear_cross_entropy_and_grad(
         nothing without a bias; "x" is not for sparse features.
     out : mapping of str to ndarray, optional
         Where to write gradients, by these names: arrays of the shape and dtype of the gradient.  They may be the
-        arguments themselves.
+        arguments themselves, and share no memory with each other.
     block_rows : int >= 1, optional
         As for `linear_cross_entropy`.
     check_targets : bool, optional
@@ -292,7 +297,8 @@ def linear_hessian_product(
     Returns
     -------
     HessianProduct
-        ``(weight, bias)`` of the shapes of weights and bias, in the dtype that is computed in.  It holds for class
+        ``(weight, bias)`` of the shapes of weights and bias, in the dtype that is computed in: float64 if `x`, `weight`
+        or `weight_direction` is, else float32.  It holds for class
         indices and for any probabilities that sum to 1, smoothed or not: targets have no part in it.
 
     Raises
@@ -434,8 +440,9 @@ def linear_top_k(x: Any, weight: ArrayLike, bias: ArrayLike | None = None, *, k:
     Returns
     -------
     TopK
-        ``(indices, log_proba)``, each of shape (n, k): classes in falling order of their probability, the lowest first
-        among equal ones, and the logarithms of their probabilities among all K classes.
+        ``(indices, log_proba)``, each of shape (n, k): classes in falling order of their logits, the lowest first among
+        equal ones, and the logarithms of their probabilities among all K classes.  NaN is the largest logit; rows that
+        hold NaN or +inf have no probabilities: theirs are NaN.
 
     Raises
     ------
