@@ -8,7 +8,7 @@ from .. import jit
 from ..spec import BATCH_HEADER, COMPUTED, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from . import params as P
 from .batches import lines_at, put_maxima, put_shifts, put_sums
-from .common import bounds, read_options, read_ref, row_ref, scratch_of, transform
+from .common import bounds, class_of, read_options, read_ref, row_ref, scratch_of, transform
 from .elementary import exp_constants
 from .lane_kernels import scored, targets
 from .lanes import State
@@ -20,15 +20,6 @@ from .squares import line_sums
 
 _cap_slope = vector["cap_slope"]
 _log_sum_exp, _log, _normaliser = vector["log_sum_exp"], vector["log"], vector["normaliser"]
-
-
-@jit.inline
-def _target(hard, params, i):
-    """The class of row `i`, or -1 if it is ignored or its target is a distribution."""
-    if not hard:
-        return -1
-    t = integer_at(integer_at(params, P.TARGET), i)
-    return -1 if t == integer_at(params, P.IGNORE_INDEX) else t
 
 
 @jit.inline
@@ -50,7 +41,7 @@ def _row(
         first,
         out,
         k,
-        _target(hard, params, i),
+        class_of(params, i) if hard else -1,
         integer_at(params, P.X_STRIDES + 1) * integer_at(params, P.TILE),
         exp,
     )

@@ -3,7 +3,19 @@
 from ..jit import inline
 from . import params as P
 from .laws import vector
-from .memory import float_at, integer_at, lanes_of, load, load_n, quotient, ref, store, store_n
+from .memory import (
+    float_at,
+    integer_at,
+    label_at,
+    lanes_of,
+    load,
+    load_n,
+    quotient,
+    ref,
+    store,
+    store_n,
+    within,
+)
 from .simd import fma
 
 Options = P.Numbers  # of floats that are read from the parameters
@@ -40,6 +52,18 @@ def class_mass(flags, o, y, w):
     if flags.soft:
         w = w * fma(y, o.keep, o.share)
     return w
+
+
+@inline
+def class_of(params, i):
+    """The class of row `i` by its label; -1 where it is ignored, or is no class.
+
+    All labels were classes when they were checked.  Another thread, or another process that shares a memmap, may have
+    written others since: that spoils the row's result, and must not lead out of the arrays.
+    """
+    t = label_at(integer_at(params, P.TARGET), i)
+    counts = t != integer_at(params, P.IGNORE_INDEX) and within(t, integer_at(params, P.CLASSES))
+    return t if counts else -1
 
 
 @inline

@@ -16,6 +16,7 @@ from .memory import (
     get,
     integer_at,
     itemsize_of,
+    label_at,
     lanes_of,
     load,
     load_n,
@@ -53,7 +54,8 @@ def line(base, params, number):
 def used(params, base, start, last, kind):
     """(rows of a block that count, where it ends): as many rows from number `start` on as make a whole block.
 
-    Where some are ignored, the others are listed, with what goes with them.
+    Those that count are listed: numbers and labels, and what goes with them where some are ignored.  A label is read
+    once, as it may change at any time: this list alone says from now on which rows there are.
     """
     target, ignored, block = (
         integer_at(params, L.TARGET),
@@ -63,45 +65,36 @@ def used(params, base, start, last, kind):
     stop, count = min(start + block, last), 0
     if target == 0:
         return stop - start, stop
-    stop = start
+    index, labels, stop = line(base, params, L.INDEX), line(base, params, L.LABELS), start
     while stop < last and count < block:
-        count += integer_at(target, stop) != ignored
+        label = label_at(target, stop)
+        put_integer(index, count, stop)
+        put_integer(labels, count, label)
+        count += label != ignored
         stop += 1
     if count < stop - start:
-        _listed(params, base, start, stop, kind)
+        _picked(params, base, L.LOSS_FACTOR, L.LOSS_FACTORS, count, kind)
+        _picked(params, base, L.GRAD_FACTOR, L.GRAD_FACTORS, count, kind)
     return count, stop
 
 
 @inline
-def _listed(params, base, start, stop, kind):
-    """List the rows that count: their numbers, labels and factors."""
-    n = 0
-    for i in range(start, stop):
-        label = integer_at(integer_at(params, L.TARGET), i)
-        if label != integer_at(params, L.IGNORE_INDEX):
-            put_integer(line(base, params, L.INDEX), n, i)
-            put_integer(line(base, params, L.LABELS), n, label)
-            _picked(params, base, L.LOSS_FACTOR, L.LOSS_FACTORS, i, n, kind)
-            _picked(params, base, L.GRAD_FACTOR, L.GRAD_FACTORS, i, n, kind)
-            n += 1
-
-
-@inline
-def _picked(params, base, source, target, i, n, kind):
-    """Copy a factor of row `i` to place `n` of a block."""
+def _picked(params, base, source, target, rows, kind):
+    """Copy a factor of each row that is listed to its place in a block."""
     if integer_at(params, source) != 0:
-        factor = get(ref(integer_at(params, source), 0, kind, True), i)
-        put(ref(line(base, params, target), 0, kind, True), n, factor)
+        factors, there = ref(integer_at(params, source), 0, kind, True), ref(line(base, params, target), 0, kind, True)
+        for i in range(rows):
+            put(there, i, get(factors, integer_at(line(base, params, L.INDEX), i)))
 
 
 @inline
-def places(params, base, start, stop):
-    """The address of each row's place among those of a block that count, or -1."""
-    address, n = line(base, params, L.PLACES), 0
-    for i in range(start, stop):
-        counts = integer_at(integer_at(params, L.TARGET), i) != integer_at(params, L.IGNORE_INDEX)
-        put_integer(address, i - start, n if counts else -1)
-        n += counts
+def places(params, base, start, stop, rows):
+    """The address of each row's place among those of a block that count, of which there are `rows`, or -1."""
+    address = line(base, params, L.PLACES)
+    for i in range(stop - start):
+        put_integer(address, i, -1)
+    for i in range(rows):
+        put_integer(address, integer_at(line(base, params, L.INDEX), i) - start, i)
     return address
 
 
@@ -120,14 +113,13 @@ def _fill_in(params, base, at, z, rows):
 
 @inline
 def _fill_in_rows(params, base, at, start, gathered, kind, size):
-    """Say where labels, targets and factors are: in the caller's arrays, or listed in scratch."""
+    """Say where labels, targets and factors are: in the caller's arrays, or listed in scratch, as labels always are."""
+    put_integer(at, P.TARGET, line(base, params, L.LABELS))
     if gathered:
-        put_integer(at, P.TARGET, line(base, params, L.LABELS))
         put_integer(at, P.LOSS_FACTOR, line(base, params, L.LOSS_FACTORS))
         put_integer(at, P.GRAD_FACTOR, line(base, params, L.GRAD_FACTORS))
         put_integer(at, P.RESULT, line(base, params, L.RESULTS) if integer_at(params, L.RESULT) != 0 else 0)
     else:
-        put_integer(at, P.TARGET, integer_at(params, L.TARGET) + start * 8)
         put_integer(at, P.LOSS_FACTOR, integer_at(params, L.LOSS_FACTOR) + start * size)
         put_integer(at, P.GRAD_FACTOR, integer_at(params, L.GRAD_FACTOR) + start * size)
         result = integer_at(params, L.RESULT)

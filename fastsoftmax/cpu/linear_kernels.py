@@ -62,7 +62,7 @@ def _sparse_block(csr, csc, columns, hessian, kind, params, chunk, base, start, 
         index = line(base, params, L.INDEX) if gathered else 0
         csr_logits(params, kind, csr, columns, rows, index, start, z)
     if csc is not None:
-        index = places(params, base, start, stop) if gathered else 0
+        index = places(params, base, start, stop, rows) if gathered else 0
         csc_logits(params, kind, csc, columns, rows, index, start, stop, z, cursors)
     differentiate(False, hessian, params, kind, base, start, rows, gathered, z, z_step)
     if integer_at(params, L.GRAD_WEIGHT) != 0:

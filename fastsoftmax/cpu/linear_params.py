@@ -18,9 +18,9 @@ GRAD_WEIGHT, GRAD_BIAS, GRADS_SIZE, GRAD_X, GRAD_X_ROW, PARTIAL = range(28, 34)
 # Each thread's scratch, and where things lie in it.
 SCRATCH, SCRATCH_SIZE, AT_LOGITS, AT_X, AT_ROWS = range(34, 39)
 # Sparse features: x is their values; where each row (CSR) or column (CSC) begins among them, and the columns or rows
-# that they are in.  The weights, and their gradients, are transposed: (features, logits).
-STARTS, INDICES = range(39, 41)
-FIELDS = 41
+# that they are in; how many values are stored.  The weights, and their gradients, are transposed: (features, logits).
+STARTS, INDICES, STORED = range(39, 42)
+FIELDS = 42
 
 #: A thread's scratch begins with its copies of both kernels' parameters and the loss of a block, in bytes; what these
 #: kernels need for themselves comes next.
@@ -32,7 +32,7 @@ A, A_LEADING, A_FLIPPED, B, B_LEADING, B_FLIPPED, C, C_LEADING = range(1, 9)
 M, N, INNER, TILE_M, TILE_N, ACCUMULATE, PRODUCT_BIAS, SUMS, MULTIPLY = range(9, 18)
 PRODUCT_FIELDS = 18
 
-#: Arrays with a number for each row of a block, in a thread's scratch, where some rows are ignored: which ones count,
-#: what goes with them, and at which place among them each row is (-1: ignored).
+#: Arrays with a number for each row of a block, in a thread's scratch, which ones count, with their labels;
+#: where some rows are ignored what else goes with them, and at which place among them each row is (-1: ignored).
 INDEX, LABELS, LOSS_FACTORS, GRAD_FACTORS, RESULTS, PLACES = range(6)
 LINES = 6

@@ -353,6 +353,26 @@ def integer_at(_typing, address, index):
 
 
 @intrinsic
+def label_at(_typing, address, index):
+    """The int64 label number `index` at an address, read once: atomically, as somebody may be writing it.
+
+    A plain load of what changes meanwhile may be one value where it is compared, and another where it is used.
+    """
+
+    def emit(_context, builder, _sig, args):
+        where = builder.add(args[0], builder.mul(args[1], I64(8)))
+        return builder.load_atomic(builder.inttoptr(where, I64.as_pointer()), "monotonic", 8)
+
+    return types.int64(types.int64, types.int64), emit
+
+
+@intrinsic
+def within(_typing, index, count):
+    """Whether ``0 <= index < count``, in one comparison."""
+    return types.boolean(types.int64, types.int64), lambda _c, builder, _s, args: builder.icmp_unsigned("<", *args)
+
+
+@intrinsic
 def quotient(_typing, a, b):
     """``a // b`` of integers that are not negative: Numba's own has a dozen instructions besides the division."""
     return types.int64(types.int64, types.int64), lambda _c, builder, _s, args: builder.udiv(*args)

@@ -55,8 +55,7 @@ class Source(NamedTuple):
     kernel: tuple[Any, ...]
     features: tuple[int, ...]  # fields from X to FEATURES
     weight: Matrix
-    starts: int
-    indices: int
+    structure: tuple[int, int, int]  # fields from STARTS to STORED
     room: int  # bytes of scratch for copied rows, or for the progress of columns
     shape: tuple[int, int]  # of a chunk's gradient of the weights
 
@@ -99,7 +98,8 @@ def _dense(p: Pass, plan: LinearPlan, hessian: bool) -> Source:
         ("dense", False, few, fewer, hessian, storage_of(p.x.dtype), step == p.x.itemsize, storage_of(p.dtype)),
         (address(p.x), row, step, direct, *p.x.shape),
         as_matrix(p.weight, p.dtype, plain=plan.few),
-        *(0, 0, (plan.block + 64 // p.dtype.itemsize) * p.x.shape[1] * p.dtype.itemsize),
+        (0, 0, 0),
+        (plan.block + 64 // p.dtype.itemsize) * p.x.shape[1] * p.dtype.itemsize,
         (p.classes, p.x.shape[1]),
     )
 
@@ -113,7 +113,8 @@ def _sparse(p: Pass, hessian: bool) -> Source:
         ("sparse", False, *formats, columns, hessian, storage_of(p.dtype)),
         (address(x.values), 0, 0, True, *x.shape),
         as_matrix(p.weight.T, p.dtype, plain=True),
-        *(address(x.starts), address(x.indices), x.shape[1] * 8 if x.by_column else 0),
+        (address(x.starts), address(x.indices), x.stored),
+        x.shape[1] * 8 if x.by_column else 0,
         (x.shape[1], p.classes),
     )
 
@@ -179,7 +180,7 @@ def own(p: Pass, plan: LinearPlan, jobs: list[Job], found: list[Recipe]) -> Foun
             *(begin if p.grad_weight else 0, begin + grads.biases if p.grad_bias else 0, grads.room.shape[1]),
             *(address(p.grad_x), 0 if p.grad_x is None else p.grad_x.strides[0], address(partial)),
             *((address(space) + 63) // 64 * 64, scratch.size, scratch.logits, scratch.x, scratch.rows),
-            *(source.starts, source.indices),
+            *source.structure,
         ],
         np.int64,
     )
@@ -205,7 +206,7 @@ def sparse_logits(x: Sparse, weight: Matrix, bias: Array | None, rows: slice, z:
         *((L.X, address(x.values)), (L.STARTS, address(x.starts)), (L.INDICES, address(x.indices))),
         *((L.ROWS, count), (L.FEATURES, x.shape[1]), (L.LOGITS, logits), (L.CHUNK, chunk)),
         *((L.WEIGHT, address(weight.array)), (L.BIAS, address(bias)), (L.GRAD_WEIGHT, address(z))),
-        *((L.IGNORE_INDEX, rows.start), (L.SCRATCH, address(space)), (L.SCRATCH_SIZE, progress)),
+        *((L.STORED, x.stored), (L.IGNORE_INDEX, rows.start), (L.SCRATCH, address(space)), (L.SCRATCH_SIZE, progress)),
     ):
         block[field] = value
     kernel = kernels.address("sparse_logits", False, *formats, tile_columns(logits, lanes), storage_of(z.dtype))

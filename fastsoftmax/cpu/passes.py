@@ -16,6 +16,12 @@ class Sparse(NamedTuple):
     by_column: bool
     shape: tuple[int, int]
 
+    @property
+    def stored(self) -> int:
+        """How many values there are, whatever the starts say."""
+        found: int = min(self.values.size, self.indices.size)
+        return found
+
 
 class Pass(NamedTuple):
     """The operands of a pass; row-wise ones are C-contiguous and in the computing dtype (labels: int64)."""

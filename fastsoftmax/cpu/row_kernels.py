@@ -7,7 +7,7 @@ whether its classes are contiguous.
 from .. import jit
 from ..spec import BLOCK, COMPUTED, FLOAT64, LOG_SOFTMAX, SOFTMAX
 from . import params as P
-from .common import bounds, read_options, read_ref, row_ref, scratch_of
+from .common import bounds, class_of, read_options, read_ref, row_ref, scratch_of
 from .elementary import exp_constants
 from .laws import scalar, vector
 from .memory import address, fence, get, integer_at, put, put_float, ref
@@ -56,12 +56,12 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
                 ref(bases, 0, FLOAT64, True),
                 out,
                 k,
-                integer_at(integer_at(params, P.TARGET), i) if flags.hard else -1,
+                class_of(params, i) if flags.hard else -1,
                 way,
                 exp,
             )
             loss = 0.0
-            if flags.hard and row.t == integer_at(params, P.IGNORE_INDEX):
+            if flags.hard and row.t < 0:
                 if flags.grad:
                     clear_row(row)
             else:

@@ -1,7 +1,7 @@
 """The pass over class indices that comes before everything else.
 
-Numba does not check bounds: a label outside [0, K) that reached a kernel would be a read, and a write, somewhere else
-in memory.  So every label is compared as an int64 here, before any of them is used as an index.
+Every label is compared as an int64 here, before anything is computed: a bad one is an error.  Kernels read labels once
+more, which may be others by then; they keep within the arrays whatever they find (`common.class_of`).
 """
 
 from numba import types
@@ -10,7 +10,7 @@ from .. import jit
 from ..spec import FLOAT64
 from . import params as P
 from .common import bounds
-from .memory import get, integer_at, lanes_of, load, put_float, ref
+from .memory import get, integer_at, label_at, lanes_of, load, put_float, ref
 from .simd import bits, hsum, select, splat, to_float
 
 
@@ -31,7 +31,7 @@ def tally(target, first, last, classes, ignore):
         good = good + select(counts & (t > -1) & (t < classes), one, zero)
     count, inside = hsum(to_float(splat(r, 0.0), used)), hsum(to_float(splat(r, 0.0), good))
     for i in range(stop, last):
-        t = integer_at(target, i)
+        t = label_at(target, i)
         count += t != ignore
         inside += t != ignore and 0 <= t < classes
     return count, inside
@@ -40,7 +40,7 @@ def tally(target, first, last, classes, ignore):
 @jit.inline
 def _weight(target, i, classes, ignore, weights, factors, weighted, factored):
     """(whether the label of row `i` is good, the weight that the row has; 0 if it is ignored)."""
-    t = integer_at(target, i)
+    t = label_at(target, i)
     used, inside = t != ignore, 0 <= t < classes
     w = get(weights, t) if weighted and inside else 1.0
     w *= get(factors, i) if factored else 1.0
@@ -69,12 +69,13 @@ def _weighed(target, first, last, classes, ignore, weights, factors, weighted, f
 
 
 @jit.inline
-def _first_bad(target, first, classes, ignore):
-    """The number of the first bad row from `first` on; there is one."""
-    where = first
-    while integer_at(target, where) == ignore or 0 <= integer_at(target, where) < classes:
-        where += 1
-    return where
+def _first_bad(target, first, last, classes, ignore):
+    """The number of the first bad row; -1 where there is none any more."""
+    for i in range(first, last):
+        t = label_at(target, i)
+        if t != ignore and not 0 <= t < classes:
+            return i
+    return -1
 
 
 @jit.inline
@@ -85,7 +86,7 @@ def _scan(target, first, last, classes, ignore, weights, factors, weighted, fact
     else:
         total, inside = tally(target, first, last, classes, ignore)
         good = total == inside
-    return -1 if good else _first_bad(target, first, classes, ignore), total
+    return -1 if good else _first_bad(target, first, last, classes, ignore), total
 
 
 def scan(weighted, factored):

@@ -1,0 +1,192 @@
+"""Arrays that others change during a call, after the check: any result, and no access outside of the arrays.
+
+Everything runs in child processes, which such an access ends: operands lie between pages that nobody may touch.
+"""
+
+import sys
+
+import pytest
+from support import child
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pages are protected by mprotect")
+
+BEGIN = """
+import sys
+import numpy as np
+import scipy.sparse
+sys.path.insert(0, "tests")
+from support_guarded import checked_before, guarded, spoiled, structure
+from support_linear import ALL, problem, shared
+from test_linear_layouts import sparse
+import fastsoftmax as fs
+from fastsoftmax import linear
+from fastsoftmax.cpu import kernels
+
+def same(found, expected):
+    for got, right in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(got, right)
+"""
+
+
+def run(code):
+    """The lines that a child prints that runs `code`; no warning and no error is accepted."""
+    done = child(BEGIN + code, PYTHONWARNINGS="error")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    return done.stdout.splitlines()
+
+
+def test_labels_of_every_layout():
+    """Rows whose labels stay as they were have their losses and gradients, in every layout and dtype."""
+    code = """
+def logits(rows, classes, dtype, step=1):
+    values = np.random.default_rng(classes).standard_normal((rows, classes * step))
+    return guarded(values.astype(dtype))[:, ::step]
+
+def major(rows, classes, dtype):
+    return guarded(np.random.default_rng(classes).standard_normal((classes, rows)).astype(dtype)).T
+
+def check(x, **options):
+    rows, classes = x.shape
+    target = guarded(np.random.default_rng(rows).integers(0, classes, rows))
+    target[5::7] = -100
+    bad, labels = spoiled(target, classes)
+    out = guarded(np.zeros(x.shape, x.dtype))
+    expected = fs.cross_entropy_and_grad(x, target, reduction="none", **options)
+    with checked_before(target, labels):
+        found = fs.cross_entropy_and_grad(x, target, reduction="none", out=out, **options)
+    assert bad.sum() > 5
+    assert (target == labels).all()
+    same((found.loss[~bad], found.grad[~bad]), (expected.loss[~bad], expected.grad[~bad]))
+
+for dtype in (np.float32, np.float64, np.float16):
+    check(logits(40, 10, dtype))
+    check(logits(40, 100, dtype))
+    check(logits(30, 300, dtype))
+check(logits(1024, 10, np.float32))
+check(major(40, 600, np.float32))
+for classes in (100, 300):
+    check(logits(30, classes, np.float32, step=2))
+    check(logits(30, classes, np.float32), class_weight=np.linspace(0.5, 1, classes))
+print(sorted({layout for name, layout, _ in kernels._compiled if name == "cross_entropy"}))
+"""
+    assert run(code) == ["[0, 1, 2, 3, 4]"]
+
+
+#: Linear passes, by the way that they take; features without a gradient are sparse.
+PASSES = """
+def call(x, weight, target, bias, wrt=ALL, together=False):
+    options = {"reduction": "none", "wrt": wrt, "block_rows": 32}
+    if not together:
+        return linear.linear_cross_entropy_and_grad(x, weight, target, bias, **options)
+    with shared():
+        return linear.linear_cross_entropy_and_grad(x, weight, target, bias, **options)
+
+def passes():
+    for shape in ((300, 20, 5), (100, 12, 60)):
+        x, weight, target, bias, _ = problem(1, shape, np.float32, ignored=0.3)
+        yield x, weight, target, bias
+    yield x, weight, target, bias, ALL, True
+    _, weight, target, bias, _ = problem(12, (70, 30, 20), np.float32, ignored=0.3)
+    for form in ("csr", "csc"):
+        yield sparse(12, (70, 30), np.float32, form), weight, target, bias, ALL[1:]
+"""
+
+
+def test_labels_of_linear_passes():
+    """Rows whose labels stay as they were have their losses."""
+    code = """
+for x, weight, good, bias, *way in passes():
+    target = guarded(good)
+    bad, labels = spoiled(target, len(weight))
+    expected = call(x, weight, target, bias, *way)
+    with checked_before(target, labels):
+        found = call(x, weight, target, bias, *way)
+    assert bad.sum() > 5
+    same([found.loss[~bad]], [expected.loss[~bad]])
+    print("right")
+"""
+    assert run(PASSES + code) == ["right"] * 5
+
+
+def test_rows_that_count_after_the_check():
+    """Which rows take part is decided where they are read: the result is that of the labels that are there then."""
+    code = """
+for x, weight, good, bias, *way in passes():
+    target, others = guarded(good), np.where(good == -100, 1, np.where(np.arange(len(good)) % 5 == 0, good, -100))
+    expected = call(x, weight, others, bias, *way)
+    with checked_before(target, others):
+        found = call(x, weight, target, bias, *way)
+    same([r for r in found if r is not None], [r for r in expected if r is not None])
+    print("right")
+"""
+    assert run(PASSES + code) == ["right"] * 5
+
+
+def test_structure_of_sparse_features():
+    """Numbers of columns and rows that are none, and starts that lead anywhere.
+
+    A row in CSR that stays as it was has its probabilities and its loss.
+    """
+    code = """
+_, weight, target, bias, _ = problem(12, (70, 30, 20), np.float32, ignored=0.3)
+SPOILED = [0, 1, 14, 15, 68, 69]  # rows
+touched = np.isin(np.arange(70), SPOILED)
+
+def bad_indices(x):
+    other = x.shape[0 if x.by_column else 1]
+    bad = [other, -1, 1 << 30, -(1 << 31)]
+    if x.by_column:
+        x.indices[::4] = np.resize(bad, len(x.indices[::4]))
+        return
+    for row in SPOILED:
+        part = x.indices[x.starts[row] : x.starts[row + 1]]
+        part[...] = np.resize(bad, len(part))
+
+def bad_starts(values):
+    def spoil(x):
+        x.starts[[0, 15, -1]] = values
+    return spoil
+
+def results(x):
+    yield linear.linear_cross_entropy_and_grad(x, weight, target, bias, reduction="none", wrt=ALL[1:]).loss
+    yield linear.linear_predict_proba(x, weight, bias)
+    linear.linear_hessian_product(x, weight, bias, weight, bias)
+
+HUGE = (1 << 31) - 1
+for form in ("csr", "csc"):
+    for index in (np.int32, np.int64):
+        x = sparse(12, (70, 30), np.float32, form, index)
+        expected = list(results(x))
+        for spoil in (bad_indices, *map(bad_starts, ([-5, HUGE, HUGE], [HUGE, -5, -HUGE], [-HUGE, 0, 10_000]))):
+            with structure(spoil):
+                found = list(results(x))
+            if form == "csr":
+                same([a[~touched] for a in found], [a[~touched] for a in expected])
+        print("right")
+"""
+    assert run(code) == ["right"] * 4
+
+
+def test_labels_that_a_thread_changes():
+    """Labels that are good at any time: ignored, or a class.
+
+    Counted in one reading and listed in another, their rows overflowed the list: the process died in `free`.
+    """
+    code = """
+import threading
+rows = 100_000
+x, weight, target = np.ones((rows, 8), np.float32), np.ones((8, 8), np.float32), np.full(rows, -100)
+stop = threading.Event()
+def writer():
+    while not stop.is_set():
+        target[:] = 1
+        target[:] = -100
+thread = threading.Thread(target=writer, daemon=True)
+thread.start()
+for _ in range(100):
+    linear.linear_cross_entropy_and_grad(x, weight, target, reduction="sum")
+stop.set()
+thread.join()
+print("alive")
+"""
+    assert run(code) == ["alive"]
