@@ -35,15 +35,25 @@ def run(code):
     return done.stdout.splitlines()
 
 
-def test_labels_of_every_layout():
-    """Rows whose labels stay as they were have their losses and gradients, in every layout and dtype."""
-    code = """
+#: Calls of every layout (their numbers as in spec), of rows and classes that few kernels serve.
+LAYOUTS = {
+    "float32": ("for shape in ((40, 10), (40, 100), (30, 300)): check(logits(*shape, np.float32))", [0, 1, 2]),
+    "float64": ("for shape in ((40, 10), (40, 100), (30, 300)): check(logits(*shape, np.float64))", [0, 1, 2]),
+    "float16": ("for shape in ((40, 10), (40, 100), (30, 300)): check(logits(*shape, np.float16))", [0, 1, 2]),
+    "registers": ("check(logits(1024, 10, np.float32))", [3]),
+    "blocks": ("check(guarded(logits(600, 40, np.float32)).T)", [4]),
+    "strided": ("for k in (100, 300): check(logits(30, k, np.float32, step=2))", [0, 2]),
+    "weights": ("for k in (100, 300): check(logits(30, k, np.float32), class_weight=np.linspace(0.5, 1, k))", [0, 2]),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_labels(name):
+    """Rows whose labels stay as they were have their losses and gradients."""
+    begin = """
 def logits(rows, classes, dtype, step=1):
     values = np.random.default_rng(classes).standard_normal((rows, classes * step))
     return guarded(values.astype(dtype))[:, ::step]
-
-def major(rows, classes, dtype):
-    return guarded(np.random.default_rng(classes).standard_normal((classes, rows)).astype(dtype)).T
 
 def check(x, **options):
     rows, classes = x.shape
@@ -57,19 +67,12 @@ def check(x, **options):
     assert bad.sum() > 5
     assert (target == labels).all()
     same((found.loss[~bad], found.grad[~bad]), (expected.loss[~bad], expected.grad[~bad]))
-
-for dtype in (np.float32, np.float64, np.float16):
-    check(logits(40, 10, dtype))
-    check(logits(40, 100, dtype))
-    check(logits(30, 300, dtype))
-check(logits(1024, 10, np.float32))
-check(major(40, 600, np.float32))
-for classes in (100, 300):
-    check(logits(30, classes, np.float32, step=2))
-    check(logits(30, classes, np.float32), class_weight=np.linspace(0.5, 1, classes))
+"""
+    end = """
 print(sorted({layout for name, layout, _ in kernels._compiled if name == "cross_entropy"}))
 """
-    assert run(code) == ["[0, 1, 2, 3, 4]"]
+    calls, layouts = LAYOUTS[name]
+    assert run(f"{begin}\n{calls}\n{end}") == [str(layouts)]
 
 
 #: Linear passes, by the way that they take; features without a gradient are sparse.

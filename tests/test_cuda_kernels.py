@@ -5,6 +5,7 @@ That shows what they compute, and what they read and write; it is no result of a
 
 import numpy as np
 import pytest
+from ptx_spaces import Global, Space
 from support import SOFT_OPTIONS, labels, logits
 from support_forms import BFLOAT16, EACH, FLOAT16, FLOAT32, FLOAT64, OTHERS, SOFTS, Case
 from support_kernels import Lie, assert_as_reference, loss_of, options_of
@@ -155,6 +156,32 @@ def test_labels_out_of_range(case):
     assert expected.bad == 0
     for a, b in ((result.rows, expected.rows), (result.out, expected.out)):
         np.testing.assert_array_equal(a[used | nothing], b[used | nothing])
+
+
+@indices
+def test_labels_that_change(case, monkeypatch):
+    """Every reading finds another label, in range or not: any result, no access out of bounds, and an end.
+
+    A thread reads its row's label once, as somebody who owns the target may write to it during the launch.
+    """
+    x, target, options = case.drawn(11)
+    random, k, loads = np.random.default_rng(case.classes), case.classes, []
+    wide = [1 << 31, (1 << 32) + 1, -(1 << 63), 1 << 40] if case.label == 8 else [(1 << 31) - 1, -(1 << 31)]
+    pool, load = np.array([-1, k, k + 1, -100, *wide, *range(min(k, 8)), k - 1]), Global.load
+
+    def another(self, site, address, lanes):
+        found = load(self, site, address, lanes)
+        if self.memory.at(int(address.min())).name != "target":
+            return found
+        loads.append((lanes, len(found)))
+        return random.choice(pool, len(found)).astype(found.dtype)
+
+    monkeypatch.setattr(Global, "load", another)
+    monkeypatch.setattr(Space, "fresh", lambda *_: None)  # where no thread of a row believes that it has the target
+    monkeypatch.setattr(Space, "race", lambda *_: None)  # where two do
+    result = loss_of(x, target, options, **case.how)
+    assert result.moved("target")[0] == case.label * sum(n for _, n in loads) > 0
+    assert np.isfinite(result.total) or np.isnan(result.total)
 
 
 @pytest.mark.parametrize("ignore_index", [0, 3, 19, 20, 255, -7])
