@@ -165,7 +165,7 @@ def test_labels_that_change(case, monkeypatch):
     A thread reads its row's label once, as somebody who owns the target may write to it during the launch.
     """
     x, target, options = case.drawn(11)
-    random, k, loads = np.random.default_rng(case.classes), case.classes, []
+    random, k, places = np.random.default_rng(case.classes), case.classes, set()
     wide = [1 << 31, (1 << 32) + 1, -(1 << 63), 1 << 40] if case.label == 8 else [(1 << 31) - 1, -(1 << 31)]
     pool, load = np.array([-1, k, k + 1, -100, *wide, *range(min(k, 8)), k - 1]), Global.load
 
@@ -173,15 +173,14 @@ def test_labels_that_change(case, monkeypatch):
         found = load(self, site, address, lanes)
         if self.memory.at(int(address.min())).name != "target":
             return found
-        loads.append((lanes, len(found)))
+        places.add(site.instruction.where())
         return random.choice(pool, len(found)).astype(found.dtype)
 
     monkeypatch.setattr(Global, "load", another)
     monkeypatch.setattr(Space, "fresh", lambda *_: None)  # where no thread of a row believes that it has the target
     monkeypatch.setattr(Space, "race", lambda *_: None)  # where two do
-    result = loss_of(x, target, options, **case.how)
-    assert result.moved("target")[0] == case.label * sum(n for _, n in loads) > 0
-    assert np.isfinite(result.total) or np.isnan(result.total)
+    loss_of(x, target, options, **case.how)
+    assert len(places) == 1  # in the program
 
 
 @pytest.mark.parametrize("ignore_index", [0, 3, 19, 20, 255, -7])
