@@ -111,20 +111,6 @@ for x, weight, good, bias, *way in passes():
     assert run(PASSES + code) == ["right"] * 5
 
 
-def test_rows_that_count_after_the_check():
-    """Which rows take part is decided where they are read: the result is that of the labels that are there then."""
-    code = """
-for x, weight, good, bias, *way in passes():
-    target, others = guarded(good), np.where(good == -100, 1, np.where(np.arange(len(good)) % 5 == 0, good, -100))
-    expected = call(x, weight, others, bias, *way)
-    with checked_before(target, others):
-        found = call(x, weight, target, bias, *way)
-    same([r for r in found if r is not None], [r for r in expected if r is not None])
-    print("right")
-"""
-    assert run(PASSES + code) == ["right"] * 5
-
-
 def test_structure_of_sparse_features():
     """Numbers of columns and rows that are none, and starts that lead anywhere.
 
