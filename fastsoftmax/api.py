@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import check
-from .conversion import whole
+from .conversion import truth, whole
 from .devices import on_cuda
 from .loss_options import Options
 from .loss_options import options as checked
@@ -305,6 +305,8 @@ def logsumexp(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, keepdims
     >>> float(fs.logsumexp([1000.0, -float("inf")]))
     1000.0
     """
+    if type(keepdims) is not bool:
+        keepdims = truth("keepdims", keepdims)
     if type(x) is not np.ndarray:
         found = _elsewhere(x, None, axis, None, "softmax", LOGSUMEXP, keepdims)
         if found is not None:

@@ -1,6 +1,6 @@
 """Arguments of linear passes to checked, normalised problems; the losses' own arguments are checked in `check`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -10,10 +10,9 @@ from numpy.typing import ArrayLike
 from . import check
 from .check import Array, Loss, Rows
 from .compressed import Compressed, compressed, sparse_format
-from .conversion import numbers, whole
+from .conversion import dtype_of, numbers, whole
 from .loss_options import Options
 from .loss_options import options as checked
-from .spec import storage_of
 from .weights import held, scaled, weights
 from .wording import shown
 
@@ -141,7 +140,10 @@ def positive(name: str, value: Any, high: int | None = None) -> int:
 
 def names(wrt: Any) -> tuple[str, ...]:
     """The names of gradients."""
-    found = (wrt,) if isinstance(wrt, str) else tuple(wrt) if isinstance(wrt, Iterable) else (wrt,)
+    try:
+        found = (wrt,) if isinstance(wrt, str) else tuple(wrt)
+    except Exception:  # of any object
+        found = (wrt,)
     for name in found:
         if not isinstance(name, str) or name not in WANTED:
             raise ValueError(f"wrt must name some of {', '.join(map(repr, WANTED))}, got {shown(name)}")
@@ -253,7 +255,7 @@ def virtual_problem(rows: Any, features: Any, classes: Any, dtype: Any, wrt: Any
     """A cross-entropy of arrays that have shapes and strides, and no memory."""
     n, d = (_count(name, value) for name, value in (("rows", rows), ("features", features)))
     k = positive("classes", classes)
-    kind = _floating(dtype)
+    kind = check.result_dtype(dtype_of("dtype", dtype))
     if (n * max(d, k) + k * d) * 8 >= 2**62:
         raise ValueError(f"rows, features and classes must be those of arrays, got {shown((n, d, k))}")
 
@@ -269,17 +271,6 @@ def virtual_problem(rows: Any, features: Any, classes: Any, dtype: Any, wrt: Any
     return LinearLoss(
         about, loss_, _wanted(wrt, about), {}, None if block_rows is None else positive("block_rows", block_rows)
     )
-
-
-def _floating(dtype: Any) -> np.dtype[Any]:
-    """A dtype that kernels read."""
-    try:
-        found: np.dtype[Any] = np.dtype(dtype)
-    except Exception:  # of any object
-        found = np.dtype(object)
-    if storage_of(found) < 0:
-        raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {shown(dtype)}")
-    return found
 
 
 def _count(name: str, value: Any) -> int:

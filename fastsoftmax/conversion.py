@@ -125,6 +125,25 @@ def number(name: str, value: Any, expected: str) -> float:
     raise TypeError(f"{name} must be {expected}, got {shown(value)}")
 
 
+def truth(name: str, value: Any) -> bool:
+    """An option as a truth value."""
+    try:
+        return bool(value)
+    except Exception:  # of any object; of arrays
+        raise TypeError(f"{name} must be True or False, got {shown(value)}") from None
+
+
+def dtype_of(name: str, value: Any) -> np.dtype[Any]:
+    """A dtype of real numbers."""
+    try:
+        found: np.dtype[Any] = np.dtype(value)
+    except Exception:  # of any object
+        found = np.dtype(object)
+    if is_read(found):
+        return found
+    raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {shown(value)}")
+
+
 def whole(name: str, value: Any, expected: str) -> int:
     """An option as an integer."""
     if type(value) is int:

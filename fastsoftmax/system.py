@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import api
+from .conversion import dtype_of, truth
 from .version import __version__
 
 Progress = Callable[[int, int, str], None]
@@ -139,8 +140,9 @@ def warmup(dtypes: Sequence[Any] = (np.float32, np.float64), *, progress: bool |
     >>> fastsoftmax.warmup(["float32"], progress=False)
     15
     """
-    calls = [(f"{np.dtype(d).name}: {name}", call) for d in dtypes for name, call in _calls(np.dtype(d))]
-    report: Progress | None = progress if callable(progress) else _line if progress else None
+    kinds = [dtype_of("dtypes", d) for d in dtypes]
+    calls = [(f"{kind.name}: {name}", call) for kind in kinds for name, call in _calls(kind)]
+    report: Progress | None = progress if callable(progress) else _line if truth("progress", progress) else None
     for done, (name, call) in enumerate(calls):
         if report:
             report(done, len(calls), name)

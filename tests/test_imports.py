@@ -83,7 +83,7 @@ ALLOWED = {
     "sgd": {"objective", "solvers", "whiten"},
     "solvers": {"objective", "whiten"},
     "terms": {"loss_options", "spec"},
-    "system": {"api", "cpu", "forks", "jit", "version"},
+    "system": {"api", "conversion", "cpu", "forks", "jit", "version"},
     "whiten": {"objective"},
     "__main__": {"cli"},
     "cpu": {"cpu", "forks", "jit", "law", "spec"},
