@@ -265,7 +265,8 @@ def row_map(given: Seen, axis: Any, out: Seen | None) -> Map:
 def product(y: Seen, grad: Seen, axis: Any, out: Seen | None) -> Map:
     """A vector-Jacobian product along one axis."""
     device = together({"y": y, "grad": grad, "out": out})
-    a, b = _rows("y", y, axis), _rows("grad", grad, axis, (y.look.dtype,))
+    kinds = tuple(dict.fromkeys((y.look.dtype, computed(y.look.dtype))))
+    a, b = _rows("y", y, axis), _rows("grad", grad, axis, kinds)
     if a.shape != b.shape:
         raise ValueError(f"grad must have the shape of y, {y.look.shape}, got {grad.look.shape}")
     to = None if out is None else _output(out, y.look, axis)

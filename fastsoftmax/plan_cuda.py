@@ -62,6 +62,7 @@ class Burden(NamedTuple):
 
     registers: int = 1  # a power of 2: how many times those of a plain loss a logit takes
     product: bool = False  # it has two operands, of which little is computed
+    wide: bool = False  # the second of which takes twice the first one's room
 
     @property
     def unrolled(self) -> int:
@@ -75,12 +76,12 @@ PLAIN = Burden()
 def burden(kernel: str, flags: Flags = Flags(), *, wide: bool = False) -> Burden:  # noqa: B008
     """What a kernel asks of its plan.
 
-    Products hold two operands, as losses of soft targets do, which may be twice as `wide` as logits.  Smoothing needs
-    the weights of classes besides; a softcap needs the logits and what became of them.
+    Products hold two operands, as losses of soft targets do, the second of which may be twice as `wide`.  Smoothing
+    needs the weights of classes besides; a softcap needs the logits and what became of them.
     """
     product, weighing = kernel == "vjp", flags.soft or flags.smooth
     registers = (2 if product or weighing else 1) * (2 if flags.cap else 1)
-    return Burden(max(registers, 4 if flags.soft and wide else 1), product)
+    return Burden(max(registers, 4 if wide and (product or flags.soft) else 1), product, product and wide)
 
 
 def _power(n: int) -> int:
@@ -205,7 +206,7 @@ def _long(n: int, width: int, facts: tuple[int, int, bool], asked: Burden) -> Pl
         return _laid(CLUSTER if blocks > 1 else BLOCK, threads, -(-n // (blocks * threads)), cluster=blocks)
     # No vector takes less than a word; a block of several keeps its part of whole rounds of all their threads.
     kept = n if blocks == 1 else -(-n // (blocks * STREAMING)) * STREAMING
-    size = kept * max(4, width) * (2 if asked.product else 1)
+    size = kept * (max(4, width) + (max(4, width * (1 + asked.wide)) if asked.product else 0))
     if size + RESERVED <= shared:
         form = CLUSTER if blocks > 1 else SHARED
         return _laid(form, STREAMING, asked.unrolled, shared=size, cluster=blocks)

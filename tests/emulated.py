@@ -108,7 +108,8 @@ class Emulated(Driver):
     def run_vjp(self, recipe, arguments, grid):
         p, _, dtype, _ = self.unpacked(recipe, arguments)
         of = reference.log_softmax_vjp if recipe.variant == LOG_SOFTMAX else reference.softmax_vjp
-        y, g = (self.rows(p, name, dtype).astype(WIDE) for name in ("x", "y"))
+        kinds = {"x": dtype, "y": DTYPES[recipe.y_kind]}
+        y, g = (self.rows(p, name, kind).astype(WIDE) for name, kind in kinds.items())
         self.rows(p, "out", dtype, write=True)[...] = of(y, g)
 
     def factor(self, address, count, dtype):

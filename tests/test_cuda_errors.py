@@ -130,6 +130,9 @@ def test_mixed_dtypes(driver):
     half, single, double, target = (driver.array(X.astype(t)) for t in ("f2", "f4", "f8", "f8"))
     t = driver.array(T.copy())
     raises(TypeError, "grad must have dtype float32 on a GPU, got float64", fs.softmax_vjp, single, double)
+    raises(TypeError, "grad must have dtype float32 on a GPU, got float16", fs.softmax_vjp, single, half)
+    raises(TypeError, "grad must have dtype float16 or float32 on a GPU, got float64", fs.softmax_vjp, half, double)
+    assert driver.host(fs.softmax_vjp(half, single)).dtype == np.float16
     raises(TypeError, "target must have dtype float16 or float32 on a GPU, got float64", fs.cross_entropy, half, target)
     raises(TypeError, "target must have dtype float64 on a GPU, got float32", fs.cross_entropy, double, single)
     raises(TypeError, "out must have dtype float32, as the result has, got float64", fs.softmax, single, out=double)

@@ -114,6 +114,36 @@ def test_products(function, form, dtype, classes):
         same(inside.out, result.out)
 
 
+@pytest.mark.parametrize(
+    ("function", "form", "dtype", "classes"),
+    [
+        (softmax_vjp, SCALAR, BFLOAT16, 50),
+        (softmax_vjp, PART_WARP, FLOAT16, 10),
+        (softmax_vjp, WARP, FLOAT16, 401),
+        (log_softmax_vjp, BLOCK, BFLOAT16, 5003),
+        (softmax_vjp, ONLINE, FLOAT16, 33001),
+    ],
+)
+def test_products_of_half_outputs(function, form, dtype, classes):
+    """Upstream gradients in float32 are not rounded to the half type, in which an offset leaves nothing of them."""
+    map_of, offset = (softmax, 1000) if function is softmax_vjp else (log_softmax, 0)
+    y = both(map_of, logits(1, (6, classes), dtype), dtype=dtype)[0].astype(dtype)
+    g = logits(2, (6, classes), FLOAT32) + np.float32(offset)
+    result = run("vjp", y, y=g, variant=VARIANTS[function], **how(form), wants_rows=False)
+    assert result.plan.form == form
+    size = np.abs(g * (y.astype(np.float64) if function is softmax_vjp else 1)).sum(axis=-1, keepdims=True)
+    check(function, y, g, actual=result.out, size=size)
+
+
+@pytest.mark.parametrize("g_dtype", [FLOAT32, FLOAT16])
+@pytest.mark.parametrize("vector", [1, 2, 4])
+def test_products_of_half_outputs_in_shared_memory(vector, g_dtype):
+    y, g = softmax(logits(1, (3, 1500), FLOAT32)).astype(FLOAT16), logits(2, (3, 1500), FLOAT32).astype(g_dtype)
+    change = {"form": SHARED, "threads": 64, "group": 64, "items": 2, "grid": 2, "vector": vector, "peeled": False}
+    result = run("vjp", y, y=g, lie=Lie(), change={**change, "shared": 3 * 4 * 1500}, wants_rows=False)
+    check(softmax_vjp, y, g, actual=result.out, size=np.abs(g.astype(float) * y).sum(axis=-1, keepdims=True))
+
+
 @pytest.mark.parametrize(("blocks", "classes"), [(1, 1501), (2, 3001)])
 def test_products_in_shared_memory(blocks, classes):
     """What the plan makes of long rows, for shorter ones: of three rows two come to the same blocks."""

@@ -3,7 +3,7 @@
 softmax:      ``y_j (g_j - sum_i y_i g_i)``
 log_softmax:  ``g_j - exp(y_j) sum_i g_i``
 
-Both operands have the same storage kind, and are held in registers where the plan says so.
+Upstream gradients may have the kind that outputs are computed in; both are held in registers where the plan says so.
 """
 
 from functools import lru_cache
@@ -22,22 +22,23 @@ i32 = types.int32
 
 
 @lru_cache(maxsize=64)
-def _vector(kind, vector, logarithmic):
+def _vector(kind, y_kind, vector, logarithmic):
     """(fill, add, emit) for one vector of both operands, whose words are those of `y` and, behind them, of `g`."""
     computed, load, get = COMPUTED[kind], loader(kind, vector), getter(kind)
+    load_g, get_g = loader(y_kind, vector), getter(y_kind)
     exp, store, dtype = EXPONENTIALS[computed, ITEMSIZE[kind] == 2], storer(kind, vector), real(computed)
     zero, count = constant(computed, 0.0), words_of(kind, vector)
 
     @device
     def fill(words, at, y, g):
         load(words, at, y)
-        load(words, at + count, g)
+        load_g(words, at + count, g)
 
     @device
     def add(words, at):
         total = zero
         for k in range(vector):
-            g = get(words, at + count, k)
+            g = get_g(words, at + count, k)
             total = total + (g if logarithmic else get(words, at, k) * g)
         return total
 
@@ -45,22 +46,27 @@ def _vector(kind, vector, logarithmic):
     def emit(words, at, out, total):
         values, room = cuda.local.array(vector, dtype), cuda.local.array(count, types.uint32)
         for k in range(vector):
-            y, g = get(words, at, k), get(words, at + count, k)
+            y, g = get(words, at, k), get_g(words, at + count, k)
             values[k] = g - exp(y) * total if logarithmic else y * (g - total)
         store(out, values, room)
 
     return fill, add, emit
 
 
+def _words(shape, vector):
+    """The words of a vector of both operands."""
+    return words_of(shape.kind, vector) + words_of(shape.y_kind, vector)
+
+
 @lru_cache(maxsize=64)
 def _passes(shape, logarithmic):
     """(fill, fill_spare, add, emit) for all that a thread holds at a time; how many words that takes."""
-    fill, add, emit = _vector(shape.kind, shape.vector, logarithmic)
-    fill_spare, add_spare, emit_spare = _vector(shape.kind, 1, logarithmic)
-    count = 2 * words_of(shape.kind, shape.vector)
+    fill, add, emit = _vector(shape.kind, shape.y_kind, shape.vector, logarithmic)
+    fill_spare, add_spare, emit_spare = _vector(shape.kind, shape.y_kind, 1, logarithmic)
+    count = _words(shape, shape.vector)
     items, threads, peeled, spare = shape.items, shape.threads, shape.peeled, shape.items * count
-    held = spare + (2 * words_of(shape.kind, 1) if peeled else 0)
-    wait = waiting(held, count // 2, held)
+    held = spare + (_words(shape, 1) if peeled else 0)
+    wait = waiting(held, words_of(shape.kind, shape.vector), held)
 
     @device
     def fill_ends(part, words):
@@ -123,7 +129,7 @@ def streamed(shape, logarithmic, group, blocks, staged):
     kind = COMPUTED[shape.kind]
     locate, part_of, advance, zero = locator(shape), parter(shape), advancer(shape), constant(kind, 0.0)
     fill, fill_ends, add, emit, count = _passes(shape, logarithmic)
-    width = 2 * words_of(shape.kind, shape.vector)
+    width = _words(shape, shape.vector)
     keep, recall = kept(shape, group, width, fill_ends if staged else fill, staged)
     share, total_of, _ = scope(kind, group, blocks, False)
     separate = group * blocks > 32

@@ -4,6 +4,7 @@ The array is never indexed by anything but a constant, once loops are unrolled, 
 """
 
 from functools import lru_cache
+from math import gcd
 
 from ..spec import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, ITEMSIZE
 from .memory import (
@@ -197,7 +198,7 @@ def _packer(kind, vector):
 @lru_cache(maxsize=64)
 def keeper(count):
     """(keep, recall): `count` words to an address in shared memory and back: ``keep(words, at, address)``."""
-    piece = min(4, count)
+    piece = gcd(4, count)
     put, get = KEEP[piece], RECALL[piece]
 
     @device
