@@ -194,7 +194,7 @@ def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, out: Array
     x : array_like
         Numbers of any shape and strides.  float16 and bfloat16 are computed in float32, integers in float64.
     axis : int, tuple of int or None, default -1
-        Where the probabilities sum to 1; None means all axes.
+        Where the probabilities sum to 1; None means all axes, and () none: each element is alone.
     out : ndarray, optional
         Where to write the result: the shape of `x`, the dtype of the result.  It may be `x` itself.
 
@@ -238,7 +238,7 @@ def log_softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, out: A
     x : array_like
         Numbers of any shape and strides.  float16 and bfloat16 are computed in float32, integers in float64.
     axis : int, tuple of int or None, default -1
-        Where the probabilities sum to 1; None means all axes.
+        Where the probabilities sum to 1; None means all axes, and () none: each element is alone.
     out : ndarray, optional
         Where to write the result: the shape of `x`, the dtype of the result.  It may be `x` itself.
 
@@ -278,7 +278,7 @@ def logsumexp(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, keepdims
     x : array_like
         Numbers of any shape and strides.  float16 and bfloat16 are computed in float32, integers in float64.
     axis : int, tuple of int or None, default -1
-        What is summed over; None means all axes.
+        What is summed over; None means all axes, and () none: each element is alone.
     keepdims : bool, default False
         Keep the axes that were summed over, with length 1.
 
@@ -328,7 +328,8 @@ def softmax_vjp(y: ArrayLike, grad: ArrayLike, axis: int = -1, *, out: Array | N
     y : array_like
         What `softmax` returned.
     grad : array_like
-        The gradient g of a scalar L with respect to `y`, of the same shape.
+        The gradient g of a scalar L with respect to `y`, of the same shape.  It is read in the dtype that is computed
+        in: float32 where `y` is of a half type.
     axis : int, default -1
         The axis of the softmax.
     out : ndarray, optional
@@ -371,7 +372,8 @@ def log_softmax_vjp(y: ArrayLike, grad: ArrayLike, axis: int = -1, *, out: Array
         What `log_softmax` returned, which is never above 0.  Other numbers are not refused; above 88 (709 in float64)
         their exponentials overflow, and the row is infinite or NaN.
     grad : array_like
-        The gradient g of a scalar L with respect to `y`, of the same shape.
+        The gradient g of a scalar L with respect to `y`, of the same shape.  It is read in the dtype that is computed
+        in: float32 where `y` is of a half type.
     axis : int, default -1
         The axis of the softmax.
     out : ndarray, optional
@@ -436,27 +438,29 @@ def cross_entropy(
     logits : array_like, shape (..., K)
         Scores of K classes, of any strides.  float16 and bfloat16 are computed in float32, integers in float64.
     target : array_like, shape (...) or (..., K)
-        Class indices of an integer dtype, or probabilities in the shape of `logits`.
+        Class indices of an integer dtype, or probabilities of a floating one in the shape of `logits`.
     axis : int, default -1
         The axis of the classes in `logits` (and in probabilities).
     class_weight : array_like, shape (K,), optional
         Weights w >= 0 of the classes.
     sample_weight : array_like, shape (...), optional
-        Weights >= 0 that multiply the rows' losses.
+        Weights >= 0 that multiply the rows' losses.  A mean divides by their sum, so that their unit means nothing to
+        it; otherwise they, and class weights, are numbers that the computing dtype holds.
     ignore_index : int, default -100
         Rows with this class index have loss 0 and gradient 0, whatever their logits.  Probabilities have no such rows:
         with them it must be negative, and means nothing.
     label_smoothing : float in [0, 1], default 0
         ε: how much of the target is spread over all classes (Szegedy et al., 2016).
     z_loss : float, default 0
-        λ: penalty on the squared log-normaliser lse (Chowdhery et al., 2022).
+        λ: penalty on the squared log-normaliser lse (Chowdhery et al., 2022).  At most 1.8e19 where float32 is computed
+        in, 1.3e154 where float64 is: beyond them products have no number.
     focal_gamma : float, default 0
         γ: focal loss, which plays down rows that are already right (Lin et al., 2017).  For class indices; it does not
-        touch the smoothing term.
+        touch the smoothing term.  At most as large as `z_loss`.
     temperature : float > 0, default 1
-        What the logits are divided by, after the softcap.
+        What the logits are divided by, after the softcap: no larger than `z_loss` may be, nor its inverse.
     softcap : float > 0, optional
-        c: logits are replaced by c·tanh(x / c).
+        c: logits are replaced by c·tanh(x / c).  One that the computing dtype has no number for caps nothing.
     reduction : {"mean", "sum", "none"}, default "mean"
         "mean" divides the sum of the rows' losses by the sum of the rows' weights: of ``w_t * sample_weight`` over rows
         that are not ignored, or of `sample_weight` alone for probabilities.

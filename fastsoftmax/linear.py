@@ -85,7 +85,7 @@ def linear_cross_entropy(
     weight : array_like, shape (K, d)
         Weights as in `torch.nn.Linear` and as scikit-learn's ``coef_``; for ``x @ W + b`` pass ``W.T``.
     target : array_like, shape (n,) or (n, K)
-        Class indices of an integer dtype, or probabilities.
+        Class indices of an integer dtype, or probabilities of a floating one.
     bias : array_like, shape (K,), optional
         The bias b.
     class_weight : array_like, shape (K,), optional
