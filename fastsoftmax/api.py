@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import check
 from .conversion import truth, whole
 from .devices import on_cuda
+from .interrupts import Deferred
 from .loss_options import Options
 from .loss_options import options as checked
 from .spec import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
@@ -32,13 +33,15 @@ _pair: Callable[[Any], LossAndGrad] = partial(tuple.__new__, LossAndGrad)
 @cache
 def _run() -> Any:
     """The module that computes, at the first call that does: importing Numba takes half a second."""
-    return importlib.import_module(".run", __package__)
+    with Deferred():
+        return importlib.import_module(".run", __package__)
 
 
 @cache
 def _cuda() -> Any:
     """The same for arrays on a GPU."""
-    return importlib.import_module(".api_cuda", __package__)
+    with Deferred():
+        return importlib.import_module(".api_cuda", __package__)
 
 
 #: By the type of arrays on a GPU: the module that repeats calls on such arrays, if there is one.

@@ -20,6 +20,7 @@ from .commands import arguments
 from .commands.mistakes import BadInput, one_line
 from .commands.progress import Advance, progress
 from .version import __version__
+from .wording import NoCompiler
 
 if TYPE_CHECKING:
     from .bench.results import Found
@@ -135,7 +136,7 @@ def _run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BadInput as error:
+    except (BadInput, NoCompiler) as error:
         print(one_line(error), file=sys.stderr)
         return USAGE
     except MemoryError as error:

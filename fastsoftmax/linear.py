@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import check_linear
 from .devices import on_cuda
+from .interrupts import Deferred
 from .loss_options import options as checked
 
 Array = NDArray[Any]
@@ -45,13 +46,15 @@ _quiet = np.errstate(all="ignore")
 @cache
 def _run() -> Any:
     """The module that computes, at the first call that does: importing Numba takes half a second."""
-    return importlib.import_module(".run_linear", __package__)
+    with Deferred():
+        return importlib.import_module(".run_linear", __package__)
 
 
 @cache
 def _cuda() -> Any:
     """The same for arrays on a GPU."""
-    return importlib.import_module(".linear_cuda", __package__)
+    with Deferred():
+        return importlib.import_module(".linear_cuda", __package__)
 
 
 @_quiet

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from . import plan_linear, run
+from . import interrupts, plan_linear, run
 from .check import Array, overlap
 from .check_linear import Linear, LinearLoss
 from .cpu import launch
@@ -165,22 +165,23 @@ def _blocks(problem: Linear, room: Array | None) -> Iterator[tuple[slice, Array]
     weight = as_matrix(problem.weight.array.T, problem.dtype, plain=by_feature)
     size = plan_linear.shared_rows(features, problem.classes, problem.dtype.itemsize, staged=not by_feature)
     z = np.empty((min(size, rows), problem.classes), problem.dtype) if room is None else room
-    with single_threaded():
-        for start in range(0, rows, size):
-            at = slice(start, min(start + size, rows))
-            here = z[at] if room is not None else z[: at.stop - start]
-            if isinstance(x, Sparse):
-                sparse_logits(x, weight, bias, at, here)
-            else:
-                product(as_matrix(x[at], problem.dtype), weight, here, bias=bias)
-            yield at, here
+    for start in range(0, rows, size):
+        interrupts.check()
+        at = slice(start, min(start + size, rows))
+        here = z[at] if room is not None else z[: at.stop - start]
+        if isinstance(x, Sparse):
+            sparse_logits(x, weight, bias, at, here)
+        else:
+            product(as_matrix(x[at], problem.dtype), weight, here, bias=bias)
+        yield at, here
 
 
 def predict(problem: Linear) -> Array:
     """The class of the largest logit of each row."""
     result = np.empty(problem.x.shape[0], np.int64)
-    for at, z in _blocks(problem, None):
-        z.argmax(axis=1, out=result[at])
+    with single_threaded():
+        for at, z in _blocks(problem, None):
+            z.argmax(axis=1, out=result[at])
     return result
 
 
@@ -190,10 +191,11 @@ def predict_proba(problem: Linear, out: Array | None) -> Array:
     result = np.empty(shape, dtype) if out is None or any(overlap(out, a) for a in _operands(problem)) else out
     job = Job("softmax", Flags(kept=True), SOFTMAX, problem.dtype)
     room = result if result.dtype == problem.dtype and result.flags.carray else None
-    for at, z in _blocks(problem, room):
-        execute(job, Operands(z, out=z))
-        if room is None:
-            result[at] = z
+    with single_threaded():
+        for at, z in _blocks(problem, room):
+            execute(job, Operands(z, out=z))
+            if room is None:
+                result[at] = z
     return delivered(result, out)
 
 
@@ -201,8 +203,9 @@ def top_k(problem: Linear, k: int) -> tuple[Array, Array]:
     """The classes of the largest logits of each row, in falling order, and their log-probabilities."""
     indices, values = (np.empty((problem.x.shape[0], k), t) for t in (np.int64, problem.dtype))
     job = Job("softmax", Flags(), LOG_SOFTMAX, problem.dtype)
-    for at, z in _blocks(problem, None):
-        largest(z, values[at], indices[at])  # by logits: with +inf among them no log-probability is a number
-        execute(job, Operands(z, out=z))
-        values[at] = np.take_along_axis(z, indices[at], axis=1)
+    with single_threaded():
+        for at, z in _blocks(problem, None):
+            largest(z, values[at], indices[at])  # by logits: with +inf among them no log-probability is a number
+            execute(job, Operands(z, out=z))
+            values[at] = np.take_along_axis(z, indices[at], axis=1)
     return indices, values

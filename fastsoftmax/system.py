@@ -58,11 +58,11 @@ def versions() -> dict[str, str]:
     import scipy  # noqa: PLC0415
     from numba.core import config  # noqa: PLC0415
 
-    from . import forks, jit  # noqa: PLC0415
-    from .cpu import launch  # noqa: PLC0415
+    from . import forks, jit, store, wording  # noqa: PLC0415
 
     threads = numba.get_num_threads()
     name, features = jit.target()
+    disabled = {"compiler": str(wording.compiler_disabled())} if config.DISABLE_JIT else {}
     return {
         "fastsoftmax": __version__,
         "Python": f"{platform.python_version()} ({platform.system()} {platform.machine()})",
@@ -71,9 +71,10 @@ def versions() -> dict[str, str]:
         "Numba": numba.__version__,
         "CPU": f"{_cpu_name()} (LLVM: {name})",
         "vector width": f"{_vector_bits(features)} bits",
+        **disabled,
         "threading layer": f"{numba.threading_layer()}{', off after a fork' if forks.threads_lost() else ''}",
         "threads": f"{threads} of {config.NUMBA_NUM_THREADS}",
-        "cache folder": launch.cache_folder() or "none (kernels are compiled by every process)",
+        "cache folder": str(store.folder(store.CPU) or "none (kernels are compiled by every process)"),
         "CUDA": _cuda(),
     }
 

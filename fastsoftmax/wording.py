@@ -6,6 +6,18 @@ from typing import Any
 from .levels import overlapping
 
 
+class NoCompiler(RuntimeError):
+    """Nothing can be computed, as nothing may be compiled."""
+
+
+def compiler_disabled() -> NoCompiler:
+    """The error where Numba is told not to compile."""
+    return NoCompiler(
+        "fastsoftmax computes with compiled kernels only, and NUMBA_DISABLE_JIT switches Numba's compiler off; "
+        "unset that variable before the process starts"
+    )
+
+
 def shown(value: Any, most: int = 80) -> str:
     """A value as messages have it: short, and whatever it is."""
     try:

@@ -1,5 +1,6 @@
 """The disk cache of compiled kernels: filled once, never stale, shared between processes, and done without."""
 
+import compileall
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ import pytest
 from support import HANG
 
 import fastsoftmax as fs
-from fastsoftmax import jit
+from fastsoftmax import jit, store
 from fastsoftmax.cpu import kernels
 
 PACKAGE = Path(fs.__file__).parent
@@ -20,8 +21,8 @@ HOMES = ("HOME", "USERPROFILE", "LOCALAPPDATA", "XDG_CACHE_HOME")
 #: A small call, which compiles (or loads) one kernel and the serial driver, and what it found.
 CALL = "import fastsoftmax as fs; print(f'{fs.logsumexp([0.0] * 100):.4f}')"
 ANSWER = "4.6052\n"
-#: Whether the kernels and the driver were loaded from the cache.
-HITS = "; from fastsoftmax.cpu import launch; print(sum(launch._serial.stats.cache_hits.values()))"
+#: Whether all kernels and drivers were loaded from the cache.
+HITS = "; from fastsoftmax import jit; print(int(jit.counts['loaded'] > 0 == jit.counts['compiled']))"
 FOLDER = "; from fastsoftmax import system; print(system.versions()['cache folder'])"
 
 
@@ -51,7 +52,7 @@ def run(code, where=PACKAGE.parent, **environment):
 
 def files(folder):
     """What lies in a folder, and when it was written."""
-    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("*.nb[ci]*")}
+    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("*.kernel*")}
 
 
 def edit(path, old, new):
@@ -61,6 +62,15 @@ def edit(path, old, new):
     path.write_text(text.replace(old, new), "utf-8")
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """A folder of kernels that CALL needs: tests change copies of it."""
+    folder = tmp_path_factory.mktemp("filled")
+    assert run(CALL + HITS, NUMBA_CACHE_DIR=str(folder)) == ANSWER + "0\n"
+    assert len(files(folder)) >= 2
+    return folder
+
+
 @pytest.fixture
 def copy(tmp_path):
     """A folder with a copy of the package that nothing was compiled for."""
@@ -68,13 +78,10 @@ def copy(tmp_path):
     return tmp_path
 
 
-def test_second_process_compiles_nothing(tmp_path):
-    where = {"NUMBA_CACHE_DIR": str(tmp_path)}
-    assert run(CALL + HITS, **where) == ANSWER + "0\n"
-    first = files(tmp_path)
-    assert any("kernel" in name for name in first)
-    assert run(CALL + HITS, **where) == ANSWER + "1\n"
-    assert files(tmp_path) == first
+def test_second_process_compiles_nothing(filled):
+    first = files(filled)
+    assert run(CALL + HITS, NUMBA_CACHE_DIR=str(filled)) == ANSWER + "1\n"
+    assert files(filled) == first
 
 
 def test_switched_off(copy):
@@ -97,7 +104,7 @@ def test_folders_that_cannot_be_written(copy, tmp_path):
 
 
 def test_home_takes_what_the_installation_does_not(copy, tmp_path):
-    (copy / "fastsoftmax" / "cpu" / "__pycache__").touch()
+    (copy / "fastsoftmax" / "__pycache__").touch()
     home = tmp_path / "home"
     environment = dict.fromkeys(HOMES, str(home))
     assert run(CALL + HITS, copy, NUMBA_CACHE_DIR=None, **environment) == ANSWER + "0\n"
@@ -113,35 +120,99 @@ def test_edited_source_never_meets_a_stale_kernel(copy):
 
 
 def test_kernels_share_no_files(tmp_path):
-    """Kernels that were numbered within one index could be mixed up by two processes that write at the same time."""
+    """One that two processes wrote to could hold the kernel of the one under the name of the other."""
     both = "; import numpy as np; fs.softmax(np.zeros((64, 10), 'f4')); fs.softmax(np.zeros((64, 10)))"
-    run(CALL + both, NUMBA_CACHE_DIR=str(tmp_path))
-    suffixes = [Path(name).suffix for name in files(tmp_path)]
-    assert suffixes.count(".nbi") == suffixes.count(".nbc") >= 3
+    count = "; from fastsoftmax import jit; print(jit.counts['compiled'])"
+    printed = run(CALL + both + count, NUMBA_CACHE_DIR=str(tmp_path))
+    assert printed == f"{ANSWER}{len(files(tmp_path))}\n"
+    assert len(files(tmp_path)) >= 4
 
 
-@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
-def test_damaged_files(suffix, tmp_path):
-    """What a full disk leaves behind is a warning and a compilation."""
-    run(CALL, NUMBA_CACHE_DIR=str(tmp_path))
-    for path in tmp_path.rglob(f"*.{suffix}"):
-        path.write_bytes(path.read_bytes()[:20])
-    code = f"""
-import warnings
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    {CALL}
-print(caught[0].message)
+def _swapped(contents):
+    return contents[1:] + contents[:1]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda contents: [c[:20] for c in contents],
+        lambda contents: [c[:-1] for c in contents],
+        lambda contents: [c[:-100] + bytes([c[-100] ^ 1]) + c[-99:] for c in contents],
+        _swapped,
+    ],
+    ids=["begun", "short", "flipped", "swapped"],
+)
+def test_damaged_files(damage, filled, tmp_path):
+    """What a full disk or a bad one leaves behind is compiled anew and replaced, without a word."""
+    shutil.copytree(filled, tmp_path, dirs_exist_ok=True)
+    paths = [tmp_path / name for name in sorted(files(tmp_path))]
+    for path, content in zip(paths, damage([path.read_bytes() for path in paths]), strict=True):
+        path.write_bytes(content)
+    assert run(CALL + HITS, NUMBA_CACHE_DIR=str(tmp_path)) == ANSWER + "0\n"
+    assert run(CALL + HITS, NUMBA_CACHE_DIR=str(tmp_path)) == ANSWER + "1\n"
+    assert [tmp_path / name for name in sorted(files(tmp_path))] == paths
+
+
+@pytest.mark.parametrize("form", ["modules", "archive"])
+def test_package_without_sources(form, copy, tmp_path):
+    """Stripped images and zipped applications: kernels are compiled, kept and found as ever."""
+    package = copy / "fastsoftmax"
+    if form == "modules":
+        compileall.compile_dir(package, legacy=True, quiet=1)
+        for path in package.rglob("*.py"):
+            path.unlink()
+        where = copy
+    else:
+        where = Path(shutil.make_archive(str(copy / "zipped"), "zip", copy, "fastsoftmax"))
+        shutil.rmtree(package)
+    environment = {"NUMBA_CACHE_DIR": None, "PYTHONPATH": str(where), **dict.fromkeys(HOMES, str(tmp_path / "home"))}
+    code = f"import fastsoftmax; assert {str(where)!r} in fastsoftmax.__file__; {CALL}{HITS}"
+    assert run(code, tmp_path, **environment) == ANSWER + "0\n"
+    assert run(code, tmp_path, **environment) == ANSWER + "1\n"
+    if form == "archive":
+        assert files(tmp_path / "home")
+
+
+def test_compiler_that_is_switched_off():
+    """Nothing can be computed: the error names the variable; `info` says it among the facts."""
+    calls = """
+import fastsoftmax as fs
+calls = [
+    lambda: fs.softmax([0.0]),
+    lambda: fs.cross_entropy_and_grad([[0.0]], [0]),
+    lambda: fs.linear_cross_entropy([[0.0]], [[0.0]], [0]),
+    lambda: fs.linear_predict([[0.0]], [[0.0]]),
+    lambda: fs.SoftmaxRegression().fit([[0.0], [1.0]], [0, 1]),
+    lambda: fs.warmup(progress=False),
+]
+for call in calls:
+    try: print("no error", call())
+    except RuntimeError as error: assert "NUMBA_DISABLE_JIT" in str(error)
+print(fs.system.versions()["compiler"])
 """
-    printed = run(code, NUMBA_CACHE_DIR=str(tmp_path))
-    assert printed.startswith(ANSWER + "fastsoftmax: damaged files")
+    assert "NUMBA_DISABLE_JIT" in run(calls, NUMBA_DISABLE_JIT="1")
+    for arguments, status in ((["info"], 0), (["warmup"], 2)):
+        command = [sys.executable, "-m", "fastsoftmax", *arguments]
+        environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            env=environment,
+            cwd=PACKAGE.parent,
+            encoding="utf-8",
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == status
+        assert "NUMBA_DISABLE_JIT" in (done.stderr if status else done.stdout)
+        assert done.stderr.count("\n") == (1 if status else 0)
 
 
 @pytest.mark.parametrize(
     "path", ["law.py", "spec.py", "jit.py", *(f"cpu/{p.name}" for p in (PACKAGE / "cpu").glob("*.py"))]
 )
 def test_every_source_of_kernels_counts(path, copy, monkeypatch):
-    monkeypatch.setattr(jit, "__file__", str(copy / "fastsoftmax" / "jit.py"))
+    monkeypatch.setattr(store, "__file__", str(copy / "fastsoftmax" / "store.py"))
     before = jit._digest()
     with (copy / "fastsoftmax" / path).open("a", encoding="utf-8") as source:
         source.write("#\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import support_cuda  # noqa: F401  skips these tests where numba-cuda is not installed
 
+from fastsoftmax import store
 from fastsoftmax.cuda import cache, kernels, package
 from fastsoftmax.spec import FLOAT32
 
@@ -109,13 +110,15 @@ def test_it_can_be_switched_off(where, monkeypatch):
     monkeypatch.setenv("FASTSOFTMAX_CACHE", "0")
     assert cache.kept("a", Compiler()) == MADE
     assert not where.exists()
-    assert cache.folder() is None
+    assert store.folder(store.CUDA) is None
 
 
-def test_without_numbas_folder_it_lies_among_the_users(monkeypatch):
+def test_without_numbas_folder_it_lies_among_the_users(monkeypatch, tmp_path):
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.delenv("FASTSOFTMAX_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert cache.folder() == Path("/somewhere/fastsoftmax/cuda")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert store.folder(store.CUDA) == tmp_path / "xdg/fastsoftmax/cuda"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache.folder() == Path.home() / ".cache/fastsoftmax/cuda"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert store.folder(store.CUDA) == tmp_path / ".cache/fastsoftmax/cuda"

@@ -40,6 +40,7 @@ ALLOWED = {
         "check",
         "conversion",
         "devices",
+        "interrupts",
         "loss_options",
         "spec",
     },  # and `run` or `api_cuda`, by name, at the first call
@@ -48,7 +49,7 @@ ALLOWED = {
     "check": {"conversion", "loss_options", "spec", "weights", "wording"},
     "check_cuda": {"loss_options", "cuda.arrays", "cuda.dlpack", "levels", "operands", "wording"},
     "check_linear": {"check", "compressed", "conversion", "loss_options", "spec", "weights", "wording"},
-    "cli": {"bench", "commands", "digits", "system", "version"},
+    "cli": {"bench", "commands", "digits", "system", "version", "wording"},
     "commands": set(),
     "wording": {"levels"},
     "conversion": {"wording"},
@@ -59,10 +60,11 @@ ALLOWED = {
     "estimator": {
         *("api", "compressed", "devices", "hooks", "linear", "objective", "parameters", "progress", "sgd", "solvers")
     },
+    "jit": {"interrupts", "store", "wording"},
     "launcher": {"check_cuda", "loss_options", "cuda", "operands", "run_cuda", "spec", "untraced"},
     "chunks_cuda": {"check_cuda", "check_linear_cuda", "cuda"},
     "check_linear_cuda": {"loss_options", "check_cuda", "check_linear", "cuda", "operands", "plan_linear", "wording"},
-    "linear": {"check_linear", "devices", "loss_options"},  # and `run_linear` or `linear_cuda`, by name
+    "linear": {"check_linear", "devices", "interrupts", "loss_options"},  # and `run_linear` or `linear_cuda`, by name
     "linear_cuda": {
         *("api_cuda", "check_cuda", "check_linear", "check_linear_cuda", "cuda", "loss_options", "run_cuda"),
         *("chunks_cuda", "run_linear_cuda", "run_predict_cuda", "spec"),
@@ -75,7 +77,7 @@ ALLOWED = {
     "run": {"check", "cpu", "levels", "loss_options", "plan", "spec", "terms", "wording"},
     "pieces_cuda": {"cuda", "levels", "operands", "plan_cuda", "spec"},
     "run_cuda": {"check_cuda", "cuda", "pieces_cuda", "plan_cuda", "spec", "terms", "wording"},
-    "run_linear": {"check", "check_linear", "cpu", "plan_linear", "run", "spec"},
+    "run_linear": {"check", "check_linear", "cpu", "interrupts", "plan_linear", "run", "spec"},
     "run_linear_cuda": {
         *("check_cuda", "check_linear_cuda", "chunks_cuda", "cuda", "operands", "pieces_cuda", "run_cuda", "spec")
     },
@@ -83,18 +85,20 @@ ALLOWED = {
     "sgd": {"objective", "solvers", "whiten"},
     "solvers": {"objective", "whiten"},
     "terms": {"loss_options", "spec"},
-    "system": {"api", "conversion", "cpu", "forks", "jit", "version"},
+    "store": {"version"},
+    "system": {"api", "conversion", "forks", "jit", "store", "version", "wording"},
     "whiten": {"objective"},
     "__main__": {"cli"},
-    "cpu": {"cpu", "forks", "jit", "law", "spec"},
+    "cpu": {"cpu", "forks", "interrupts", "jit", "law", "spec"},
     "cuda": {"cuda", "launcher"},  # for type checkers only: what is public is looked up by name
     "cuda.arrays": {"cuda", "devices"},
+    "cuda.cache": {"cuda", "interrupts", "store"},
     "cuda.dlpack": {"devices"},
     "cuda.own": {"cuda", "devices"},
     "cpu.execute": {"cpu", "plan", "spec"},
     "cpu.matrices": {"cpu", "plan_linear", "spec"},
     "cpu.own": {"cpu", "plan_linear", "spec"},
-    "cpu.shared": {"cpu", "plan_linear"},
+    "cpu.shared": {"cpu", "interrupts", "plan_linear"},
 }
 FUNCTIONS = [name for name in fastsoftmax.__all__ if inspect.isfunction(getattr(fastsoftmax, name))]
 SECTION = re.compile(r"^([A-Z]\w+)\n(-+)$", re.MULTILINE)
@@ -149,7 +153,7 @@ def test_imports_flow_one_way(module):
 
 def test_no_import_cycles():
     graph = {module: _imports(module, everywhere=False) for module in MODULES}
-    assert graph["api"] == {"check", "conversion", "devices", "loss_options", "spec"}
+    assert graph["api"] == {"check", "conversion", "devices", "interrupts", "loss_options", "spec"}
     assert {"cpu.launch", "cpu.execute", "check"} < graph["run"]
     order = list(graphlib.TopologicalSorter(graph).static_order())
     assert order.index("spec") < order.index("check") < order.index("run")

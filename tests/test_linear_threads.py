@@ -1,6 +1,7 @@
 """Threads in linear passes: results and plans that do not depend on them, and BLAS's own, which are held back."""
 
 import os
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,7 @@ import threadpoolctl
 from support import HANG, child
 from support_linear import problem
 
-from fastsoftmax import linear
+from fastsoftmax import linear, plan_linear
 from fastsoftmax.cpu import blas, launch
 
 #: Passes of every way that are large enough for a launch in parallel; the results of each, and what was launched.
@@ -179,6 +180,51 @@ def test_pool_is_restored_after_an_error(call, error, monkeypatch):
     assert set(pools().values()) == {3}
     launches.assert_held()
     assert blas._pool.held == 0
+
+
+@calls
+def test_pool_is_restored_before_an_interruption_is_raised(call, monkeypatch):
+    """Wherever it comes in: while the pool is set, while kernels run, while it is restored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    real, came = blas._set_threads, []
+
+    def set_threads(library, threads):
+        if threads == wanted:
+            came.append(signal.raise_signal(signal.SIGINT))
+        real(library, threads)
+
+    monkeypatch.setattr(blas, "_set_threads", set_threads)
+    try:
+        for wanted in (1, 3):  # noqa: B007  read by what stands in
+            with pytest.raises(KeyboardInterrupt):
+                call()
+            assert set(pools().values()) == {3}
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        wanted = None
+        Launches(monkeypatch, lambda: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            call()
+        assert set(pools().values()) == {3}
+        assert len(came) == 2
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_pass_over_many_blocks_is_left_between_them(monkeypatch):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    plan = plan_linear.shared_rows
+    monkeypatch.setattr(plan_linear, "shared_rows", lambda *a, **k: min(plan(*a, **k), 100))
+    launches = Launches(monkeypatch)
+    try:
+        CALLS["predict"]()
+        whole, launches.seen = len(launches.seen), []
+        launches.action = lambda: signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            CALLS["predict"]()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert 0 < len(launches.seen) < whole
+    assert set(pools().values()) == {3}
 
 
 def test_pool_is_not_touched_by_bad_input():

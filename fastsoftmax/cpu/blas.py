@@ -19,6 +19,7 @@ from numba.core import cgutils
 from numba.extending import get_cython_function_address, intrinsic
 from threadpoolctl import ThreadpoolController
 
+from ..interrupts import Deferred
 from ..jit import inline
 from .simd import I8, I32
 
@@ -152,8 +153,9 @@ if hasattr(os, "register_at_fork"):
 def single_threaded() -> Iterator[None]:
     """Hold BLAS to one thread; for any number of threads at once, and whatever is raised."""
     pool = _pool  # a child that is forked meanwhile has another
-    pool.hold()
-    try:
-        yield
-    finally:
-        pool.release()
+    with Deferred():
+        pool.hold()
+        try:
+            yield
+        finally:
+            pool.release()

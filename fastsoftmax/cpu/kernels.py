@@ -36,7 +36,7 @@ def address(name, layout, *constants):
     key = (name, layout, constants)
     found = _compiled.get(key)
     if found is None:
-        with jit.compiling:
+        with jit.compiling():
             if key not in _compiled:
                 _compiled[key] = _MAKERS[name][layout](*constants)
             found = _compiled[key]

@@ -7,7 +7,6 @@ is held up (another process on its core) leaves its share to the rest.
 
 import os
 import threading
-from functools import cache
 
 import numba
 from llvmlite import ir
@@ -58,14 +57,7 @@ def _shared(kernel, params, chunks, threads):
 _serial = jit.driver(_serial, types.void(types.int64, types.int64, types.int64))
 
 
-@cache
-def _parallel_driver():
-    """Compiled (or loaded) when it is first needed: that takes seconds, and starts Numba's threads."""
-    return jit.driver(_shared, types.void(types.int64, types.int64, types.int64, types.int64), parallel=True)
-
-
-def _parallel(kernel, params, chunks, threads):
-    _parallel_driver()(kernel, params, chunks, threads)
+_parallel = jit.driver(_shared, types.void(types.int64, types.int64, types.int64, types.int64), parallel=True)
 
 
 # One parallel launch at a time: the workqueue layer aborts the process when two threads enter it, and on the others a
@@ -102,8 +94,3 @@ def launch(kernel, params, chunks, threads):
             _launching.release()
     else:
         _serial(kernel, params, chunks)
-
-
-def cache_folder():
-    """Where compiled code is kept on disk; None where there is no such place."""
-    return _serial.stats.cache_path

@@ -6,7 +6,6 @@ checked, the parameters filled in (each call has a block of its own, so that thr
 """
 
 import math
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,11 +97,7 @@ def _run(block, x, second, out, result):
     return True, float(np.float32(loss)) if integer_at(block, SINGLE) != 0 else loss
 
 
-@cache
-def _driver() -> Any:
-    """Compiled (or loaded) when the first call is prepared."""
-    word = types.int64
-    return jit.driver(_run, types.Tuple((types.boolean, types.float64))(word, word, word, word, word))
+_driver = jit.driver(_run, types.Tuple((types.boolean, types.float64))(*[types.int64] * 5))
 
 
 class Made(NamedTuple):
@@ -120,7 +115,7 @@ class Ready:
     __slots__ = ("block", "dtype", "entry", "like", "loss", "place", "result", "shape")
 
     def __init__(self, block: Array, made: Made) -> None:
-        self.entry, self.block, self.place, self.loss = _driver(), block, address(block), made.loss
+        self.entry, self.block, self.place, self.loss = _driver.entry(), block, address(block), made.loss
         self.shape: Any = None if made.out is None else made.out.shape
         self.dtype: Any = None if made.out is None else made.out.dtype
         self.like = made.out is not None and not made.out.flags.c_contiguous

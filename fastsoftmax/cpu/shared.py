@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import interrupts
 from ..plan_linear import LinearPlan
 from .execute import Job, Operands, execute, recipe_for
 from .matrices import Matrix, as_matrix, matrix, product
@@ -25,6 +26,7 @@ def shared(p: Pass, plan: LinearPlan, jobs: list[Job]) -> Found:
     grad_bias = np.zeros(p.classes, np.float64) if p.grad_bias else None
     losses = []
     for start in range(0, p.x.shape[0], plan.block):
+        interrupts.check()
         block = _Block(p, slice(start, min(start + plan.block, p.x.shape[0])))
         if not block.rows:
             continue
