@@ -49,11 +49,10 @@ def _row(
 
 def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """Loss, and the gradient if ``flags.grad``, of each batch of a chunk; the losses are summed in a fixed order."""
-    source, kind, hard, gathered = jit.DIGEST, COMPUTED[x_kind], flags.hard, flags.gathered
+    kind, hard, gathered = COMPUTED[x_kind], flags.hard, flags.gathered
     read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
 
     def kernel(params, chunk, slot):
-        source  # noqa: B018  a part of the cache's key
         first, last = bounds(params, chunk)
         o, height = read_options(params), integer_at(params, P.TILE)
         lines = lines_at(scratch_of(params, slot), kind)
@@ -119,11 +118,10 @@ def _scored(flags, o, params, lines, m, index, n):
 
 def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
     """softmax, log_softmax or logsumexp (`variant`) of each batch of a chunk."""
-    source, kind, gathered = jit.DIGEST, COMPUTED[x_kind], flags.gathered
+    kind, gathered = COMPUTED[x_kind], flags.gathered
     read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
 
     def kernel(params, chunk, slot):
-        source  # noqa: B018  a part of the cache's key
         first, last = bounds(params, chunk)
         o, height = read_options(params), integer_at(params, P.TILE)
         lines = lines_at(scratch_of(params, slot), kind)

@@ -32,10 +32,9 @@ _normaliser, _log, _log_sum_exp = vector["normaliser"], vector["log"], vector["l
 
 def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """Loss, and the gradient if ``flags.grad``, of each tile of a chunk; the losses are summed in a fixed order."""
-    source, kind = jit.DIGEST, COMPUTED[x_kind]
+    kind = COMPUTED[x_kind]
 
     def kernel(params, chunk, slot):
-        source  # noqa: B018  a part of the cache's key
         first, last = bounds(params, chunk)
         o, like = read_options(params), ref(0, 0, kind, True)
         exp, total, width = exp_constants(like), 0.0, lanes_of(like)
@@ -76,11 +75,10 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
 
 def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
     """softmax, log_softmax or logsumexp (`variant`) of each tile of a chunk."""
-    source, kind = jit.DIGEST, COMPUTED[x_kind]
+    kind = COMPUTED[x_kind]
     flags = flags._replace(infinite=variant == LOGSUMEXP)
 
     def kernel(params, chunk, slot):
-        source  # noqa: B018  a part of the cache's key
         first, last = bounds(params, chunk)
         o, like = read_options(params), ref(0, 0, kind, True)
         exp, width = exp_constants(like), lanes_of(like)

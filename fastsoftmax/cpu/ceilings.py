@@ -26,10 +26,8 @@ def _part(params, chunk, kind):
 
 def copy(kind, ahead):
     """Copy past the caches; what is written begins a cache line. `ahead`: bytes that are asked for in advance, or 0."""
-    source = jit.DIGEST
 
     def kernel(params, chunk, _slot):
-        source  # noqa: B018  a part of the cache's key
         x, y, size = _part(params, chunk, kind)
         width = lanes_of(x)
         j = 0
@@ -45,10 +43,8 @@ def copy(kind, ahead):
 
 def update(kind, ahead):
     """Change the sign of all elements."""
-    source = jit.DIGEST
 
     def kernel(params, chunk, _slot):
-        source  # noqa: B018  a part of the cache's key
         x, _, size = _part(params, chunk, kind)
         width = lanes_of(x)
         j = 0
@@ -63,10 +59,8 @@ def update(kind, ahead):
 
 def total(kind, ahead):
     """Add up all elements, in four sums."""
-    source = jit.DIGEST
 
     def kernel(params, chunk, _slot):
-        source  # noqa: B018  a part of the cache's key
         x, _, size = _part(params, chunk, kind)
         width = lanes_of(x)
         a = b = c = d = splat(x, 0.0)
@@ -87,10 +81,8 @@ def total(kind, ahead):
 
 def exponentials(kind, _ahead):
     """Add up the exponentials of a chunk `REPEATS` times, in four sums: from the first-level cache, if it fits."""
-    source = jit.DIGEST
 
     def kernel(params, chunk, _slot):
-        source  # noqa: B018  a part of the cache's key
         x, _, size = _part(params, chunk, kind)
         width = lanes_of(x)
         a = b = c = d = splat(x, 0.0)

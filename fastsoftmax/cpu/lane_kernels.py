@@ -29,10 +29,9 @@ _log, _shift = vector["log"], vector["shift"]
 
 def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """Loss, and the gradient if ``flags.grad``, of each tile of a chunk; the losses are summed in a fixed order."""
-    source, kind = jit.DIGEST, COMPUTED[x_kind]
+    kind = COMPUTED[x_kind]
 
     def kernel(params, chunk, slot):
-        source  # noqa: B018  a part of the cache's key
         first, last = bounds(params, chunk)
         o = read_options(params)
         total = 0.0
@@ -120,10 +119,9 @@ def _normalised(flags, o, exponential, tile, v):
 
 def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
     """softmax, log_softmax or logsumexp (`variant`) of each tile of a chunk."""
-    source, kind = jit.DIGEST, COMPUTED[x_kind]
+    kind = COMPUTED[x_kind]
 
     def kernel(params, chunk, slot):
-        source  # noqa: B018  a part of the cache's key
         first, last = bounds(params, chunk)
         o = read_options(params)
         result = ref(integer_at(params, P.RESULT), 0, x_kind, True)

@@ -101,10 +101,9 @@ def dense(few, fewer, hessian, x_kind, x_contiguous, kind):
     Few classes are multiplied in tiles, of which the smaller ones have `few` classes in the logits and `fewer` in the
     gradients (`tiles.least_classes`); both are None where BLAS multiplies.  `kind` is computed in.
     """
-    source, mixed = jit.DIGEST, None if COMPUTED[x_kind] == kind else True
+    mixed = None if COMPUTED[x_kind] == kind else True
 
     def kernel(params, chunk, slot):
-        source  # noqa: B018  a part of the cache's key
         base, total = _begin(hessian, params, slot), 0.0
         first, last = _rows_of(params, chunk)
         start = first
@@ -122,10 +121,8 @@ def dense(few, fewer, hessian, x_kind, x_contiguous, kind):
 
 def sparse(csr, csc, columns, hessian, kind):
     """The pass over the blocks of a chunk of sparse features: `csr` or `csc` is the size of indices, the other None."""
-    source = jit.DIGEST
 
     def kernel(params, chunk, slot):
-        source  # noqa: B018  a part of the cache's key
         base, total = _begin(hessian, params, slot), 0.0
         first, last = _rows_of(params, chunk)
         if csc is not None:
@@ -146,10 +143,8 @@ def sparse(csr, csc, columns, hessian, kind):
 
 def sparse_logits(csr, csc, columns, kind):
     """The logits of the rows of a chunk, one row after the other, where GRAD_WEIGHT says."""
-    source = jit.DIGEST
 
     def kernel(params, chunk, slot):
-        source  # noqa: B018  a part of the cache's key
         start, stop = _rows_of(params, chunk)
         size = itemsize_of(ref(0, 0, kind, True))
         z = integer_at(params, L.GRAD_WEIGHT) + start * integer_at(params, L.LOGITS) * size

@@ -32,10 +32,8 @@ def _summed(a, leading, m, inner, sums):
 
 def product(kind):
     """A tile of ``C = A B + beta C``, with a bias for each column of C, or the sums of each row of A on the way."""
-    source = jit.DIGEST
 
     def kernel(params, chunk, slot):
-        source  # noqa: B018  a part of the cache's key
         like = ref(0, 0, kind, True)
         size, inner = itemsize_of(like), integer_at(params, L.INNER)
         tile_m, tile_n = integer_at(params, L.TILE_M), integer_at(params, L.TILE_N)

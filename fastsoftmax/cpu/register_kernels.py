@@ -122,12 +122,11 @@ def _deliver(params, outer, row, vectors, n, classes, kind, contiguous, together
 
 def cross_entropy(flags, _variant, x_kind, y_kind, x_near, y_near, out_near):
     """Loss, and the gradient if ``flags.grad``, of each tile of a chunk; the losses are summed in a fixed order."""
-    source, kind, classes = jit.DIGEST, COMPUTED[x_kind], flags.classes
+    kind, classes = COMPUTED[x_kind], flags.classes
     x_contiguous, y_contiguous, out_contiguous = x_near > 0, y_near > 0, out_near > 0
     x_together, y_together, out_together = x_near > 1, y_near > 1, out_near > 1
 
     def kernel(params, chunk, slot):
-        source  # noqa: B018  a part of the cache's key
         first, last = bounds(params, chunk)
         o, scratch, total = read_options(params), scratch_of(params, slot), 0.0
         like, w = ref(scratch, 0, kind, True), ref(integer_at(params, P.CLASS_WEIGHT), 0, kind, True)
@@ -159,12 +158,11 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_near, y_near, out_near):
 
 def softmax(flags, variant, x_kind, _y_kind, x_near, _y_near, out_near):
     """softmax, log_softmax or logsumexp (`variant`) of each tile of a chunk."""
-    source, kind, classes = jit.DIGEST, COMPUTED[x_kind], flags.classes
+    kind, classes = COMPUTED[x_kind], flags.classes
     x_contiguous, out_contiguous = x_near > 0, out_near > 0
     x_together, out_together = x_near > 1, out_near > 1
 
     def kernel(params, chunk, slot):
-        source  # noqa: B018  a part of the cache's key
         first, last = bounds(params, chunk)
         o, scratch = read_options(params), scratch_of(params, slot)
         result = ref(integer_at(params, P.RESULT), 0, x_kind, True)

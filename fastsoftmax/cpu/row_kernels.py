@@ -30,11 +30,10 @@ def _scratch(params, slot):
 
 def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """Loss, and the gradient if ``flags.grad``, of each row of a chunk; the chunk's losses are summed in row order."""
-    source, kind, direct, gathered = jit.DIGEST, COMPUTED[x_kind], flags.direct, flags.gathered
+    kind, direct, gathered = COMPUTED[x_kind], flags.direct, flags.gathered
     read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
 
     def kernel(params, chunk, slot):
-        source  # noqa: B018  a part of the cache's key
         first, last = bounds(params, chunk)
         o, k = read_options(params), integer_at(params, P.CLASSES)
         bases, kept = _scratch(params, slot)
@@ -109,11 +108,10 @@ def _row_loss(flags, o, row, up):
 
 def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
     """softmax, log_softmax or logsumexp (`variant`) of each row of a chunk."""
-    source, kind, direct, gathered = jit.DIGEST, COMPUTED[x_kind], flags.direct, flags.gathered
+    kind, direct, gathered = COMPUTED[x_kind], flags.direct, flags.gathered
     read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
 
     def kernel(params, chunk, slot):
-        source  # noqa: B018  a part of the cache's key
         first, last = bounds(params, chunk)
         o, k = read_options(params), integer_at(params, P.CLASSES)
         bases, kept = _scratch(params, slot)

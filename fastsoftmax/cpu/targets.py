@@ -94,10 +94,8 @@ def scan(weighted, factored):
 
     Writes the two numbers of `_scan` as float64 to RESULT, for each chunk.
     """
-    source = jit.DIGEST
 
     def kernel(params, chunk, slot):
-        source  # noqa: B018  a part of the cache's key
         first, last = bounds(params, chunk)
         weights = ref(integer_at(params, P.CLASS_WEIGHT), 0, FLOAT64, True)
         factors = ref(integer_at(params, P.LOSS_FACTOR), 0, FLOAT64, True)

@@ -61,10 +61,9 @@ def _row_emit(logarithmic, y, g, out, k, total):
 
 def rows(_flags, variant, kind, grad_kind, y_contiguous, g_contiguous, out_contiguous):
     """The product for each row of a chunk, classes in lanes."""
-    source, logarithmic = jit.DIGEST, variant == LOG_SOFTMAX
+    logarithmic = variant == LOG_SOFTMAX
 
     def kernel(params, chunk, slot):
-        source  # noqa: B018  a part of the cache's key
         first, last = bounds(params, chunk)
         k = integer_at(params, P.CLASSES)
         for i in range(first, last):
@@ -90,10 +89,9 @@ def _lane_sum(logarithmic, y, g, y_class, g_class, k, v, n):
 
 def lanes(_flags, variant, kind, grad_kind, y_contiguous, g_contiguous, out_contiguous):
     """The product for each tile of a chunk, rows in lanes."""
-    source, logarithmic = jit.DIGEST, variant == LOG_SOFTMAX
+    logarithmic = variant == LOG_SOFTMAX
 
     def kernel(params, chunk, slot):
-        source  # noqa: B018  a part of the cache's key
         first, last = bounds(params, chunk)
         k = integer_at(params, P.CLASSES)
         steps = (
