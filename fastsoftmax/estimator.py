@@ -1,12 +1,13 @@
 """`SoftmaxRegression`: a scikit-learn classifier on the fused linear passes."""
 
+import copy
 import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import api, linear, parameters, sgd, solvers
+from . import api, linear, outcome, parameters, sgd, solvers
 from .compressed import require_sound
 from .devices import in_main_memory
 from .objective import Data, Loss
@@ -15,11 +16,11 @@ from .progress import Progress
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.model_selection import train_test_split
     from sklearn.utils import check_random_state
-    from sklearn.utils.class_weight import compute_class_weight
     from sklearn.utils.multiclass import check_classification_targets
-    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+    from sklearn.utils.validation import check_is_fitted, validate_data
+
+    from . import training_rows
 except ImportError as error:
     raise ImportError(
         f"SoftmaxRegression needs scikit-learn 1.6 or newer ({error}); "
@@ -30,6 +31,11 @@ from .hooks import CallbackSupportMixin, Hooks, with_callbacks
 
 Array = NDArray[Any]
 _COPY = "pass a copy of {0} in main memory"
+
+FITTED = (
+    *("classes_", "coef_", "intercept_", "n_iter_", "loss_curve_", "validation_loss_curve_"),
+    *("n_features_in_", "feature_names_in_", "_online"),
+)
 
 
 class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -57,9 +63,10 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         The first two go through all rows for each evaluation; "sgd" takes steps by mini-batches, and ends near the
         optimum rather than at it.
     tol : float >= 0, default 1e-4
-        "lbfgs" and "newton-cg" end when no element of the objective's gradient is larger, and the objective can be
-        expected to decrease by 0.003 `tol` at most, relatively; "sgd" when the objective has
-        stopped to improve by so much in 5 epochs, at a hundredth of the first step size at last.
+        "lbfgs" and "newton-cg" end when no element of the objective's gradient by coefficients of standardised features
+        is larger, which does not depend on units, and the objective can be expected to decrease by 0.003 `tol` at most,
+        relatively; "sgd" when the objective has stopped to improve by so much in 5 epochs, at a hundredth of the first
+        step size at last.
     max_iter : int > 0, default 100
         Iterations or epochs, at most.
     batch_size : int > 0, default 1024
@@ -176,34 +183,11 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
             Itself.
         """
         parameters.check(self)
-        x, y = self._validated(X, y)
-        classes, labels = np.unique(y, return_inverse=True)
-        if len(classes) < 2:
-            raise ValueError(f"y must hold at least two classes to tell apart, got one class: {classes[0]!r}")
-        start = self._start(classes, x.shape[1])
-        self.classes_ = classes
-        data = Data(x, labels.astype(np.int64, copy=False), self._weights(x, labels, sample_weight))
-        loss = self._loss(data.total(), x.dtype)
-        hooks = Hooks(self, x, y, sample_weight)
-        with Progress(self.max_iter, shown=bool(self.verbose)) as progress:
-
-            def report(step: solvers.Step) -> bool:
-                progress.update(step)
-                return hooks.iterated(step.theta)
-
-            hooks.begin(start)
-            solution = self._solve(data, loss, start, report)
-            self._keep(solution.theta, x.dtype)
-            hooks.end()
-        self.loss_curve_, self.n_iter_ = solution.losses, len(solution.losses)
-        self._online = sgd.State(len(labels), None, None, data.total())
-        if not solution.converged and not hooks.stopped:
-            warnings.warn(
-                f"{self.solver} did not converge in max_iter={self.max_iter} iterations (tol={self.tol:g}); "
-                "raise max_iter or tol, or scale the features",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
+        with np.errstate(all="ignore"):  # whatever the caller has set: infinities are looked for, and lead to errors
+            fitted, trouble = self._fitted(X, y, sample_weight)
+        if trouble:
+            warnings.warn(trouble, ConvergenceWarning, stacklevel=2)
+        self._adopt(dict.fromkeys(FITTED, None) | fitted)
         return self
 
     def partial_fit(
@@ -235,32 +219,22 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
                 "class_weight='balanced' is not defined for partial_fit, which does not see all rows; pass a dict of "
                 "weights, for example from sklearn.utils.class_weight.compute_class_weight"
             )
-        first = not hasattr(self, "classes_")
-        known = self._classes(classes, first=first)
-        x, y = self._validated(X, y, reset=first, by_rows=True)
-        labels = np.minimum(np.searchsorted(known, y), len(known) - 1)
-        if (unknown := known[labels] != y).any():
-            raise ValueError(
-                f"y must hold labels out of classes={known.tolist()}, got {np.unique(y[unknown]).tolist()}"
-            )
-        self.classes_ = known
-        if first:
-            self.loss_curve_, self.n_iter_, self._online = [], 0, sgd.State(0, None, None, 0.0)
-        theta = self._zeros(x.shape[1]) if first else self._theta()
-        data = Data(x, labels.astype(np.int64, copy=False), self._weights(x, labels, sample_weight))
-        loss = self._loss(self._online.weight + data.total(), x.dtype)
-        random = check_random_state(self.random_state)
-        theta, value, self._online = sgd.learn(data, loss, theta, self._online, self._schedule(), random)
-        self._keep(theta, x.dtype)
-        self.loss_curve_.append(value)
-        self.n_iter_ += 1
+        with np.errstate(all="ignore"):
+            fitted, value = self._learned(X, y, classes, sample_weight)
+        if trouble := outcome.strayed(self, value, len(fitted["classes_"])):
+            warnings.warn(trouble, ConvergenceWarning, stacklevel=2)
+        curve = fitted["loss_curve_"]
+        del curve[fitted["n_iter_"] - 1 :]  # of a call that was interrupted below
+        curve.append(value)
+        self._adopt(fitted)
         return self
 
     def decision_function(self, X: Any) -> Array:
         """The logits, (n, K); for two classes that of the second, (n,)."""
         x = self._features(X)
-        logits = np.asarray(x @ self.coef_.T)
-        logits += self.intercept_.astype(logits.dtype, copy=False)
+        with np.errstate(all="ignore"):
+            logits = np.asarray(x @ self.coef_.T)
+            logits += self.intercept_.astype(logits.dtype, copy=False)
         return logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict(self, X: Any) -> Array:
@@ -281,74 +255,101 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
             logits = np.stack([np.zeros_like(logits), logits], axis=1)
         return api.log_softmax(logits, out=logits)
 
-    def _solve(self, data: Data, loss: Loss, start: Array, report: solvers.Report) -> solvers.Solution:
-        if self.solver != "sgd":
-            return solvers.minimise(
-                data, loss, start, method=self.solver, tol=self.tol, max_iter=self.max_iter, report=report
+    def _fitted(self, X: Any, y: Any, sample_weight: Any) -> tuple[dict[str, Any], str]:
+        """The attributes of a fit, and what is to be warned of."""
+        x, y, seen = self._validated(X, y)
+        classes, labels = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
+            raise ValueError(f"y must hold at least two classes to tell apart, got one class: {classes[0]!r}")
+        start = self._start(classes, x.shape[1])
+        data = training_rows.weighted(x, labels, classes, sample_weight, self.class_weight)
+        training_rows.none_left(data, sample_weight, self.class_weight)
+        loss = self._loss(classes, data.total(), x.dtype)
+        seen["classes_"] = classes
+        hooks = Hooks(self, x, y, sample_weight, lambda theta: seen | outcome.coefficients(theta, x.dtype))
+        with Progress(self.max_iter, shown=bool(self.verbose)) as progress:
+
+            def report(step: solvers.Step) -> bool:
+                progress.update(step)
+                return hooks.iterated(step.theta)
+
+            hooks.begin(start)
+            solution, validation = self._solve(data, loss, classes, start, report)
+            fitted = seen | outcome.coefficients(solution.theta, x.dtype) | validation
+            fitted["loss_curve_"], fitted["n_iter_"] = solution.losses, len(solution.losses)
+            fitted["_online"] = sgd.State(len(labels), None, None, data.total())
+            hooks.end(fitted)
+        return fitted, "" if hooks.stopped else outcome.trouble(self, solution, x.dtype)
+
+    def _learned(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> tuple[dict[str, Any], float]:
+        """The attributes after a call of `partial_fit`, and the mean loss of its rows."""
+        first = not hasattr(self, "classes_")
+        known = self._classes(classes, first=first)
+        x, y, fitted = self._validated(X, y, reset=first, by_rows=True)
+        labels = np.minimum(np.searchsorted(known, y), len(known) - 1)
+        if (unknown := known[labels] != y).any():
+            raise ValueError(
+                f"y must hold labels out of classes={known.tolist()}, got {np.unique(y[unknown]).tolist()}"
             )
+        theta = np.zeros((_rows(known), x.shape[1] + 1)) if first else self._theta(known, x.shape[1])
+        state = sgd.State(0, None, None, 0.0) if first else getattr(self, "_online", sgd.State(0, None, None, 0.0))
+        data = training_rows.weighted(x, labels, known, sample_weight, self.class_weight)
+        loss = self._loss(known, state.weight + data.total(), x.dtype)
+        random = check_random_state(self.random_state)
+        theta, value, state = sgd.learn(data, loss, theta, state, self._schedule(), random)
+        fitted |= {"classes_": known, "_online": state} | outcome.coefficients(theta, x.dtype)
+        fitted["loss_curve_"] = [] if first else getattr(self, "loss_curve_", [])
+        fitted["n_iter_"] = 1 if first else getattr(self, "n_iter_", 0) + 1
+        return fitted, value
+
+    def _adopt(self, fitted: dict[str, Any]) -> None:
+        """Set attributes of a fit all at once, as they belong together, and delete those that are None."""
+        self.__dict__ = {
+            name: value for name, value in (vars(self) | fitted).items() if fitted.get(name, self) is not None
+        }
+
+    def _solve(
+        self, data: Data, loss: Loss, classes: Array, start: Array, report: solvers.Report
+    ) -> tuple[solvers.Solution, dict[str, Any]]:
+        """The solution, and the losses of rows held out as an attribute, where there are some."""
+        options: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter, "report": report}
+        if self.solver != "sgd":
+            return solvers.minimise(data, loss, start, method=self.solver, **options), {}
         random = check_random_state(self.random_state)
         held_out = None
         if self.early_stopping:
-            _, held_out = train_test_split(
-                np.arange(len(data.labels)),
-                test_size=self.validation_fraction,
-                stratify=data.labels,
-                random_state=random,
-            )
+            held_out = training_rows.held_out(data, classes, self.validation_fraction, random)
         solution, validation = sgd.descend(
-            data,
-            loss,
-            start,
-            schedule=self._schedule(),
-            tol=self.tol,
-            max_iter=self.max_iter,
-            held_out=held_out,
-            random=random,
-            report=report,
+            data, loss, start, schedule=self._schedule(), held_out=held_out, random=random, **options
         )
-        if held_out is not None:
-            self.validation_loss_curve_ = validation
-        return solution
+        return solution, {} if held_out is None else {"validation_loss_curve_": validation}
 
     def _schedule(self) -> sgd.Schedule:
         rate = None if self.learning_rate == "auto" else float(self.learning_rate)
         return sgd.Schedule(int(self.batch_size), rate, float(self.momentum))
 
-    def _loss(self, weight: float, dtype: Any) -> Loss:
-        penalty = 1 / (self.C * weight)
-        return Loss(len(self.classes_), penalty, float(self.label_smoothing), bool(self.fit_intercept), dtype)
+    def _loss(self, classes: Array, weight: float, dtype: Any) -> Loss:
+        penalty = parameters.penalty(float(self.C), weight)
+        return Loss(len(classes), penalty, float(self.label_smoothing), bool(self.fit_intercept), dtype)
 
-    def _validated(self, X: Any, y: Any, *, reset: bool = True, by_rows: bool = False) -> tuple[Any, Array]:
+    def _validated(
+        self, X: Any, y: Any, *, reset: bool = True, by_rows: bool = False
+    ) -> tuple[Any, Array, dict[str, Any]]:
+        """X, y, and the attributes that scikit-learn keeps of them."""
         in_main_memory("SoftmaxRegression", _COPY, X=X, y=y)
         require_sound(X, "X")
         sparse = ("csr",) if by_rows or self.solver == "sgd" else ("csr", "csc")
-        x, y = validate_data(self, X, y, reset=reset, accept_sparse=sparse, dtype=_dtype(X))
+        scratch = copy.copy(self)  # it sets them at once, whatever is refused later
+        x, y = validate_data(scratch, X, y, reset=reset, accept_sparse=sparse, dtype=_dtype(X))
         check_classification_targets(y)
-        return x, y
+        names = ("n_features_in_", "feature_names_in_")
+        return x, y, {name: vars(scratch)[name] for name in names if name in vars(scratch)}
 
     def _features(self, X: Any) -> Any:
-        check_is_fitted(self)
+        check_is_fitted(self, ["classes_", "coef_", "intercept_"])
         in_main_memory("SoftmaxRegression", _COPY, X=X)
         require_sound(X, "X")
         return validate_data(self, X, reset=False, accept_sparse=("csr", "csc"), dtype=_dtype(X))
-
-    def _weights(self, x: Any, labels: Array, sample_weight: Any) -> Array | None:
-        """Weights of the rows with those of their classes; None where all are 1."""
-        weight = None
-        if sample_weight is not None:
-            weight = _check_sample_weight(sample_weight, x, dtype=np.float64)
-            if weight.min() < 0:
-                raise ValueError(f"sample_weight must not be negative, got {weight.min()} at {int(weight.argmin())}")
-            if not weight.any():
-                raise ValueError("sample_weight must not be zero for every row: at least one weight must be positive")
-        if self.class_weight is None:
-            return weight
-        if self.class_weight == "balanced":
-            sums = np.bincount(labels, weights=weight, minlength=len(self.classes_))
-            of_class = np.divide(sums.sum() / len(sums), sums, out=np.zeros(len(sums)), where=sums > 0)
-        else:
-            of_class = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
-        return np.asarray(of_class[labels] if weight is None else weight * of_class[labels], np.float64)
 
     def _classes(self, classes: ArrayLike | None, *, first: bool) -> Array:
         """The labels that `partial_fit` is to tell apart."""
@@ -364,29 +365,21 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
             raise ValueError(f"classes must hold at least two labels, got {found.tolist()}")
         return found
 
-    def _zeros(self, features: int) -> Array:
-        return np.zeros((_rows(self.classes_), features + 1))
-
-    def _theta(self) -> Array:
-        return np.concatenate([self.coef_, self.intercept_[:, None]], axis=1).astype(np.float64)
+    def _theta(self, classes: Array, features: int) -> Array:
+        return outcome.theta(self, (_rows(classes), features))
 
     def _start(self, classes: Array, features: int) -> Array:
         """θ to begin a fit with."""
         shape = (_rows(classes), features + 1)
         if not self.warm_start or not hasattr(self, "coef_"):
             return np.zeros(shape)
-        theta = self._theta()
-        if theta.shape != shape:
-            raise ValueError(
-                f"warm_start needs coef_ of shape {(shape[0], features)} for these classes and features, got "
-                f"{self.coef_.shape} from the last fit; set warm_start=False"
-            )
+        try:
+            theta = self._theta(classes, features)
+        except ValueError as error:
+            raise ValueError(f"warm_start needs coefficients that fit: {error}; or set warm_start=False") from None
         if not self.fit_intercept:
             theta[:, -1] = 0
         return theta
-
-    def _keep(self, theta: Array, dtype: Any) -> None:
-        self.coef_, self.intercept_ = theta[:, :-1].astype(dtype), theta[:, -1].astype(dtype)
 
     def _layers(self) -> tuple[Array, Array]:
         """Weight (K, d) and bias (K,)."""

@@ -1,5 +1,6 @@
 """scikit-learn's callbacks, experimental since its release 1.9; without them nothing happens here."""
 
+from collections.abc import Callable
 from typing import Any
 
 from numpy.typing import NDArray
@@ -22,9 +23,15 @@ Array = NDArray[Any]
 
 
 class Hooks:
-    """Calls scikit-learn's callbacks, if the fit has any: begin and end of the fit and of each iteration."""
+    """Calls scikit-learn's callbacks, if the fit has any: begin and end of the fit and of each iteration.
 
-    def __init__(self, model: Any, x: Any, y: Array, sample_weight: Any) -> None:
+    `fitted` makes the attributes of a fitted model of θ, which the model itself gets when all is over.
+    """
+
+    def __init__(
+        self, model: Any, x: Any, y: Array, sample_weight: Any, fitted: Callable[[Array], dict[str, Any]]
+    ) -> None:
+        self._fitted = fitted
         self.model, self.stopped = model, False
         self.context: Any = None
         self.inner: Any = None
@@ -33,13 +40,9 @@ class Hooks:
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         self.facts = {"estimator": model, "X": x, "y": y, "metadata": metadata}
 
-    def _model(self, theta: Array) -> dict[str, Array]:
-        dtype = self.facts["X"].dtype
-        return {"coef_": theta[:, :-1].astype(dtype), "intercept_": theta[:, -1].astype(dtype)}
-
     def _next(self, theta: Array) -> None:
         self.inner = self.context.subcontext(task_name="iteration")
-        self.inner.call_on_fit_task_begin(**self.facts, reconstruction_attributes=lambda: self._model(theta))
+        self.inner.call_on_fit_task_begin(**self.facts, reconstruction_attributes=lambda: self._fitted(theta))
 
     def begin(self, theta: Array) -> None:
         """Begin the fit, and its first iteration."""
@@ -52,13 +55,13 @@ class Hooks:
         if self.context is None:
             return False
         self.stopped = self.inner.call_on_fit_task_end(
-            **self.facts, reconstruction_attributes=lambda: self._model(theta)
+            **self.facts, reconstruction_attributes=lambda: self._fitted(theta)
         )
         self._next(theta)
         return bool(self.stopped)
 
-    def end(self) -> None:
-        """End the iteration that did not take place, and the fit."""
+    def end(self, fitted: dict[str, Any]) -> None:
+        """End the iteration that did not take place, and the fit, with the attributes that it has found."""
         if self.context is not None:
             self.inner.call_on_fit_task_end(estimator=self.model)
-            self.context.call_on_fit_task_end(**self.facts, reconstruction_attributes=dict)
+            self.context.call_on_fit_task_end(**self.facts, reconstruction_attributes=lambda: fitted)

@@ -20,16 +20,17 @@ class Data(NamedTuple):
 
     x: Any  # (n, d): ndarray, memmap, CSR or CSC
     labels: Array  # (n,) int64, 0 .. K-1
-    weight: Array | None  # (n,) float64; None: all 1
+    weight: Array | None  # (n,) float64, in units of `unit`; None: all 1
+    unit: float = 1.0  # a power of two that leaves weights near 1, as float32 has no others
 
     def rows(self, index: Any) -> "Data":
         """Some of the rows, copied."""
         weight = None if self.weight is None else self.weight[index]
-        return Data(self.x[index], self.labels[index], weight)
+        return Data(self.x[index], self.labels[index], weight, self.unit)
 
     def total(self) -> float:
         """The sum of the weights."""
-        return float(len(self.labels) if self.weight is None else self.weight.sum())
+        return self.unit * float(len(self.labels) if self.weight is None else self.weight.sum())
 
 
 class Loss(NamedTuple):
@@ -82,9 +83,10 @@ class Loss(NamedTuple):
             loss *= scale
             grad *= scale
         if self.penalty:
-            coef = theta[:, :-1]
-            loss += 0.5 * self.penalty * float(np.vdot(coef, coef))
-            grad[:, :-1] += self.penalty * coef
+            # Coefficients of features in small units have squares that overflow where the penalty is as small.
+            shrunk = self.penalty**0.5 * theta[:, :-1]
+            loss += 0.5 * float(np.vdot(shrunk, shrunk))
+            grad[:, :-1] += self.penalty * theta[:, :-1]
         return loss, grad
 
     def hessian_product(self, data: Data, theta: Array, direction: Array) -> Array:

@@ -4,7 +4,11 @@ import math
 import numbers
 from typing import Any
 
+import numpy as np
+
 SOLVERS = ("lbfgs", "newton-cg", "sgd")
+STRONGEST = 1e300  # penalty
+SWITCHES = ("fit_intercept", "warm_start", "early_stopping")
 
 
 def check(model: Any) -> None:
@@ -14,16 +18,57 @@ def check(model: Any) -> None:
     _number("tol", model.tol, 0, math.inf, "a number of at least 0")
     _number("max_iter", model.max_iter, 1, math.inf, "an integer of at least 1", kind=numbers.Integral)
     _number("batch_size", model.batch_size, 1, math.inf, "an integer of at least 1", kind=numbers.Integral)
-    if model.learning_rate != "auto":
+    if not _is(model.learning_rate, "auto"):
         _number("learning_rate", model.learning_rate, 0, math.inf, "'auto' or a number greater than 0", open_low=True)
     _number("momentum", model.momentum, 0, math.nextafter(1, 0), "a number in [0, 1)")
+    for name in SWITCHES:
+        if not isinstance(getattr(model, name), (bool, np.bool_)):
+            raise ValueError(f"{name} must be True or False, got {getattr(model, name)!r}")
+    if not isinstance(model.verbose, (numbers.Integral, np.bool_)):
+        raise ValueError(f"verbose must be an integer, got {model.verbose!r}")
     if model.early_stopping:
         fraction = model.validation_fraction
         _number("validation_fraction", fraction, 0, math.nextafter(1, 0), "a number in (0, 1)", open_low=True)
-    if model.solver not in SOLVERS:
+    if not isinstance(model.solver, str) or model.solver not in SOLVERS:
         raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {model.solver!r}")
-    if model.class_weight is not None and model.class_weight != "balanced" and not isinstance(model.class_weight, dict):
-        raise ValueError(f"class_weight must be a dict, 'balanced' or None, got {model.class_weight!r}")
+    _class_weight(model.class_weight)
+
+
+def penalty(c: float, weight: float) -> float:
+    """1 / (C weight), for rows of a weight; rows of weight 0 have none."""
+    if not weight:
+        return 0.0
+    found = 1 / (c * weight) if c * weight else math.inf
+    if found > STRONGEST:
+        raise ValueError(
+            f"C must be at least {1 / STRONGEST / weight:.3g} for rows whose weights add up to {weight:g}, as the "
+            f"penalty 1 / (C * weights) is beyond float64, got {c:g}"
+        )
+    return found
+
+
+def _is(value: Any, name: str) -> bool:
+    """Whether a parameter is a word; arrays are compared with nothing."""
+    return isinstance(value, str) and value == name
+
+
+def _class_weight(found: Any) -> None:
+    if found is None or _is(found, "balanced"):
+        return
+    if not isinstance(found, dict):
+        raise ValueError(f"class_weight must be a dict, 'balanced' or None, got {found!r}")
+    for name, value in found.items():
+        if not isinstance(value, numbers.Real) or not _is_float(value) or not 0 <= float(value) < math.inf:
+            raise ValueError(f"class_weight must hold finite numbers of at least 0, got {value!r} for class {name!r}")
+
+
+def _is_float(value: Any) -> bool:
+    """Whether a float holds a number; an integer may be too large for it."""
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
 
 
 def _number(
@@ -34,6 +79,10 @@ def _number(
         and not isinstance(value, bool)
         and (low < value if open_low else low <= value)
         and value <= high
+        and (_is_float(value) or kind is numbers.Integral)
     ):
         return
-    raise ValueError(f"{name} must be {expected}, got {value!r}")
+    shown = (
+        repr(value) if not isinstance(value, int) or _is_float(value) else f"an integer of {value.bit_length()} bits"
+    )
+    raise ValueError(f"{name} must be {expected}, got {shown}")

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import whiten
+from .moments import Moments, moments
 from .objective import Data, Loss
-from .solvers import Report, Solution, Step
+from .solvers import Report, Solution, Step, lost
 
 Array = NDArray[Any]
 
@@ -23,6 +24,8 @@ SLOWEST = 100.0  # and how small it may get
 POWERS = 16  # steps of the power iteration
 MARGIN = 1.5  # by which an eigenvalue may be larger than found, or in a later batch
 PROBES = 4  # batches whose curvature is measured
+ABSURD = 1e8  # logit of a row one deviation from the mean
+WORSE = 2.0  # times the objective without features: descent that ends above has diverged
 
 
 class Schedule(NamedTuple):
@@ -37,19 +40,37 @@ class State(NamedTuple):
     """What an online learner remembers besides its coefficients."""
 
     rows: int  # seen so far
-    moments: whiten.Moments | None  # of their features
+    moments: Moments | None  # of their features
     velocity: Array | None  # (R, d + 1)
     weight: float  # of all rows
+
+
+class Diverged(ValueError):
+    """Descent that leads away from the optimum."""
+
+    def __init__(self, schedule: Schedule, symptom: str) -> None:
+        auto = schedule.rate is None
+        mend = "scale the features" if auto else f"lower learning_rate={schedule.rate:g}, or set 'auto'"
+        super().__init__(f"the descent diverged: {symptom}; {mend}")
 
 
 class Stepper:
     """Nesterov's steps from θ."""
 
-    def __init__(self, loss: Loss, theta: Array, of: whiten.Moments, momentum: float, velocity: Array | None) -> None:
+    def __init__(self, loss: Loss, theta: Array, of: Moments, momentum: float, velocity: Array | None) -> None:
+        self.of, self.standard = of, whiten.standard(of, loss)
+        self.factor = whiten.scales(of, loss, 1.0)
+        self.white = self.standard._replace(factor=self.factor[None])
+        if not whiten.fits_float32(self.white):
+            loss = loss._replace(dtype=np.float64)
         self.loss, self.theta, self.momentum = loss, theta, momentum
         self.velocity = np.zeros_like(theta) if velocity is None else velocity
-        self.factor = whiten.scales(of.variance, loss.penalty)
-        self.white = whiten.White(of.mean[None] * loss.intercept, self.factor[None], np.full(1, float(loss.intercept)))
+
+    def reach(self) -> float:
+        """The size of logits of a row one deviation from the mean, and of their next change."""
+        found = np.concatenate([self.theta, self.velocity])
+        middle = found[:, :-1] @ self.of.mean + found[:, -1]
+        return float((np.abs(middle) + np.abs(found[:, :-1]) @ self.of.deviation).max())
 
     def curvature(self, batch: Data, scale: float) -> float:
         """The largest second derivative that the batch's loss can have."""
@@ -62,12 +83,12 @@ class Stepper:
             if not norm:
                 break
             step = self.white.step(v / norm)
-            z = batch.x @ step[0, :-1].astype(batch.x.dtype) + step[0, -1]
+            z = batch.x @ step[0, :-1].astype(self.loss.dtype) + step[0, -1]
             z = z * share
-            grad = np.append(batch.x.T @ z.astype(batch.x.dtype), z.sum())[None].astype(np.float64)
+            grad = np.append(batch.x.T @ z.astype(self.loss.dtype), z.sum())[None].astype(np.float64)
             v = self.white.gradient(grad)
             largest = float(np.linalg.norm(v))
-        shrink = self.loss.penalty * float((self.factor**2).max(initial=0.0))
+        shrink = float(np.square(self.loss.penalty**0.5 * self.factor).max(initial=0.0))
         bound = 0.25 if self.loss.rows == 1 else 0.5  # of the largest eigenvalue of diag(p) - p pᵀ, here of p (1 - p)
         return MARGIN * bound * largest + shrink
 
@@ -88,7 +109,7 @@ def _batches(count: int, size: int, random: np.random.RandomState) -> Iterator[A
 
 def _scale(batch: Data, mean_weight: float) -> float:
     """What the weighted mean over a batch is multiplied by: its mean is that over all rows then."""
-    return 1.0 if batch.weight is None else float(batch.weight.mean()) / mean_weight
+    return (1.0 if batch.weight is None else float(batch.weight.mean())) / mean_weight
 
 
 class Descent:
@@ -102,12 +123,13 @@ class Descent:
         self.rows = rows if held_out is None else np.delete(rows, held_out)
         self.whole = held_out is None and len(rows) <= schedule.batch_size
         self.mean_weight = self._weight(self.rows)
-        self.moments = whiten.moments(data)
-        self.stepper = Stepper(loss, theta, self.moments, schedule.momentum, None)
+        self.moments = moments(data)
+        self.start = whiten.folded(theta, self.moments, loss)
+        self.stepper = Stepper(loss, self.start, self.moments, schedule.momentum, None)
         self.rate = self.first_rate = schedule.rate or self._auto()
         self.losses: list[float] = []
         self.validation: list[float] = []
-        self.best, self.best_theta, self.since = np.inf, theta, 0
+        self.best, self.best_theta, self.since = np.inf, self.start, 0
 
     def _weight(self, rows: Array) -> float:
         return 1.0 if self.data.weight is None else float(self.data.weight[rows].mean())
@@ -134,8 +156,10 @@ class Descent:
                 continue
             value, grad = self.stepper.step(batch, self.rate, _scale(batch, self.mean_weight))
             total += value * len(batch.labels)
-            largest = float(np.abs(grad).max())
+            largest = self.stepper.standard.largest(grad)
         value = total / len(self.rows)
+        if not (np.isfinite(value) and np.isfinite(self.stepper.theta).all()):
+            raise Diverged(self.schedule, f"its objective is {value:g} in epoch {len(self.losses) + 1}")
         if self.whole and self.losses and value > self.losses[-1]:
             # Momentum that leads uphill is dropped (O'Donoghue and Candès, 2015).
             self.stepper.velocity = np.zeros_like(self.stepper.velocity)
@@ -153,6 +177,23 @@ class Descent:
                 total += share * plain(rows, self.stepper.theta)[0]
                 weight += share
         return total / weight if weight else np.inf
+
+    def found(self, *, converged: bool) -> Solution:
+        """The solution, unless it is far worse than a model without features; one that is worse has not converged."""
+        theta = self.stepper.theta if self.held_out is None else self.best_theta
+        naive = float(np.log(self.stepper.loss.classes))
+        if self.start.any():
+            naive = max(naive, self._objective(self.start))
+        value = self._objective(theta)
+        if not value <= WORSE * naive:
+            raise Diverged(
+                self.schedule, f"its objective is {value:g} in the end, where it was {naive:g} at most before"
+            )
+        rounding = lost(self.data, self.stepper.loss, theta, self.moments)
+        return Solution(theta, converged and value <= naive, self.losses, rounding)
+
+    def _objective(self, theta: Array) -> float:
+        return self.stepper.loss(self.data, theta)[0]
 
     def settled(self, tol: float, largest: float) -> bool:
         """Whether the epoch just finished was the last that is needed; slows down where epochs have no effect."""
@@ -215,6 +256,11 @@ def descend(
     -------
     tuple of Solution and list of float
         θ and the objective by epochs, and the loss of the rows held out by epochs.
+
+    Raises
+    ------
+    Diverged
+        If the objective is not finite, or twice what it was before.
     """
     descent = Descent(data, loss, theta, schedule, held_out, random)
     converged = False
@@ -223,8 +269,7 @@ def descend(
         converged = descent.settled(tol, largest)
         if report(Step(epoch, value, largest, descent.stepper.theta)) or converged:
             break
-    found = descent.stepper.theta if held_out is None else descent.best_theta
-    return Solution(found, converged, descent.losses), descent.validation
+    return descent.found(converged=converged), descent.validation
 
 
 def learn(
@@ -254,7 +299,7 @@ def learn(
     """
     weight = state.weight + data.total()
     rows = state.rows + len(data.labels)
-    new = whiten.moments(data)
+    new = moments(data)
     of = new if state.moments is None else state.moments.merge(new)
     stepper = Stepper(loss, theta, of, schedule.momentum, state.velocity)
     whole = len(data.labels) <= schedule.batch_size
@@ -264,7 +309,10 @@ def learn(
         batch = data if whole else data.rows(index)
         if not batch.total():
             continue
-        scale = _scale(batch, weight / rows)
+        scale = _scale(batch, weight / rows / data.unit)
         rate = schedule.rate or 1 / (stepper.curvature(batch, scale) or 1.0)
         total += stepper.step(batch, rate, scale)[0] * len(batch.labels)
-    return stepper.theta, total / len(data.labels), State(rows, of, stepper.velocity, weight)
+    value, reach = total / len(data.labels), stepper.reach()
+    if not (np.isfinite(value) and reach <= ABSURD):
+        raise Diverged(schedule, f"the mean loss of these rows was {value:g}, and logits reach {reach:g} now")
+    return stepper.theta, value, State(rows, of, stepper.velocity, weight)

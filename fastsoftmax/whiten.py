@@ -4,9 +4,12 @@ The Hessian of the objective has a block a class, Xᵀ diag(p_k (1 - p_k)) X / n
 the Cholesky factor L Lᵀ of such a block, measured on some of the rows at the current coefficients, the step of class k
 is L⁻ᵀ v, where v has a Hessian near 1 whatever the scale of the features and their correlations.  Features are centred
 in the same way, by a change of coordinates: X itself is never touched.  The optimum is the same.
+
+Blocks are formed of features that were scaled to a curvature near 1 first, so that neither huge nor tiny units get lost
+in squares, and what is too small to be told from rounding is the same whatever the units.
 """
 
-from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +17,7 @@ import scipy.linalg
 import scipy.sparse
 from numpy.typing import NDArray
 
+from .moments import Moments, moments, refined
 from .objective import Data, Loss
 
 Array = NDArray[Any]
@@ -21,10 +25,13 @@ Array = NDArray[Any]
 ROWS = 4096  # in the sample
 SAMPLE = 1 << 22  # numbers in the sample, at most
 FACTORS = 1 << 21  # numbers in all factors, at most
-BLOCK = 1 << 18  # numbers in a block of X that moments are taken of
 SHARE = 0.25  # of the work of a round that goes into its coordinates, at most
 CHEAP = 1 << 24  # multiplications that are not worth sparing
 JITTER = 1e-10  # of a block's diagonal: keeps it positive definite in rounding
+MORE = (0.0, 1e-6, 1e-3, 1.0)  # of the diagonal, where that is not enough
+LEAST = 1e-12  # weight of a block: one of a class that all rows are sure about is not 0
+TINY = 1e-290  # deviation of a feature whose coefficient may leave float64's range
+NARROW = 1e25  # scales that float32 holds, and their inverses, with room for what is multiplied by them
 
 
 class White(NamedTuple):
@@ -56,102 +63,60 @@ class White(NamedTuple):
         result[:, -1] = self.bias * grad[:, -1]
         return result
 
+    def largest(self, grad: Array) -> float:
+        """The largest element of the gradient by v of one by θ."""
+        return float(np.abs(self.gradient(grad)).max())
+
     def _means(self, rows: int) -> Array:
         return np.broadcast_to(self.mean, (rows, self.mean.shape[1]))
 
 
-class Moments(NamedTuple):
-    """Weighted mean and variance of the features, and the weight they stand for."""
-
-    mean: Array  # (d,)
-    variance: Array  # (d,)
-    total: float
-
-    def merge(self, other: "Moments") -> "Moments":
-        """The moments of both sets of rows (Chan, Golub and LeVeque, 1983)."""
-        total = self.total + other.total
-        if not total:
-            return self
-        share = other.total / total
-        apart = other.mean - self.mean
-        variance = self.variance + share * (other.variance - self.variance) + share * (1 - share) * apart * apart
-        return Moments(self.mean + share * apart, variance, total)
+def _inverse(size: Array) -> Array:
+    """1 / size, and 0 for what does not vary."""
+    return np.divide(1.0, size, out=np.zeros(len(size)), where=size >= TINY)
 
 
-def _pieces(x: Any) -> Iterator[tuple[slice, slice]]:
-    """Blocks of rows of X, or of columns where they are what lies together, as slices of rows and columns."""
-    n, d = x.shape
-    by_column = scipy.sparse.issparse(x) and x.format == "csc"
-    length, width = (d, n) if by_column else (n, d)
-    if scipy.sparse.issparse(x):
-        width = max(1, x.nnz // max(1, length))
-    block = max(1, BLOCK // max(1, width))
-    for start in range(0, length, block):
-        part = slice(start, min(start + block, length))
-        yield (slice(None), part) if by_column else (part, slice(None))
+def scales(of: Moments, loss: Loss, curvature: float) -> Array:
+    """Inverse square roots of the features' curvatures, 0 for those that do not vary, whose coefficients stay."""
+    spread = of.about(centred=loss.intercept)[1]
+    size, vary = np.hypot(curvature**0.5 * spread, loss.penalty**0.5), spread > 0
+    if len(small := np.flatnonzero(vary & (size < TINY))):
+        at = int(small[0])
+        raise ValueError(
+            f"X must vary by more than {TINY:g} in a column, where coefficients have no penalty (C=inf), got "
+            f"{size[at]:g} in column {at}; multiply that column by {1 / TINY:g}"
+        )
+    return _inverse(np.where(vary, size, 0.0))
 
 
-def _sums(x: Any, weight: Array, centre: Array) -> tuple[Array, Array]:
-    """Weighted sums of a block's x - c and (x - c)², of x and x² where it is sparse."""
-    if scipy.sparse.issparse(x):
-        return np.asarray(x.T @ weight), np.asarray(x.multiply(x).T @ weight)
-    apart = np.subtract(x, centre, dtype=np.result_type(x.dtype, np.float32))
-    along = weight.astype(apart.dtype)
-    first = along @ apart
-    np.square(apart, out=apart)
-    return first, along @ apart
+def standard(of: Moments, loss: Loss) -> White:
+    """Coordinates of features that have mean 0, where there are intercepts, and variance 1."""
+    mean, size = of.about(centred=loss.intercept)
+    return White(mean[None], _inverse(size)[None], np.full(1, float(loss.intercept)))
 
 
-def means(data: Data) -> Array:
-    """Means of dense features, in one pass by blocks.
-
-    They are worth it: those of a sample are wrong by a part of the standard deviation that costs some iterations.
-    """
-    dtype = np.result_type(data.x.dtype, np.float32)
-    weight = np.ones(len(data.labels), dtype) if data.weight is None else data.weight.astype(dtype)
-    total = np.zeros(data.x.shape[1])
-    for rows, _ in _pieces(data.x):
-        total += weight[rows] @ data.x[rows].astype(dtype, copy=False)
-    return total / data.total()
+def by_scale(of: Moments, loss: Loss) -> White:
+    """Coordinates by the features' means and deviations alone: the Hessian's diagonal at θ = 0."""
+    curvature = (1 - 1 / loss.classes) / loss.classes
+    mean = of.about(centred=loss.intercept)[0]
+    return White(mean[None], scales(of, loss, curvature)[None], np.full(1, curvature**-0.5 * loss.intercept))
 
 
-def moments(data: Data) -> Moments:
-    """Means and variances of the features, in one pass by blocks.
-
-    Dense rows are taken relative to the first one, sparse ones relative to 0: the variance of a feature far from 0
-    would be lost in rounding.
-    """
-    n, d = data.x.shape
-    total = data.total()
-    if not total:
-        return Moments(np.zeros(d), np.zeros(d), 0.0)
-    sparse = scipy.sparse.issparse(data.x)
-    weight = np.ones(n) if data.weight is None else data.weight
-    centre = np.zeros(d) if sparse else np.asarray(data.x[0], np.float64)
-    shift = centre.astype(np.result_type(data.x.dtype, np.float32))
-    first, second = np.zeros(d), np.zeros(d)
-    for rows, columns in _pieces(data.x):
-        sums = _sums(data.x[rows, columns], weight[rows], shift)
-        first[columns] += sums[0]
-        second[columns] += sums[1]
-    mean = first / total
-    return Moments(centre + mean, np.maximum(second / total - mean * mean, 0.0), total)
+def folded(theta: Array, of: Moments, loss: Loss) -> Array:
+    """θ of the same logits without coefficients of features that do not vary: the intercepts take them."""
+    flat = of.about(centred=loss.intercept)[1] == 0
+    if not theta[:, :-1][:, flat].any():
+        return theta
+    result = theta.copy()
+    result[:, :-1][:, flat] = 0
+    result[:, -1] += loss.intercept * (theta[:, :-1][:, flat] @ of.mean[flat])
+    return result
 
 
-def scales(variance: Array, least: float) -> Array:
-    """Inverse standard deviations; 1 for a feature that does not vary."""
-    curvature = variance + least
-    return np.asarray(1 / np.sqrt(np.where(curvature > 0, curvature, 1.0)))
-
-
-def sample(data: Data) -> Data:
-    """Some rows, dense, the same ones at every call: all of them where they are few."""
-    n, d = data.x.shape
-    count = min(n, ROWS, max(1, SAMPLE // max(1, d)))
-    if count < n:
-        data = data.rows(np.sort(np.random.default_rng(0).choice(n, count, replace=False)))
-    dense = data.x.toarray() if scipy.sparse.issparse(data.x) else np.ascontiguousarray(data.x)
-    return data._replace(x=dense)
+def fits_float32(white: White) -> bool:
+    """Whether float32 holds coefficients of features of these scales, and their gradients."""
+    used = white.factor[white.factor > 0]
+    return bool(((used < NARROW) & (used > 1 / NARROW)).all() and (np.abs(white.mean) < NARROW).all())
 
 
 def affordable(loss: Loss, shape: tuple[int, int], passes: int) -> int:
@@ -168,45 +133,126 @@ def affordable(loss: Loss, shape: tuple[int, int], passes: int) -> int:
     return 0
 
 
-def _factor(x: Array, weight: Array, loss: Loss, noise: float) -> tuple[Array, Array]:
-    """Centre (d,) and transposed inverse Cholesky factor (d, d) of a block of the Hessian.
+def sample(data: Data) -> tuple[Data, bool]:
+    """Some rows that have a weight, dense, the same ones at every call, and whether they are all."""
+    n, d = data.x.shape
+    count = min(n, ROWS, max(1, SAMPLE // max(1, d)))
+    used = None if data.weight is None or data.weight.all() else np.flatnonzero(data.weight)
+    there = n if used is None else len(used)
+    if count < there:
+        chosen = np.sort(np.random.default_rng(0).choice(there, count, replace=False))
+        data = data.rows(chosen if used is None else used[chosen])
+    elif used is not None:
+        data = data.rows(used)
+    dense = data.x.toarray() if scipy.sparse.issparse(data.x) else np.ascontiguousarray(data.x)
+    return data._replace(x=dense), count >= there
 
-    `noise` is added to the block relative to its diagonal: what a sample does not know of its small eigenvalues.
-    """
-    total = float(weight.sum())
-    mean = weight @ x / total if loss.intercept and total else np.zeros(x.shape[1], x.dtype)
-    apart = x - mean
+
+class Sample(NamedTuple):
+    """Some rows in coordinates in which each feature has a curvature near 1: z = scale (x - mean)."""
+
+    z: Array  # (m, d)
+    share: Array  # (m,): weights that add up to 1
+    mean: Array  # (d,)
+    scale: Array  # (d,): powers of two
+    whole: bool
+
+    def variances(self, loss: Loss, theta: Array) -> Array:
+        """p (1 - p) times the rows' shares, (m, R): the curvature of the loss along the logits at θ."""
+        inner = np.empty_like(theta)
+        inner[:, :-1] = np.divide(theta[:, :-1], self.scale, out=np.zeros_like(theta[:, :-1]), where=self.scale > 0)
+        inner[:, -1] = theta[:, -1] + theta[:, :-1] @ self.mean
+        weight = loss.variances(self.z, inner)
+        weight *= self.share.astype(weight.dtype)[:, None]
+        return weight
+
+
+def standardised(rows: Data, of: Moments, loss: Loss, *, whole: bool) -> Sample:
+    """A sample in these coordinates, in float64 where it is all rows: nothing but rounding hides small eigenvalues."""
+    white = by_scale(of, loss)
+    mean, factor = white.mean[0], white.factor[0]
+    scale = np.where(factor > 0, np.ldexp(1.0, np.frexp(factor)[1]), 0.0)
+    z = np.empty(rows.x.shape, np.float64 if whole else rows.x.dtype)
+    step = 256
+    for start in range(0, len(z), step):  # exact for what does not vary: products with powers of two are
+        z[start : start + step] = rows.x[start : start + step] * scale - mean * scale
+    share = np.full(len(z), 1 / len(z)) if rows.weight is None else rows.weight / rows.weight.sum()
+    return Sample(z, share, mean, scale, whole)
+
+
+def _factor(rows: Sample, weight: Array, loss: Loss) -> tuple[Array, Array]:
+    """Centre (d,) and transposed inverse Cholesky factor (d, d) of a block of the Hessian, both of X as it is."""
+    d = rows.z.shape[1]
+    total = float(weight.sum(dtype=np.float64))
+    centre = weight @ rows.z / total if loss.intercept and total else np.zeros(d, rows.z.dtype)
+    apart = rows.z - centre
     apart *= np.sqrt(weight)[:, None]
     block = (apart.T @ apart).astype(np.float64)
     diagonal = block.diagonal().copy()
-    flat = diagonal <= JITTER * max(1e-300, float(diagonal.max(initial=0.0)))
-    ridge = np.where(flat & (loss.penalty == 0), 1.0, loss.penalty + (noise + JITTER) * diagonal)
-    block[np.diag_indices_from(block)] += ridge
-    lower = scipy.linalg.cholesky(block, lower=True, overwrite_a=True, check_finite=False)
-    inverse, _ = scipy.linalg.lapack.dtrtri(lower, lower=1, overwrite_c=1)
-    return mean.astype(np.float64), inverse.T
+    # What a sample does not know of small eigenvalues is noise.
+    noise = JITTER if rows.whole else JITTER + d / (8 * len(weight))
+    expected = max(total, LEAST) * loss.classes / (1 - 1 / loss.classes)
+    ridge = (loss.penalty**0.5 * rows.scale) ** 2 + noise * diagonal
+    ridge += np.where(diagonal + ridge <= JITTER * expected, expected, 0.0)
+    inverse = _inverse_factor(block, diagonal + ridge)
+    inverse *= rows.scale  # of the columns: it is not transposed yet
+    shift = np.divide(centre, rows.scale, out=np.zeros(d), where=rows.scale > 0)
+    return rows.mean + shift, inverse.T
 
 
-def by_blocks(rows: Data, loss: Loss, theta: Array, factors: int, *, whole: bool) -> White:
+def _inverse_factor(block: Array, diagonal: Array) -> Array:
+    """L⁻¹ of a block with another diagonal: a larger one, where rounding has left it indefinite."""
+    for more in MORE:
+        block[np.diag_indices_from(block)] = (1 + more) * diagonal
+        try:
+            lower = scipy.linalg.cholesky(block, lower=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            continue
+        return np.asarray(scipy.linalg.lapack.dtrtri(lower, lower=1, overwrite_c=1)[0])
+    return np.diag(diagonal**-0.5)
+
+
+def by_blocks(rows: Sample, loss: Loss, theta: Array, factors: int) -> White:
     """Coordinates by the Hessian's blocks at θ on a sample of rows."""
-    weight = loss.variances(rows.x, theta).astype(rows.x.dtype, copy=False)
+    weight = rows.variances(loss, theta)
     if factors == 1 and loss.rows > 1:
         weight = weight.mean(axis=1, keepdims=True)
-    share = np.full(len(weight), 1 / len(weight)) if rows.weight is None else rows.weight / rows.weight.sum()
-    weight *= share.astype(weight.dtype)[:, None]
-    noise = 0.0 if whole else rows.x.shape[1] / (8 * len(weight))
-    parts = [_factor(rows.x, np.ascontiguousarray(w), loss, noise) for w in weight.T]
+    parts = [_factor(rows, np.ascontiguousarray(w), loss) for w in weight.T]
     bias = 1 / np.sqrt(np.maximum(weight.sum(axis=0, dtype=np.float64), 1e-6))
     means, inverses = zip(*parts, strict=True)
     return White(np.stack(means), np.stack(inverses), bias * loss.intercept)
 
 
-def by_scale(of: Moments, loss: Loss) -> White:
-    """Coordinates by the features' means and variances alone: the Hessian's diagonal at θ = 0."""
-    curvature = (1 - 1 / loss.classes) / loss.classes
-    mean = of.mean if loss.intercept else np.zeros_like(of.mean)
-    second = of.variance if loss.intercept else of.variance + of.mean * of.mean
-    # A sample sees no variance of a feature that is nearly always the same: it is not 0 for that.
-    second = np.maximum(second, second.mean() / ROWS)
-    factor = scales(curvature * second, loss.penalty)
-    return White(mean[None], factor[None], np.full(1, curvature**-0.5 * loss.intercept))
+class Coordinates:
+    """Chooses coordinates for a round: the richer, the longer it is."""
+
+    def __init__(self, data: Data, loss: Loss) -> None:
+        self.data, self.loss = data, loss
+
+    @cached_property
+    def _rows(self) -> tuple[Data, bool]:
+        return sample(self.data)
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Those of all rows where features are sparse: a sample may miss the few that a feature is not 0 in."""
+        if scipy.sparse.issparse(self.data.x):
+            return moments(self.data)
+        rows, whole = self._rows
+        of = moments(rows)
+        return of if whole else refined(of, len(rows.labels), self.data)
+
+    @cached_property
+    def _sample(self) -> Sample:
+        rows, whole = self.__dict__.pop("_rows", None) or sample(self.data)
+        return standardised(rows, self.moments, self.loss, whole=whole)
+
+    @cached_property
+    def by_scale(self) -> White:
+        """Coordinates by the features' scales alone."""
+        return by_scale(self.moments, self.loss)
+
+    def __call__(self, theta: Array, length: int) -> White:
+        """Coordinates at θ for a round of some length."""
+        factors = affordable(self.loss, self.data.x.shape, length)
+        return by_blocks(self._sample, self.loss, theta, factors) if factors else self.by_scale

@@ -56,9 +56,9 @@ ALLOWED = {
     "loss_options": {"conversion", "wording"},
     "weights": {"conversion", "wording"},
     "digits": {"api", "bench"},
-    "devices": {"untraced"},
     "estimator": {
-        *("api", "compressed", "devices", "hooks", "linear", "objective", "parameters", "progress", "sgd", "solvers")
+        *("api", "compressed", "devices", "hooks", "linear", "objective", "outcome", "parameters", "progress", "sgd"),
+        *("solvers", "training_rows"),
     },
     "jit": {"interrupts", "store", "wording"},
     "launcher": {"check_cuda", "loss_options", "cuda", "operands", "run_cuda", "spec", "untraced"},
@@ -69,7 +69,9 @@ ALLOWED = {
         *("api_cuda", "check_cuda", "check_linear", "check_linear_cuda", "cuda", "loss_options", "run_cuda"),
         *("chunks_cuda", "run_linear_cuda", "run_predict_cuda", "spec"),
     },
+    "moments": {"objective"},
     "objective": {"linear"},
+    "outcome": {"solvers"},
     "plan": {"spec"},
     "plan_cuda": {"spec"},
     "progress": {"solvers"},
@@ -82,12 +84,13 @@ ALLOWED = {
         *("check_cuda", "check_linear_cuda", "chunks_cuda", "cuda", "operands", "pieces_cuda", "run_cuda", "spec")
     },
     "run_predict_cuda": {"loss_options", "check_cuda", "check_linear_cuda", "chunks_cuda", "run_cuda"},
-    "sgd": {"objective", "solvers", "whiten"},
-    "solvers": {"objective", "whiten"},
+    "sgd": {"moments", "objective", "solvers", "whiten"},
+    "solvers": {"moments", "objective", "whiten"},
     "terms": {"loss_options", "spec"},
     "store": {"version"},
     "system": {"api", "conversion", "forks", "jit", "store", "version", "wording"},
-    "whiten": {"objective"},
+    "training_rows": {"objective"},
+    "whiten": {"moments", "objective"},
     "__main__": {"cli"},
     "cpu": {"cpu", "forks", "interrupts", "jit", "law", "spec"},
     "cuda": {"cuda", "launcher"},  # for type checkers only: what is public is looked up by name
