@@ -592,3 +592,13 @@ sys.exit(cli.main(sys.argv[1:]))
     done = child(RUN + interrupt, "train", str(small), "--target", "y", "--out", str(tmp_path / "m.npz"))
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
     assert [path.name for path in tmp_path.iterdir()] == ["small.csv"]
+
+
+@pytest.mark.parametrize("options", [("--learning-rate", "1e300"), ("--learning-rate", "1e5", "--batch-size", "8")])
+def test_descent_that_diverges_leaves_no_model(run, small, options):
+    places = small, "--target", "y", "--out", small.parent / "model.npz"
+    status, out, err = run("--json", "train", *places, "--solver", "sgd", *options)
+    assert (status, out) == (2, "")
+    assert "the data cannot be learnt from: the descent diverged" in err
+    assert "lower learning_rate=" in err
+    assert list(small.parent.iterdir()) == [small]
