@@ -71,7 +71,7 @@ def held_out(data: Data, classes: Array, fraction: float, random: Any) -> Array:
     if counts[least] < 2:
         raise ValueError(
             f"early_stopping needs two rows of each class, one to learn from and one to hold out, got {counts[least]} "
-            f"of class {classes[least]!r}; set early_stopping=False"
+            f"of class {classes.tolist()[least]!r}; set early_stopping=False"
         )
     count = math.ceil(fraction * n)
     if not len(classes) <= count <= n - len(classes):

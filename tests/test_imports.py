@@ -56,6 +56,7 @@ ALLOWED = {
     "loss_options": {"conversion", "wording"},
     "weights": {"conversion", "wording"},
     "digits": {"api", "bench"},
+    "devices": {"untraced"},
     "estimator": {
         *("api", "compressed", "devices", "hooks", "linear", "objective", "outcome", "parameters", "progress", "sgd"),
         *("solvers", "training_rows"),
