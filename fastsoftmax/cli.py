@@ -136,15 +136,18 @@ def _run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    except (BadInput, NoCompiler) as error:
-        print(one_line(error), file=sys.stderr)
-        return USAGE
-    except MemoryError as error:
-        print(one_line(f"there is not enough memory for this: {error}"), file=sys.stderr)
+    except (BadInput, NoCompiler, MemoryError) as error:
+        cause = "there is not enough memory for this: " if isinstance(error, MemoryError) else ""
+        print(one_line(f"{cause}{error}"), file=sys.stderr)
         return USAGE
     except BrokenPipeError:  # the reader, `head` for instance, has seen enough; nor can the exit's flush succeed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
+    except OSError as error:  # of files it is BadInput: this is a full disk behind standard output, for instance
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(one_line(f"the output cannot be written: {error}"), file=sys.stderr)
+        return USAGE
     except ModuleNotFoundError as error:
         missing = EXTRAS.get((error.name or "").partition(".")[0])
         if missing is None:

@@ -182,6 +182,14 @@ def test_closed_streams():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_full_standard_output():
+    code = "import sys; sys.stdout = open('/dev/full', 'w')\nfrom fastsoftmax import cli\nsys.exit(cli.main(['info']))"
+    done = child(code)
+    assert done.returncode == 2
+    assert done.stderr == "the output cannot be written: [Errno 28] No space left on device\n"
+
+
 def test_too_little_memory(monkeypatch, capsys):
     def full(_):
         raise MemoryError("Unable to allocate 7 PiB\nfor an array")

@@ -104,7 +104,14 @@ FAULTS = {
     "underscore": ("y,a,b\np,1,2\np,10_20,3\n", "row 2, column 'a' .* holds '10_20', which is not a number"),
     "other digits": ("y,a,b\np,1,2\np,١,3\n", "row 2, column 'a' .* holds '١', which is not a number"),
     "hexadecimal": ("y,a,b\np,1,2\np,0x10,3\n", "row 2, column 'a' .* holds '0x10', which is not a number"),
-    "decimal comma": ("y;a;b\np;1,5;2\n", "row 1, column 'a' .* holds '1,5', .*write the decimal point as a point"),
+    "decimal comma": (
+        "y;a;b\np;1,5;2\n",
+        "row 1, column 'a' .* holds '1,5', .*write numbers with a decimal point and no",
+    ),
+    "thousands": (
+        'y,a,b\np,"1,000.5",2\n',
+        "row 1, column 'a' .* holds '1,000.5', .*write numbers with a decimal point and no",
+    ),
     "not available": ("y,a,b\np,1,2\np,N/A,3\n", "row 2, column 'a' .* holds a missing value"),
     "NaN": ("y,a,b\np,1,2\np,NaN,3\n", "row 2, column 'a' .* holds a missing value or NaN"),
     "infinity": ("y,a,b\np,1,2\np,-Infinity,3\n", "row 2, column 'a' .* holds -inf"),

@@ -248,3 +248,9 @@ def test_infinite_option_in_a_model_is_strict_json(tmp_path):
     with np.load(tmp_path / "m.npz") as arrays:
         text = str(arrays["parameters"])
     assert json.loads(text, parse_constant=pytest.fail) == {"estimator": {"C": "inf"}}
+
+
+def test_weights_that_are_not_finite_are_not_written(tmp_path):
+    known = modelfile.Model(np.full((3, 3), np.nan), np.zeros(3), np.arange(3), Features(3, ()), {})
+    with pytest.raises(BadInput, match="the training came to no model: coef is not finite"):
+        modelfile.save(known, io.BytesIO())

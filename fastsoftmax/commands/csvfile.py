@@ -153,7 +153,11 @@ def _numbers(column: Any, position: int, frame: Any, place: Place) -> Array:
         elif text.lower() in MISSING:
             raise BadInput(f"{place(row, position)} holds a missing value or NaN; fill it in, or remove the row")
         else:
-            decimal = "write the decimal point as a point" if re.fullmatch(r"[+-]?\d+,\d+", text) else ""
+            decimal = (
+                "write numbers with a decimal point and no commas"
+                if re.fullmatch(r"[+-]?\d+(,\d+)+(\.\d*)?", text)
+                else ""
+            )
             raise BadInput(
                 f"{place(row, position)} holds {shown(cell)!r}, which is not a number; "
                 + (decimal or "features must be numeric: encode the column, or remove it")
@@ -269,4 +273,4 @@ def _opened(path: Path, mode: _Mode = DIRECT) -> Iterator[_Below]:
         if long or isinstance(error, ParserWarning):
             where = f"line {long[1]} has {long[2]} cells," if long else "row 1 has"
             raise BadInput(f"{path}: {where} {TOO_LONG}") from None
-        raise BadInput(f"{path} is not a table that pandas can read: {said} Mend that line") from None
+        raise BadInput(f"{path} is not a table that pandas can read: {said.rstrip('.')}; mend that line") from None

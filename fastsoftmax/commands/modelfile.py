@@ -67,6 +67,8 @@ def save(model: Model, file: BinaryIO) -> None:
         "feature_names": text_array(model.features.names, "the header"),
         "parameters": np.array(strict_json(model.parameters)),
     }
+    if fault := _fault(arrays):
+        raise BadInput(f"the training came to no model: {fault}; scale the features, or use another solver")
     np.savez(file, allow_pickle=False, **arrays)
 
 
