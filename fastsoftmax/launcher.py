@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from .check_cuda import Loss, Map, computed
 from .cuda.dlpack import contiguous
 from .cuda.workspace import Workspace
+from .levels import overlapping
 from .loss_options import Options, in_precision
 from .loss_options import options as checked
 from .operands import SIZES, Operand
@@ -153,6 +154,8 @@ class Launcher:
             raise ValueError(
                 f"strides of {name} must be {len(self.shape)} numbers of bytes, multiples of {size}, got {given}"
             )
+        if name == "out" and overlapping(self.shape, tuple(given), size):
+            raise ValueError(f"strides of out must give each element a place of its own, got {given} for {self.shape}")
         return tuple(given)
 
     def _call(self, remainders: tuple[int, ...]) -> Any:

@@ -282,6 +282,10 @@ def test_axes_of_length_one_may_have_any_stride(driver):
     t = np.lib.stride_tricks.as_strided(np.arange(3), (3, 1), (8, 800))
     x = np.zeros((3, 1, 5), np.float32)
     assert fs.cross_entropy(driver.array(x), driver.array(t), reduction="none").shape == (3, 1)
+    for step in (0, -8, 3, 1 << 33):  # 3 is no multiple of an element's size
+        odd = np.lib.stride_tricks.as_strided(x, strides=(20, step, 4))
+        assert fs.cross_entropy(driver.array(odd), driver.array(t), reduction="none").shape == (3, 1)
+        fs.softmax(driver.array(x), out=driver.array(odd))
 
 
 def test_errors_launch_nothing(driver):

@@ -114,6 +114,7 @@ def test_launchers_have_memory_of_their_own(driver):
         (("cross_entropy", (2, 3), "float32"), {"operands": ("grad_output",)}, ValueError, "got 'grad_output'"),
         (("cross_entropy", (2, 3), "float32"), {"target_dtype": "int8"}, TypeError, "target_dtype must be int64"),
         (("softmax", (2, 3), "float32"), {"strides": {"x": (6, 2)}}, ValueError, "strides of x must be 2 numbers"),
+        (("softmax", (2, 3), "float32"), {"strides": {"out": (4, 4)}}, ValueError, "strides of out must give each"),
         (("softmax", (2, 3), "float32"), {"strides": {"z": (6, 2)}}, ValueError, "strides must be of x, out, got 'z'"),
     ],
 )  # fmt: skip

@@ -62,7 +62,7 @@ ALLOWED = {
         *("solvers", "training_rows"),
     },
     "jit": {"interrupts", "store", "wording"},
-    "launcher": {"check_cuda", "loss_options", "cuda", "operands", "run_cuda", "spec", "untraced"},
+    "launcher": {"check_cuda", "levels", "loss_options", "cuda", "operands", "run_cuda", "spec", "untraced"},
     "chunks_cuda": {"check_cuda", "check_linear_cuda", "cuda"},
     "check_linear_cuda": {"loss_options", "check_cuda", "check_linear", "cuda", "operands", "plan_linear", "wording"},
     "linear": {"check_linear", "devices", "interrupts", "loss_options"},  # and `run_linear` or `linear_cuda`, by name

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support import BFLOAT16, LAYOUTS, assert_exact, both, row_counts, seeds
 from support_linear import computed_together, feature_counts, problem
 
-from fastsoftmax import linear, plan_linear
+from fastsoftmax import linear, plan_linear, reference
 
 F16, F32, F64 = (np.dtype(t) for t in (np.float16, np.float32, np.float64))
 dtypes = st.sampled_from([F16, BFLOAT16, F32, F64])
@@ -69,6 +69,16 @@ def test_predictions_that_are_not_numbers(classes):
     np.testing.assert_array_equal(linear.linear_predict(x, weight, bias), z.argmax(axis=1))
     assert (linear.linear_predict(x, weight, bias) == classes // 2).sum() >= 38
     assert np.isnan(linear.linear_predict_proba(x, weight, bias)).all()
+    for w, b in ((weight, bias), (weight[: classes // 2], bias[: classes // 2])):  # with a NaN in each row, and without
+        b[-1] = np.inf
+        top = linear.linear_top_k(x, w, b, k=len(b))
+        with np.errstate(invalid="ignore"):
+            expected = reference.linear_top_k(x, w, b, k=len(b))
+        np.testing.assert_array_equal(top.indices, expected.indices)
+        np.testing.assert_array_equal(top.indices[:, 0], linear.linear_predict(x, w, b))
+        assert np.isnan(top.log_proba).all()
+        few = linear.linear_top_k(x, w, b, k=2)
+        np.testing.assert_array_equal(few.indices, expected.indices[:, :2])
 
 
 @settings(max_examples=40)
@@ -146,6 +156,23 @@ def test_hessian_product(seed, rows, features, shape, weighted):
         assert nothing is None
         exact, naive = both(linear.linear_hessian_product, x, weight, None, v, None, **arguments)
         assert_exact(alone, exact[0], naive[0], size=(size * np.abs(x)).sum(axis=0) / shared)
+
+
+@pytest.mark.parametrize("classes", [5, 60])
+def test_hessian_product_of_mixed_dtypes(classes):
+    """The widest of features, weights and their direction is computed in; biases are converted to that."""
+    x, weight, _, bias, _ = problem(8, (50, 7, classes), F64)
+    _, v, _, w, _ = problem(9, (50, 7, classes), F64)
+    size = (steepness(x, weight, bias) * steepness(x, v, w) * (1 + np.abs(x))).max()
+    operands = x, weight, bias, v, w
+    for wide in (0, 1, 2, 3, 4, (2, 4), (0, 2, 4)):
+        mixed = [a.astype(F64 if i in np.atleast_1d(wide) else F32) for i, a in enumerate(operands)]
+        exact = reference.linear_hessian_product(*mixed, dtype=np.longdouble)
+        found = linear.linear_hessian_product(*mixed)
+        work = F64 if {0, 1, 3} & set(np.atleast_1d(wide).tolist()) else F32
+        assert found.weight.dtype == work
+        for got, right in zip(found, exact, strict=True):
+            np.testing.assert_allclose(got.astype(F64), right.astype(F64), rtol=0, atol=8 * np.finfo(work).eps * size)
 
 
 @pytest.mark.parametrize(("classes", "way"), [(60, "own"), (60, "shared"), (4000, "shared")])

@@ -44,3 +44,23 @@ def test_sparse_zeros_times_infinity(classes, dtype, form):
     along[2, 1] = np.inf
     found, _ = fs.linear_hessian_product(x[[0, 2, 3]], weight, None, along, None, sample_weight=rows[[0, 2, 3]])
     assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("sorted_", [True, False])
+def test_cached_flags_are_not_believed(sorted_):
+    """A CSC matrix whose indices were changed after SciPy had looked whether they ascend."""
+    x = scipy.sparse.random(40, 30, 0.3, "csc", random_state=0)
+    weight = np.random.default_rng(0).standard_normal((60, 30))
+    assert x.has_sorted_indices
+    if not sorted_:
+        for column in range(30):
+            part = slice(x.indptr[column], x.indptr[column + 1])
+            x.indices[part], x.data[part] = x.indices[part][::-1].copy(), x.data[part][::-1].copy()
+    assert x.has_sorted_indices
+    before = x.indices.copy(), x.data.copy()
+    found = fs.linear_predict_proba(x, weight)
+    np.testing.assert_allclose(found, fs.reference.softmax(x.toarray() @ weight.T), rtol=1e-12)
+    x.has_sorted_indices = False  # however well they do
+    np.testing.assert_array_equal(fs.linear_predict_proba(x, weight), found)
+    for array, old in zip((x.indices, x.data), before, strict=True):
+        np.testing.assert_array_equal(array, old)
