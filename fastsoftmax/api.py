@@ -1,6 +1,7 @@
 """The public functions: documentation, and ``run(check(...))``."""
 
 import importlib
+import math
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from .interrupts import Deferred
 from .loss_options import Options
 from .loss_options import options as checked
 from .spec import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
+from .weights import SINGLE
 
 Array = NDArray[Any]
 
@@ -129,6 +131,11 @@ def _normalised(x: ArrayLike, axis: Any, out: Array | None, variant: int) -> Arr
     return result
 
 
+def _plain(up: Any) -> bool:
+    """Whether an upstream gradient is none, or a number that every computing dtype holds."""
+    return up is None or (type(up) is float and (-SINGLE <= up <= SINGLE or not math.isfinite(up)))
+
+
 @np.errstate(all="ignore")  # as in `_mapped_anew`
 def _over_axes_anew(x: ArrayLike, axis: Any, out: Array | None, variant: int) -> Any:
     several = check.over_axes(x, axis, out)
@@ -154,7 +161,7 @@ def _loss(
     if weights[0] is None and weights[1] is None:
         if type(logits) is not np.ndarray:
             again = _repeats.get(type(logits))
-            if again is not None and not check_targets and (grad_output is None or type(grad_output) is float):
+            if again is not None and not check_targets and _plain(grad_output):
                 up = 1.0 if grad_output is None else grad_output
                 found = again.cross_entropy(logits, target, axis, options, up, out, grad=grad)
         elif grad_output is None:

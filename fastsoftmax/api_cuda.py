@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from . import again_cuda, check_cuda
-from .check_cuda import Given, is_number
+from .check_cuda import Given, upstream_fits, upstream_number
 from .cuda import package
 from .cuda.arrays import LEGACY, Library, Seen, all_seen, library, seen
 from .cuda.borrowed import keep
@@ -182,7 +182,7 @@ def cross_entropy(
     """(loss, gradient or None) of a cross-entropy."""
     kind = library(logits)
     stream = kind.stream(logits)
-    up = 1.0 if grad_output is None else float(grad_output) if is_number(grad_output) else None
+    up = upstream_number(grad_output)
     x_look, x_at, x_held = kind.peek(logits, stream)
     y_look, y_at, y_held = library(target).peek(target, stream)
     look, at, held = NOTHING if out is None else library(out).peek(out, stream)
@@ -202,6 +202,7 @@ def cross_entropy(
     if prepared is None or _near(prepared.reach, at - x_at, at - y_at):
         prepared, written = _prepare_loss((logits, target, *each, out), axis, options, grad, stream)
         remember(_prepared, key, prepared, KNOWN)
+    upstream_fits(up, prepared.dtype)
     if rows is None:
         again_cuda.learn(logits, target, out, again_cuda.constants(axis, options, grad), prepared)
     call, borrowed = prepared.call, None

@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import wording
+from .conversion import number
 from .cuda.arrays import Library, Look, Seen
 from .cuda.dlpack import contiguous
 from .levels import joined
 from .loss_options import Options, in_precision
 from .operands import SIZES, Operand, disturbed
+from .weights import SINGLE, held
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 LABELS = ("int64", "int32")
@@ -188,6 +190,19 @@ def weights(name: str, seen: Seen | None, shape: tuple[int, ...], meaning: str, 
 def is_number(value: Any) -> bool:
     """Whether an upstream gradient is a number, and none that would have to be fetched from the GPU."""
     return isinstance(value, numbers.Real) or (isinstance(value, np.ndarray) and value.ndim == 0)
+
+
+def upstream_number(value: Any) -> float | None:
+    """An upstream gradient that is a number (1 if it was left out); None for an array."""
+    if value is None:
+        return 1.0
+    return number("grad_output", value, "a number or an array") if is_number(value) else None
+
+
+def upstream_fits(up: float | None, dtype: str) -> None:
+    """Refuse a finite upstream gradient that the computing dtype has no number for."""
+    if up is not None and not -SINGLE <= up <= SINGLE:
+        held("grad_output", np.asarray(up), dtype)
 
 
 def _upstream(seen: Seen | None, rows: tuple[int, ...], reduction: str, dtype: str) -> bool:

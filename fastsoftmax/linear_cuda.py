@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from . import api_cuda, check_linear, check_linear_cuda, run_predict_cuda
-from .check_cuda import Map, is_number
+from .check_cuda import Map, upstream_fits, upstream_number
 from .check_linear_cuda import Given
 from .chunks_cuda import Arrays
 from .cuda.arrays import all_seen, library, seen
@@ -60,7 +60,7 @@ def cross_entropy(
     check_targets: bool | None,
 ) -> tuple[Any, dict[str, Any]]:
     """(loss, gradients by name) for features, weights, bias, target, class weights and sample weights."""
-    up = 1.0 if grad_output is None else float(grad_output) if is_number(grad_output) else None
+    up = upstream_number(grad_output)
     given, names = (*arrays, grad_output if up is None else None), check_linear.names(wrt)
     kind = library(arrays[0])
     stream = kind.stream(arrays[0])
@@ -75,6 +75,7 @@ def cross_entropy(
         about = Given(*all_seen(given, stream))
         outputs = {name: seen(a, stream) for name, a in to.items()}
         call = _remember(key, LinearCall(check_linear_cuda.loss(about, options, names, outputs, block=block)))
+    upstream_fits(up, call.dtype)
     # What is multiplied, and where gradients go, is of the library whose current stream this is.
     borrowed = api_cuda.order(kind, stream, call.device, given[3:], look.held[3:])
     by_name, x = dict(zip(("x", "weight", "bias"), arrays, strict=False)), arrays[0]

@@ -10,6 +10,7 @@ from . import wording
 from .conversion import numbers
 
 Array = NDArray[Any]
+SINGLE = float(np.finfo(np.float32).max)
 #: Weights of classes times those of rows, times what ordinary losses are, are far from the ends of the dtype's range.
 ORDINARY = {"float32": 2.0**32, "float64": 2.0**256}
 
@@ -41,8 +42,9 @@ def held(name: str, array: Array, dtype: str) -> Array:
     if beyond.any():
         where = tuple(map(int, np.argwhere(beyond)[0]))
         raise ValueError(
-            f"{name} must hold numbers up to {np.finfo(dtype).max:.2g}, as they are multiplied in {dtype}, got "
-            f"{array[where]}{f' at {where}' if where else ''}; divide by {name}.max() here, and multiply the results"
+            f"{name} must hold numbers up to {np.finfo(dtype).max:.2g}, as they are multiplied in {dtype}, "
+            f"got {array[where]}{f' at {where}' if where else ''}; divide {name} by its largest number here, and "
+            "multiply the results"
         )
     return array
 

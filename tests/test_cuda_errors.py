@@ -204,6 +204,23 @@ def test_upstream_gradients(driver):
     raises(ValueError, text, function, x, t, grad_output=up, sample_weight=up, reduction="none")
 
 
+@pytest.mark.parametrize("repeated", [False, True])
+def test_numbers_beyond_the_computing_dtype(driver, torch, repeated):
+    """The bounds are those of the CPU; a prepared call has them too."""
+    make = torch.array if repeated else driver.array
+    single, double, t = make(X.astype("f4")), make(X.astype("f8")), make(T.copy())
+    for name, value in (("temperature", 1e-39), ("softcap", 1e-39), ("z_loss", 1e300), ("focal_gamma", 1e300)):
+        text = f"for logits that are computed in float32, got {value}"
+        raises(ValueError, text, fs.cross_entropy, single, t, **{name: value})
+    function = fs.cross_entropy_and_grad
+    function(double, t, grad_output=1e39)
+    for up in (1.0, 2.0, np.inf):
+        function(single, t, grad_output=up)
+    raises(ValueError, "grad_output must hold numbers up to 3.4e+38", function, single, t, grad_output=-1e39)
+    raises(ValueError, "that float64 can hold", function, single, t, grad_output=10**400)
+    raises(TypeError, "probabilities must have a floating dtype", fs.cross_entropy, single, make(X.astype("i8")))
+
+
 def test_outputs(driver, torch, monkeypatch):
     x = driver.array(X.copy())
     raises(
