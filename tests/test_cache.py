@@ -200,7 +200,7 @@ print(fs.system.versions()["compiler"])
             env=environment,
             cwd=PACKAGE.parent,
             encoding="utf-8",
-            timeout=100,
+            timeout=HANG,
             check=False,
         )
         assert done.returncode == status

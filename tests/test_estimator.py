@@ -335,7 +335,7 @@ def test_bad_weights_and_classes():
 def test_no_convergence_is_warned_of(solver):
     x, y = load("wine")
     with pytest.warns(ConvergenceWarning, match=f"{solver} did not converge in max_iter=3"):
-        model = SoftmaxRegression(solver=solver, max_iter=3, tol=1e-8).fit(x, y)
+        model = SoftmaxRegression(solver=solver, max_iter=3, tol=1e-8, random_state=0).fit(x, y)
     assert model.n_iter_ == len(model.loss_curve_) == 3
 
 
@@ -351,7 +351,7 @@ def test_half_precision_is_computed_in_float32():
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_progress_in_a_pipe_is_plain_lines(solver, capsys):
     x, y = load("iris")
-    model = SoftmaxRegression(solver=solver, verbose=1, max_iter=1000).fit(x, y)
+    model = SoftmaxRegression(solver=solver, verbose=1, max_iter=1000, random_state=0).fit(x, y)
     out, err = capsys.readouterr()
     assert out == ""
     assert err.isprintable() is False
@@ -361,7 +361,7 @@ def test_progress_in_a_pipe_is_plain_lines(solver, capsys):
     doubling = [k for k in (2**p for p in range(12)) if k <= model.n_iter_]
     assert numbers == sorted({*doubling, model.n_iter_})
     assert f"loss {model.loss_curve_[-1]:.6g}" in lines[-1]
-    SoftmaxRegression(solver=solver, max_iter=1000).fit(x, y)
+    SoftmaxRegression(solver=solver, max_iter=1000, random_state=0).fit(x, y)
     assert capsys.readouterr() == ("", "")
 
 
@@ -406,7 +406,7 @@ def test_callbacks(solver):
         def teardown(self, estimator, context):
             seen.append("teardown")
 
-    model = SoftmaxRegression(solver=solver).set_callbacks(Watch()).fit(x, y)
+    model = SoftmaxRegression(solver=solver, random_state=0).set_callbacks(Watch()).fit(x, y)
     losses = [entry for entry in seen if isinstance(entry, float)]
     assert model.n_iter_ == len(losses) == 5
     assert losses[-1] < losses[0]
@@ -445,7 +445,7 @@ path, solver, dtype, order, n, d = *sys.argv[1:5], *map(int, sys.argv[5:])
 warnings.simplefilter("ignore")
 x = np.memmap(path, dtype, "r", shape=(n, d), order=order)
 y = np.arange(n) % 5
-model = SoftmaxRegression(solver=solver, max_iter=2, batch_size=256)
+model = SoftmaxRegression(solver=solver, max_iter=2, batch_size=256, random_state=0)
 model.fit(x[:20000], y[:20000]).predict(x[:20000])  # loads kernels and libraries
 softmax(np.zeros((4096, 5), dtype))  # and the kernel that a sample of more rows is worth
 used = int(next(l for l in open("/proc/self/status") if l.startswith("VmData")).split()[1]) << 10

@@ -137,7 +137,7 @@ with Deferred():
     thread.join()
 print(status)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
     assert (done.stdout, done.stderr) == ("[7]\n", "")
 
 
@@ -186,7 +186,6 @@ print(f"{fs.logsumexp([0.0] * 100):.4f}", signal.getsignal(signal.SIGINT) is sig
         capture_output=True,
         env=environment,
         encoding="utf-8",
-        timeout=200,
         check=False,
     )
     assert (done.stdout, done.stderr) == ("interrupted 1\ninterrupted 2\n4.6052 True\n", "")
