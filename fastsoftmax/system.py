@@ -61,6 +61,7 @@ def versions() -> dict[str, str]:
     from . import forks, jit, store, wording  # noqa: PLC0415
 
     threads = numba.get_num_threads()
+    layer = f"fastsoftmax's (Numba's: {numba.threading_layer()})" if forks.OWN else numba.threading_layer()
     name, features = jit.target()
     disabled = {"compiler": str(wording.compiler_disabled())} if config.DISABLE_JIT else {}
     return {
@@ -72,7 +73,7 @@ def versions() -> dict[str, str]:
         "CPU": f"{_cpu_name()} (LLVM: {name})",
         "vector width": f"{_vector_bits(features)} bits",
         **disabled,
-        "threading layer": f"{numba.threading_layer()}{', off after a fork' if forks.threads_lost() else ''}",
+        "threading layer": f"{layer}{', off after a fork' if forks.threads_lost() else ''}",
         "threads": f"{threads} of {config.NUMBA_NUM_THREADS}",
         "cache folder": str(store.folder(store.CPU) or "none (kernels are compiled by every process)"),
         "CUDA": _cuda(),

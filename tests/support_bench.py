@@ -2,8 +2,8 @@
 
 import zlib
 
-from fastsoftmax.bench import results
-from fastsoftmax.bench.cases import CASES, DRAM, DTYPES, LAYOUTS, OPTIONS, SHAPES, SIZE, START, WRITERS
+from fastsoftmax.bench import busy, results
+from fastsoftmax.bench.cases import BUSY, CASES, DRAM, DTYPES, LAYOUTS, OPTIONS, SHAPES, SIZE, START, WRITERS
 from fastsoftmax.bench.results import Found, Run, Timing
 
 PEERS = {
@@ -24,6 +24,8 @@ CEILINGS = {
     results.COPY + results.ONE_THREAD: 30.0,
 }
 
+SKIPPED = {"CuPy <gpu>": "no & such device"}
+
 
 def _timing(seconds, name):
     """Times that differ a little from name to name, the same ones every time."""
@@ -36,6 +38,8 @@ def found(case):
     name = case.name
     if case.group == START:
         return Found(case, {results.OURS: _timing(0.4, name)}, {results.JAX: "JAX is not installed"})
+    if case.group == BUSY:
+        return Found(case, {name: _timing(2e-4, name) for name in (results.INTO, busy.ALONE)}, SKIPPED)
     floor = max(case.nbytes / (44e9 if case.memory == DRAM else 120e9), case.elements / 6.2e9) * (
         2 if case.threads else 1
     )
@@ -53,7 +57,7 @@ def found(case):
         timings[results.CONTIGUOUS] = _timing(ours / 1.2, name + "contiguous")
     if case.group == OPTIONS and case.option:
         timings[results.PLAIN] = _timing(ours / 1.05, name + "plain")
-    skipped = {} if case.group in {OPTIONS, LAYOUTS} else {"CuPy <gpu>": "no & such device"}
+    skipped = {} if case.group in {OPTIONS, LAYOUTS} else SKIPPED
     return Found(case, timings, skipped, ("copy", floor))
 
 

@@ -1,16 +1,19 @@
 """The benchmark suite: its cases, what the contestants compute, how they are timed, what is made of the times."""
 
+import contextlib
 import json
+import os
+import signal
 import sys
 
 import numba
 import numpy as np
 import pytest
-from support import HANG
+from support import HANG, child
 
 import fastsoftmax as fs
 from fastsoftmax import reference
-from fastsoftmax.bench import cases, contestants, floors, inputs, results, starts, suite, table, timing
+from fastsoftmax.bench import busy, cases, contestants, floors, inputs, results, starts, suite, table, timing
 from fastsoftmax.bench.cases import CASES, LOSS, LOSS_AND_GRAD, LOSSES, SOFTMAX, Case
 from fastsoftmax.bench.results import IN_PLACE, INTO, JAX, NUMPY, OURS, TORCH, Found, Run, Timing
 
@@ -348,6 +351,50 @@ def test_starts_that_fail(monkeypatch):
     assert starts.found(case, [OURS], 1).skipped == {OURS: "took longer than 0.01 s"}
     warm = BY_NAME["start/first_call_cached/64x10/float32"]
     assert "nothing on disk" in starts.found(warm, [JAX], 1).skipped[JAX]
+
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="there are no sessions on this system")
+
+
+@pytest.mark.parametrize("option", ["quiet", pytest.param("two-hogs", marks=posix), "torch"])
+def test_busy(option, monkeypatch):
+    """Both numbers of threads are timed beside as many processes as are said, in sessions of their own."""
+    if option == "torch":
+        pytest.importorskip("torch")
+    started, hogs = [], busy.hogs
+
+    @contextlib.contextmanager
+    def seen(count):
+        with hogs(count) as processes:
+            assert {os.getsid(p.pid) for p in processes} == {p.pid for p in processes}
+            assert all(p.poll() is None for p in processes)
+            started.extend(processes)
+            yield processes
+
+    monkeypatch.setattr(busy, "hogs", seen)
+    monkeypatch.setattr(busy, "TURN", 0.001)
+    case = BY_NAME[f"busy/softmax/65536x10/float32/{option}"]._replace(shape=(64, 10))
+    run = run_of()
+    suite.add(run, [case], suite.Settings(seconds=0.0))
+    assert len(started) == cases.HOGS.get(option, 0)
+    assert all(p.returncode == -signal.SIGKILL for p in started)
+    assert run.found[0].skipped == {}
+    assert set(run.found[0].timings) == {INTO, busy.ALONE}
+    assert all(0 < t.least <= t.median and t.repetitions >= 5 for t in run.found[0].timings.values())
+
+
+@posix
+def test_hogs_end_with_whoever_started_them():
+    """Though that was killed, and could end nobody: standard error, which they share, comes to its end."""
+    code = """
+import os, signal
+from fastsoftmax.bench import busy
+busy.LIMIT = 600
+with busy.hogs(1):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = child(code)  # which waits for that, and half as long
+    assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
 
 
 def test_cases_without_room_are_skipped(monkeypatch):

@@ -50,6 +50,12 @@ def recorded(kernel, params, chunks, threads):
 launch._parallel = recorded
 """
 
+#: Has launches in parallel use Numba's threads, as where they have none of their own.
+NUMBAS = """
+from fastsoftmax.cpu import launch
+launch.OWN = False
+"""
+
 #: The right answers, from the serial driver.
 EXPECTED = """
 import numba
@@ -80,8 +86,16 @@ def under(layer, code, threads="2"):
     return printed
 
 
-def test_bit_identical_for_any_number_of_threads():
-    code = BEGIN + "for x in operands('f4', 'f8', 'f2'): print(x.dtype, x.shape, digest(x))\n"
+ways = pytest.mark.parametrize(
+    ("before", "layer"),
+    [("", "workqueue"), ("", "omp"), *((NUMBAS, layer) for layer in LAYERS)],
+    ids=["own, workqueue", "own, omp", *LAYERS],
+)
+
+
+@pytest.mark.parametrize("before", ["", NUMBAS], ids=["own", "Numba's"])
+def test_bit_identical_for_any_number_of_threads(before):
+    code = BEGIN + before + "for x in operands('f4', 'f8', 'f2'): print(x.dtype, x.shape, digest(x))\n"
     alone = run(code, NUMBA_NUM_THREADS="1")
     assert len(alone.splitlines()) == 15
     other_driver = "with ThreadPoolExecutor(1) as pool: assert pool.submit(digest, x).result() == digest(x)\n"
@@ -111,8 +125,12 @@ def test_rows_do_not_depend_on_each_other(rows, classes, order):
             np.testing.assert_array_equal(result, of_all[part], strict=True)
 
 
-@pytest.mark.parametrize(("layer", "elsewhere"), [("workqueue", "1 1 1"), ("omp", "3 1 2")])
-def test_number_of_threads_is_that_of_numba(layer, elsewhere):
+@pytest.mark.parametrize(
+    ("before", "layer", "elsewhere"),
+    [("", "workqueue", "3 1 2"), ("", "omp", "3 1 2"), (NUMBAS, "workqueue", "1 1 1"), (NUMBAS, "omp", "3 1 2")],
+    ids=["own, workqueue", "own, omp", "workqueue", "omp"],
+)
+def test_number_of_threads_is_that_of_numba(before, layer, elsewhere):
     """The environment's, or what the calling thread has set; and a call leaves it as it was."""
     code = """
 def threads(wanted):
@@ -128,12 +146,12 @@ with ThreadPoolExecutor(1) as pool:
     print(*(pool.submit(threads, n).result() for n in (None, 1, 2)))
 print(numba.get_num_threads())
 """
-    lines = under(layer, BEGIN + RECORD + EXPECTED + code, threads="3").splitlines()
+    lines = under(layer, BEGIN + before + RECORD + EXPECTED + code, threads="3").splitlines()
     assert lines == ["3 1 2 3", elsewhere, "1"]  # workqueue can be entered from the main thread alone
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-def test_concurrent_calls(layer):
+@ways
+def test_concurrent_calls(before, layer):
     """From eight threads, while the main thread launches a user's function: workqueue aborts when two enter it."""
     code = """
 @numba.njit(parallel=True, nogil=True)
@@ -150,7 +168,7 @@ with ThreadPoolExecutor(8) as pool:
         while not all(f.done() for f in found): assert mine()
         print(all(f.result() for f in found))
 """
-    assert under(layer, BEGIN + EXPECTED + code) == "True\nTrue\n"
+    assert under(layer, BEGIN + before + EXPECTED + code) == "True\nTrue\n"
 
 
 def test_joblib():
@@ -182,9 +200,9 @@ def forked(check=lambda: None):
 
 
 @needs_fork
-@pytest.mark.parametrize("layer", LAYERS)
-def test_fork_after_a_launch(layer):
-    """Numba's threads do not survive: children of every kind compute in one thread, rightly, and end well."""
+@ways
+def test_fork_after_a_launch(before, layer):
+    """Threads do not survive: children of every kind compute in one thread, rightly, and end well."""
     code = """
 assert all(map(right, xs))
 before = len(launched)
@@ -197,12 +215,13 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
     print("pool", all(pool.map_async(right, xs).get(HANG)))
 print("parent", all(map(right, xs)) and len(launched) > before)
 """
-    assert under(layer, BEGIN + RECORD + EXPECTED + FORK + code) == "child and grandchild 0\npool True\nparent True\n"
+    printed = under(layer, BEGIN + before + RECORD + EXPECTED + FORK + code)
+    assert printed == "child and grandchild 0\npool True\nparent True\n"
 
 
 @needs_fork
-@pytest.mark.parametrize("layer", LAYERS)
-def test_fork_during_a_launch(layer):
+@ways
+def test_fork_during_a_launch(before, layer):
     """A lock that another thread of the parent holds would never be released in the child."""
     code = """
 inside, leave, done = (threading.Event() for _ in range(3))
@@ -221,7 +240,8 @@ print("busy", [forked() for _ in range(4)])
 done.set()
 another.join()
 """
-    assert under(layer, BEGIN + RECORD + EXPECTED + FORK + code) == "held 0 True\nbusy [0, 0, 0, 0]\n"
+    printed = under(layer, BEGIN + before + RECORD + EXPECTED + FORK + code)
+    assert printed == "held 0 True\nbusy [0, 0, 0, 0]\n"
 
 
 @needs_fork
@@ -258,8 +278,12 @@ print(forked(), launched)
     assert run(BEGIN + RECORD + FORK + code, NUMBA_NUM_THREADS="2") == "0 []\n"
 
 
-@pytest.mark.parametrize(("driver", "threads"), [("_serial", 1), ("_parallel", 2)])
-def test_kernels_release_the_interpreter(driver, threads):
+@pytest.mark.parametrize(
+    ("driver", "threads", "before"),
+    [("_serial", 1, ""), ("_parallel", 2, ""), ("_parallel", 2, NUMBAS)],
+    ids=["serial", "own", "Numba's"],
+)
+def test_kernels_release_the_interpreter(driver, threads, before):
     """Python runs in another thread during a launch, though this thread never gives way on its own."""
     code = f"""
 import time, numba
@@ -284,7 +308,7 @@ while not any(progress): fs.softmax(x, out=out)
 stop.append(True)
 print(any(progress))
 """
-    assert run(BEGIN + code, NUMBA_NUM_THREADS="2") == "True\n"
+    assert run(BEGIN + before + code, NUMBA_NUM_THREADS="2") == "True\n"
 
 
 def test_errors_leave_the_lock_free(monkeypatch):

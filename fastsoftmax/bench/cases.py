@@ -10,10 +10,10 @@ FUNCTIONS = (LOSS_AND_GRAD, LOSS, SOFTMAX, LOG_SOFTMAX, LOGSUMEXP)
 LOSSES = frozenset({LOSS_AND_GRAD, LOSS})
 WRITERS = frozenset({LOSS_AND_GRAD, SOFTMAX, LOG_SOFTMAX})  # of as many numbers as they read
 
-SHAPES, DTYPES, LAYOUTS, OPTIONS, SIZE, THREADS, START = (
-    "shapes", "dtypes", "layouts", "options", "size", "threads", "start",
+SHAPES, DTYPES, LAYOUTS, OPTIONS, SIZE, THREADS, BUSY, START = (
+    "shapes", "dtypes", "layouts", "options", "size", "threads", "busy", "start",
 )  # fmt: skip
-GROUPS = (SHAPES, DTYPES, LAYOUTS, OPTIONS, SIZE, THREADS, START)
+GROUPS = (SHAPES, DTYPES, LAYOUTS, OPTIONS, SIZE, THREADS, BUSY, START)
 
 ROWS = "rows"  # the layout of a C-contiguous array with the classes last
 AXIS_0, APART, SECOND, FORTRAN, UNALIGNED = "axis=0", "rows-apart", "every-second-class", "Fortran", "unaligned"
@@ -22,6 +22,8 @@ DRAM_BYTES = 20e6  # of logits: with a result of their size they exceed the 32 M
 SOFT = "soft_targets"
 LAUNCH = "launch"  # host time of calls on a GPU: `cuda_cases`
 LINEAR, LINEAR_PASS = "linear", "linear_cross_entropy_and_grad"  # from features, whose number is the option: "d=2048"
+HOGS = {"one-hog": 1, "two-hogs": 2}  # how many other processes keep a core busy
+BUSY_TORCH = "torch"
 IMPORT, FIRST_WARM, FIRST_EMPTY = "import", "first_call_cached", "first_call"
 
 ITEMSIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
@@ -138,6 +140,20 @@ def _grown() -> Iterator[Case]:
         yield case._replace(threads=threads)
 
 
+_BUSY = {
+    "quiet": "nobody else works, which the others are held against",
+    "one-hog": "a process of another session keeps a core busy",
+    "two-hogs": "two of them do",
+    BUSY_TORCH: "torch has worked just before, and its threads spin",
+}
+
+
+def _busy() -> Iterator[Case]:
+    """Calls beside others, of a third of a thread's time that pays for a launch up to some milliseconds."""
+    for shape, (option, reason) in itertools.product(((8192, 10), (65536, 3), _FEW, _MANY), _BUSY.items()):
+        yield _case(BUSY, SOFTMAX, shape, reason, option=option)
+
+
 _STARTS = {
     IMPORT: "what a program pays for an import",
     FIRST_WARM: "a process's first call, kernels compiled by an earlier one",
@@ -147,6 +163,7 @@ CASES = (
     *(_case(SHAPES, function, shape, _SHAPES[shape]) for function in FUNCTIONS for shape in _SHAPES),
     *_varied(),
     *_grown(),
+    *_busy(),
     *(Case(START, function, (64, 10), reason=reason) for function, reason in _STARTS.items()),
 )
 
@@ -158,6 +175,8 @@ def is_quick(case: Case) -> bool:
     """Whether the case belongs to the few that show all groups in two minutes."""
     if case.group in {SHAPES, START}:
         return case.function in (LOSS_AND_GRAD, SOFTMAX, IMPORT, FIRST_WARM)
+    if case.group == BUSY:
+        return case.shape == _FEW
     if case.group == SIZE:
         return case.elements in _QUICK_SIZES or case.shape[1] in _QUICK_CLASSES
     return case.shape == _MANY and case.function == LOSS_AND_GRAD

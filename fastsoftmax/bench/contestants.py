@@ -22,6 +22,8 @@ from .. import api
 from . import by_jax, by_numpy, by_torch
 from .cases import (
     AXIS_0,
+    BUSY,
+    BUSY_TORCH,
     DTYPES,
     LAYOUTS,
     LOG_SOFTMAX,
@@ -179,6 +181,8 @@ _BY_GROUP = {
 
 def wanted(case: Case) -> list[str]:
     """The contestants of a case, whether they are installed or not."""
+    if case.group == BUSY:
+        return [INTO, TORCH] if case.option == BUSY_TORCH else [INTO]  # torch works, but is not timed
     without = set()
     if case.function not in WRITERS:
         without |= {INTO, IN_PLACE}

@@ -9,7 +9,7 @@ from html import escape
 from importlib import resources
 
 from . import summary
-from .cases import DTYPES, FUNCTIONS, GROUPS, LAYOUTS, LOSS_AND_GRAD, OPTIONS, SHAPES, SIZE, START, THREADS
+from .cases import BUSY, DTYPES, FUNCTIONS, GROUPS, LAYOUTS, LOSS_AND_GRAD, OPTIONS, SHAPES, SIZE, START, THREADS
 from .charts import Chart, charts
 from .results import INTO, OURS, Found, Run
 from .summary import NONE, ms, number, share
@@ -21,6 +21,7 @@ HEADINGS = {
     OPTIONS: ("Options", "Loss and gradient with one option of the loss on."),
     SIZE: ("Size", "Loss and gradient, from few logits to very many, and from two classes to a million."),
     THREADS: ("Threads", "Loss and gradient in one thread and in all."),
+    BUSY: ("Busy", "Softmax with out= beside processes, or threads of torch, that keep cores busy."),
     START: ("Start", "What a process pays once, in milliseconds: the import, and first calls."),
 }
 

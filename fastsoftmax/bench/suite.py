@@ -10,8 +10,8 @@ import numba
 from numba.core import config
 
 from .. import system
-from . import floors, starts
-from .cases import CASES, LOSS_AND_GRAD, SHAPES, SOFTMAX, START, Case, is_quick
+from . import busy, floors, starts
+from .cases import BUSY, CASES, LOSS_AND_GRAD, SHAPES, SOFTMAX, START, Case, is_quick
 from .contestants import MOST_OF_OTHERS, SPINNING, libraries, prepared, same_threads, wanted
 from .inputs import available, native, ring
 from .results import COMPILED, INTO, NUMPY, OURS, SCIPY, Found, Run
@@ -107,6 +107,9 @@ def _found(case: Case, run: Run, settings: Settings, turn: Turn) -> Found:
     try:
         if (needed := room(case)) > (free := available()):
             raise MemoryError(f"needs {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} are free")
+        if case.group == BUSY:
+            with same_threads(settings.threads, names) as threads:
+                return busy.found(case, threads, seconds=settings.time, least=settings.least, turn=turn)
         found = _with_floors(case, names, run, settings, turn)
     except MemoryError as error:
         return Found(case, {}, dict.fromkeys(names, str(error) or "not enough memory"))

@@ -1,12 +1,12 @@
 """What a run has found, for the terminal: plain text of at most 120 columns."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from .cases import FUNCTIONS, GROUPS, OPTIONS, ROWS, START, THREADS, Case
+from .cases import BUSY, FUNCTIONS, GROUPS, OPTIONS, ROWS, START, THREADS, Case
 from .results import CONTIGUOUS, FLOAT32, IN_PLACE, INTO, NUMPY, OURS, PLAIN, SCIPY, Found, Run
 
 WIDTH = 120
-BUSY = 0.2  # cores that others take, from which a case says more about them
+DISTURBED = 0.2  # cores that others take, from which a case says more about them
 HEADINGS = {
     "shapes": "Shapes",
     "dtypes": "Dtypes",
@@ -14,6 +14,7 @@ HEADINGS = {
     "options": "Options; x ours: times the plain loss",
     "size": "Sizes; ns: nanoseconds a logit",
     "threads": "Threads",
+    "busy": "Beside others that work, with out=, in all threads and in one",
     "start": "Before the first result, seconds, in processes of their own",
 }
 #: What ours is held against in a case of its kind.
@@ -41,7 +42,7 @@ def percent(value: float | None) -> str:
 def _title(case: Case) -> str:
     """A case in the table of its group."""
     rows, classes = case.shape
-    unusual = [case.option or "plain"] * (case.group == OPTIONS) + [case.layout] * (case.layout != ROWS)
+    unusual = [case.option or "plain"] * (case.group in {OPTIONS, BUSY}) + [case.layout] * (case.layout != ROWS)
     unusual += [case.dtype] * (case.dtype != "float32")
     if case.group == THREADS:
         unusual.append(f"{case.threads or 'all'} thread{'s' * (case.threads != 1)}")
@@ -102,10 +103,10 @@ def laid_out(rows: list[list[str]]) -> list[str]:
     return lines
 
 
-def _starts(found: list[Found]) -> list[str]:
-    """Seconds of each contestant."""
+def _by_contestant(found: list[Found], title: Callable[[Case], str], unit: float) -> list[str]:
+    """The time of each contestant in a column of its own."""
     names = list(dict.fromkeys(name for one in found for name in one.timings))
-    return laid_out([["", *names], *([one.case.function, *(times(one, name, 1.0) for name in names)] for one in found)])
+    return laid_out([["", *names], *([title(one.case), *(times(one, name, unit) for name in names)] for one in found)])
 
 
 def _group(run: Run, group: str) -> list[str]:
@@ -115,7 +116,9 @@ def _group(run: Run, group: str) -> list[str]:
         return []
     lines = ["", HEADINGS[group]]
     if group == START:
-        return lines + _starts(some)
+        return lines + _by_contestant(some, lambda case: case.function, 1.0)
+    if group == BUSY:
+        return lines + _by_contestant(some, _title, 1e3)
     for function in FUNCTIONS:
         if cases := [found for found in some if found.case.function == function]:
             lines += laid_out([[function, *_HEAD[1:]], *map(_cells, cases)])
@@ -155,7 +158,7 @@ def text(run: Run) -> str:
         "Milliseconds a call, medians; of floor: what part of the time its bytes or exponentials take at least;",
         "ratio: how many times as long the fastest of the others (peer) takes as ours with a fresh result.",
     ]
-    busy = [found for found in run.found if found.others is not None and found.others > BUSY]
+    busy = [found for found in run.found if found.others is not None and found.others > DISTURBED]
     if busy:
         most = max(busy, key=lambda found: found.others or 0.0)
         head.append(f"Other processes took up to {most.others:.1f} cores in {len(busy)} cases: {most.case.name}.")

@@ -1,66 +1,44 @@
-"""Running a kernel over its chunks: in this thread, or in Numba's threads when that is safe.
+"""Running a kernel over its chunks: in this thread, or in several when that is safe.
 
-Kernels are C functions of (parameters, chunk, scratch slot), so that the serial and the parallel run execute the same
-machine code, and only one function is ever compiled for threads.  Threads take chunks off a shared counter: one that
-is held up (another process on its core) leaves its share to the rest.
+Kernels are C functions, so that the serial and the parallel run execute the same machine code, and no kernel is
+compiled for threads.  Threads take chunks off a shared counter: one that is held up (another process on its core)
+leaves its share to the rest.
 """
 
 import os
 import threading
 
 import numba
-from llvmlite import ir
 from numba import prange, types
-from numba.extending import intrinsic
 
 from .. import forks, jit
+from . import workers
+from .chunks import all_of, share_of
 
-
-@intrinsic
-def call(_typing, address, params, chunk, slot):
-    """Call the kernel at an address."""
-
-    def emit(context, builder, _sig, args):
-        word = ir.IntType(64)
-        function = ir.FunctionType(ir.VoidType(), [word, word, word]).as_pointer()
-        builder.call(builder.inttoptr(args[0], function), args[1:])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64, types.int64), emit
-
-
-@intrinsic
-def _take(_typing, params):
-    """The number of the next chunk, counting atomically in field 0 (NEXT_CHUNK) of the parameters."""
-
-    def emit(_context, builder, _sig, args):
-        word = ir.IntType(64)
-        counter = builder.inttoptr(args[0], word.as_pointer())
-        return builder.atomic_rmw("add", counter, word(1), "seq_cst")
-
-    return types.int64(types.int64), emit
+OWN = forks.OWN
 
 
 def _serial(kernel, params, chunks):
-    for chunk in range(chunks):
-        call(kernel, params, chunk, 0)
+    all_of(kernel, params, chunks)
 
 
 def _shared(kernel, params, chunks, threads):
     for slot in prange(threads):
-        chunk = _take(params)
-        while chunk < chunks:
-            call(kernel, params, chunk, slot)
-            chunk = _take(params)
+        share_of(kernel, params, chunks, slot)
 
 
 _serial = jit.driver(_serial, types.void(types.int64, types.int64, types.int64))
 
 
-_parallel = jit.driver(_shared, types.void(types.int64, types.int64, types.int64, types.int64), parallel=True)
+#: Compiled (or loaded) when it is first needed: that takes seconds, and starts Numba's threads.
+_numbas = jit.driver(_shared, types.void(types.int64, types.int64, types.int64, types.int64), parallel=True)
 
 
-# One parallel launch at a time: the workqueue layer aborts the process when two threads enter it, and on the others a
+def _parallel(kernel, params, chunks, threads):
+    (workers.launch if OWN else _numbas)(kernel, params, chunks, threads)
+
+
+# One parallel launch at a time: Numba's workqueue layer aborts the process when two threads enter it, and elsewhere a
 # second launch would only compete for the same cores. Whoever finds the lock taken runs the serial driver instead.
 _launching = threading.Lock()
 
@@ -80,7 +58,7 @@ def threads_for():
     if forks.threads_lost():
         return 1
     threads = numba.get_num_threads()
-    if threading.current_thread() is not threading.main_thread() and numba.threading_layer() == "workqueue":
+    if not OWN and threading.current_thread() is not threading.main_thread() and numba.threading_layer() == "workqueue":
         return 1  # the main thread may be inside a parallel function of somebody else
     return threads
 

@@ -10,8 +10,8 @@ from ..spec import FLOAT64
 from . import linear_params as L
 from . import params as P
 from .blas import multiply
+from .chunks import call
 from .common import copy
-from .launch import call
 from .memory import (
     get,
     integer_at,

@@ -14,8 +14,8 @@ from numba import types
 from .. import jit
 from . import params as P
 from .addresses import HEADER, address, in_struct
+from .chunks import call as call_kernel
 from .execute import Job, Operands, recipe_of
-from .launch import call as call_kernel
 from .memory import float_at, integer_at, put_float, put_integer
 from .params import FIELDS, pack_block
 from .targets import tally
