@@ -1,7 +1,7 @@
-"""Whether this process is a fork of one that had started Numba's threads.
+"""Whether this process is a fork of one that had asked Numba for threads, as every launch in parallel does.
 
-They do not survive a fork, and GNU OpenMP kills a child that launches again: such a child computes in one thread.  This
-module is imported with the package, before Numba, so that the fork is seen however early it comes.
+Threads do not survive a fork, and GNU OpenMP kills a child that launches again: such a child computes in one thread.
+This module is imported with the package, before Numba, so that the fork is seen however early it comes.
 """
 
 import os
