@@ -14,7 +14,7 @@ from fastsoftmax import jit
 from fastsoftmax.cpu import launch, posix, workers
 from fastsoftmax.cpu.memory import integer_at, put_integer
 
-pytestmark = pytest.mark.skipif(not posix.POSIX, reason="launches have no threads of their own on this system")
+pytestmark = pytest.mark.skipif(not launch.OWN, reason="launches have no threads of their own on this system")
 
 WORD = types.int64
 SLOT_OF, TIMES, FIRST = 1, 2, 3  # fields of the parameters: of which slot to wait for what, and the first chunk's

@@ -16,7 +16,6 @@ from ..jit import inline
 from .memory import integer_at
 from .simd import I32, I64
 
-POSIX = sys.platform != "win32" and sys.maxsize > 1 << 32
 LINUX = sys.platform == "linux"
 
 CLOCK = getattr(time, "CLOCK_MONOTONIC", 0)

@@ -220,8 +220,8 @@ class Workers:
 
     def __init__(self):
         word, self.started, self.most = types.int64, 1, numba.config.NUMBA_NUM_THREADS  # the launching thread counts
-        self.launch = jit.driver(_launch, types.void(word, word, word, word, word))
-        self.work = jit.driver(_work, types.void(word, word))
+        self.launch = jit.driver(_launch, types.void(word, word, word, word, word)).entry()
+        self.work = jit.driver(_work, types.void(word, word)).entry()
         self.room = np.zeros(SLOTS + (self.most + 1) * SLOT, np.uint8)
         self.address = -(-self.room.ctypes.data // LINE) * LINE
         library = ctypes.CDLL(None)
