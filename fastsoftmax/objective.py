@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import linear
+from . import interrupts, linear
 
 Array = NDArray[Any]
 
@@ -68,6 +68,7 @@ class Loss(NamedTuple):
 
         with the mean over rows multiplied by `scale`, which makes it unbiased for a batch of weighted rows.
         """
+        interrupts.check()
         weight, bias = self.layers(theta)
         loss, _, grad_weight, grad_bias = linear.linear_cross_entropy_and_grad(
             data.x,

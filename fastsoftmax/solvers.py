@@ -15,6 +15,7 @@ from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 from . import whiten
+from .interrupts import Deferred
 from .moments import Moments
 from .objective import Data, Loss
 
@@ -117,7 +118,7 @@ def minimise(
         loss = loss._replace(dtype=np.float64)
     # The threads of a BLAS go on spinning for 100 ms after a product, on cores that passes need: one at 60000x784x10
     # took 22 ms instead of 14.  The products here are small.
-    with threadpool_limits(1, user_api="blas"):
+    with Deferred(), threadpool_limits(1, user_api="blas"):
         search = Search(data, loss, _central(theta), tol, max_iter, report)
         search.run(method)
         rounding = lost(data, loss, search.theta, search.coordinates.moments)

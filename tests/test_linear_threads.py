@@ -12,7 +12,7 @@ import threadpoolctl
 from support import HANG, child
 from support_linear import problem
 
-from fastsoftmax import linear, plan_linear
+from fastsoftmax import SoftmaxRegression, linear, plan_linear
 from fastsoftmax.cpu import blas, launch
 
 #: Passes of every way that are large enough for a launch in parallel; the results of each, and what was launched.
@@ -221,6 +221,23 @@ def test_pass_over_many_blocks_is_left_between_them(monkeypatch):
         launches.action = lambda: signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             CALLS["predict"]()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert 0 < len(launches.seen) < whole
+    assert set(pools().values()) == {3}
+
+
+def test_fit_is_left_after_a_pass(monkeypatch):
+    """With all pools as they were: a fit holds every BLAS to one thread."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    launches = Launches(monkeypatch)
+    try:
+        SoftmaxRegression().fit(X, TARGET)
+        whole, launches.seen = len(launches.seen), []
+        launches.action = lambda: signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            SoftmaxRegression().fit(X, TARGET)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
     assert 0 < len(launches.seen) < whole
