@@ -77,20 +77,28 @@ def overlapping(shape: tuple[int, ...], strides: Strides, itemsize: int) -> bool
     >>> overlapping((3, 2), (4, 4), 4), overlapping((3, 2), (8, -4), 4), overlapping((2, 2), (12, 8), 4)
     (True, False, False)
     """
-    if 0 in shape:
+    axes = list(zip(shape, strides, strict=True))
+    if 0 in shape or _nested(axes[::-1], itemsize):  # C order, without sorting
         return False
-    axes, reach = sorted((abs(s), n) for n, s in zip(shape, strides, strict=True) if n > 1), itemsize
-    for step, n in axes:  # `reach` is that of the axes before, in bytes
-        if step < reach:
-            break
-        reach += step * (n - 1)
-    else:
+    axes = sorted(((n, abs(s)) for n, s in axes if n > 1), key=lambda axis: axis[1])
+    if _nested(axes, itemsize):
         return False
     # Axes lie between one another, as those of no view that NumPy makes: only then is each element's place looked at.
-    reach = itemsize + sum(step * (n - 1) for step, n in axes)
+    reach = itemsize + sum(step * (n - 1) for n, step in axes)
     if math.prod(shape) * itemsize > reach:
         return True
     places = np.zeros(1, np.int64)
-    for step, n in axes:
+    for n, step in axes:
         places = np.add.outer(places, step * np.arange(n)).ravel()
     return bool((np.diff(np.sort(places)) < itemsize).any())
+
+
+def _nested(axes: list[tuple[int, int]], itemsize: int) -> bool:
+    """Whether each axis, in the order of (length, stride), steps over all that the ones before it reach."""
+    reach = itemsize
+    for n, step in axes:
+        if n > 1:
+            if abs(step) < reach:
+                return False
+            reach += abs(step) * (n - 1)
+    return True
