@@ -179,7 +179,8 @@ def linear_cross_entropy_and_grad(
     """Cross-entropy of ``X Wᵀ + b``, without the rows that are ignored; options are those of `cross_entropy`."""
     y = np.asarray(target)
     used = y != ignore_index if y.ndim == 1 else np.ones(len(y), bool)
-    a, w, z = _linear((x if hasattr(x, "toarray") else np.asarray(x))[used], weight, bias, dtype)
+    features = x.astype(dtype) if hasattr(x, "toarray") else np.asarray(x)  # SciPy picks no rows of half types
+    a, w, z = _linear(features[used], weight, bias, dtype)
     rows, up = (np.broadcast_to(v, used.shape)[used] for v in (sample_weight, grad_output))
     loss, g = cross_entropy_and_grad(z, y[used], sample_weight=rows, grad_output=up, dtype=dtype, **options)
     if np.ndim(loss):
