@@ -462,8 +462,8 @@ def cross_entropy(
     label_smoothing : float in [0, 1], default 0
         ε: how much of the target is spread over all classes (Szegedy et al., 2016).
     z_loss : float, default 0
-        λ: penalty on the squared log-normaliser lse (Chowdhery et al., 2022).  At most 1.8e19 where float32 is computed
-        in, 1.3e154 where float64 is: beyond them products have no number.
+        λ: penalty on the squared log-normaliser lse (Chowdhery et al., 2022).  At most 1.3e154, as products have no
+        number beyond.  Above 1.8e19 all logits are computed in float64; on a GPU float32 ones are refused there.
     focal_gamma : float, default 0
         γ: focal loss, which plays down rows that are already right (Lin et al., 2017).  For class indices; it does not
         touch the smoothing term.  At most as large as `z_loss`.

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import wording
 from .conversion import array_of, is_convertible, is_masked, is_read, numbers, real
-from .loss_options import Options, in_precision
+from .loss_options import Options, in_precision, wide_enough
 from .spec import storage_of
 from .weights import held, scaled, upstream, weights
 
@@ -36,6 +36,7 @@ class Loss(NamedTuple):
     grad_output: Array | float  # float64
     options: Options
     out: Array | None  # where the gradient goes, with the classes in the last axis
+    widened: bool = False  # whether narrower logits are computed in float64, as an option needs it
 
 
 class Map(NamedTuple):
@@ -205,7 +206,8 @@ def cross_entropy(
     """A cross-entropy problem from the arguments of the public functions."""
     given = numbers("logits", logits)
     x = rows("logits", given, axis)
-    shape, dtype = x.array.shape[:-1], "float64" if x.dtype.itemsize == 8 else "float32"
+    shape, narrow = x.array.shape[:-1], "float64" if x.dtype.itemsize == 8 else "float32"
+    dtype = wide_enough(opts, narrow)
     opts = in_precision(opts, dtype)
     labels, soft = _target(target, x.array, axis, opts.ignore_index)
     if soft is not None:
@@ -217,6 +219,7 @@ def cross_entropy(
         1.0 if grad_output is None else upstream(grad_output, shape, opts.reduction, dtype),
         opts,
         last(out, axis),
+        dtype != narrow,
     )
 
 

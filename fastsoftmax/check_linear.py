@@ -11,7 +11,7 @@ from . import check
 from .check import Array, Loss, Rows
 from .compressed import Compressed, compressed, sparse_format
 from .conversion import dtype_of, numbers, whole
-from .loss_options import Options
+from .loss_options import Options, wide_enough
 from .loss_options import options as checked
 from .weights import held, scaled, weights
 from .wording import shown
@@ -201,6 +201,7 @@ def loss(
 ) -> LinearLoss:
     """A cross-entropy of a linear map from the arguments of the public functions."""
     problem = linear(x, weight, bias)
+    problem = problem._replace(dtype=np.dtype(wide_enough(options, problem.dtype.name)))
     about = check.cross_entropy(_virtual(problem), target, -1, class_weight, sample_weight, options, grad_output)
     wanted = _wanted(wrt, problem)
     block = None if block_rows is None else positive("block_rows", block_rows)

@@ -79,13 +79,9 @@ def options(*values: Any) -> Options:
     return once_more(*values)
 
 
-@lru_cache(maxsize=1024)
-def in_precision(given: Options, dtype: str) -> Options:
-    """The options of a loss that is computed in a dtype: a softcap that it has no number for is none.
-
-    What remains has a product with any ordinary logit, and an inverse where one is needed.
-    """
-    large, cap = LARGE[dtype], given.softcap
+def _beyond(given: Options, dtype: str) -> tuple[str, float, float] | None:
+    """An option that has no product with any ordinary logit in a dtype, or no inverse where one is needed; its bounds."""
+    large = LARGE[dtype]
     bounds: dict[str, tuple[float, float]] = {
         "z_loss": (0, large),
         "focal_gamma": (0, large),
@@ -95,6 +91,25 @@ def in_precision(given: Options, dtype: str) -> Options:
     for name, (low, high) in bounds.items():
         value = getattr(given, name)
         if value is not None and not low <= value <= high:
-            limits = f"in [{low:.2g}, {high:.2g}]" if high < math.inf else f">= {low:.2g}"
-            raise ValueError(f"{name} must be {limits} for logits that are computed in {dtype}, got {value}")
+            return name, low, high
+    return None
+
+
+@lru_cache(maxsize=1024)
+def wide_enough(given: Options, dtype: str) -> str:
+    """The dtype to compute in: float64 where a narrower one has no number for an option."""
+    return dtype if _beyond(given, dtype) is None else "float64"
+
+
+@lru_cache(maxsize=1024)
+def in_precision(given: Options, dtype: str) -> Options:
+    """The options of a loss that is computed in a dtype: a softcap that it has no number for is none."""
+    found, cap = _beyond(given, dtype), given.softcap
+    if found is not None:
+        name, low, high = found
+        limits = f"in [{low:.2g}, {high:.2g}]" if high < math.inf else f">= {low:.2g}"
+        raise ValueError(
+            f"{name} must be {limits} for logits that are computed in {dtype}, got {getattr(given, name)}"
+            + ("; convert the logits to float64" if dtype == "float32" else "")
+        )
     return given._replace(softcap=None) if cap is not None and cap > np.finfo(dtype).max else given

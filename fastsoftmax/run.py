@@ -252,6 +252,8 @@ def reduced(problem: Loss, total: float, count: float) -> Any:
 
 def cross_entropy(problem: Loss, grad: bool) -> tuple[Any, Array | None]:
     """(loss, gradient or None) of a cross-entropy."""
+    if problem.widened:
+        return _in_double(problem, grad)
     x, labels, dtype = problem.x, problem.labels, computed(problem.x.dtype)
     count = counted(problem)
     out = None
@@ -266,11 +268,20 @@ def cross_entropy(problem: Loss, grad: bool) -> tuple[Any, Array | None]:
     return loss, None if out is None else delivered(out, problem.out)
 
 
+def _in_double(problem: Loss, grad: bool) -> tuple[Any, Array | None]:
+    """The same computed in float64, and rounded to the dtypes that the narrower logits have it in."""
+    x, double = problem.x, np.dtype(np.float64)
+    wide = problem._replace(x=check.Rows(x.array.astype(double), double), out=None, widened=False)
+    loss, written = cross_entropy(wide, grad)
+    loss = np.asarray(loss).astype(computed(x.dtype))[()]
+    return loss, None if written is None else delivered(written.astype(x.dtype), problem.out)
+
+
 def ready_loss(problem: Loss, grad: bool, given: Given) -> Ready | None:
     """`cross_entropy` for operands that look like these; None where that takes more than one launch in this thread."""
     x, dtype, reduction = problem.x.array, computed(problem.x.dtype), problem.options.reduction
     labels = None if problem.labels is None else given.second  # themselves, not an aligned copy of them
-    if labels is not None and not (labels.dtype == np.int64 and labels.flags.c_contiguous):
+    if problem.widened or (labels is not None and not (labels.dtype == np.int64 and labels.flags.c_contiguous)):
         return None
     new = np.empty_like(given.x) if grad and given.out is None else None
     out = problem.out if new is None else check.last(new, given.axis)

@@ -229,16 +229,37 @@ BEYOND = {
 }
 
 
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("name", BEYOND)
-def test_options_beyond_the_computing_dtype(name):
-    """float32 has no number for them, or none for what they are multiplied with."""
+def test_options_beyond_float32(name, dtype, reduction):
+    """float32 has no number for them, or none for what they are multiplied with: float64 is computed in."""
+    x, w = X.astype(dtype), W.astype(dtype)
     for value in BEYOND[name]:
-        for dtype in (np.float32, np.float16):
-            for function in LOSSES:
-                with pytest.raises(ValueError, match=f"{name} must be .* computed in float32, got"):
-                    function(X.astype(dtype), T, **{name: value})
-            with pytest.raises(ValueError, match=f"{name} must be .* computed in float32, got"):
-                fs.linear_cross_entropy(X.astype(dtype), W, T, **{name: value})
+        options = {name: value, "reduction": reduction}
+        if not 2.0**-512 <= value <= 2.0**512:
+            with pytest.raises(ValueError, match=f"{name} must be .* computed in float64, got"):
+                fs.cross_entropy(x, T, **options)
+            with pytest.raises(ValueError, match=f"{name} must be .* computed in float64, got"):
+                fs.linear_cross_entropy(x, w, T, **options)
+            continue
+        expected = fs.cross_entropy_and_grad(x.astype(np.float64), T, **options)
+        out = np.empty_like(x)
+        with np.errstate(all="ignore"):
+            loss, grad = np.asarray(expected.loss, np.float32), expected.grad.astype(dtype)
+        for given in (None, out, out):  # the last call looks like the one before
+            found = fs.cross_entropy_and_grad(x, T, **options, out=given)
+            assert found.loss.dtype == np.float32
+            assert found.grad.dtype == dtype
+            np.testing.assert_array_equal(found.loss, loss)
+            np.testing.assert_array_equal(found.grad, grad)
+        np.testing.assert_array_equal(fs.cross_entropy(x, T, **options), loss)
+        wide = fs.linear_cross_entropy(x.astype(np.float64), w.astype(np.float64), T, **options)
+        np.testing.assert_allclose(fs.linear_cross_entropy(x, w, T, **options), wide, rtol=1e-13)
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_options_beyond_numbers(name):
     for value in (HUGE, Fraction(HUGE)):
         with pytest.raises(ValueError, match=f"{name} must be a number .* that float64 can hold"):
             fs.cross_entropy(X, T, **{name: value})
@@ -262,7 +283,7 @@ def test_options_at_their_bounds(name, dtype):
         assert np.isfinite(found.loss)
         assert_exact(found.loss, exact.loss, naive.loss)
         assert_exact(found.grad, exact.grad, naive.grad, along=None)
-    if name != "softcap":
+    if name != "softcap" and dtype == np.float64:
         beyond = np.nextafter(large, np.inf)
         with pytest.raises(ValueError, match=f"{name} must be in .* got {re.escape(str(beyond))}"):
             fs.cross_entropy(x, T, **{name: beyond})

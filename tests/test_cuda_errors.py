@@ -210,7 +210,7 @@ def test_numbers_beyond_the_computing_dtype(driver, torch, repeated):
     make = torch.array if repeated else driver.array
     single, double, t = make(X.astype("f4")), make(X.astype("f8")), make(T.copy())
     for name, value in (("temperature", 1e-39), ("softcap", 1e-39), ("z_loss", 1e300), ("focal_gamma", 1e300)):
-        text = f"for logits that are computed in float32, got {value}"
+        text = f"for logits that are computed in float32, got {value}; convert the logits to float64"
         raises(ValueError, text, fs.cross_entropy, single, t, **{name: value})
     function = fs.cross_entropy_and_grad
     function(double, t, grad_output=1e39)
