@@ -80,7 +80,7 @@ def options(*values: Any) -> Options:
 
 
 def _beyond(given: Options, dtype: str) -> tuple[str, float, float] | None:
-    """An option that has no product with any ordinary logit in a dtype, or no inverse where one is needed; its bounds."""
+    """An option that has no product with ordinary logits in a dtype, or no inverse where it needs one; its bounds."""
     large = LARGE[dtype]
     bounds: dict[str, tuple[float, float]] = {
         "z_loss": (0, large),
