@@ -203,10 +203,11 @@ def test_product_overlaps_its_operands():
     np.testing.assert_array_equal(room[:-1], expected)
 
 
-def test_subclasses_and_masks_come_out_as_arrays():
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+def test_subclasses_come_out_as_arrays():
     """Results are plain arrays; a matrix is two-dimensional anyway."""
     x = logits(0, (4, 10), np.float64)
-    result = fs.softmax(np.ma.masked_array(x))
+    result = fs.softmax(np.asmatrix(x))
     assert type(result) is np.ndarray
     np.testing.assert_array_equal(result, fs.softmax(x))
 
