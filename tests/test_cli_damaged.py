@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from fastsoftmax.commands import modelfile
+from fastsoftmax.commands import arrayfile, modelfile, tables
 from fastsoftmax.commands.mistakes import BadInput
 from fastsoftmax.commands.tables import Features, open_table
 from fastsoftmax.commands.train import read
@@ -128,6 +128,31 @@ def test_claims_are_compared_with_the_file(kind, tmp_path):
     _claim(tmp_path / "d.npz", **members)
     with pytest.raises(BadInput, match=says):
         _use(tmp_path / "d.npz", "y")
+
+
+@pytest.mark.parametrize("columns", [10**13, 2])
+def test_columns_of_no_rows(columns, tmp_path, monkeypatch):
+    """No byte of the file bounds how many columns there are, so nothing may be made for each of them."""
+    monkeypatch.setattr(arrayfile, "choose_numbered", lambda *_: pytest.fail("columns were listed"))
+    (tmp_path / "d.npy").write_bytes(_header((0, columns)) + bytes(8))
+    with pytest.raises(BadInput, match=r"has no rows|can be read"):
+        tables.open_table(tmp_path / "d.npy", "0")
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.longdouble])
+def test_labels_of_floats(dtype):
+    labels = tables.array_labels(np.array([0, -3, 65504], dtype), "y")
+    assert labels.dtype == np.int64
+    assert labels.tolist() == [0, -3, 65504]
+    for bad in (0.5, np.inf, np.nan):
+        with pytest.raises(BadInput, match="a number that is no class"):
+            tables.array_labels(np.array([1, bad], dtype), "y")
+
+
+def test_labels_of_bytes():
+    assert tables.array_labels(np.array(["ä".encode(), b"b"]), "y").tolist() == ["ä", "b"]
+    with pytest.raises(BadInput, match="y holds bytes that are not text in UTF-8"):  # and no class of both
+        tables.array_labels(np.array([b"\xff", b"\xfe"]), "y")
 
 
 SPARSE_CLAIMS = {

@@ -46,6 +46,8 @@ def open_npy(path: Path, target: str | None, wanted: Features | None) -> Table:
     if array.ndim != 2 or array.dtype.names:
         raise BadInput(f"{path} has shape {array.shape}; it must be 2-D, a row for each example, or have named fields")
     numeric(array[:0], str(path))
+    if not len(array):  # its file does not bound how many columns it says that it has
+        raise BadInput(f"{path} has no rows; write the data again, a row for each example")
     return NpyTable(path, array, choose_numbered(path, array.shape[1], target, wanted))
 
 

@@ -263,12 +263,15 @@ def array_labels(array: Array, what: str) -> Array:
     """Labels that were an array; whole numbers of a floating dtype become integers."""
     kind = array.dtype.kind
     if kind == "f":
-        fraction = ~(np.isfinite(array) & (array == np.trunc(array)) & (np.abs(array) < 2.0**63))
+        fraction = ~(np.isfinite(array) & (array == np.trunc(array)) & (np.abs(array) < np.float64(2**63)))
         if fraction.any():
             raise continuous(what, array[np.argmax(fraction)])
         return array.astype(np.int64)
     if kind == "S":
-        return np.char.decode(array, "utf-8", "replace")
+        try:
+            return np.char.decode(array, "utf-8")
+        except UnicodeDecodeError:  # characters put in their place would make one class of several
+            raise BadInput(f"{what} holds bytes that are not text in UTF-8; write it again as strings") from None
     if not is_text(array):
         raise BadInput(f"{what} holds characters that do not exist; it is damaged, write it again")
     if kind not in "biuU":
