@@ -1,6 +1,7 @@
 """Whether this process is a fork of one that had asked Numba for threads, as every launch in parallel does.
 
-Threads do not survive a fork, and GNU OpenMP kills a child that launches again: such a child computes in one thread.
+Threads do not survive a fork, and a pool of children that all use every core would be slower: such a child computes in
+one thread.
 This module is imported with the package, before Numba, so that the fork is seen however early it comes.
 """
 
@@ -24,5 +25,5 @@ if hasattr(os, "register_at_fork"):
 
 
 def threads_lost() -> bool:
-    """True in a process that must not launch Numba's threads."""
+    """True in a process that must compute in one thread."""
     return _lost
