@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from fastsoftmax.commands import arrayfile, modelfile, tables
+from fastsoftmax.commands import arrayfile, modelfile, sparsefile, tables
 from fastsoftmax.commands.mistakes import BadInput
 from fastsoftmax.commands.tables import Features, open_table
 from fastsoftmax.commands.train import read
@@ -153,6 +153,16 @@ def test_labels_of_bytes():
     assert tables.array_labels(np.array(["ä".encode(), b"b"]), "y").tolist() == ["ä", "b"]
     with pytest.raises(BadInput, match="y holds bytes that are not text in UTF-8"):  # and no class of both
         tables.array_labels(np.array([b"\xff", b"\xfe"]), "y")
+
+
+@pytest.mark.parametrize("name", ["format", "shape"])
+def test_sparse_matrix_that_unpacks_to_much(name, tmp_path, monkeypatch):
+    """Only a name and two numbers are read as a whole."""
+    monkeypatch.setattr(sparsefile, "whole_array", lambda *_: pytest.fail("it was unpacked"))
+    arrays = {"indptr": [0, 1], "indices": [0], "data": [1.0], "format": np.array(b"csr"), "shape": [1, 2]}
+    np.savez_compressed(tmp_path / "d.npz", **arrays | {name: np.zeros(1000, np.int64)})
+    with pytest.raises(BadInput, match="longer than a name and two numbers"):
+        tables.open_table(tmp_path / "d.npz", None)
 
 
 SPARSE_CLAIMS = {

@@ -12,6 +12,7 @@ from .arrayfile import COUNTED, Member, in_steps, labels, member_stream, pieces,
 from .mistakes import BadInput
 from .tables import Block, Features, Matrix, Place, check_count, check_finite, numeric
 
+FEW = 1024  # bytes of what is read as a whole, whatever a small file unpacks to
 ROWS = 4096  # of a block: how full they are is known only when they are read
 
 
@@ -23,6 +24,8 @@ class SparseTable:
     def __init__(self, path: Path, y: Member | None, wanted: Features | None) -> None:
         self.path, self._y = path, y
         with reading(path), zipfile.ZipFile(path) as archive:
+            if any(member_stream(archive, name)[0].nbytes > FEW for name in ("format", "shape")):
+                raise ValueError("arrays 'format' and 'shape' are longer than a name and two numbers")
             kind, shape = whole_array(archive, "format").item(), tuple(map(int, whole_array(archive, "shape")))
             members = {name: member_stream(archive, name)[0] for name in ("indptr", "indices", "data")}
         kind = kind.decode() if isinstance(kind, bytes) else kind
