@@ -165,6 +165,20 @@ def test_sparse_matrix_that_unpacks_to_much(name, tmp_path, monkeypatch):
         tables.open_table(tmp_path / "d.npz", None)
 
 
+def test_header_that_unpacks_to_much(tmp_path):
+    """NumPy reads all of a header before it finds that too long: 4 GB at most, of 4 MB that are packed."""
+    size = 32 << 20
+    header = b"\x93NUMPY\x02\x00" + size.to_bytes(4, "little")
+    _claim(tmp_path / "d.npz", X=(header, b" " * size))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadInput, match="can be read"):
+            tables.open_table(tmp_path / "d.npz", None)
+        assert tracemalloc.get_traced_memory()[1] < size // 4
+    finally:
+        tracemalloc.stop()
+
+
 SPARSE_CLAIMS = {
     "rows": (
         {"shape": (10**13, 3), "y": None},

@@ -129,10 +129,9 @@ def member_stream(archive: zipfile.ZipFile, name: str) -> tuple[Member, IO[bytes
         raise ValueError(f"array {name!r} is said to be larger than the file can be")
     stream = archive.open(info)
     version = np.lib.format.read_magic(stream)
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in read:
+    if version != (1, 0):  # others are for headers longer than NumPy reads, up to 4 GB, which it unpacks to find out
         raise ValueError(f"array {name!r} is of format version {version}")
-    shape, by_columns, dtype = read[version](stream)
+    shape, by_columns, dtype = np.lib.format.read_array_header_1_0(stream)
     if dtype.hasobject:
         raise ValueError(f"array {name!r} is pickled")
     member = Member(name, shape, by_columns, dtype, info.file_size - stream.tell())
