@@ -48,9 +48,10 @@ class State(NamedTuple):
 class Diverged(ValueError):
     """Descent that leads away from the optimum."""
 
-    def __init__(self, schedule: Schedule, symptom: str) -> None:
+    def __init__(self, schedule: Schedule, symptom: str, warm: bool = False) -> None:
         auto = schedule.rate is None
         mend = "scale the features" if auto else f"lower learning_rate={schedule.rate:g}, or set 'auto'"
+        mend = f"set warm_start=False, or {mend}" if warm else mend
         super().__init__(f"the descent diverged: {symptom}; {mend}")
 
 
@@ -159,7 +160,8 @@ class Descent:
             largest = self.stepper.standard.largest(grad)
         value = total / len(self.rows)
         if not (np.isfinite(value) and np.isfinite(self.stepper.theta).all()):
-            raise Diverged(self.schedule, f"its objective is {value:g} in epoch {len(self.losses) + 1}")
+            symptom = f"its objective is {value:g} in epoch {len(self.losses) + 1}"
+            raise Diverged(self.schedule, symptom, warm=bool(self.start.any()))
         if self.whole and self.losses and value > self.losses[-1]:
             # Momentum that leads uphill is dropped (O'Donoghue and Candès, 2015).
             self.stepper.velocity = np.zeros_like(self.stepper.velocity)

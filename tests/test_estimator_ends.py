@@ -78,6 +78,15 @@ def test_a_warm_start_leaves_a_column_that_became_constant():
     assert not again.coef_[:, 1].any()
 
 
+def test_descent_from_coefficients_that_overflow_names_the_warm_start():
+    model = SoftmaxRegression(solver="sgd", warm_start=True, max_iter=1000, random_state=0).fit(X, Y)
+    best = model.score(X, Y)
+    model.coef_ = np.full_like(model.coef_, 1e300)
+    with pytest.raises(ValueError, match=r"^the descent diverged: .*; set warm_start=False"):
+        model.fit(X, Y)
+    assert model.set_params(warm_start=False).fit(X, Y).score(X, Y) == best
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_floating_point_settings_of_the_caller_do_not_matter(solver):
     x, y = load_breast_cancer(return_X_y=True)
