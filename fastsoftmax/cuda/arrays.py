@@ -4,25 +4,9 @@ import sys
 from typing import Any, NamedTuple
 
 from ..devices import library_of, on_cuda
-from .libraries import LEGACY, NOWHERE, Cupy, Derived, Exchanged, Interface, Jax, Library, Look, Numba, Torch
+from .libraries import LEGACY, Cupy, Derived, Elsewhere, Exchanged, Interface, Jax, Library, Look, Numba, Torch
 
 __all__ = ["ELSEWHERE", "LEGACY", "Library", "Look", "Seen", "all_seen", "library", "seen"]
-
-
-class Elsewhere(Library):
-    """Whatever lies in main memory; checks refuse it."""
-
-    def peek(self, array: Any, stream: int) -> tuple[Any, int, Any]:
-        """Not hashable, so that no call is ever like one with such an argument."""
-        return [], 0, array
-
-    def look(self, array: Any, peeked: Any) -> Look:
-        """On no device."""
-        return NOWHERE
-
-    def stream(self, array: Any) -> int:
-        """None, in truth."""
-        return 0
 
 
 _TORCH, _DERIVED, _CUPY, _NUMBA, _JAX = Torch(), Derived(), Cupy(), Numba(), Jax()

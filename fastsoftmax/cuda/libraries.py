@@ -140,10 +140,8 @@ class Torch(Library):
         return f"{name} must have its minus sign applied; use {name}.resolve_neg()" if array.is_neg() else None
 
 
-class Derived(Library):
-    """Classes that are derived from torch's: the memory of a tensor is not what they stand for, if they have any."""
-
-    name = "torch"
+class Elsewhere(Library):
+    """Whatever lies in main memory; checks refuse it."""
 
     def peek(self, array: Any, stream: int) -> tuple[Any, int, Any]:
         """Not hashable, so that no call is ever like one with such an argument."""
@@ -156,6 +154,12 @@ class Derived(Library):
     def stream(self, array: Any) -> int:
         """None, in truth."""
         return 0
+
+
+class Derived(Elsewhere):
+    """Classes that are derived from torch's: the memory of a tensor is not what they stand for, if they have any."""
+
+    name = "torch"
 
     def refused(self, array: Any, name: str) -> str | None:
         """All of them."""
