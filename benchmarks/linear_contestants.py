@@ -11,8 +11,9 @@ import numpy as np
 import scipy.sparse
 import threadpoolctl
 
-from fastsoftmax import linear
-from fastsoftmax.bench import by_numpy, results
+from fastsoftmax.api import linear
+from fastsoftmax.bench import results
+from fastsoftmax.bench.cpu import by_numpy
 from fastsoftmax.bench.timing import Call
 
 from .linear_cases import FIT, LOSS, MEMORY, PREDICT, Case, Data, Missing, module

@@ -13,11 +13,11 @@ import json
 import math
 from pathlib import Path
 
-from fastsoftmax.bench import charts, summary
 from fastsoftmax.bench.cases import FUNCTIONS, GROUPS, LOSS_AND_GRAD, Case
-from fastsoftmax.bench.cuda_table import is_of_gpu
+from fastsoftmax.bench.report import charts, summary
+from fastsoftmax.bench.report.cuda_table import is_of_gpu
+from fastsoftmax.bench.report.summary import NONE, ms, share
 from fastsoftmax.bench.results import INTO, NUMPY, OURS, SCIPY, Found, Run, from_json
-from fastsoftmax.bench.summary import NONE, ms, share
 
 from . import files, report_cuda
 

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from fastsoftmax.bench import summary
 from fastsoftmax.bench.cases import FUNCTIONS, LAUNCH, LINEAR, LINEAR_PASS, LOSS_AND_GRAD, SHAPES
-from fastsoftmax.bench.cuda_table import PEERS
-from fastsoftmax.bench.cuda_targets import ratio, sentence, targets
+from fastsoftmax.bench.report import summary
+from fastsoftmax.bench.report.cuda_table import PEERS
+from fastsoftmax.bench.report.cuda_targets import ratio, sentence, targets
+from fastsoftmax.bench.report.summary import NONE, ms, share
 from fastsoftmax.bench.results import GPU_COPY, IN_PLACE, INTO, OURS, Found, Run
-from fastsoftmax.bench.summary import NONE, ms, share
 
 from . import files
 

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from fastsoftmax.bench import timing
+from fastsoftmax.bench.report.summary import ms
 from fastsoftmax.bench.results import Timing
-from fastsoftmax.bench.summary import ms
 
 from . import files
 from .linear_cases import CASES, FIT, LOSS, MEMORY, PREDICT, Case

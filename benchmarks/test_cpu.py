@@ -12,8 +12,9 @@ import warnings
 
 import pytest
 
-from fastsoftmax.bench import contestants, inputs, starts, suite, timing
+from fastsoftmax.bench import inputs, timing
 from fastsoftmax.bench.cases import BUSY, CACHE, CASES, START
+from fastsoftmax.bench.cpu import contestants, starts, suite
 from fastsoftmax.bench.results import OURS
 
 TOY = os.environ.get("FASTSOFTMAX_TOY", "0") != "0"

@@ -13,19 +13,19 @@ import os
 
 import pytest
 
-from fastsoftmax.bench import by_cuda, cuda_cases, cuda_linear, cuda_suite, cuda_timing, gpu_arrays
 from fastsoftmax.bench.cases import LAUNCH, LINEAR
-from fastsoftmax.bench.cuda_cases import CASES
+from fastsoftmax.bench.cuda import arrays, cases, contestants, linear, suite, timing
+from fastsoftmax.bench.cuda.cases import CASES
 from fastsoftmax.bench.results import COMPILED, OURS
 
-if MISSING := gpu_arrays.missing():
+if MISSING := arrays.missing():
     pytest.skip(MISSING, allow_module_level=True)
 
 TOY = os.environ.get("FASTSOFTMAX_TOY", "0") != "0"
 TOY_ROWS, TOY_CLASSES = 32, 64
-GPU = gpu_arrays.found()
-FACTS = cuda_suite.facts(GPU)
-PAIRS = [(case, name) for case in CASES for name in cuda_cases.wanted(case)]
+GPU = arrays.found()
+FACTS = suite.facts(GPU)
+PAIRS = [(case, name) for case in CASES for name in cases.wanted(case)]
 
 
 @functools.lru_cache(maxsize=1)
@@ -36,7 +36,7 @@ def drawn(case):
 
 def of(case):
     """The module that knows how a case is computed."""
-    return cuda_linear if case.group == LINEAR else by_cuda
+    return linear if case.group == LINEAR else contestants
 
 
 def sized(case):
@@ -44,7 +44,7 @@ def sized(case):
     if TOY:
         shape = min(case.shape[0], TOY_ROWS), min(case.shape[1], TOY_CLASSES)
         return case._replace(shape=shape, option="d=16" if case.group == LINEAR else case.option)
-    return case if case.group in (LAUNCH, LINEAR) else cuda_cases.fitted(case, GPU.free())
+    return case if case.group in (LAUNCH, LINEAR) else cases.fitted(case, GPU.free())
 
 
 @pytest.mark.parametrize(("case", "name"), PAIRS, ids=[f"{case.name}-{name}" for case, name in PAIRS])
@@ -59,7 +59,7 @@ def test_cuda(benchmark, case, name):
         assert not name.startswith(OURS), skipped[name]
         assert not skipped[name].startswith("wrong"), skipped[name]
         pytest.skip(f"{name}: {skipped[name]}")
-    measure = cuda_timing.host_times if case.group == LAUNCH else cuda_timing.measure
+    measure = timing.host_times if case.group == LAUNCH else timing.measure
     found = measure(GPU, calls, seconds=0.0 if TOY else 0.3)[name]
     info = measured._asdict() | {"bytes": measured.nbytes, "seconds": found._asdict(), "versions": FACTS}
     benchmark.extra_info.update(info)

@@ -9,9 +9,8 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
-from . import forks as _forks  # noqa: F401  sees every fork from here on
 from . import reference
-from .api import (
+from .api.cross_entropy import (
     LossAndGrad,
     cross_entropy,
     cross_entropy_and_grad,
@@ -21,7 +20,7 @@ from .api import (
     softmax,
     softmax_vjp,
 )
-from .linear import (
+from .api.linear import (
     HessianProduct,
     LinearLossAndGrad,
     TopK,
@@ -33,8 +32,9 @@ from .linear import (
     linear_top_k,
     workspace_bytes,
 )
+from .core.untraced import untraced as _untraced
+from .cpu import forks as _forks  # noqa: F401  sees every fork from here on
 from .system import show_versions, warmup
-from .untraced import untraced as _untraced
 from .version import __version__
 
 __all__ = [
@@ -65,7 +65,7 @@ __all__ = [
 _untraced(*(globals()[name] for name in __all__))
 
 if _TYPE_CHECKING:
-    from .estimator import SoftmaxRegression as SoftmaxRegression
+    from .regression.estimator import SoftmaxRegression as SoftmaxRegression
 
 
 def __getattr__(name: str) -> _Any:
@@ -73,7 +73,7 @@ def __getattr__(name: str) -> _Any:
     if name == "cuda":
         return _import_module(".cuda", __name__)
     if name == "SoftmaxRegression":
-        from .estimator import SoftmaxRegression  # noqa: PLC0415
+        from .regression.estimator import SoftmaxRegression  # noqa: PLC0415
 
         return SoftmaxRegression
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

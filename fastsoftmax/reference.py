@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from .api import LossAndGrad
-from .linear import LinearLossAndGrad, TopK
+from .api.cross_entropy import LossAndGrad
+from .api.linear import LinearLossAndGrad, TopK
 
 Array = NDArray[Any]
 Axis = int | tuple[int, ...] | None

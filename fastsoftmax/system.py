@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from . import api
-from .conversion import dtype_of, truth
+from .api import cross_entropy
+from .core.conversion import dtype_of, truth
 from .version import __version__
 
 Progress = Callable[[int, int, str], None]
@@ -58,12 +58,13 @@ def versions() -> dict[str, str]:
     import scipy  # noqa: PLC0415
     from numba.core import config  # noqa: PLC0415
 
-    from . import forks, jit, store, wording  # noqa: PLC0415
+    from .core import rules, store  # noqa: PLC0415
+    from .cpu import forks, jit  # noqa: PLC0415
 
     threads = numba.get_num_threads()
     layer = f"fastsoftmax's (Numba's: {numba.threading_layer()})" if forks.OWN else numba.threading_layer()
     name, features = jit.target()
-    disabled = {"compiler": str(wording.compiler_disabled())} if config.DISABLE_JIT else {}
+    disabled = {"compiler": str(rules.compiler_disabled())} if config.DISABLE_JIT else {}
     return {
         "fastsoftmax": __version__,
         "Python": f"{platform.python_version()} ({platform.system()} {platform.machine()})",
@@ -100,14 +101,14 @@ def _calls(dtype: np.dtype[Any]) -> Iterator[tuple[str, Callable[[], object]]]:
     for layout, shape in (("few classes", (64, 10)), ("many classes", (4, 1000))):
         x = np.zeros(shape, dtype)
         y = np.zeros(shape[0], np.int64)
-        yield f"cross_entropy_and_grad, {layout}", lambda x=x, y=y: api.cross_entropy_and_grad(x, y)  # type: ignore[misc]
-        yield f"cross_entropy, {layout}", lambda x=x, y=y: api.cross_entropy(x, y)  # type: ignore[misc]
-        for function in (api.softmax, api.log_softmax, api.logsumexp):
+        yield f"cross_entropy_and_grad, {layout}", lambda x=x, y=y: cross_entropy.cross_entropy_and_grad(x, y)  # type: ignore[misc]
+        yield f"cross_entropy, {layout}", lambda x=x, y=y: cross_entropy.cross_entropy(x, y)  # type: ignore[misc]
+        for function in (cross_entropy.softmax, cross_entropy.log_softmax, cross_entropy.logsumexp):
             yield f"{function.__name__}, {layout}", lambda f=function, x=x: f(x)  # type: ignore[misc]
-        for product in (api.softmax_vjp, api.log_softmax_vjp):
+        for product in (cross_entropy.softmax_vjp, cross_entropy.log_softmax_vjp):
             yield f"{product.__name__}, {layout}", lambda f=product, x=x: f(x, x)  # type: ignore[misc]
     big = np.zeros((1 << 8, 1 << 8), dtype)
-    yield "threads", lambda: api.softmax(big)
+    yield "threads", lambda: cross_entropy.softmax(big)
 
 
 def _line(done: int, total: int, name: str) -> None:

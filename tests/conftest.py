@@ -38,7 +38,7 @@ def digits_files(tmp_path_factory):
 @pytest.fixture
 def driver(monkeypatch):
     """Two GPUs that are none: kernels are NumPy's, for tests of what the host does."""
-    from emulated import Emulated
+    from tests.standins.numpy_kernels import Emulated
 
     return Emulated(devices=2).install(monkeypatch)
 
@@ -46,23 +46,22 @@ def driver(monkeypatch):
 @pytest.fixture
 def interpreted(monkeypatch):
     """A GPU that is none, whose kernels are the compiled ones: interpreted from their PTX."""
-    from stub_driver import Driver
+    from fastsoftmax.cuda import backend, launches, workspace
+    from fastsoftmax.cuda.linear import backend as linear_cuda
+    from tests.standins.driver import Driver
 
-    from fastsoftmax import api_cuda, linear_cuda, pieces_cuda
-    from fastsoftmax.cuda import workspace
-
-    for module in (api_cuda, linear_cuda):
+    for module in (backend, linear_cuda):
         monkeypatch.setattr(module, "_prepared", {})
     monkeypatch.setattr(workspace, "_known", {})
     monkeypatch.setattr(workspace, "_slabs", {})
-    monkeypatch.setattr(pieces_cuda, "_loaded", {})
+    monkeypatch.setattr(launches, "_loaded", {})
     return Driver().install(monkeypatch)
 
 
 @pytest.fixture
 def library(name, monkeypatch, driver):
     """A stand-in for the array library of that name, on such a GPU."""
-    from fake_libraries import LIBRARIES
+    from tests.standins.libraries import LIBRARIES
 
     return LIBRARIES[name](monkeypatch, driver)
 
@@ -70,12 +69,11 @@ def library(name, monkeypatch, driver):
 @pytest.fixture
 def gpu(monkeypatch):
     """A stand-in in the place of the GPU that is measured, and no tool that looks for a real one."""
-    from standin_gpu import StandIn
-
-    from fastsoftmax.bench import gpu_arrays, memcheck
+    from fastsoftmax.bench.cuda import arrays, memcheck
+    from tests.standins.gpu import StandIn
 
     gpu = StandIn()
-    monkeypatch.setattr(gpu_arrays, "found", lambda: gpu)
+    monkeypatch.setattr(arrays, "found", lambda: gpu)
     monkeypatch.setattr(memcheck.shutil, "which", lambda _: None)
     return gpu
 
@@ -83,15 +81,16 @@ def gpu(monkeypatch):
 @pytest.fixture
 def toy(gpu, monkeypatch):
     """A toy list of cases for it; torch.compile, which compiles for seconds, is eager."""
-    from standin_gpu import TOY
-
-    from fastsoftmax.bench import by_cuda, contestants, cuda_cases, cuda_suite
+    from fastsoftmax.bench.cpu import contestants
+    from fastsoftmax.bench.cuda import cases, suite
+    from fastsoftmax.bench.cuda import contestants as by_cuda
     from fastsoftmax.bench.results import COMPILED, TORCH
+    from tests.standins.gpu import TOY
 
     gpu.memory = 1e8  # for the copy: a quarter of it
-    monkeypatch.setattr(cuda_suite, "CASES", TOY)
-    monkeypatch.setattr(cuda_suite, "time", SimpleNamespace(perf_counter=lambda: 1.0))  # no budget is ever over
-    monkeypatch.setattr(cuda_cases, "LEAST", 1)
+    monkeypatch.setattr(suite, "CASES", TOY)
+    monkeypatch.setattr(suite, "time", SimpleNamespace(perf_counter=lambda: 1.0))  # no budget is ever over
+    monkeypatch.setattr(cases, "LEAST", 1)
     monkeypatch.setitem(by_cuda.CONTESTANTS, COMPILED, by_cuda.CONTESTANTS[TORCH])
     monkeypatch.setitem(sys.modules, "quack", None)
     monkeypatch.setitem(sys.modules, "liger_kernel", None)

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..plan import CHUNK, PARALLEL, plan, rows_in_lanes, rows_in_registers
-from ..spec import BLOCKS, COMPUTED, FLOAT64, IN_REGISTERS, LANES, Flags, storage_of
-from . import kernels, launch
+from ..core.dtypes import BLOCKS, COMPUTED, FLOAT64, IN_REGISTERS, LANES, Flags, storage_of
 from .addresses import address
-from .params import FIELDS, Numbers, Shape, pack_block, pack_shape, unpack_float
+from .layouts import table
+from .parameters import FIELDS, Numbers, Shape, pack_block, pack_shape, unpack_float
+from .plan import CHUNK, PARALLEL, plan, rows_in_lanes, rows_in_registers
+from .threads import launch
 
 Array = Any  # of NumPy
 Strides = tuple[int, ...]
@@ -155,7 +156,7 @@ def recipe_for(
         place is None or _nearness(layout, classes, place, size) for place, size in zip(places, sizes, strict=True)
     ]
     storage = storage_of(dtype)
-    compiled = kernels.address(
+    compiled = table.address(
         *(kernel, layout, flags, variant, storage, storage if y_dtype is None else storage_of(y_dtype), *contiguous)
     )
     rows = outer * -(-inner // (p.tile * width)) if lanes else outer * inner
@@ -184,7 +185,7 @@ def largest(x: Array, values: Array, indices: Array) -> None:
     call = (0, address(x), 0, address(values), 0, 0, 0, 0, address(indices), 0, 0, 0)
     pack_block(space, 0, *call, *NEUTRAL, pack_shape(*shape))
     threads = launch.threads_for() if x.size >= PARALLEL else 1
-    launch.launch(kernels.address("largest", False, storage_of(x.dtype)), address(space), -(-rows // chunk), threads)
+    launch.launch(table.address("largest", False, storage_of(x.dtype)), address(space), -(-rows // chunk), threads)
 
 
 def geometry(shape: Strides, operands: list[Strides]) -> tuple[tuple[int, int], list[tuple[int, int, int]]] | None:

@@ -25,18 +25,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..launcher import Launcher as Launcher
-    from ..launcher import launcher as launcher
-    from .devicefunctions import device_functions as device_functions
-    from .own import Array as Array
-    from .package import Missing as Missing
+    from .arrays.array import Array as Array
+    from .by_address import Launcher as Launcher
+    from .by_address import launcher as launcher
+    from .formulas import device_functions as device_functions
+    from .toolkit.compiler import Missing as Missing
 
 _WHERE = {
-    "Array": ".own",
-    "Launcher": "..launcher",
-    "Missing": ".package",
-    "device_functions": ".devicefunctions",
-    "launcher": "..launcher",
+    "Array": ".arrays.array",
+    "Launcher": ".by_address",
+    "Missing": ".toolkit.compiler",
+    "device_functions": ".formulas",
+    "launcher": ".by_address",
 }
 __all__ = ["Array", "Launcher", "Missing", "device_functions", "launcher"]
 

@@ -7,7 +7,7 @@ may be one that is being captured, allocates nothing.
 
 import threading
 
-from . import package
+from .toolkit import compiler
 
 HEADER = 16  # the denominator of a mean, and a word for a bad label
 LEAST = 1 << 17
@@ -22,7 +22,7 @@ def _cut(device: int) -> int:
     with _cutting:
         address, left = _slabs.get(device, (0, 0))
         if left == 0:
-            address, left = package.reserve(device, SLAB), SLAB
+            address, left = compiler.reserve(device, SLAB), SLAB
         _slabs[device] = address + LEAST, left - LEAST
         return address
 
@@ -49,7 +49,7 @@ class Workspace:
                     self.address, self.size = _cut(self.device), LEAST
                 else:
                     size = max(size, 2 * self.size)
-                    self.address, self.size = package.reserve(self.device, size), size
+                    self.address, self.size = compiler.reserve(self.device, size), size
             return self.address
 
 

@@ -1,0 +1,123 @@
+"""Calls while others work: processes that keep cores busy, or the threads of another library in the same process."""
+
+import contextlib
+import functools
+import importlib
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numba
+
+from ..cases import BUSY_TORCH, HOGS, Case
+from ..inputs import inputs
+from ..results import INTO, ONE_THREAD, TORCH, Found, Timing
+from ..timing import PAUSE, settle, watched
+from .contestants import prepared
+
+ALONE = INTO + ONE_THREAD
+LIMIT = 120  # seconds for which a process keeps a core busy, whatever becomes of this one
+TURN = 0.05  # seconds of calls, one after the other
+WORK = 1 << 20  # numbers that torch adds to before each call, in threads that spin afterwards
+_HOG = """
+import os, sys, time
+end, parent = time.monotonic() + float(sys.argv[1]), int(sys.argv[2])
+print("busy", flush=True)
+while time.monotonic() < end and os.getppid() == parent:
+    pass
+"""
+
+
+@contextlib.contextmanager
+def hogs(count: int) -> Iterator[list["subprocess.Popen[str]"]]:
+    """Processes that keep a core busy each, in sessions of their own: Linux shares cores between sessions first."""
+    with contextlib.ExitStack() as stack:
+        started = []
+        for _ in range(count):
+            hog = subprocess.Popen(
+                [sys.executable, "-S", "-c", _HOG, str(LIMIT), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                encoding="utf-8",
+                start_new_session=True,
+            )
+            stack.enter_context(hog)  # last of all it is waited for,
+            stack.callback(hog.kill)  # and before that it is ended
+            started.append(hog)
+        for hog in started:
+            assert hog.stdout is not None
+            hog.stdout.readline()
+        yield started
+
+
+def _nothing() -> None:
+    """Before a call, where nothing else works in this process."""
+
+
+def _torch_works() -> Callable[[], object]:
+    """What torch does before a call."""
+    torch: Any = importlib.import_module("torch")
+    return functools.partial(torch.ones(WORK).add_, 1.0)
+
+
+def _turn(call: Callable[[], object], before: Callable[[], object]) -> list[float]:
+    """Seconds of each of some calls, without what was done before them."""
+    found: list[float] = []
+    end = time.perf_counter() + TURN
+    while not found or time.perf_counter() < end:
+        before()
+        start = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - start)
+    return found
+
+
+def found(
+    case: Case, threads: int, *, seconds: float, least: int = 3, turn: Callable[[], object] = lambda: None
+) -> Found:
+    """Time a case in all threads and in one, in turn.
+
+    Parameters
+    ----------
+    case : Case
+        Of the group "busy".
+    threads : int
+        How many are all.
+    seconds : float
+        How long to go on, `LIMIT` at most.
+    least : int
+        Repetitions, at least.
+    turn : callable
+        Called before each turn: a place to be interrupted.
+
+    Returns
+    -------
+    Found
+        Without floors.
+    """
+    try:
+        before = _torch_works() if case.option == BUSY_TORCH else _nothing
+    except ModuleNotFoundError:
+        return Found(case, {}, {TORCH: "torch is not installed"})
+    plain = case._replace(option="")
+    calls, skipped = prepared(plain, [inputs(plain)], [INTO], turn)
+    numbers = {INTO: threads, ALONE: 1} if calls else {}
+    times: dict[str, list[float]] = {name: [] for name in numbers}
+    with watched() as others, hogs(HOGS.get(case.option, 0)) as started:
+        end = time.perf_counter() + min(seconds, LIMIT / 2)
+        turns = 0
+        while numbers and (turns < least or time.perf_counter() < end):
+            for name, number in numbers.items():
+                turn()
+                numba.set_num_threads(number)
+                settle(calls[INTO], PAUSE)
+                times[name] += _turn(calls[INTO], before)
+            turns += 1
+    numba.set_num_threads(threads)
+    timings = {name: Timing(min(list_), statistics.median(list_), len(list_)) for name, list_ in times.items()}
+    strangers = None if started else next(iter(others), None)  # processes of our own take some of the cores, too
+    return Found(case, timings, skipped, others=strangers)

@@ -1,0 +1,1 @@
+"""Cases, contestants and floors of the GPU's benchmark."""

@@ -1,0 +1,90 @@
+"""What a run on a GPU has found, for the terminal: plain text of at most 120 columns."""
+
+from ..cases import FUNCTIONS, LAUNCH, LINEAR, LINEAR_PASS, SHAPES
+from ..results import COMPILED, IN_PLACE, INTO, LIGER, OURS, QUACK, QUACK_FUSED, TORCH, Found, Run
+from .cuda_targets import ratio, sentence, targets
+from .table import cut, laid_out, number, percent, skipped, times
+
+PEERS = {TORCH: "x torch", COMPILED: "x compile", LIGER: "x Liger", QUACK: "x QuACK", QUACK_FUSED: "x return_dx"}
+_HEAD = ["ours ms", "GB/s", "of copy", "out=", "in place", *PEERS.values()]
+
+
+def is_of_gpu(run: Run) -> bool:
+    """Whether a run was made on a GPU."""
+    return "GPU" in run.machine
+
+
+def _shape(found: Found) -> str:
+    return "x".join(map(str, found.case.shape))
+
+
+def _times_as_long(found: Found, name: str) -> str:
+    value = ratio(found, name)
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _cells(found: Found) -> list[str]:
+    """The columns of a case."""
+    return [
+        f"{_shape(found)} {found.case.dtype}",
+        times(found, OURS),
+        number(found.gbps(OURS)),
+        *(percent(found.fraction(name)) for name in (OURS, INTO, IN_PLACE)),
+        *(_times_as_long(found, name) for name in PEERS),
+    ]
+
+
+def _launches(run: Run) -> list[str]:
+    """Microseconds of the host's time a call, of each contestant."""
+    found = [f for f in run.found if f.case.group == LAUNCH and f.timings]
+    names = list(dict.fromkeys(name for f in found for name in f.timings))
+    if not found:
+        return []
+    rows = [
+        [f"{f.case.function} {'x'.join(map(str, f.case.shape))}", *(times(f, n, 1e6) for n in names)] for f in found
+    ]
+    return ["", "Host time a call, microseconds", *laid_out([["", *names], *rows])]
+
+
+def _passes(run: Run) -> list[str]:
+    """Linear passes: their time, what part of it the products alone take, and the others."""
+    found = [f for f in run.found if f.case.group == LINEAR and f.timings]
+    names = [name for name in PEERS if any(name in f.timings for f in found)]
+    rows = [
+        [
+            f"{_shape(f)} {f.case.option} {f.case.dtype}",
+            times(f, OURS),
+            percent(f.fraction(OURS)),
+            *(_times_as_long(f, n) for n in names),
+        ]
+        for f in found
+    ]
+    head = [LINEAR_PASS, "ours ms", "products", *(PEERS[name] for name in names)]
+    return ["", *laid_out([head, *rows])] if found else []
+
+
+def text(run: Run) -> str:
+    """All tables of a run on a GPU.
+
+    GB/s are the bytes that must be moved over the median time; "of copy" is what part of the copy's speed that is, with
+    a fresh result, with ``out=`` and in place; "x" is how many times as long another takes as ours with a fresh result.
+    "products" is what part of a linear pass's time its three matrix products take alone.
+    """
+    machine = run.machine
+    head = [
+        cut(f"{machine['GPU']}, driver {machine['driver']}, arrays of {machine['arrays']}, {machine['date']}"),
+        cut(f"  compute-sanitizer: {machine['compute-sanitizer']}"),
+        *(f"  {name:<40} {value:8.1f}" for name, value in run.ceilings.items()),
+        "",
+        "Medians by the GPU's events, caches flushed between calls; of copy: GB/s against a copy on the GPU in turn;",
+        "x: how many times as long another takes as ours with a fresh result.",
+    ]
+    tables = []
+    for function in FUNCTIONS:
+        some = [f for f in run.found if (f.case.group, f.case.function) == (SHAPES, function) and f.timings]
+        if some:
+            tables += ["", *laid_out([[function, *_HEAD], *map(_cells, some)])]
+    tables += _passes(run)
+    known = [cut(f"  {sentence(target)}") for target in targets(run)]
+    goals = ["", "Targets, for loss and gradient", *known] if known else []
+    return "\n".join([*head, *tables, *_launches(run), *goals, *skipped(run)])

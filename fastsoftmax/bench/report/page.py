@@ -1,0 +1,219 @@
+"""A run as one HTML file that needs nothing else: no network, no scripts, no fonts.
+
+Everything that comes from a run passes through `escape`, since it may have been read from a file of somebody else's.
+"""
+
+import re
+from collections.abc import Iterable
+from html import escape
+from importlib import resources
+
+from ..cases import BUSY, DTYPES, FUNCTIONS, GROUPS, LAYOUTS, LOSS_AND_GRAD, OPTIONS, SHAPES, SIZE, START, THREADS
+from ..results import INTO, OURS, Found, Run
+from . import summary
+from .charts import Chart, charts
+from .summary import NONE, ms, number, share
+
+HEADINGS = {
+    SHAPES: ("Shapes", "Every function in float32, from a mini-batch of digits to a large vocabulary."),
+    DTYPES: ("Dtypes", "Loss and gradient and softmax in half and in double precision."),
+    LAYOUTS: ("Layouts", "Loss and gradient of arrays whose classes do not lie one after the other."),
+    OPTIONS: ("Options", "Loss and gradient with one option of the loss on."),
+    SIZE: ("Size", "Loss and gradient, from few logits to very many, and from two classes to a million."),
+    THREADS: ("Threads", "Loss and gradient in one thread and in all."),
+    BUSY: ("Busy", "Softmax with out= beside processes, or threads of torch, that keep cores busy."),
+    START: ("Start", "What a process pays once, in milliseconds: the import, and first calls."),
+}
+
+
+def _cells(cells: Iterable[str], kind: str = "") -> str:
+    """A row of a table, the first cell of which is text."""
+    first, *rest = (escape(cell) for cell in cells)
+    return f"<tr{kind}><td>{first}</td>{''.join(f'<td>{cell}</td>' for cell in rest)}</tr>"
+
+
+def _table(label: str, head: Iterable[str], body: str) -> str:
+    """A table that scrolls by itself where the page is narrow, also by the keys."""
+    columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    table = f"<table>{f'<thead><tr>{columns}</tr></thead>' if columns else ''}<tbody>{body}</tbody></table>"
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(label)}">{table}</div>'
+
+
+def _facts(caption: str, facts: dict[str, str]) -> str:
+    rows = "".join(f'<tr><td>{escape(k)}</td><td class="word wrap">{escape(v)}</td></tr>' for k, v in facts.items())
+    return f"<div><h3>{escape(caption)}</h3>{_table(caption, [], rows)}</div>"
+
+
+def _headline(run: Run) -> str:
+    """Three figures to begin with."""
+    found = summary.summary(summary.headline(run))
+    if found is None:
+        return "<p>Loss and gradient have not been measured beside another contestant in this run.</p>"
+    peer = found.least.peer[0] if found.least.peer else ""
+    ratio, behind = found.least.ratio or 0.0, len(found.behind)
+    figures = (
+        (
+            f"{found.mean:.1f}×",
+            f"as fast as the fastest other, geometric mean over {found.shapes} shapes",
+            found.mean < 1,
+        ),
+        (f"{ratio:.2f}×", f"at the worst of them, {summary.shape(found.least)} against {peer}", ratio < 1),
+        (f"{behind} of {found.shapes}", "shapes at which another is faster", behind > 0),
+    )
+    boxes = "".join(
+        f'<div><b class="{"bad" if bad else "good"}">{escape(figure)}</b><span>{escape(text)}</span></div>'
+        for figure, text, bad in figures
+    )
+    return f'<p>Loss and gradient (<code>{LOSS_AND_GRAD}</code>) in float32:</p><div class="figures">{boxes}</div>'
+
+
+def _shapes_table(run: Run) -> str:
+    rows = []
+    for found in summary.headline(run):
+        if OURS in found.timings:
+            peer, timing = found.peer or (NONE, None)
+            into = found.timings.get(INTO)
+            ours = [ms(found.ours.median), ms(into.median) if into else NONE, share(found.fraction(INTO))]
+            theirs = [peer, ms(timing.median) if timing else NONE, f"{found.ratio:.2f}" if found.ratio else NONE]
+            rows.append(_cells([summary.shape(found), *ours, *theirs]))
+    head = ("rows × classes", "fastsoftmax, ms", "with out=, ms", "of the floor", "fastest other", "ms", "ratio")
+    return _table("Loss and gradient by shape", head, "".join(rows)) if rows else ""
+
+
+def _functions_table(run: Run) -> str:
+    """How fast each function is over the shapes, and where another is faster."""
+    rows = []
+    for name in FUNCTIONS:
+        found = summary.summary(summary.headline(run, name))
+        if found:
+            least = f"{found.least.ratio or 0:.2f}, {summary.shape(found.least)}"
+            cells = _cells([name, f"{found.mean:.2f}", least])
+            behind = ", ".join(f"{summary.shape(f)} ({f.peer[0]})" for f in found.behind if f.peer)
+            last = f'<td class="wrap bad">{escape(behind)}</td>' if behind else "<td>none</td>"
+            rows.append(cells.replace("</tr>", f"{last}</tr>"))
+    head = ("function", "geometric mean", "least", "another is faster at")
+    text = "<p>How many times as long the fastest of the others takes, over the same shapes:</p>"
+    return text + _table("All functions", head, "".join(rows)) if rows else ""
+
+
+def _summary(run: Run) -> str:
+    """How fast it is, stated plainly, also where others are faster."""
+    return f"{_headline(run)}{_shapes_table(run)}{_functions_table(run)}"
+
+
+def _chart(chart: Chart) -> str:
+    title = f'<h3 id="chart-{chart.key}">{escape(chart.title)}</h3>'
+    if chart.missing:
+        return f'{title}<p class="soft">{escape(chart.missing)}</p>'
+    caption = re.sub("`([^`]+)`", r"<code>\1</code>", escape(chart.caption))
+    drawing = (
+        f'<div class="scroll chart" role="region" tabindex="0" aria-label="{escape(chart.title)}">{chart.svg}</div>'
+    )
+    return f"{title}<figure>{drawing}<figcaption>{caption}</figcaption></figure>"
+
+
+def _shared(found: list[Found]) -> dict[str, str]:
+    """Who has no time in any of the cases, for the same reason in each."""
+    first, *rest = (f.skipped for f in found)
+    return {name: why for name, why in first.items() if all(other.get(name) == why for other in rest)}
+
+
+def _case(found: Found, shared: dict[str, str]) -> str:
+    """A case: its name and reason, and below them a row for each contestant."""
+    case = found.case
+    floor = f" Floor: {found.floor[0]}, {ms(found.floor[1])} ms." if found.floor else ""
+    about = f"{case.reason}.{floor} Inputs in {'memory' if case.memory == 'DRAM' else 'the caches'}."
+    title = f"<div><code>{escape(case.name)}</code><span>{escape(about)}</span></div>"
+    rows = [f'<tr class="case"><th colspan="6" scope="rowgroup">{title}</th></tr>']
+    for name, timing in found.timings.items():
+        speed, ours = found.gbps(name), found.timings.get(OURS)
+        cells = [
+            name,
+            ms(timing.median),
+            ms(timing.least),
+            number(speed) if speed else NONE,
+            share(found.fraction(name)),
+        ]
+        cells.append(f"{timing.median / ours.median:.2f}" if ours else NONE)
+        rows.append(_cells(cells, ' class="ours"' if name.startswith(OURS) else ""))
+    rest = [f"{name}: {why}" for name, why in found.skipped.items() if name not in shared]
+    if rest:
+        rows.append(f'<tr class="note"><td colspan="6"><div>Not timed: {escape("; ".join(rest))}.</div></td></tr>')
+    return "".join(rows)
+
+
+def _group(name: str, found: list[Found]) -> str:
+    heading, text = HEADINGS.get(name, (name, ""))
+    shared = _shared(found)
+    note = "".join(f"<li>{escape(who)}: {escape(why)}</li>" for who, why in shared.items())
+    absent = f"<p>Not timed in any of these cases:</p><ul>{note}</ul>" if note else ""
+    head = ("contestant", "median, ms", "least, ms", "GB/s", "of the floor", "time / fastsoftmax's")
+    table = _table(heading, head, "".join(_case(f, shared) for f in found))
+    return f'<h3 id="group-{escape(name)}">{escape(heading)}</h3><p>{escape(text)}</p>{absent}{table}'
+
+
+def _groups(run: Run) -> dict[str, list[Found]]:
+    """The cases that were run, by group, in the order of the table of cases."""
+    groups: dict[str, list[Found]] = {name: [] for name in GROUPS}
+    for found in run.found:
+        groups.setdefault(found.case.group, []).append(found)
+    return {name: found for name, found in groups.items() if found}
+
+
+def _contents(drawn: list[Chart], groups: Iterable[str]) -> str:
+    places = {"summary": "Summary", "machine": "Machine and ceilings"}
+    places |= {f"chart-{chart.key}": chart.title for chart in drawn}
+    places |= {f"group-{name}": f"Results: {HEADINGS.get(name, (name, ''))[0].lower()}" for name in groups}
+    items = "".join(f'<li><a href="#{escape(place)}">{escape(title)}</a></li>' for place, title in places.items())
+    return f'<nav aria-label="Contents"><ul>{items}</ul></nav>'
+
+
+_EXPLAINED = """<p>Times are medians of repetitions in which all contestants take turns, with the same number of
+threads. GB/s count the bytes that any implementation must move: logits and targets read once, the result written once.
+The floor is the time that those bytes, or the exponentials, take at the best speed that was measured in the same run;
+<em>of the floor</em> is that time as a part of the contestant's.</p>"""
+
+
+def html(run: Run) -> str:
+    """The whole page.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        Without matplotlib, which draws the charts: ``pip install 'fastsoftmax[plot]'``.
+    """
+    drawn, groups = charts(run), _groups(run)
+    css = resources.files(__package__).joinpath("page.css").read_text("utf-8")
+    facts = run.machine
+    ceilings = {name: number(value) for name, value in run.ceilings.items()}
+    about = " · ".join(facts[name] for name in ("CPU", "date") if name in facts)
+    threads = f" · {facts['threads']} threads" if "threads" in facts else ""
+    results = "".join(_group(name, found) for name, found in groups.items())
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>fastsoftmax benchmarks: {escape(about)}</title>
+<style>
+{css}</style>
+</head>
+<body>
+<main>
+<h1>fastsoftmax benchmarks</h1>
+<p class="soft">{escape(about)}{escape(threads)} · {len(run.found)} cases</p>
+{_contents(drawn, groups)}
+<h2 id="summary">Summary</h2>
+{_summary(run)}
+<h2 id="machine">Machine and ceilings</h2>
+<div class="two">{_facts("Machine and versions", facts)}{_facts("Ceilings, measured in the same run", ceilings)}</div>
+<h2 id="charts">Charts</h2>
+{"".join(map(_chart, drawn))}
+<h2 id="results">Results</h2>
+{_EXPLAINED}
+{results}
+</main>
+</body>
+</html>
+"""

@@ -1,0 +1,180 @@
+"""What a run has found, for the terminal: plain text of at most 120 columns."""
+
+from collections.abc import Callable, Iterable
+
+from ..cases import BUSY, FUNCTIONS, GROUPS, OPTIONS, ROWS, START, THREADS, Case
+from ..results import CONTIGUOUS, FLOAT32, IN_PLACE, INTO, NUMPY, OURS, PLAIN, SCIPY, Found, Run
+
+WIDTH = 120
+DISTURBED = 0.2  # cores that others take, from which a case says more about them
+HEADINGS = {
+    "shapes": "Shapes",
+    "dtypes": "Dtypes",
+    "layouts": "Layouts; x ours: times the contiguous array",
+    "options": "Options; x ours: times the plain loss",
+    "size": "Sizes; ns: nanoseconds a logit",
+    "threads": "Threads",
+    "busy": "Beside others that work, with out=, in all threads and in one",
+    "start": "Before the first result, seconds, in processes of their own",
+}
+#: What ours is held against in a case of its kind.
+_HELD = (CONTIGUOUS, PLAIN, FLOAT32)
+
+
+def number(value: float | None, unit: float = 1.0) -> str:
+    """Three digits."""
+    if value is None:
+        return "-"
+    scaled = value * unit
+    return f"{scaled:.3g}" if scaled < 1000 else f"{scaled:.0f}"
+
+
+def times(found: Found, name: str, unit: float = 1e3) -> str:
+    """The median time of a contestant, in milliseconds unless told."""
+    return number(found.timings[name].median, unit) if name in found.timings else "-"
+
+
+def percent(value: float | None) -> str:
+    """A part of a whole."""
+    return "-" if value is None else f"{value:.0%}"
+
+
+def _title(case: Case) -> str:
+    """A case in the table of its group."""
+    rows, classes = case.shape
+    unusual = [case.option or "plain"] * (case.group in {OPTIONS, BUSY}) + [case.layout] * (case.layout != ROWS)
+    unusual += [case.dtype] * (case.dtype != "float32")
+    if case.group == THREADS:
+        unusual.append(f"{case.threads or 'all'} thread{'s' * (case.threads != 1)}")
+    return " ".join([f"{rows}x{classes}", *unusual])
+
+
+def _held(found: Found) -> str:
+    """How many times as long it takes as what it is held against."""
+    held = next((name for name in _HELD if name in found.timings), None)
+    if held is None or OURS not in found.timings:
+        return "-"
+    return f"{found.ours.median / found.timings[held].median:.2f}"
+
+
+def _cells(found: Found) -> list[str]:
+    """The columns of a case."""
+    peer, ratio = found.peer, found.ratio
+    nanoseconds = found.ours.median / found.case.elements * 1e9 if OURS in found.timings else None
+    return [
+        _title(found.case),
+        *(times(found, name) for name in (OURS, INTO, IN_PLACE)),
+        number(nanoseconds),
+        *(number(found.gbps(OURS)), percent(found.fraction(OURS)), percent(found.fraction(INTO))),
+        percent(found.fraction(IN_PLACE)),
+        _held(found),
+        *(("-", "-") if peer is None else (peer[0], number(peer[1].median, 1e3))),
+        "-" if ratio is None else f"{ratio:.2f}",
+    ]
+
+
+_HEAD = [
+    "",
+    "ours ms",
+    "out=",
+    "in place",
+    "ns",
+    "GB/s",
+    "of floor",
+    "out=",
+    "in place",
+    "x ours",
+    "peer",
+    "ms",
+    "ratio",
+]
+
+
+def laid_out(rows: list[list[str]]) -> list[str]:
+    """Columns as wide as they must be, without those that say nothing."""
+    kept = [i for i in range(len(rows[0])) if i == 0 or any(row[i] != "-" for row in rows[1:])]
+    widths = [max(len(row[i]) for row in rows) for i in kept]
+    lines = []
+    for row in rows:
+        cells = [
+            f"{row[i]:<{w}}" if n == 0 else f"{row[i]:>{w}}" for n, (i, w) in enumerate(zip(kept, widths, strict=True))
+        ]
+        lines.append("  " + "  ".join(cells).rstrip())
+    return lines
+
+
+def _by_contestant(found: list[Found], title: Callable[[Case], str], unit: float) -> list[str]:
+    """The time of each contestant in a column of its own."""
+    names = list(dict.fromkeys(name for one in found for name in one.timings))
+    return laid_out([["", *names], *([title(one.case), *(times(one, name, unit) for name in names)] for one in found)])
+
+
+def _group(run: Run, group: str) -> list[str]:
+    """The tables of a group: one for each function."""
+    some = [found for found in run.found if found.case.group == group]
+    if not some:
+        return []
+    lines = ["", HEADINGS[group]]
+    if group == START:
+        return lines + _by_contestant(some, lambda case: case.function, 1.0)
+    if group == BUSY:
+        return lines + _by_contestant(some, _title, 1e3)
+    for function in FUNCTIONS:
+        if cases := [found for found in some if found.case.function == function]:
+            lines += laid_out([[function, *_HEAD[1:]], *map(_cells, cases)])
+    return lines
+
+
+def skipped(run: Run) -> list[str]:
+    """Who was left out and why, once a contestant and reason."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for found in run.found:
+        for name, why in found.skipped.items():
+            reasons.setdefault((name, why), []).append(found.case.name)
+    lines = []
+    for (name, why), cases in reasons.items():
+        more = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
+        lines.append(cut(f"  {name}: {why} ({cases[0]}{more})"))
+    return ["", "Left out", *lines] if lines else []
+
+
+def cut(line: str) -> str:
+    """A line that fits."""
+    return line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"
+
+
+def text(run: Run) -> str:
+    """All tables of a run.
+
+    Times are medians in milliseconds.  "of floor" is the part of the time that the case's bytes or exponentials take at
+    least, for a fresh result, with ``out=`` and in place; "ratio" is how many times as long the fastest of the others,
+    "peer", takes.
+    """
+    machine = run.machine
+    head = [
+        cut(f"{machine['CPU']}, {machine['threads']} threads, {machine['date']}"),
+        *(f"  {name:<40} {value:6.2f}" for name, value in run.ceilings.items()),
+        "",
+        "Milliseconds a call, medians; of floor: what part of the time its bytes or exponentials take at least;",
+        "ratio: how many times as long the fastest of the others (peer) takes as ours with a fresh result.",
+    ]
+    busy = [found for found in run.found if found.others is not None and found.others > DISTURBED]
+    if busy:
+        most = max(busy, key=lambda found: found.others or 0.0)
+        head.append(f"Other processes took up to {most.others:.1f} cores in {len(busy)} cases: {most.case.name}.")
+    groups = [line for group in GROUPS for line in _group(run, group)]
+    return "\n".join([*head, *groups, *skipped(run)])
+
+
+def demonstration(measured: Iterable[Found]) -> str:
+    """The short table of the main job."""
+    header = f"  {'':<22} {'logits':>11} {OURS:>12} {NUMPY:>10} {SCIPY:>10}   against {NUMPY:>5} {SCIPY:>6}"
+    lines = ["Kernel speed on this machine: float32, milliseconds a call, best of runs in turn", header]
+    for found in measured:
+        ours, numpy, scipy = (found.timings[name].least for name in (OURS, NUMPY, SCIPY))
+        shape = "x".join(map(str, found.case.shape))
+        lines.append(
+            f"  {found.case.function:<22} {shape:>11} {ours * 1e3:>12.3f} {numpy * 1e3:>10.3f} {scipy * 1e3:>10.3f}"
+            f"           {numpy / ours:>5.1f}x {scipy / ours:>5.1f}x"
+        )
+    return "\n".join(lines)

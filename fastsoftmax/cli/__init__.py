@@ -1,0 +1,3 @@
+"""The command line."""
+
+from .program import main as main

@@ -1,0 +1,1 @@
+"""True on every device: the mathematics, options, dtypes, strides and rules."""

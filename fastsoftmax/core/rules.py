@@ -1,0 +1,132 @@
+"""What is said about wrong arguments, whichever backend finds them: on descriptions, not on arrays."""
+
+import operator
+from typing import Any
+
+from .strides import overlapping
+
+
+class NoCompiler(RuntimeError):
+    """Nothing can be computed, as nothing may be compiled."""
+
+
+def compiler_disabled() -> NoCompiler:
+    """The error where Numba is told not to compile."""
+    return NoCompiler(
+        "fastsoftmax computes with compiled kernels only, and NUMBA_DISABLE_JIT switches Numba's compiler off; "
+        "unset that variable before the process starts"
+    )
+
+
+def shown(value: Any, most: int = 80) -> str:
+    """A value as messages have it: short, and whatever it is."""
+    try:
+        said = str(value) if isinstance(value, BaseException) else repr(value)
+    except Exception:  # of any object; of integers with more digits than Python prints
+        return f"{'an integer' if isinstance(value, int) else 'a ' + type(value).__name__} that cannot be printed"
+    return said if len(said) <= most else f"{said[:most]}..."
+
+
+def axis_of(axis: Any, ndim: int, name: str) -> int:
+    """The number of an axis, counted from the front."""
+    try:
+        index = operator.index(axis)
+    except Exception:  # of any object
+        raise TypeError(f"axis must be an integer, got {shown(axis)}") from None
+    if not -ndim <= index < ndim:
+        where = f"must be in [-{ndim}, {ndim})" if ndim else "does not exist"
+        raise ValueError(f"axis {where} for {name} with {ndim} dimensions, got {shown(index)}")
+    return index % ndim
+
+
+def no_class(name: str, axis: Any, shape: tuple[int, ...]) -> ValueError:
+    """The error for an axis of no length."""
+    return ValueError(
+        f"{name} must have at least one class along axis {axis}, got shape {shape}; "
+        "a softmax over nothing is not defined"
+    )
+
+
+def wrong_output(
+    name: str, about: tuple[Any, ...], shape: tuple[int, ...], dtype: Any, itemsize: int, mend: str
+) -> TypeError | ValueError | None:
+    """What is wrong with an output of some (shape, strides, dtype, whether it is read-only); None if nothing is."""
+    got, strides, kind, readonly = about
+    if got != shape:
+        return ValueError(f"{name} must have the shape of the result, {shape}, got {got}")
+    if kind != dtype:
+        return TypeError(f"{name} must have dtype {dtype}, as the result has, got {kind}; use {mend}")
+    if readonly:
+        return ValueError(f"{name} must be writeable, got a read-only array; pass a copy")
+    if overlapping(got, strides, itemsize):
+        broadcast = any(s == 0 and n > 1 for s, n in zip(strides, got, strict=True))
+        return ValueError(
+            f"{name} must not {'be broadcast' if broadcast else 'overlap itself'}, got strides {strides} with shape "
+            f"{got}: its elements share memory; use {mend}"
+        )
+    return None
+
+
+def bad_label(value: int, row: tuple[Any, ...], classes: int) -> ValueError:
+    """The error for a class index that is not one."""
+    where = tuple(map(int, row))
+    return ValueError(
+        f"target must hold class indices in [0, {classes}) or ignore_index, got {value} at "
+        f"{'row ' + str(where[0]) if len(where) == 1 else 'position ' + str(where)}; "
+        "mend the labels, or pass ignore_index to leave out rows with that value"
+    )
+
+
+def no_ignored_rows(ignore_index: int) -> None:
+    """Probabilities have no rows to ignore."""
+    if ignore_index >= 0:
+        raise ValueError(
+            f"ignore_index must be negative when target holds probabilities, got {ignore_index}; "
+            "give rows a sample_weight of 0 instead"
+        )
+
+
+def wrong_target(rows: tuple[int, ...], logits: tuple[int, ...], got: tuple[int, ...]) -> ValueError:
+    """The error for a target of a shape that fits nothing."""
+    return ValueError(
+        f"target must have shape {rows} (class indices) or {logits} (probabilities) "
+        f"for logits of shape {logits}, got {got}"
+    )
+
+
+def not_probabilities(dtype: Any, shape: tuple[int, ...], rows: tuple[int, ...], mend: str) -> TypeError:
+    """The error for a target in the shape of the logits that is no array of floating numbers."""
+    return TypeError(
+        f"probabilities must have a floating dtype, got a target of {dtype} in the shape of the logits, {shape}; "
+        f"class indices must have shape {rows}, and for probabilities pass {mend}"
+    )
+
+
+def not_focal(focal_gamma: float) -> None:
+    """The focal factor is a function of the target's probability."""
+    if focal_gamma:
+        raise ValueError("focal_gamma is defined for class indices, got target with probabilities; leave it at 0")
+
+
+def wrong_weights(name: str, shape: tuple[int, ...], meaning: str, got: tuple[int, ...]) -> ValueError:
+    """The error for weights that do not fit."""
+    return ValueError(f"{name} must have shape {shape}, one weight {meaning}, got {got}")
+
+
+def upstream(got: tuple[int, ...], shape: tuple[int, ...], reduction: str) -> None:
+    """Refuse an upstream gradient that is an array and fits no loss."""
+    if reduction != "none":
+        raise ValueError(f"grad_output must be a scalar for reduction={reduction!r}, got an array of shape {got}")
+    if got != shape:
+        raise ValueError(f"grad_output must have shape {shape}, one number a row, or be a scalar, got {got}")
+
+
+def axes_of(axis: tuple[Any, ...] | None, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The numbers of several axes, or of all, in rising order."""
+    ndim = len(shape)
+    found = sorted(range(ndim) if axis is None else [axis_of(a, ndim, "x") for a in axis])
+    if len(set(found)) != len(found):
+        raise ValueError(f"axis must name axes, each once, got {shown(axis)}")
+    if any(shape[a] == 0 for a in found):
+        raise ValueError(f"x must have at least one element along the axes {shown(axis)}, got shape {shape}")
+    return tuple(found)

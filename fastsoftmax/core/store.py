@@ -1,0 +1,201 @@
+"""Compiled kernels on disk, so that a process need not compile what another one has.
+
+A file is machine code, and whoever can write it can run code as the user: kernels are read only from folders and files
+that nobody but this user and root may write, and ours are made with mode 0700.  Each file begins with a hash of all
+that follows: what the kernel is for, in words, and the kernel.  One that was damaged, cut off, renamed or made for
+something else counts as missing, is compiled anew and replaced.  Nothing is unpickled.
+
+``NUMBA_CACHE_DIR`` says where they lie, or else they lie with the package (the CPU's) or in ``~/.cache/fastsoftmax``
+(``$XDG_CACHE_HOME`` is heeded).  To clear the cache, remove the folder; ``FASTSOFTMAX_CACHE=0`` switches it off.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import sys
+import tempfile
+import warnings
+from collections.abc import Container, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..version import __version__
+
+OFF = {"", "0", "false", "no", "off"}
+CPU, CUDA = "cpu", "cuda"  # kinds of kernels, each with a folder of its own
+MARK = 64  # hexadecimal digits of a hash
+
+_said: set[str] = set()
+
+
+def enabled() -> bool:
+    """False where FASTSOFTMAX_CACHE switches the store off."""
+    return os.environ.get("FASTSOFTMAX_CACHE", "1").strip().lower() not in OFF
+
+
+def _safe(status: os.stat_result) -> bool:
+    """Whether nobody but this user and root may write what has this status."""
+    if not hasattr(os, "geteuid"):
+        return True
+    return status.st_uid in {os.geteuid(), 0} and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _holds_safely(folder: Path) -> bool:
+    """Whether nobody else can put something in the place of what lies in a folder, if there is one."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return True
+    return _safe(status) or bool(status.st_mode & stat.S_ISVTX and status.st_uid == 0)
+
+
+def _refuse(folder: Path, why: str) -> None:
+    """Say once why there is no cache in a folder."""
+    text = f"fastsoftmax keeps no compiled kernels in {folder}, and every process compiles its own: {why}"
+    if text not in _said:
+        _said.add(text)
+        warnings.warn(text, stacklevel=2)
+
+
+def _unsafe(folder: Path) -> None:
+    _refuse(
+        folder,
+        "another user owns or may write that folder, and what lies there could be anybody's code; make it yours alone "
+        "(chmod go-w), name another in NUMBA_CACHE_DIR, or set FASTSOFTMAX_CACHE=0",
+    )
+
+
+def _made(folder: Path) -> bool:
+    """Whether there is a folder, made with those above it where there was none."""
+    try:
+        if not os.path.isdir(folder.parent):
+            _made(folder.parent)
+        folder.mkdir(mode=0o755 if folder.name == "__pycache__" else 0o700, exist_ok=True)
+    except OSError:
+        return os.path.isdir(folder)
+    return True
+
+
+def _candidates(kind: str) -> Iterator[tuple[Path, bool]]:
+    """Folders for kernels of a kind, the first choice first, and whether to say so where one cannot be trusted."""
+    if not enabled():
+        return
+    if given := os.environ.get("NUMBA_CACHE_DIR"):
+        folder = Path(given)
+        if not folder.is_absolute():
+            _refuse(folder, "NUMBA_CACHE_DIR must be an absolute path, as it would be another in each directory")
+        elif not _holds_safely(folder):
+            _unsafe(folder)
+        else:
+            yield folder / f"fastsoftmax-{kind}", True
+        return
+    package = Path(__file__).parent.parent
+    if kind == CPU and os.path.isdir(package):
+        yield package / "__pycache__" / "kernels", False
+    user = Path(os.environ.get("XDG_CACHE_HOME") or ".")
+    if not user.is_absolute():
+        try:
+            user = Path.home() / ".cache"
+        except RuntimeError:  # no home
+            return
+    yield user / "fastsoftmax" / kind, True
+
+
+def folders(kind: str) -> Iterator[Path]:
+    """Folders that kernels of a kind may be read from: none below the current directory, none that others may write."""
+    for folder, aloud in _candidates(kind):
+        if folder.is_absolute() and _made(folder):
+            if _safe(folder.stat()):
+                yield folder
+            elif aloud:
+                _unsafe(folder)
+
+
+def folder(kind: str) -> Path | None:
+    """Where kernels of a kind are kept; None if they are not."""
+    return next((found for found in folders(kind) if os.access(found, os.W_OK)), None)
+
+
+def _file(about: str) -> str:
+    return f"{hashlib.sha256(about.encode()).hexdigest()}.kernel"
+
+
+def _packed(about: str, fields: dict[str, Any], code: bytes) -> bytes:
+    body = json.dumps({"about": about, **fields}).encode() + b"\n" + code
+    return hashlib.sha256(body).hexdigest().encode() + body
+
+
+def _unpacked(about: str, content: bytes) -> tuple[dict[str, Any], bytes] | None:
+    """The fields and the code of a file; None if it is not what it was written as."""
+    mark, body = content[:MARK], content[MARK:]
+    if hashlib.sha256(body).hexdigest().encode() != mark:
+        return None
+    head, _, code = body.partition(b"\n")
+    fields: dict[str, Any] = json.loads(head)
+    return (fields, code) if fields.pop("about") == about else None
+
+
+def load(kind: str, about: str) -> tuple[dict[str, Any], bytes] | None:
+    """The fields and the code of a kernel; None if there is none.  `about` is all that makes it another than others."""
+    for place in folders(kind):
+        with contextlib.suppress(OSError), (place / _file(about)).open("rb") as file:
+            found = _unpacked(about, file.read()) if _safe(os.fstat(file.fileno())) else None
+            if found is not None:
+                return found
+    return None
+
+
+def keep(kind: str, about: str, fields: dict[str, Any], code: bytes) -> None:
+    """Write a kernel: all of it or nothing, whoever else writes there; nothing where that cannot be done."""
+    content = _packed(about, fields, code)
+    for place in folders(kind):
+        with contextlib.suppress(OSError):
+            number, name = tempfile.mkstemp(dir=place)
+            try:
+                with os.fdopen(number, "wb") as file:
+                    file.write(content)
+                os.replace(name, place / _file(about))
+            except OSError:
+                os.unlink(name)
+                raise
+            return
+
+
+def _files(where: Any) -> Iterator[Any]:
+    """The files of a module's or a package's code: sources, or what there is in their place."""
+    if where.is_dir():
+        for inner in sorted(where.iterdir(), key=lambda file: str(file.name)):
+            if inner.name != "__pycache__" and (inner.is_dir() or inner.name.endswith((".py", ".pyc"))):
+                yield from _files(inner)
+    elif where.is_file():
+        yield where
+
+
+def _package() -> Any:
+    """The folder of this package, which may lie in an archive."""
+    folder = Path(__file__).parent.parent
+    if folder.is_dir():
+        return folder
+    from importlib import resources  # noqa: PLC0415  only for archives
+
+    return resources.files(__package__.partition(".")[0])
+
+
+def digest(*names: str, leave_out: Container[str] = ()) -> str:
+    """A hash of the code of some modules and packages of this package, but for modules of the names in `leave_out`.
+
+    Code without sources has one as well; in a frozen program, which has no files of its own, it is that of the program.
+    """
+    state, package, count = hashlib.sha256(__version__.encode()), _package(), 0
+    for name in names:
+        for end in ("", ".py", ".pyc"):
+            for file in _files(package / (name + end)):
+                if file.name.partition(".")[0] not in leave_out:
+                    text, count = file.read_bytes(), count + 1
+                    state.update(f"{name} {file.name} {len(text)} ".encode() + text)
+    if count < len(names):
+        program = Path(sys.executable).stat()
+        state.update(f"{program.st_size} {program.st_mtime_ns}".encode())
+    return state.hexdigest()

@@ -1,0 +1,262 @@
+"""Arguments to checked, normalised problems: every user error is raised here, and only here.
+
+What comes out has the classes in the last axis, the dtype of results beside the logits as they came, row-wise arrays
+that are C-contiguous, and options that are plain numbers.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..core import rules
+from ..core.conversion import array_of, is_convertible, is_masked, is_read, numbers, real
+from ..core.dtypes import storage_of
+from ..core.options import Options, in_precision, wide_enough
+from ..core.weights import held, scaled, upstream, weights
+
+Array = NDArray[Any]
+
+
+class Rows(NamedTuple):
+    """An operand with its classes in the last axis."""
+
+    array: Array
+    dtype: np.dtype[Any]  # of results, and of the logits where they must be converted first
+
+
+class Loss(NamedTuple):
+    """A cross-entropy to compute."""
+
+    x: Rows
+    labels: Array | None  # class indices: int64, C-contiguous, shape (...); or
+    soft: Array | None  # probabilities with the classes in the last axis
+    class_weight: Array | None  # float64
+    sample_weight: Array | None  # float64, shape (...)
+    grad_output: Array | float  # float64
+    options: Options
+    out: Array | None  # where the gradient goes, with the classes in the last axis
+    widened: bool = False  # whether narrower logits are computed in float64, as an option needs it
+
+
+class Map(NamedTuple):
+    """A function from rows to rows (or to a number a row) to compute."""
+
+    x: Rows
+    y: Rows | None  # the second operand of a vector-Jacobian product
+    out: Array | None
+
+
+class Given(NamedTuple):
+    """The array arguments of a call, as they came."""
+
+    x: Any
+    second: Any  # of a product, or the target
+    axis: Any
+    out: Any
+
+
+def form(x: Any, second: Any, axis: Any, out: Any, *constants: Any) -> tuple[Any, ...] | None:
+    """What a call looks like: all that its checks depend on but the contents of arrays.
+
+    None where an argument is no plain array (nor, for those that may be left out, None), or the axis no plain number.
+    """
+    if type(x) is not np.ndarray or type(axis) is not int:
+        return None
+    others: tuple[Any, ...] = ()
+    if second is not None:
+        if type(second) is not np.ndarray:
+            return None
+        others = (second.shape, second.strides, second.dtype)
+    if out is not None:
+        if type(out) is not np.ndarray or not out.flags.writeable:
+            return None
+        others = (*others, out.shape, out.strides, out.dtype, out is x, out is second)
+    return (x.shape, x.strides, x.dtype, others, axis, constants)
+
+
+def result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of results: that of floating input in native byte order, float64 for integers."""
+    if storage_of(dtype) >= 0:
+        return dtype
+    return np.dtype(np.float64) if dtype.kind in "biu" else dtype.newbyteorder("=")
+
+
+def rows(name: str, value: Any, axis: Any) -> Rows:
+    """An operand whose classes are along `axis`."""
+    array = value if type(value) is np.ndarray and storage_of(value.dtype) >= 0 else numbers(name, value)
+    ndim = array.ndim
+    if axis != -1 or ndim == 0:
+        axis = rules.axis_of(axis, ndim, name)
+        if axis != ndim - 1:
+            array = np.moveaxis(array, axis, -1)
+    if array.shape[-1] == 0:
+        raise rules.no_class(name, axis, np.shape(value))
+    return Rows(array, result_dtype(array.dtype))
+
+
+def overlap(a: Array, b: Array) -> bool:
+    """Whether two arrays share memory; assumed where deciding it would take long."""
+    if not np.may_share_memory(a, b):
+        return False
+    decide: Any = np.shares_memory  # NumPy's annotations of the bound differ between releases
+    try:
+        return bool(decide(a, b, max_work=10_000))
+    except np.exceptions.TooHardError:
+        return True
+
+
+def output(out: Any, like: Array, dtype: np.dtype[Any], name: str = "out") -> None:
+    """Check an `out=` argument against the shape and dtype of the result."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"{name} must be a numpy.ndarray, got {type(out).__name__}; leave it out to get a new array")
+    if is_masked(out):
+        raise TypeError(
+            f"{name} must be a plain array, got a masked one, whose mask would not change; pass {name}.data"
+        )
+    about = out.shape, out.strides, out.dtype, not out.flags.writeable
+    error = rules.wrong_output(name, about, like.shape, dtype, out.itemsize, "numpy.empty_like(...)")
+    if error is not None:
+        raise error
+
+
+def last(out: Array | None, axis: Any) -> Array | None:
+    """`out` with the classes in the last axis."""
+    return out if out is None or axis == -1 else np.moveaxis(out, axis, -1)
+
+
+def _indices(target: Array, x: Array) -> Array:
+    """Class indices as a C-contiguous, aligned int64 array; their range is checked when the rows are counted."""
+    if target.dtype == np.uint64 and target.size and np.max(target) > np.iinfo(np.int64).max:
+        row = np.unravel_index(int(np.argmax(target)), target.shape)
+        raise rules.bad_label(int(np.max(target)), row, x.shape[-1])
+    if target.dtype == np.int64 and target.flags.carray:
+        return target
+    return np.array(target, dtype=np.int64, order="C")
+
+
+def _target(target: ArrayLike, x: Array, axis: Any, ignore_index: int) -> tuple[Array | None, Array | None]:
+    """(class indices, None) or (None, probabilities with the classes in the last axis)."""
+    array = array_of("target", target)
+    rows = x.shape[:-1]
+    if array.dtype.kind in "iu" and array.shape == rows:
+        return _indices(array, x), None
+    original = x.shape if axis == -1 else np.moveaxis(x, -1, axis).shape
+    if array.shape == rows:
+        raise _no_indices(array)
+    if real("target", target, array).shape != original:
+        raise rules.wrong_target(rows, original, array.shape)
+    if array.dtype.kind in "biu":
+        mend = "numpy.asarray(target, dtype=numpy.float64)"
+        raise rules.not_probabilities(array.dtype, array.shape, rows, mend)
+    rules.no_ignored_rows(ignore_index)
+    return None, array if axis == -1 else np.moveaxis(array, axis, -1)
+
+
+def _no_indices(target: Array) -> TypeError:
+    """The error for class indices that are no integers."""
+    if target.dtype.kind == "c":
+        mend = "pass numpy.real(target).astype(numpy.int64)"
+    elif target.dtype.kind == "f" and target.size and not (np.mod(target, 1) == 0).all():
+        where = tuple(map(int, np.argwhere(~(np.mod(target, 1) == 0))[0]))
+        mend = f"{target[where]} at {where} is no class; pass the number of a class for each row"
+    elif is_convertible(target, np.int64):
+        mend = "pass numpy.asarray(target, dtype=numpy.int64)"
+    else:
+        mend = "for the number of each label in their sorted order pass numpy.unique(target, return_inverse=True)[1]"
+    said = "class indices" if is_read(target.dtype) else "target must have dtype int64, say: class indices"
+    return TypeError(f"{said} must have an integer dtype, got {target.dtype} with shape {target.shape}; {mend}")
+
+
+def _weighted(
+    class_weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    x: Array,
+    labels: Array | None,
+    opts: Options,
+    dtype: str,
+) -> tuple[Array | None, Array | None]:
+    """Weights of the classes and of the rows, which a mean scales as it likes: they are divided by their sum."""
+    of_class, of_row = None, None
+    if class_weight is not None:
+        of_class = weights("class_weight", class_weight, x.shape[-1:], "a class")
+        free = opts.reduction == "mean" and labels is not None  # the mean of soft targets is over the rows' weights
+        of_class = scaled(of_class, dtype) if free else held("class_weight", of_class, dtype)
+    if sample_weight is not None:
+        of_row = weights("sample_weight", sample_weight, x.shape[:-1], "a row")
+        if opts.reduction != "mean":
+            return of_class, held("sample_weight", of_row, dtype)
+        found = scaled(of_row, dtype)
+        if found is not of_row and labels is not None:  # far from 1: those of rows that do not count must not decide
+            found = scaled(np.where(labels == opts.ignore_index, 0.0, of_row), dtype)
+        of_row = found
+    return of_class, of_row
+
+
+def cross_entropy(
+    logits: ArrayLike,
+    target: ArrayLike,
+    axis: Any,
+    class_weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    opts: Options,
+    grad_output: ArrayLike | None = None,
+    out: Array | None = None,
+) -> Loss:
+    """A cross-entropy problem from the arguments of the public functions."""
+    given = numbers("logits", logits)
+    x = rows("logits", given, axis)
+    shape, narrow = x.array.shape[:-1], "float64" if x.dtype.itemsize == 8 else "float32"
+    dtype = wide_enough(opts, narrow)
+    opts = in_precision(opts, dtype)
+    labels, soft = _target(target, x.array, axis, opts.ignore_index)
+    if soft is not None:
+        rules.not_focal(opts.focal_gamma)
+    if out is not None:
+        output(out, given, x.dtype)
+    return Loss(
+        *(x, labels, soft, *_weighted(class_weight, sample_weight, x.array, labels, opts, dtype)),
+        1.0 if grad_output is None else upstream(grad_output, shape, opts.reduction, dtype),
+        opts,
+        last(out, axis),
+        dtype != narrow,
+    )
+
+
+def row_map(x: ArrayLike, axis: Any, out: Array | None) -> Map:
+    """A softmax-like problem along one axis."""
+    given = numbers("x", x)
+    r = rows("x", given, axis)
+    if out is not None:
+        output(out, given, r.dtype)
+    return Map(r, None, last(out, axis))
+
+
+def product(y: ArrayLike, grad: ArrayLike, axis: Any, out: Array | None) -> Map:
+    """A vector-Jacobian product along one axis."""
+    given, towards = numbers("y", y), numbers("grad", grad)
+    a, b = rows("y", given, axis), rows("grad", towards, axis)
+    if a.array.shape != b.array.shape:
+        raise ValueError(f"grad must have the shape of y, {given.shape}, got {towards.shape}")
+    if out is not None:
+        output(out, given, a.dtype)
+    return Map(a, b, last(out, axis))
+
+
+class Axes(NamedTuple):
+    """A softmax-like problem over several axes at once."""
+
+    array: Array
+    dtype: np.dtype[Any]  # of results
+    axes: tuple[int, ...]  # sorted
+    out: Array | None
+
+
+def over_axes(x: ArrayLike, axis: tuple[Any, ...] | None, out: Array | None) -> Axes:
+    """A softmax-like problem over a tuple of axes, or all of them."""
+    array = numbers("x", x)
+    found = rules.axes_of(axis, array.shape)
+    dtype = result_dtype(array.dtype)
+    if out is not None:
+        output(out, array, dtype)
+    return Axes(array, dtype, found, out)

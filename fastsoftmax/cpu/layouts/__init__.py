@@ -1,0 +1,1 @@
+"""The kernels of the CPU, by how rows lie in memory."""

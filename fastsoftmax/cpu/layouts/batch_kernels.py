@@ -1,0 +1,162 @@
+"""The kernels that work through chunks of batches of rows (the passes are in `batches`).
+
+Each function closes a kernel over compile-time constants: the losses' flags, and for every operand its storage kind and
+whether its classes are contiguous.
+"""
+
+from ...core.dtypes import BATCH_HEADER, COMPUTED, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
+from .. import jit
+from .. import parameters as P
+from ..simd.elementary import exp_constants
+from ..simd.laws import vector
+from ..simd.memory import address, get, integer_at, lanes_of, load, moved, put, put_float, ref, store, store_n
+from ..simd.squares import line_sums
+from ..simd.vectors import hsum, splat
+from .batches import lines_at, put_maxima, put_shifts, put_sums
+from .common import bounds, class_of, read_options, read_ref, row_ref, scratch_of, transform
+from .lane_kernels import scored, targets
+from .lanes import State
+from .rows import INF, Row, clear_row, emit_block, emit_difference, infinite
+
+_cap_slope = vector["cap_slope"]
+_log_sum_exp, _log, _normaliser = vector["log_sum_exp"], vector["log"], vector["normaliser"]
+
+
+@jit.inline
+def _row(
+    hard, gathered, params, i, r, slot, exp,
+    x_kind, y_kind, kind, read_kind, x_contiguous, y_contiguous, out_contiguous, read_contiguous,
+):  # fmt: skip
+    """Row `i` of all, which is number `r` of its batch."""
+    out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
+    k, first = integer_at(params, P.CLASSES), ref(scratch_of(params, slot) + BATCH_HEADER, 0, kind, True)
+    line = (k + lanes_of(first) - 1) // lanes_of(first) * 64
+    e = moved(first, r * line, 0)
+    return Row(
+        row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous),
+        read_ref(params, i, read_kind, read_contiguous, gathered, address(e)),
+        row_ref(params, P.Y, P.Y_STRIDES, i, y_kind, y_contiguous),
+        ref(integer_at(params, P.CLASS_WEIGHT), 0, kind, True),
+        e,
+        first,
+        out,
+        k,
+        class_of(params, i) if hard else -1,
+        integer_at(params, P.X_STRIDES + 1) * integer_at(params, P.TILE),
+        exp,
+    )
+
+
+def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
+    """Loss, and the gradient if ``flags.grad``, of each batch of a chunk; the losses are summed in a fixed order."""
+    kind, hard, gathered = COMPUTED[x_kind], flags.hard, flags.gathered
+    read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
+
+    def kernel(params, chunk, slot):
+        first, last = bounds(params, chunk)
+        o, height = read_options(params), integer_at(params, P.TILE)
+        lines = lines_at(scratch_of(params, slot), kind)
+        exp, total = exp_constants(lines.base), 0.0
+        for start in range(first, last, height):
+            n = min(height, last - start)
+            for r in range(n):
+                row = _row(
+                    hard, gathered, params, start + r, r, slot, exp,
+                    x_kind, y_kind, kind, read_kind, x_contiguous, y_contiguous, out_contiguous, read_contiguous,
+                )  # fmt: skip
+                put_maxima(flags, row, lines, r)
+                if hard:
+                    put(lines.logit, r, get(row.source, max(row.t, 0)))
+                if hard and flags.weighted:
+                    put(lines.weight, r, get(row.w, max(row.t, 0)))
+            m = put_shifts(flags, o, lines)
+            for r in range(n):
+                row = _row(
+                    hard, gathered, params, start + r, r, slot, exp,
+                    x_kind, y_kind, kind, read_kind, x_contiguous, y_contiguous, out_contiguous, read_contiguous,
+                )  # fmt: skip
+                put_sums(flags, o, row, lines, r)
+            total += hsum(_scored(flags, o, params, lines, m, start, n))
+            if flags.grad:
+                for r in range(n):
+                    row = _row(
+                        hard, gathered, params, start + r, r, slot, exp,
+                        x_kind, y_kind, kind, read_kind, x_contiguous, y_contiguous, out_contiguous, read_contiguous,
+                    )  # fmt: skip
+                    if hard and row.t < 0:
+                        clear_row(row)
+                    else:
+                        a, b, at_target = get(lines.a, r), get(lines.b, r), get(lines.at_target, r)
+                        emit_block(flags, o, row, 0, row.k, get(lines.base, r), a, b, at_target)
+        put_float(integer_at(params, P.PARTIAL), chunk, total)
+
+    return jit.kernel(kernel)
+
+
+@jit.inline
+def _scored(flags, o, params, lines, m, index, n):
+    """Score the rows of a batch, the first of which has number `index`; leaves what gradients are made of."""
+    zero, one = splat(lines.base, 0.0), splat(lines.base, 1.0)
+    t = targets(flags, params, lines.base, index, n)
+    dot, mass, d, weight = zero, zero, zero, one
+    if flags.smooth or flags.soft:
+        dot, mass = line_sums(lines.dots, 0), line_sums(lines.masses, 0)
+    if flags.hard:
+        d = transform(flags, o, load(lines.logit, 0)) - load(lines.base, 0)
+        if flags.weighted:
+            weight = load(lines.weight, 0)
+    state = State(m, line_sums(lines.sums, 0), dot, mass, d, weight)
+    loss, (a, b, at_target) = scored(flags, o, params, lines.base, state, t, index, n)
+    if flags.grad:
+        if flags.cap and flags.hard:
+            at_target = at_target * _cap_slope(load(lines.logit, 0), 1.0 / o.cap)
+        store(lines.a, 0, a)
+        store(lines.b, 0, b)
+        store(lines.at_target, 0, at_target)
+    return loss
+
+
+def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
+    """softmax, log_softmax or logsumexp (`variant`) of each batch of a chunk."""
+    kind, gathered = COMPUTED[x_kind], flags.gathered
+    read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
+
+    def kernel(params, chunk, slot):
+        first, last = bounds(params, chunk)
+        o, height = read_options(params), integer_at(params, P.TILE)
+        lines = lines_at(scratch_of(params, slot), kind)
+        exp = exp_constants(lines.base)
+        for start in range(first, last, height):
+            n = min(height, last - start)
+            for r in range(n):
+                row = _row(
+                    False, gathered, params, start + r, r, slot, exp,
+                    x_kind, x_kind, kind, read_kind, x_contiguous, x_contiguous, out_contiguous, read_contiguous,
+                )  # fmt: skip
+                put_maxima(flags, row, lines, r)
+            m = put_shifts(flags, o, lines)
+            for r in range(n):
+                row = _row(
+                    False, gathered, params, start + r, r, slot, exp,
+                    x_kind, x_kind, kind, read_kind, x_contiguous, x_contiguous, out_contiguous, read_contiguous,
+                )  # fmt: skip
+                put_sums(flags, o, row, lines, r)
+            s = line_sums(lines.sums, 0)
+            if variant == LOGSUMEXP:
+                store_n(ref(integer_at(params, P.RESULT), 0, x_kind, True), start, n, _log_sum_exp(m, s))
+            else:
+                s = _normaliser(m, s)
+                store(lines.a, 0, 1.0 / s if variant == SOFTMAX else _log(s))
+            for r in range(n):
+                row = _row(
+                    False, gathered, params, start + r, r, slot, exp,
+                    x_kind, x_kind, kind, read_kind, x_contiguous, x_contiguous, out_contiguous, read_contiguous,
+                )  # fmt: skip
+                if variant == SOFTMAX:
+                    emit_block(flags, o, row, 0, row.k, get(lines.base, r), get(lines.a, r), 0.0, 0.0)
+                elif variant == LOG_SOFTMAX:
+                    emit_difference(row, get(lines.base, r), get(lines.a, r))
+                elif get(lines.base, r) == INF:
+                    put(ref(integer_at(params, P.RESULT), 0, x_kind, True), start + r, infinite(row))
+
+    return jit.kernel(kernel)

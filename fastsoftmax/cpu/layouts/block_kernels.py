@@ -1,0 +1,114 @@
+"""The kernels that work through chunks of tiles of rows in SIMD lanes, block of classes by block (passes: `blocks`).
+
+Each function closes a kernel over compile-time constants: the losses' flags, and for every operand its storage kind and
+whether its rows are contiguous.
+"""
+
+from ...core.dtypes import COMPUTED, LANE_LINES, LOGSUMEXP, SOFTMAX
+from .. import jit
+from .. import parameters as P
+from ..simd.elementary import exp_constants
+from ..simd.laws import vector
+from ..simd.memory import integer_at, labels, lanes_of, moved, put_float, ref, store_n
+from ..simd.vectors import hsum
+from .blocks import (
+    Tile,
+    emit_derivatives,
+    emit_differences,
+    get_lines,
+    keep_scores,
+    no_classes,
+    put_lines,
+    reduce_tile,
+    state_of,
+    vectors_of,
+)
+from .common import bounds, read_options, scratch_of, tile_ref
+from .lane_kernels import scored, targets
+from .lanes import locate
+
+_normaliser, _log, _log_sum_exp = vector["normaliser"], vector["log"], vector["log_sum_exp"]
+
+
+def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
+    """Loss, and the gradient if ``flags.grad``, of each tile of a chunk; the losses are summed in a fixed order."""
+    kind = COMPUTED[x_kind]
+
+    def kernel(params, chunk, slot):
+        first, last = bounds(params, chunk)
+        o, like = read_options(params), ref(0, 0, kind, True)
+        exp, total, width = exp_constants(like), 0.0, lanes_of(like)
+        for number in range(first, last):
+            outer, start, rows = locate(params, number, width)
+            lines = ref(scratch_of(params, slot), 0, kind, True)
+            tile = Tile(
+                tile_ref(params, P.X, P.X_STRIDES, outer, start, x_kind, x_contiguous),
+                tile_ref(params, P.Y, P.Y_STRIDES, outer, start, y_kind, y_contiguous),
+                tile_ref(params, P.OUT, P.OUT_STRIDES, outer, start, x_kind, out_contiguous),
+                integer_at(params, P.X_STRIDES + 2),
+                integer_at(params, P.Y_STRIDES + 2),
+                integer_at(params, P.OUT_STRIDES + 2),
+                ref(integer_at(params, P.CLASS_WEIGHT), 0, kind, True),
+                lines,
+                moved(lines, LANE_LINES * integer_at(params, P.TILE), 0),
+                integer_at(params, P.CLASSES),
+                rows,
+                exp,
+            )
+            index = outer * integer_at(params, P.INNER) + start
+            for v in range(vectors_of(tile)):
+                n = min(rows - v * width, width)
+                put_lines(tile, v, no_classes(tile, targets(flags, params, like, index + v * width, n)))
+            reduce_tile(flags, o, tile)
+            for v in range(vectors_of(tile)):
+                found, n = get_lines(tile, v), min(rows - v * width, width)
+                s = state_of(flags, o, found)
+                loss, scores = scored(flags, o, params, like, s, found.t, index + v * width, n)
+                total += hsum(loss)
+                keep_scores(tile, v, found.t, s.m, scores)
+            if flags.grad:
+                emit_derivatives(flags, o, tile)
+        put_float(integer_at(params, P.PARTIAL), chunk, total)
+
+    return jit.kernel(kernel)
+
+
+def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
+    """softmax, log_softmax or logsumexp (`variant`) of each tile of a chunk."""
+    kind = COMPUTED[x_kind]
+    flags = flags._replace(infinite=variant == LOGSUMEXP)
+
+    def kernel(params, chunk, slot):
+        first, last = bounds(params, chunk)
+        o, like = read_options(params), ref(0, 0, kind, True)
+        exp, width = exp_constants(like), lanes_of(like)
+        result = ref(integer_at(params, P.RESULT), 0, x_kind, True)
+        for number in range(first, last):
+            outer, start, rows = locate(params, number, width)
+            x = tile_ref(params, P.X, P.X_STRIDES, outer, start, x_kind, x_contiguous)
+            out = tile_ref(params, P.OUT, P.OUT_STRIDES, outer, start, x_kind, out_contiguous)
+            steps = integer_at(params, P.X_STRIDES + 2), integer_at(params, P.OUT_STRIDES + 2)
+            lines = ref(scratch_of(params, slot), 0, kind, True)
+            block = moved(lines, LANE_LINES * integer_at(params, P.TILE), 0)
+            classes = integer_at(params, P.CLASSES)
+            tile = Tile(x, x, out, steps[0], 0, steps[1], lines, lines, block, classes, rows, exp)
+            for v in range(vectors_of(tile)):
+                put_lines(tile, v, no_classes(tile, labels(like, 0, 0, 0, 0)))
+            reduce_tile(flags, o, tile)
+            for v in range(vectors_of(tile)):
+                s = state_of(flags, o, get_lines(tile, v))
+                if variant == LOGSUMEXP:
+                    index = outer * integer_at(params, P.INNER) + start + v * width
+                    store_n(result, index, min(rows - v * width, width), _log_sum_exp(s.m, s.others))
+                else:
+                    norm = _normaliser(s.m, s.others)
+                    score = _log(norm)
+                    if variant == SOFTMAX:
+                        score = 1.0 / norm
+                    keep_scores(tile, v, labels(like, 0, 0, 0, 0), s.m, (score, norm, norm))
+            if variant == SOFTMAX:
+                emit_derivatives(flags, o, tile)
+            elif variant != LOGSUMEXP:
+                emit_differences(tile)
+
+    return jit.kernel(kernel)

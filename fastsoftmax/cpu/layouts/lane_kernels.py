@@ -1,0 +1,137 @@
+"""The kernels that work through chunks of tiles with rows in SIMD lanes (the passes are in `lanes`).
+
+Each function closes a kernel over compile-time constants: the losses' flags, and for every operand its storage kind and
+whether its rows are contiguous.
+"""
+
+from ...core.dtypes import COMPUTED, LOGSUMEXP, SOFTMAX
+from .. import jit
+from .. import parameters as P
+from ..simd.elementary import exp_constants
+from ..simd.laws import vector
+from ..simd.memory import integer_at, labels, lanes_of, load_n, put_float, ref, ref_like, store_n
+from ..simd.vectors import first_lanes, hsum, select, splat
+from .common import bounds, read_options, scratch_of, tile_ref
+from .lanes import Tile, emit_difference, emit_rows, locate, log_sum_exp, pack, reduce_rows, unpack
+
+_index_score, _soft_score, _normaliser = vector["index_score"], vector["soft_score"], vector["normaliser"]
+_log, _shift = vector["log"], vector["shift"]
+
+
+def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
+    """Loss, and the gradient if ``flags.grad``, of each tile of a chunk; the losses are summed in a fixed order."""
+    kind = COMPUTED[x_kind]
+
+    def kernel(params, chunk, slot):
+        first, last = bounds(params, chunk)
+        o = read_options(params)
+        total = 0.0
+        exp = exp_constants(ref(0, 0, kind, True))
+        for number in range(first, last):
+            buffer = ref(scratch_of(params, slot), 0, kind, True)
+            outer, start, rows = locate(params, number, lanes_of(buffer))
+            tile = Tile(
+                tile_ref(params, P.X, P.X_STRIDES, outer, start, x_kind, x_contiguous),
+                tile_ref(params, P.Y, P.Y_STRIDES, outer, start, y_kind, y_contiguous),
+                tile_ref(params, P.OUT, P.OUT_STRIDES, outer, start, x_kind, out_contiguous),
+                integer_at(params, P.X_STRIDES + 2),
+                integer_at(params, P.Y_STRIDES + 2),
+                integer_at(params, P.OUT_STRIDES + 2),
+                ref(integer_at(params, P.CLASS_WEIGHT), 0, kind, True),
+                buffer,
+                integer_at(params, P.CLASSES),
+                rows,
+                exp,
+            )
+            pack(tile)
+            index = outer * integer_at(params, P.INNER) + start
+            for v in range((rows + lanes_of(buffer) - 1) // lanes_of(buffer)):
+                total += hsum(_vector_loss(flags, o, params, tile, v, index + v * lanes_of(buffer)))
+            if flags.grad:
+                unpack(tile)
+        put_float(integer_at(params, P.PARTIAL), chunk, total)
+
+    return jit.kernel(kernel)
+
+
+@jit.inline
+def targets(flags, params, like, index, n):
+    """The labels of `n` rows from number `index` on, in lanes; -1 for ignored ones, and where there are none."""
+    return labels(like, integer_at(params, P.TARGET), index, n if flags.hard else 0, integer_at(params, P.IGNORE_INDEX))
+
+
+@jit.inline
+def scored(flags, o, params, like, s, t, index, n):
+    """(losses, what `derivative` wants) of `n` rows from number `index` on; `like` refers to the computing dtype.
+
+    Losses are written where they are wanted, and are 0 in dead lanes.
+    """
+    one = splat(like, 1.0)
+    if flags.soft:
+        loss, norm, a = _soft_score(flags, o, one, s.m, s.others, s.dot, s.mass)
+        b, at_target = one, one
+    else:
+        loss, norm, a, share, at_target = _index_score(flags, o, s.weight, s.m, s.others, s.dot, s.mass, s.d)
+        b = splat(like, share)
+    up = one * (o.scale * o.inverse_temperature)
+    if flags.factors:
+        up = up * load_n(ref_like(like, integer_at(params, P.GRAD_FACTOR)), index, n, 0.0)
+        loss = loss * load_n(ref_like(like, integer_at(params, P.LOSS_FACTOR)), index, n, 0.0)
+    if flags.hard:
+        loss = select(t > -1, loss, 0.0)
+    loss = first_lanes(loss, n)
+    if integer_at(params, P.RESULT) != 0:
+        store_n(ref_like(like, integer_at(params, P.RESULT)), index, n, loss)
+    return loss, (a * up / norm, b * up, at_target * up)
+
+
+@jit.inline
+def _vector_loss(flags, o, params, tile, v, index):
+    """Reduce, score and emit the rows of a vector, the first of which has number `index`; 0 in dead lanes."""
+    n = min(tile.rows - v * lanes_of(tile.x), lanes_of(tile.x))
+    t = targets(flags, params, tile.buffer, index, n)
+    s = reduce_rows(flags, o, tile, v, t)
+    loss, scores = scored(flags, o, params, tile.buffer, s, t, index, n)
+    if flags.grad:
+        emit_rows(flags, o, tile, v, t, s.m, scores)
+    return loss
+
+
+@jit.inline
+def _normalised(flags, o, exponential, tile, v):
+    """softmax or log_softmax of the rows of vector number `v`."""
+    s = reduce_rows(flags, o, tile, v, labels(tile.x, 0, 0, 0, 0))
+    norm = _normaliser(s.m, s.others)
+    if exponential:
+        emit_rows(flags, o, tile, v, labels(tile.x, 0, 0, 0, 0), s.m, (1.0 / norm, norm, norm))
+    else:
+        emit_difference(tile, v, _shift(s.m), _log(norm))
+
+
+def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
+    """softmax, log_softmax or logsumexp (`variant`) of each tile of a chunk."""
+    kind = COMPUTED[x_kind]
+
+    def kernel(params, chunk, slot):
+        first, last = bounds(params, chunk)
+        o = read_options(params)
+        result = ref(integer_at(params, P.RESULT), 0, x_kind, True)
+        exp = exp_constants(result)
+        for number in range(first, last):
+            buffer = ref(scratch_of(params, slot), 0, kind, True)
+            outer, start, rows = locate(params, number, lanes_of(buffer))
+            x = tile_ref(params, P.X, P.X_STRIDES, outer, start, x_kind, x_contiguous)
+            out = tile_ref(params, P.OUT, P.OUT_STRIDES, outer, start, x_kind, out_contiguous)
+            steps = integer_at(params, P.X_STRIDES + 2), integer_at(params, P.OUT_STRIDES + 2)
+            tile = Tile(x, x, out, steps[0], 0, steps[1], buffer, buffer, integer_at(params, P.CLASSES), rows, exp)
+            pack(tile)
+            for v in range((rows + lanes_of(x) - 1) // lanes_of(x)):
+                if variant == LOGSUMEXP:
+                    index = outer * integer_at(params, P.INNER) + start + v * lanes_of(x)
+                    store_n(result, index, min(rows - v * lanes_of(x), lanes_of(x)), log_sum_exp(tile, v))
+                else:
+                    _normalised(flags, o, variant == SOFTMAX, tile, v)
+            if variant != LOGSUMEXP:
+                unpack(tile)
+
+    return jit.kernel(kernel)

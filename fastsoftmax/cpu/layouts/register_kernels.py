@@ -1,0 +1,190 @@
+"""The kernels for rows of few classes that lie side by side: a vector's worth of rows at a time, in registers.
+
+The same steps as in `lanes`, with loops over classes unrolled: a kernel is compiled for one number of classes, which is
+``flags.classes``.  Logits, exponentials and gradients do not pass through scratch, and memory is read and written in
+whole vectors (`registers`).  The last rows, which do not fill the vectors, are copied to scratch for that.
+"""
+
+from collections import namedtuple
+
+from ...core.dtypes import COMPUTED, LOGSUMEXP, SOFTMAX
+from .. import jit
+from .. import parameters as P
+from ..jit import inline
+from ..simd.elementary import exp_by, exp_constants
+from ..simd.laws import vector
+from ..simd.memory import get, integer_at, lanes_of, moved, put_float, ref, store_n
+from ..simd.vectors import hsum, splat
+from .common import address_of, bounds, class_mass, copy, read_options, scratch_of, transform
+from .lane_kernels import scored, targets
+from .lanes import added, below, derivative, larger, locate, no_sums, state
+from .registers import folded, load_classes, mapped, store_classes
+
+INF = float("inf")
+_log, _shift, _normaliser, _log_sum_exp = (vector[name] for name in ("log", "shift", "normaliser", "log_sum_exp"))
+
+# What every class of a vector of rows is worked on with: flags, options, class weights, exp's constants; the rows'
+# targets, what is subtracted before exp, and what `derivative` wants.
+Shared = namedtuple("Shared", ("flags", "o", "w", "exp", "t", "base", "scores"))
+
+
+@inline
+def _larger(_shared, m, _j, x):
+    return larger(x, m)
+
+
+@inline
+def _exponential(shared, _j, x):
+    return exp_by(shared.exp, transform(shared.flags, shared.o, x) - shared.base)
+
+
+@inline
+def _exponential_below(shared, _j, x):
+    exp, m = shared
+    return exp_by(exp, below(m, x))
+
+
+@inline
+def _sum(_shared, total, _j, p):
+    return total + p
+
+
+@inline
+def _product(factor, _j, p):
+    return p * factor
+
+
+@inline
+def _difference(shared, _j, x):
+    m, log_s = shared
+    return x - m - log_s
+
+
+@inline
+def _mass(shared, j, y):
+    """w_j, for soft targets `y`."""
+    w = splat(y, 1.0)
+    if shared.flags.weighted:
+        w = splat(y, get(shared.w, j))
+    return class_mass(shared.flags, shared.o, y, w)
+
+
+@inline
+def _added(shared, sums, j, x, p, y):
+    d = transform(shared.flags, shared.o, x) - shared.base
+    return added(shared.flags, sums, shared.t, j, x, d, p, _mass(shared, j, y))
+
+
+@inline
+def _derivative(shared, j, x, p, y):
+    return derivative(shared.flags, shared.o, shared.t, j, x, p, _mass(shared, j, y), shared.scores)
+
+
+@inline
+def _maximum(x):
+    return folded(_larger, 0, splat(x[0], -INF), (x,))
+
+
+@inline
+def _taken(params, operand, strides, outer, row, n, classes, kind, contiguous, together, scratch):
+    """`n` rows of an operand, from a row on, as one vector a class.
+
+    `contiguous` and `together` say whether the classes of a row are side by side, and whether the rows are.
+    """
+    address, room = address_of(params, operand, strides, outer, row), ref(scratch, 0, kind, True)
+    if together and n == lanes_of(room):
+        room = ref(address, 0, kind, True)
+    elif together:
+        copy(ref(address, 0, kind, True), room, n * classes)
+    else:
+        first, step = ref(address, integer_at(params, strides + 2), kind, contiguous), integer_at(params, strides + 1)
+        for i in range(n):
+            copy(moved(first, i * step, 0), moved(room, 0, i * classes), classes)
+    return load_classes(room, classes)
+
+
+@inline
+def _deliver(params, outer, row, vectors, n, classes, kind, contiguous, together, scratch):
+    """Write `n` rows, from a row on, of what is in a vector of rows."""
+    address, room = address_of(params, P.OUT, P.OUT_STRIDES, outer, row), ref(scratch, 0, kind, True)
+    step = integer_at(params, P.OUT_STRIDES + 1)
+    if together and n == lanes_of(room):
+        store_classes(ref(address, 0, kind, True), vectors)
+    else:
+        store_classes(room, vectors)
+        if together:
+            copy(room, ref(address, 0, kind, True), n * classes)
+        else:
+            first = ref(address, integer_at(params, P.OUT_STRIDES + 2), kind, contiguous)
+            for i in range(n):
+                copy(moved(room, 0, i * classes), moved(first, i * step, 0), classes)
+
+
+def cross_entropy(flags, _variant, x_kind, y_kind, x_near, y_near, out_near):
+    """Loss, and the gradient if ``flags.grad``, of each tile of a chunk; the losses are summed in a fixed order."""
+    kind, classes = COMPUTED[x_kind], flags.classes
+    x_contiguous, y_contiguous, out_contiguous = x_near > 0, y_near > 0, out_near > 0
+    x_together, y_together, out_together = x_near > 1, y_near > 1, out_near > 1
+
+    def kernel(params, chunk, slot):
+        first, last = bounds(params, chunk)
+        o, scratch, total = read_options(params), scratch_of(params, slot), 0.0
+        like, w = ref(scratch, 0, kind, True), ref(integer_at(params, P.CLASS_WEIGHT), 0, kind, True)
+        exp, width = exp_constants(like), lanes_of(like)
+        for number in range(first, last):
+            outer, start, rows = locate(params, number, width)
+            for row in range(start, start + rows, width):
+                n, index = min(width, start + rows - row), outer * integer_at(params, P.INNER) + row
+                x = _taken(params, P.X, P.X_STRIDES, outer, row, n, classes, x_kind, x_contiguous, x_together, scratch)
+                y = x
+                if flags.soft:
+                    y = _taken(
+                        params, P.Y, P.Y_STRIDES, outer, row, n, classes, y_kind, y_contiguous, y_together, scratch
+                    )
+                t, m = targets(flags, params, like, index, n), transform(flags, o, _maximum(x))
+                shared = Shared(flags, o, w, exp, t, _shift(m), (m, m, m))
+                p = mapped(_exponential, shared, (x,))
+                s = state(flags, o, m, folded(_added, shared, no_sums(like), (x, p, y)))
+                loss, scores = scored(flags, o, params, like, s, t, index, n)
+                if flags.grad:
+                    shared = Shared(flags, o, w, exp, t, shared.base, scores)
+                    g = mapped(_derivative, shared, (x, p, y))
+                    _deliver(params, outer, row, g, n, classes, x_kind, out_contiguous, out_together, scratch)
+                total += hsum(loss)
+        put_float(integer_at(params, P.PARTIAL), chunk, total)
+
+    return jit.kernel(kernel)
+
+
+def softmax(flags, variant, x_kind, _y_kind, x_near, _y_near, out_near):
+    """softmax, log_softmax or logsumexp (`variant`) of each tile of a chunk."""
+    kind, classes = COMPUTED[x_kind], flags.classes
+    x_contiguous, out_contiguous = x_near > 0, out_near > 0
+    x_together, out_together = x_near > 1, out_near > 1
+
+    def kernel(params, chunk, slot):
+        first, last = bounds(params, chunk)
+        o, scratch = read_options(params), scratch_of(params, slot)
+        result = ref(integer_at(params, P.RESULT), 0, x_kind, True)
+        like = ref(scratch, 0, kind, True)
+        exp, width = exp_constants(like), lanes_of(like)
+        for number in range(first, last):
+            outer, start, rows = locate(params, number, width)
+            for row in range(start, start + rows, width):
+                n, index = min(width, start + rows - row), outer * integer_at(params, P.INNER) + row
+                x = _taken(params, P.X, P.X_STRIDES, outer, row, n, classes, x_kind, x_contiguous, x_together, scratch)
+                m = _maximum(x)
+                if variant == LOGSUMEXP:
+                    p = mapped(_exponential_below, (exp, m), (x,))
+                    total = folded(_sum, 0, splat(like, 0.0), (p,))
+                    store_n(result, index, n, _log_sum_exp(m, total))
+                else:
+                    p = mapped(_exponential, Shared(flags, o, like, exp, m, _shift(m), m), (x,))
+                    s = _normaliser(m, folded(_sum, 0, splat(like, 0.0), (p,)))
+                    if variant == SOFTMAX:
+                        results = mapped(_product, 1.0 / s, (p,))
+                    else:
+                        results = mapped(_difference, (_shift(m), _log(s)), (x,))
+                    _deliver(params, outer, row, results, n, classes, x_kind, out_contiguous, out_together, scratch)
+
+    return jit.kernel(kernel)

@@ -1,0 +1,146 @@
+"""The kernels that work through chunks of rows with their classes in SIMD lanes (the passes are in `rows`).
+
+Each function closes a kernel over compile-time constants: the losses' flags, and for every operand its storage kind and
+whether its classes are contiguous.
+"""
+
+from ...core.dtypes import BLOCK, COMPUTED, FLOAT64, LOG_SOFTMAX, SOFTMAX
+from .. import jit
+from .. import parameters as P
+from ..simd.elementary import exp_constants
+from ..simd.laws import scalar, vector
+from ..simd.memory import address, fence, get, integer_at, put, put_float, ref
+from ..simd.vectors import extract, splat
+from .common import bounds, class_of, read_options, read_ref, row_ref, scratch_of
+from .rows import INF, Row, clear_row, emit_difference, emit_row, infinite, reduce_row, transformed
+
+_index_score, _soft_score = vector["index_score"], vector["soft_score"]
+_log_sum_exp, _log = vector["log_sum_exp"], vector["log"]
+_cap_slope = vector["cap_slope"]
+_normaliser, _shift = scalar["normaliser"], scalar["shift"]
+
+
+@jit.inline
+def _scratch(params, slot):
+    """(address of the blocks' maxima, address of the exponentials) of a thread; the latter begins a cache line."""
+    blocks = (integer_at(params, P.CLASSES) + BLOCK - 1) // BLOCK
+    base = scratch_of(params, slot)
+    return base, base + (blocks * 8 + 63) // 64 * 64
+
+
+def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
+    """Loss, and the gradient if ``flags.grad``, of each row of a chunk; the chunk's losses are summed in row order."""
+    kind, direct, gathered = COMPUTED[x_kind], flags.direct, flags.gathered
+    read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
+
+    def kernel(params, chunk, slot):
+        first, last = bounds(params, chunk)
+        o, k = read_options(params), integer_at(params, P.CLASSES)
+        bases, kept = _scratch(params, slot)
+        result = ref(integer_at(params, P.RESULT), 0, kind, True)
+        loss_factor = ref(integer_at(params, P.LOSS_FACTOR), 0, kind, True)
+        grad_factor = ref(integer_at(params, P.GRAD_FACTOR), 0, kind, True)
+        way = integer_at(params, P.X_STRIDES + 1)
+        exp = exp_constants(result)
+        total = 0.0
+        for i in range(first, last):
+            out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
+            e = out if direct else ref(kept, 0, kind, True)
+            row = Row(
+                row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous),
+                read_ref(params, i, read_kind, read_contiguous, gathered, address(e)),
+                row_ref(params, P.Y, P.Y_STRIDES, i, y_kind, y_contiguous),
+                ref(integer_at(params, P.CLASS_WEIGHT), 0, kind, True),
+                e,
+                ref(bases, 0, FLOAT64, True),
+                out,
+                k,
+                class_of(params, i) if flags.hard else -1,
+                way,
+                exp,
+            )
+            loss = 0.0
+            if flags.hard and row.t < 0:
+                if flags.grad:
+                    clear_row(row)
+            else:
+                up = o.scale * float(get(grad_factor, i)) if flags.factors and flags.grad else o.scale
+                loss = _row_loss(flags, o, row, up)
+                if flags.factors:
+                    loss = loss * float(get(loss_factor, i))
+            total += loss
+            if integer_at(params, P.RESULT) != 0:
+                put(result, i, loss)
+        put_float(integer_at(params, P.PARTIAL), chunk, total)
+        if flags.streamed:
+            fence()
+
+    return jit.kernel(kernel)
+
+
+@jit.inline
+def _row_loss(flags, o, row, up):
+    """Reduce, score and emit one row; `up` multiplies its gradient.
+
+    The score is computed in float64 vectors all of whose lanes are the same: three calls of the C library's scalar
+    functions take longer than that.
+    """
+    state = reduce_row(flags, o, row)
+    one = splat(row.bases, 1.0)
+    m, others, dot, mass = one * state.m, one * state.others, one * state.dot, one * state.mass
+    if flags.soft:
+        loss, s, a = _soft_score(flags, o, one, m, others, dot, mass)
+        b, at_target = one, one
+    else:
+        logit = get(row.source, row.t)
+        d = one * (float(transformed(flags, o, row.x, logit)) - _shift(state.m))
+        weight = one * float(get(row.w, row.t)) if flags.weighted else one
+        loss, s, a, share, at_target = _index_score(flags, o, weight, m, others, dot, mass, d)
+        b = one * share
+        if flags.cap:
+            at_target = at_target * float(extract(_cap_slope(splat(row.x, logit), 1.0 / o.cap), 0))
+    if flags.grad:
+        up = up * o.inverse_temperature
+        a, b, at_target = a / s * up, b * up, at_target * up
+        emit_row(flags, o, row, state.m, extract(a, 0), extract(b, 0), extract(at_target, 0))
+    return extract(loss, 0)
+
+
+def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
+    """softmax, log_softmax or logsumexp (`variant`) of each row of a chunk."""
+    kind, direct, gathered = COMPUTED[x_kind], flags.direct, flags.gathered
+    read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
+
+    def kernel(params, chunk, slot):
+        first, last = bounds(params, chunk)
+        o, k = read_options(params), integer_at(params, P.CLASSES)
+        bases, kept = _scratch(params, slot)
+        result = ref(integer_at(params, P.RESULT), 0, x_kind, True)
+        exp = exp_constants(result)
+        for i in range(first, last):
+            x = row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous)
+            out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
+            e, blocks = out if direct else ref(kept, 0, kind, True), ref(bases, 0, FLOAT64, True)
+            read = read_ref(params, i, read_kind, read_contiguous, gathered, address(e))
+            row = Row(x, read, x, x, e, blocks, out, k, -1, integer_at(params, P.X_STRIDES + 1), exp)
+            state = reduce_row(flags, o, row)
+            if variant == SOFTMAX:
+                s = _normaliser(state.m, state.others)
+                emit_row(flags, o, row, state.m, 1.0 / s, 0.0, 0.0)
+            elif variant == LOG_SOFTMAX:
+                s = splat(blocks, _normaliser(state.m, state.others))
+                emit_difference(row, _shift(state.m), extract(_log(s), 0))
+            else:
+                put(result, i, _finished(row, state))
+        if flags.streamed:
+            fence()
+
+    return jit.kernel(kernel)
+
+
+@jit.inline
+def _finished(row, state):
+    """logsumexp of a reduced row."""
+    if state.m == INF:
+        return infinite(row)
+    return extract(_log_sum_exp(splat(row.bases, state.m), splat(row.bases, state.others)), 0)

@@ -1,0 +1,292 @@
+"""Classes in SIMD lanes: the passes over a long row.
+
+A row is read in blocks of `BLOCK` classes.  Each block gives a state (maximum, sum of exponentials) from the
+first-level cache, and the states merge in float64: a row of any length is read from memory once for its loss, and the
+error of a sum does not grow with its length.  While a block is exponentiated the next one is prefetched.  The
+exponentials are kept in scratch relative to their own block's maximum; the emit pass scales them.
+"""
+
+from collections import namedtuple
+
+from ...core.dtypes import BLOCK
+from ..jit import inline
+from ..simd.elementary import exp_by
+from ..simd.laws import scalar, vector
+from ..simd.memory import get, lanes_of, load, load_n, moved, prefetch, put, store, store_n, stream, until_aligned
+from ..simd.vectors import extract, first_lanes, hmax, hsum, lane_is, select, splat
+from .common import class_mass, copy, transform
+
+INF = float("inf")
+RUN = 16  # vectors that are summed plainly before their sum is added to the block's
+
+# The row being worked on: references to logits as they came, and where they are read for their exponentials (a copy, if
+# they are gathered); to soft target, class weights, kept exponentials, maxima of the blocks and gradient; the number of
+# classes; the target's (-1: none); the way in bytes to the next row; and the constants of exp.
+Row = namedtuple("Row", ("source", "x", "y", "w", "e", "bases", "out", "k", "t", "next", "exp"))
+# Vectors of partial sums: of exponentials but the target's, of w_j (z_j - base), and of w_j.
+Sums = namedtuple("Sums", ("total", "dot", "mass"))
+# What its reduction found: the maximum, the sum without the target's term, sum w_j (z_j - m) and sum w_j.
+State = namedtuple("State", ("m", "others", "dot", "mass"))
+
+_shift, _merge, _merge_dot, _exp = scalar["shift"], scalar["merge"], scalar["merge_dot"], scalar["exp"]
+_term, _cap_slope = vector["term"], vector["cap_slope"]
+
+
+@inline
+def gather(flags, row, j, stop):
+    """Copy logits that do not lie side by side to where they are read, twice, and where their exponentials go then."""
+    if flags.gathered:
+        copy(moved(row.source, 0, j), moved(row.x, 0, j), stop - j)
+
+
+@inline
+def block_maxima(x, j, stop):
+    """A vector whose largest lane is the largest of a block; in four chains, as a maximum waits for the one before."""
+    width = lanes_of(x)
+    a = splat(x, -INF)
+    b, c, d = a, a, a
+    while j + 4 * width <= stop:
+        v0, v1, v2, v3 = load(x, j), load(x, j + width), load(x, j + 2 * width), load(x, j + 3 * width)
+        a, b = select(v0 > a, v0, a), select(v1 > b, v1, b)
+        c, d = select(v2 > c, v2, c), select(v3 > d, v3, d)
+        j += 4 * width
+    while j + width <= stop:
+        v0 = load(x, j)
+        a = select(v0 > a, v0, a)
+        j += width
+    if j < stop:
+        v0 = load_n(x, j, stop - j, -INF)
+        b = select(v0 > b, v0, b)
+    a, c = select(b > a, b, a), select(d > c, d, c)
+    return select(c > a, c, a)
+
+
+@inline
+def block_max(x, j, stop):
+    """The largest element of a block."""
+    return hmax(block_maxima(x, j, stop))
+
+
+@inline
+def masses(flags, o, row, j, n, whole):
+    """w_j of the vector at `j`, of which `n` lanes are live; 0 in the others."""
+    one = splat(row.x, 1.0)
+    y = one
+    if flags.soft:
+        y = load(row.y, j) if whole else load_n(row.y, j, n, 0.0)
+    w = one
+    if flags.weighted:
+        w = load(row.w, j) if whole else load_n(row.w, j, n, 0.0)
+    v = class_mass(flags, o, y, w)
+    return v if whole else first_lanes(v, n)
+
+
+@inline
+def slope_is_kept(flags):
+    """Whether kept exponentials have the softcap's slope in them: where no other term of a gradient has it."""
+    return flags.cap and flags.kept and flags.hard and not flags.smooth
+
+
+@inline
+def exponentials(flags, o, row, j, n, base, whole):
+    """(z - base, exp(z - base)) of the vector at `j`; the exponentials of dead lanes are 0."""
+    x = load(row.x, j) if whole else load_n(row.x, j, n, -INF)
+    d = transform(flags, o, x) - base
+    p = exp_by(row.exp, d)
+    p = p if whole else first_lanes(p, n)
+    if flags.kept:
+        kept = p
+        if slope_is_kept(flags):
+            kept = p * _cap_slope(x, 1.0 / o.cap)  # whose tanh is the one that `transform` has computed
+        if whole or not flags.direct:  # scratch has room for a whole vector
+            store(row.e, j, kept)
+        else:
+            store_n(row.e, j, n, kept)
+    return d, p
+
+
+@inline
+def whole_end(row, j, stop):
+    """Where the whole vectors from `j` on end: at the one that holds the target's class, or short of `stop`."""
+    width = lanes_of(row.x)
+    if j <= row.t < stop:
+        stop = row.t
+    return j + (stop - j) // width * width
+
+
+@inline
+def no_sums(row):
+    """The Sums of no classes."""
+    zero = splat(row.x, 0.0)
+    return Sums(zero, zero, zero)
+
+
+@inline
+def plus(a, b):
+    """The Sums of two parts."""
+    return Sums(a.total + b.total, a.dot + b.dot, a.mass + b.mass)
+
+
+@inline
+def plus_vector(flags, o, row, sums, j, n, base, whole, target):
+    """The Sums with the `n` classes from `j` on, but for the exponential in the lane `target` (a mask)."""
+    d, p = exponentials(flags, o, row, j, n, base, whole)
+    total, dot, mass = sums.total + p, sums.dot, sums.mass
+    if flags.hard:
+        total = select(target, sums.total, total)
+    if flags.smooth or flags.soft:
+        v = masses(flags, o, row, j, n, whole)
+        dot, mass = dot + _term(v, d), mass + v
+    return Sums(total, dot, mass)
+
+
+@inline
+def _whole_sums(flags, o, row, j, stop, base, ahead):
+    """The Sums of whole vectors from `j` to `stop`, without the target."""
+    width, nowhere = lanes_of(row.x), lane_is(row.x, -1)
+    sums = no_sums(row)
+    while j < stop:
+        # Short runs first: an error of half an ulp a vector adds up over a block.
+        end, part = min(j + RUN * width, stop), no_sums(row)
+        while j < end:
+            prefetch(ahead, j)
+            part = plus_vector(flags, o, row, part, j, width, base, True, nowhere)
+            j += width
+        sums = plus(sums, part)
+    return sums
+
+
+@inline
+def block_sums(flags, o, row, j, stop, base, ahead):
+    """(sum of exponentials but the target's, sum w d, sum w) of a block."""
+    width, sums = lanes_of(row.x), no_sums(row)
+    while j < stop:
+        end = whole_end(row, j, stop)
+        sums = plus(sums, _whole_sums(flags, o, row, j, end, base, ahead))
+        j = end
+        if j < stop:
+            n = min(width, stop - j)
+            sums = plus_vector(flags, o, row, sums, j, n, base, False, lane_is(row.x, row.t - j))
+            j += n
+    return hsum(sums.total), hsum(sums.dot), hsum(sums.mass)
+
+
+@inline
+def transformed(flags, o, x, value):
+    """`transform` of one number, by the instructions that transform vectors, so that it has the very same bits."""
+    return extract(transform(flags, o, splat(x, value)), 0)
+
+
+@inline
+def reduce_row(flags, o, row):
+    """The State of a row, block by block; leaves the blocks' maxima in `bases` when exponentials are kept."""
+    m, others, dot, mass = -INF, 0.0, 0.0, 0.0
+    for j in range(0, row.k, BLOCK):
+        stop = min(j + BLOCK, row.k)
+        gather(flags, row, j, stop)
+        top = transformed(flags, o, row.x, block_max(row.x, j, stop))
+        base = _shift(float(top))
+        # The block after this one, at the same offset; after the last block, the first of the next row.
+        ahead = moved(row.source, row.next, -j) if stop == row.k else moved(row.source, 0, BLOCK)
+        total, dots, weight = block_sums(flags, o, row, j, stop, base, ahead)
+        if flags.kept:
+            put(row.bases, j // BLOCK, base)
+        if j == 0:
+            m, others, dot, mass = float(top), total, dots, weight
+        else:
+            higher, others = _merge(m, others, float(top), total)
+            dot = _merge_dot(dot, mass, m, higher) + _merge_dot(dots, weight, float(top), higher)
+            m, mass = higher, mass + weight
+    return State(m, others, dot, mass)
+
+
+@inline
+def emit_vector(flags, o, row, j, n, base, a, b, at_target, whole):
+    """Write ``A p_j - B w_j`` times the transform's slope for the `n` classes from `j` on."""
+    x = load(row.source, j) if whole else load_n(row.source, j, n, -INF)
+    if flags.kept:
+        p = load(row.e, j) if whole or not flags.direct else load_n(row.e, j, n, 0.0)
+    else:
+        p = exp_by(row.exp, transform(flags, o, x) - base)
+    g = p * a
+    if flags.soft or flags.smooth:
+        g = g - masses(flags, o, row, j, n, whole) * b
+    if flags.cap and not slope_is_kept(flags):
+        g = g * _cap_slope(x, 1.0 / o.cap)
+    if flags.streamed:
+        g = select(lane_is(row.x, row.t - j), at_target, g)
+    if not whole:
+        store_n(row.out, j, n, g)
+    elif flags.streamed:
+        stream(row.out, j, g)
+    else:
+        store(row.out, j, g)
+
+
+@inline
+def emit_block(flags, o, row, j, stop, base, a, b, at_target):
+    """Write the gradient of a block; streamed stores begin at the first aligned address.
+
+    `at_target` comes last, as one store: a mask for every vector costs a tenth.  Not so where stores are streamed: a
+    plain store into a line that has just been streamed takes 250 ns, and a stream has time for masks.
+    """
+    first, width = j, lanes_of(row.x)
+    n = min(until_aligned(row.out), stop - j) if flags.streamed else 0
+    if n > 0:
+        emit_vector(flags, o, row, j, n, base, a, b, at_target, False)
+        j += n
+    while j + width <= stop:
+        emit_vector(flags, o, row, j, width, base, a, b, at_target, True)
+        j += width
+    if j < stop:
+        emit_vector(flags, o, row, j, stop - j, base, a, b, at_target, False)
+    if not flags.streamed and first <= row.t < stop:
+        put(row.out, row.t, at_target)
+
+
+@inline
+def emit_row(flags, o, row, m, a, b, at_target):
+    """Write a row's gradient.
+
+    `a` (with 1/s), `b` and `at_target` include every factor but the softcap's slope, which `at_target` has too.
+    """
+    top = _shift(m)
+    for j in range(0, row.k, BLOCK):
+        stop = min(j + BLOCK, row.k)
+        # Kept exponentials are relative to their block's maximum, recomputed ones to the row's.
+        base = get(row.bases, j // BLOCK) if flags.kept else top
+        factor = a if base == top else a * _exp(base - top)
+        emit_block(flags, o, row, j, stop, top, factor, b, at_target)
+
+
+@inline
+def clear_row(row):
+    """Zeros for the gradient of an ignored row, whatever its logits are."""
+    width = lanes_of(row.out)
+    zero = splat(row.out, 0.0)
+    j = 0
+    while j + width <= row.k:
+        store(row.out, j, zero)
+        j += width
+    if j < row.k:
+        store_n(row.out, j, row.k - j, zero)
+
+
+@inline
+def emit_difference(row, m, log_s):
+    """Write ``(x_j - m) - log s``."""
+    width, j = lanes_of(row.x), 0
+    while j + width <= row.k:
+        store(row.out, j, load(row.source, j) - m - log_s)
+        j += width
+    if j < row.k:
+        store_n(row.out, j, row.k - j, load_n(row.source, j, row.k - j, 0.0) - m - log_s)
+
+
+@inline
+def infinite(row):
+    """logsumexp of a row that holds +inf, whose sum is NaN whatever else it holds: the row is read again for a NaN."""
+    for j in range(row.k):
+        if get(row.source, j) != get(row.source, j):
+            return get(row.source, j)
+    return INF

@@ -1,0 +1,1 @@
+"""Linear passes on the CPU: blocks of rows, from features to loss and gradients."""

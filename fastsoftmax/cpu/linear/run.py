@@ -1,0 +1,213 @@
+"""What each linear pass does with a checked problem: describe its operands, have it cut and computed, hand over."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ...core import interrupts
+from ...core.dtypes import LOG_SOFTMAX, SOFTMAX, Flags, storage_of
+from .. import run
+from ..check import Array, overlap
+from ..execute import Job, Operands, execute, largest
+from ..run import delivered, same
+from ..threads import launch
+from . import plan as plan_linear
+from .blas import single_threaded
+from .check import Linear, LinearLoss
+from .matrices import as_matrix, matrix, product
+from .operands import Found, Pass, Sparse
+from .own_blocks import own, own_bytes, recipes, sparse_logits
+from .plan import LinearPlan
+from .shared_blocks import shared, shared_bytes
+
+
+def _features(problem: Linear) -> Any:
+    """The features as passes take them."""
+    x = problem.x
+    if x.parts is None:
+        return x.array
+    values, starts, indices = x.parts
+    return Sparse(np.ascontiguousarray(values, problem.dtype), starts, indices, x.sparse == "csc", x.shape)
+
+
+def _plan(p: Pass, own_blocks: bool, block: int | None) -> LinearPlan:
+    if isinstance(p.x, Sparse):
+        return plan_linear.sparse_plan(
+            *(p.x.shape, p.x.values.size, p.logits, p.dtype.itemsize),
+            gradient=p.grad_weight,
+            by_column=p.x.by_column,
+            block=block,
+        )
+    staged = p.labels is not None or matrix(p.x, p.dtype) is None
+    return plan_linear.linear_plan(
+        *(*p.x.shape, p.logits, p.dtype.itemsize), gradient=p.grad_weight, staged=staged, own=own_blocks, block=block
+    )
+
+
+def _passed(p: Pass, jobs: list[Job], block: int | None) -> Found:
+    """Work through all rows as planned."""
+    own_blocks = isinstance(p.x, Sparse) or storage_of(p.x.dtype) >= 0
+    plan = _plan(p, own_blocks, block)
+    found = None if plan.shared else recipes(p, plan, jobs)
+    if found is None and isinstance(p.x, Sparse):  # soft targets of a dtype that kernels do not read
+        p = p._replace(soft=np.asarray(p.soft, p.dtype))
+        found = recipes(p, plan, jobs)
+    with single_threaded():
+        if found is not None:
+            return own(p, plan, jobs, found)
+        return shared(p, plan if plan.shared else _plan(p, False, block), jobs)
+
+
+def _operands(problem: Linear) -> list[Array]:
+    """The arrays that are read until the last row is done."""
+    x = problem.x.array
+    return [
+        *([x.data, x.indices, x.indptr] if problem.x.sparse else [x]),
+        problem.weight.array,
+        *([] if problem.bias is None else [problem.bias.array]),
+    ]
+
+
+def _bias(problem: Linear, dtype: np.dtype[Any]) -> Array | None:
+    return None if problem.bias is None else np.ascontiguousarray(problem.bias.array, dtype)
+
+
+def cross_entropy(problem: LinearLoss) -> tuple[Any, dict[str, Array]]:
+    """(loss, gradients by name) of a cross-entropy of a linear map."""
+    linear, loss, wanted = problem.linear, problem.loss, problem.wanted
+    count = run.counted(loss)
+    result = np.zeros(linear.x.shape[0], linear.dtype) if loss.options.reduction == "none" else None
+    grad_x = _grad_x(problem) if "x" in wanted else None
+    loss_factor, grad_factor = run.factors_of(loss)
+    p = Pass(
+        *(_features(linear), linear.weight.array, _bias(linear, linear.dtype), linear.dtype, linear.classes),
+        labels=loss.labels,
+        ignore_index=loss.options.ignore_index,
+        soft=loss.soft,
+        loss_factor=loss_factor,
+        grad_factor=grad_factor,
+        result=result,
+        grad_weight="weight" in wanted,
+        grad_bias="bias" in wanted,
+        grad_x=grad_x,
+    )
+    found = _passed(p, [run.loss_job(loss, count, grad=bool(wanted))], problem.block)
+    grads = {"x": grad_x, "weight": found.grad_weight, "bias": found.grad_bias}
+    value = run.reduced(loss, found.total, count) if result is None else result
+    return value, {name: _handed_over(problem, name, array) for name, array in grads.items() if array is not None}
+
+
+def workspace(problem: LinearLoss, threads: int | None) -> int:
+    """The memory in bytes that `cross_entropy` takes for virtual operands, besides them and its results."""
+    linear, wanted = problem.linear, problem.wanted
+    p = Pass(
+        *(linear.x.array, linear.weight.array, None, linear.dtype, linear.classes),
+        labels=problem.loss.labels,
+        grad_weight="weight" in wanted,
+        grad_bias="bias" in wanted,
+    )
+    jobs = [run.loss_job(problem.loss, 1.0, grad=bool(wanted))]
+    plan = _plan(p, True, problem.block)
+    threads = launch.threads_for() if threads is None else threads
+    found = None if plan.shared else recipes(p, plan, jobs)
+    taken = shared_bytes(p, plan, jobs, threads) if found is None else own_bytes(p, plan, found, threads)
+    # A gradient of half weights is accumulated before its result is there.
+    return taken + (p.weight.size * (p.dtype.itemsize - p.weight.itemsize) if p.grad_weight else 0)
+
+
+def _grad_x(problem: LinearLoss) -> Array:
+    """Where the features' gradients go while their rows are read: `out`, unless that would disturb an operand."""
+    x, out, labels = problem.linear.x, problem.out.get("x"), problem.loss.labels
+    if out is None:
+        return np.zeros(x.shape, x.dtype)
+    in_place = same(out, x.array)
+    operands = [*_operands(problem.linear), labels, problem.loss.soft]
+    disturbed = any(a is not None and overlap(out, a) for a in operands if not (in_place and a is x.array))
+    there = matrix(out, x.dtype)
+    if there is None or there.flipped or disturbed:
+        return np.zeros(x.shape, x.dtype)
+    if labels is not None:
+        out[labels == problem.loss.options.ignore_index] = 0  # rows that no pass reads, or writes
+    return out
+
+
+def _handed_over(problem: LinearLoss, name: str, array: Array) -> Array:
+    """A gradient in the dtype that it is asked for in, at `out` if that is given."""
+    linear = problem.linear
+    like = {"x": linear.x, "weight": linear.weight, "bias": linear.bias}[name]
+    assert like is not None
+    out = problem.out.get(name)
+    return array.astype(like.dtype, copy=False) if out is None else delivered(array, out)
+
+
+def hessian_product(problem: Linear, direction: Linear, factors: Array | None) -> tuple[Any, Array | None]:
+    """The Hessian of the sum of the rows' losses, each times its factor, times a direction."""
+    dtype = problem.dtype
+    biases = [b for b in (_bias(problem, dtype), _bias(direction, dtype)) if b is not None]
+    p = Pass(
+        _features(problem),
+        np.concatenate([problem.weight.array, direction.weight.array], dtype=dtype),
+        np.concatenate(biases) if biases else None,
+        *(dtype, problem.classes),
+        loss_factor=None if factors is None else factors.astype(dtype),
+        grad_weight=True,
+        grad_bias=bool(biases),
+    )
+    jobs = [Job("softmax", Flags(kept=True), SOFTMAX, dtype), Job("vjp", Flags(), SOFTMAX, dtype)]
+    found = _passed(p, jobs, None)
+    return found.grad_weight, found.grad_bias
+
+
+def _blocks(problem: Linear, room: Array | None) -> Iterator[tuple[slice, Array]]:
+    """The rows of one block after the other, and their logits: in `room`, or in scratch that each block overwrites."""
+    rows, features = problem.x.shape
+    x, bias = _features(problem), _bias(problem, problem.dtype)
+    by_feature = isinstance(x, Sparse)
+    weight = as_matrix(problem.weight.array.T, problem.dtype, plain=by_feature)
+    size = plan_linear.shared_rows(features, problem.classes, problem.dtype.itemsize, staged=not by_feature)
+    z = np.empty((min(size, rows), problem.classes), problem.dtype) if room is None else room
+    for start in range(0, rows, size):
+        interrupts.check()
+        at = slice(start, min(start + size, rows))
+        here = z[at] if room is not None else z[: at.stop - start]
+        if isinstance(x, Sparse):
+            sparse_logits(x, weight, bias, at, here)
+        else:
+            product(as_matrix(x[at], problem.dtype), weight, here, bias=bias)
+        yield at, here
+
+
+def predict(problem: Linear) -> Array:
+    """The class of the largest logit of each row."""
+    result = np.empty(problem.x.shape[0], np.int64)
+    with single_threaded():
+        for at, z in _blocks(problem, None):
+            z.argmax(axis=1, out=result[at])
+    return result
+
+
+def predict_proba(problem: Linear, out: Array | None) -> Array:
+    """The probabilities of the classes for each row."""
+    shape, dtype = (problem.x.shape[0], problem.classes), problem.proba_dtype
+    result = np.empty(shape, dtype) if out is None or any(overlap(out, a) for a in _operands(problem)) else out
+    job = Job("softmax", Flags(kept=True), SOFTMAX, problem.dtype)
+    room = result if result.dtype == problem.dtype and result.flags.carray else None
+    with single_threaded():
+        for at, z in _blocks(problem, room):
+            execute(job, Operands(z, out=z))
+            if room is None:
+                result[at] = z
+    return delivered(result, out)
+
+
+def top_k(problem: Linear, k: int) -> tuple[Array, Array]:
+    """The classes of the largest logits of each row, in falling order, and their log-probabilities."""
+    indices, values = (np.empty((problem.x.shape[0], k), t) for t in (np.int64, problem.dtype))
+    job = Job("softmax", Flags(), LOG_SOFTMAX, problem.dtype)
+    with single_threaded():
+        for at, z in _blocks(problem, None):
+            largest(z, values[at], indices[at])  # by logits: with +inf among them no log-probability is a number
+            execute(job, Operands(z, out=z))
+            values[at] = np.take_along_axis(z, indices[at], axis=1)
+    return indices, values

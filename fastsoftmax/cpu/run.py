@@ -1,0 +1,292 @@
+"""What each public function does with a checked problem: allocate the result, describe the job, and have it executed.
+
+The only module that knows which backend computes.
+"""
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ..core import rules, terms
+from ..core.dtypes import LOGSUMEXP, SOFTMAX, Flags
+from ..core.options import Options
+from ..core.strides import joined
+from . import check
+from .addresses import address
+from .check import Array, Given, Loss, Map, overlap
+from .execute import CONVERTED, Job, Operands, computed, execute, pieces
+from .layouts import table
+from .layouts.labels import count as count_labels
+from .parameters import FIELDS, Numbers, Shape, pack_block, pack_shape
+from .plan import LABELS, PARALLEL_LABELS, PARALLEL_WEIGHTS
+from .prepared import Made, Ready, prepare
+from .threads import launch
+
+ALIGNED = 1 << 18  # elements from which a new array is aligned to cache lines: below, it costs more than it gives
+
+
+def same(a: Array, b: Array) -> bool:
+    """Whether two arrays are the very same elements in the same places."""
+    return address(a) == address(b) and (a.strides, a.shape, a.dtype) == (b.strides, b.shape, b.dtype)
+
+
+def _new(like: Array, dtype: np.dtype[Any]) -> Array:
+    """An array in the shape and memory order of another; large ones begin a cache line.
+
+    NumPy's begin 16 bytes after one, where the C library has a header: every store of a vector would touch two lines.
+    """
+    if like.size < ALIGNED or not like.flags.c_contiguous:
+        return np.empty_like(like, dtype=dtype, subok=False)
+    room = np.empty(like.size * dtype.itemsize + 63, np.uint8)
+    return np.ndarray(like.shape, dtype, room, -address(room) % 64)
+
+
+def _destination(x: check.Rows, out: Array | None, in_place: list[Array], others: list[Array]) -> Array:
+    """Where results can be written while operands are read: `out`, or a new array where writing would disturb them.
+
+    An operand of `in_place` may be `out` itself, element by element.
+    """
+    if out is None:
+        return _new(x.array, x.dtype)
+    disturbed = any(overlap(out, a) and not same(out, a) for a in in_place) or any(overlap(out, a) for a in others)
+    return np.empty_like(out, subok=False) if disturbed else out
+
+
+def delivered(written: Array, out: Array | None) -> Array:
+    """A result where it is wanted."""
+    if out is None or written is out:
+        return written
+    np.copyto(out, written)
+    return out
+
+
+def _ordered(data: Operands) -> tuple[Operands, tuple[int, ...] | None]:
+    """Leading axes by the logits' strides, longest first, so that memory is walked in its own order."""
+    if data.x.ndim <= 2:
+        return data, None
+    strides = [abs(s) for s in data.x.strides[:-1]]
+    order = sorted(range(len(strides)), key=lambda axis: -strides[axis])
+    if order == list(range(len(strides))):
+        return data, None
+    wide = [None if a is None else a.transpose(*order, len(order)) for a in data[:3]]
+    narrow = [None if a is None else np.ascontiguousarray(a.transpose(order)) for a in data[3:]]
+    return Operands(*wide, *narrow), tuple(order)
+
+
+def row_map(problem: Map, kernel: str, variant: int) -> Array:
+    """softmax and log_softmax (kernel "softmax"), and their vector-Jacobian products ("vjp")."""
+    x = problem.x
+    sources = [x.array] if problem.y is None else [x.array, problem.y.array]
+    out = _destination(x, problem.out, sources, [])
+    data = _ordered(Operands(x.array, None if problem.y is None else problem.y.array, out))[0]
+    execute(_map_job(x, kernel, variant, streamed=out is problem.out), data)
+    return delivered(out, problem.out)
+
+
+def _map_job(x: check.Rows, kernel: str, variant: int, *, streamed: bool = False) -> Job:
+    return Job(kernel, Flags(kept=kernel == "softmax" and variant == SOFTMAX, streamed=streamed), variant, x.dtype)
+
+
+def ready_map(problem: Map, kernel: str, variant: int, given: Given) -> Ready | None:
+    """`row_map` (or `logsumexp`) for operands that look like these; None where that takes more than one launch."""
+    x, y = problem.x.array, None if problem.y is None else problem.y.array
+    if variant == LOGSUMEXP:
+        result = np.empty(x.shape[:-1], problem.x.dtype)
+        return _ready(_map_job(problem.x, kernel, variant), Operands(x, result=result), Made(result=result), given)
+    new = np.empty_like(given.x) if given.out is None else None
+    out = problem.out if new is None else check.last(new, given.axis)
+    return _ready(_map_job(problem.x, kernel, variant), Operands(x, y, out), Made(new), given)
+
+
+def _ready(job: Job, data: Operands, made: Made, given: Given) -> Ready | None:
+    ordered, order = _ordered(data)
+    if order is not None and any(a is not None for a in data[3:]):
+        return None  # row-wise arrays are copied
+    shared = given.out is not None and given.out is given.x, given.out is not None and given.out is given.second
+    return prepare(job, ordered, made, shared)
+
+
+def _merged(array: Array, leading: int) -> Array | None:
+    """A view with all axes from number `leading` on merged into one; None where strides do not allow it."""
+    found = joined(array.shape, array.strides, leading) if leading < array.ndim else (1, array.itemsize)
+    if found is None:
+        return None
+    count, step = found if found[0] > 1 else (1, array.itemsize)
+    shape, strides = (*array.shape[:leading], count), (*array.strides[:leading], step)
+    return np.lib.stride_tricks.as_strided(array, shape, strides)
+
+
+def _axes_last(problem: check.Axes) -> tuple[int, ...]:
+    """A permutation that puts the problem's axes last, the longest strides first: their order among them is free."""
+    strides = problem.array.strides
+    rest = [a for a in range(problem.array.ndim) if a not in problem.axes]
+    return (*rest, *sorted(problem.axes, key=lambda a: -abs(strides[a])))
+
+
+def map_over_axes(problem: check.Axes, variant: int) -> Array:
+    """softmax and log_softmax over several axes: they are merged into one, by a copy to the result if need be."""
+    order, leading = _axes_last(problem), problem.array.ndim - len(problem.axes)
+    moved = problem.array.transpose(order)
+    x = _merged(moved, leading)
+    target = None if problem.out is None else _merged(problem.out.transpose(order), leading)
+    if x is None or target is None:
+        target = np.empty((*moved.shape[:leading], math.prod(moved.shape[leading:])), problem.dtype)
+    if x is None:
+        target.reshape(moved.shape)[...] = moved
+        x = target
+    result = row_map(Map(check.Rows(x, problem.dtype), None, target), "softmax", variant)
+    if problem.out is not None and np.may_share_memory(result, problem.out):
+        return problem.out
+    return delivered(result.reshape(moved.shape).transpose(np.argsort(order)), problem.out)
+
+
+def logsumexp_over_axes(problem: check.Axes) -> Array:
+    """logsumexp over several axes; where they cannot be merged, rows are copied, some at a time."""
+    leading = problem.array.ndim - len(problem.axes)
+    moved = problem.array.transpose(_axes_last(problem))
+    x = _merged(moved, leading)
+    if x is not None:
+        return logsumexp(Map(check.Rows(x, problem.dtype), None, None))
+    classes = math.prod(moved.shape[leading:])
+    result = np.empty(moved.shape[:leading], problem.dtype)
+    for index in pieces(moved.shape[:leading], max(1, CONVERTED // classes)):
+        rows = moved[(*index, ...)]
+        flat = rows.astype(problem.dtype).reshape(*rows.shape[: rows.ndim - len(problem.axes)], classes)
+        result[(*index, ...)] = logsumexp(Map(check.Rows(flat, problem.dtype), None, None))
+    return result
+
+
+def logsumexp(problem: Map) -> Array:
+    """logsumexp of every row."""
+    x = problem.x
+    result = np.empty(x.array.shape[:-1], x.dtype)
+    data, order = _ordered(Operands(x.array, result=result))
+    execute(_map_job(x, "softmax", LOGSUMEXP), data)
+    return _restored(data.result, order)
+
+
+def _restored(result: Array | None, order: tuple[int, ...] | None) -> Array:
+    """A row-wise result with its axes in the caller's order."""
+    assert result is not None
+    return result if order is None else result.transpose(np.argsort(order))
+
+
+def counted(problem: Loss) -> float:
+    """The sum of the weights of the rows that count, once every label is known to be in range."""
+    labels, factors = problem.labels, problem.sample_weight
+    if labels is None:
+        rows = problem.x.array.size // problem.x.array.shape[-1]
+        return float(rows if factors is None else factors.sum())
+    classes = problem.x.array.shape[-1]
+    if problem.class_weight is None and factors is None and labels.size < PARALLEL_LABELS:
+        bad, total = count_labels(address(labels), labels.size, classes, problem.options.ignore_index)
+    else:
+        bad, total = _scanned(labels, classes, problem)
+    if bad >= 0:
+        position = np.unravel_index(int(bad), labels.shape)
+        raise rules.bad_label(int(labels[position]), position, classes)
+    return float(total)
+
+
+def _scanned(labels: Array, classes: int, problem: Loss) -> tuple[float, float]:
+    """(number of the first bad row or -1, sum of weights), by the kernel that takes weights and many labels."""
+    weights, factors = problem.class_weight, problem.sample_weight
+    chunks = -(-labels.size // LABELS)
+    if not chunks:
+        return -1.0, 0.0
+    found: Any = np.empty((chunks, 2))
+    space: Any = np.empty(FIELDS, np.int64)
+    shape = Shape(labels.size, labels.size, classes, LABELS, 1, 0)
+    pack_block(
+        *(space, 0, 0, 0, 0, 0, address(labels), address(weights), address(factors), 0),
+        *(address(found), 0, 0, problem.options.ignore_index, *Numbers(), pack_shape(*shape)),
+    )
+    kernel = table.address("scan", False, weights is not None, factors is not None)
+    threads = launch.threads_for() if labels.size >= PARALLEL_WEIGHTS else 1
+    launch.launch(kernel, address(space), chunks, threads)
+    bad = found[:, 0]
+    return float(bad[bad >= 0].min(initial=math.inf) if bad.max() >= 0 else -1), float(found[:, 1].sum())
+
+
+@lru_cache(maxsize=1024)
+def _flags(o: Options, hard: bool, weighted: bool, factors: bool, grad: bool, streamed: bool) -> Flags:
+    found = terms.flags(o, hard=hard, weighted=weighted, factors=factors, grad=grad)
+    return found._replace(kept=grad, streamed=streamed)
+
+
+@lru_cache(maxsize=1024)
+def _numbers(o: Options, classes: int, up: float, count: float) -> Numbers:
+    """The numbers of a cross-entropy; `up` multiplies gradients, `count` is the denominator of the mean."""
+    if o.reduction == "mean":
+        up = up / count if count else math.nan  # as in torch, with smoothing too
+    return Numbers(up, *terms.numbers(o, classes))
+
+
+def factors_of(problem: Loss) -> tuple[Array | None, Array | None]:
+    """What multiplies each row's loss and each row's gradient, in the computing dtype."""
+    weight, up, dtype = problem.sample_weight, problem.grad_output, computed(problem.x.dtype)
+    if weight is None and not isinstance(up, np.ndarray):
+        return None, None
+    shape = problem.x.array.shape[:-1]
+    loss = np.ones(shape, dtype) if weight is None else weight.astype(dtype)
+    if not isinstance(up, np.ndarray):
+        return loss, loss
+    return loss, (up if weight is None else up * weight).astype(dtype)
+
+
+def loss_job(problem: Loss, count: float, *, grad: bool, streamed: bool = False) -> Job:
+    """The job of a cross-entropy whose rows weigh `count` together."""
+    dtype, options, up = computed(problem.x.dtype), problem.options, problem.grad_output
+    class_weight = None if problem.class_weight is None else problem.class_weight.astype(dtype)
+    numbers = _numbers(options, problem.x.array.shape[-1], 1.0 if isinstance(up, np.ndarray) else up, count)
+    factors = problem.sample_weight is not None or isinstance(up, np.ndarray)
+    flags = _flags(options, problem.labels is not None, class_weight is not None, factors, grad, streamed)
+    return Job("cross_entropy", flags, 0, problem.x.dtype, numbers, options.ignore_index, class_weight)
+
+
+def reduced(problem: Loss, total: float, count: float) -> Any:
+    """The loss of rows whose losses add up to `total`."""
+    mean = problem.options.reduction == "mean"
+    return computed(problem.x.dtype).type((total / count if count else math.nan) if mean else total)
+
+
+def cross_entropy(problem: Loss, grad: bool) -> tuple[Any, Array | None]:
+    """(loss, gradient or None) of a cross-entropy."""
+    if problem.widened:
+        return _in_double(problem, grad)
+    x, labels, dtype = problem.x, problem.labels, computed(problem.x.dtype)
+    count = counted(problem)
+    out = None
+    if grad:
+        out = _destination(x, problem.out, [x.array], [] if problem.soft is None else [problem.soft])
+        if problem.out is not None and labels is not None and overlap(problem.out, labels):
+            labels = labels.copy()
+    result = np.empty(x.array.shape[:-1], dtype) if problem.options.reduction == "none" else None
+    data, order = _ordered(Operands(x.array, problem.soft, out, labels, *factors_of(problem), result))
+    total = execute(loss_job(problem, count, grad=grad, streamed=out is problem.out), data)
+    loss = reduced(problem, total, count) if result is None else _restored(data.result, order)[()]
+    return loss, None if out is None else delivered(out, problem.out)
+
+
+def _in_double(problem: Loss, grad: bool) -> tuple[Any, Array | None]:
+    """The same computed in float64, and rounded to the dtypes that the narrower logits have it in."""
+    x, double = problem.x, np.dtype(np.float64)
+    wide = problem._replace(x=check.Rows(x.array.astype(double), double), out=None, widened=False)
+    loss, written = cross_entropy(wide, grad)
+    loss = np.asarray(loss).astype(computed(x.dtype))[()]
+    return loss, None if written is None else delivered(written.astype(x.dtype), problem.out)
+
+
+def ready_loss(problem: Loss, grad: bool, given: Given) -> Ready | None:
+    """`cross_entropy` for operands that look like these; None where that takes more than one launch in this thread."""
+    x, dtype, reduction = problem.x.array, computed(problem.x.dtype), problem.options.reduction
+    labels = None if problem.labels is None else given.second  # themselves, not an aligned copy of them
+    if problem.widened or (labels is not None and not (labels.dtype == np.int64 and labels.flags.c_contiguous)):
+        return None
+    new = np.empty_like(given.x) if grad and given.out is None else None
+    out = problem.out if new is None else check.last(new, given.axis)
+    result = np.empty(x.shape[:-1], dtype) if reduction == "none" else None
+    data = Operands(x, problem.soft, out, labels, result=result)
+    return _ready(loss_job(problem, 1.0, grad=grad), data, Made(new, result, dtype.type, reduction == "mean"), given)

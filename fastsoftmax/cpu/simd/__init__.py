@@ -1,0 +1,1 @@
+"""Vectors of the CPU: arithmetic, memory, half precision, elementary functions."""

@@ -1,0 +1,1 @@
+"""Threads of the CPU: kernels run over chunks of their rows."""

@@ -1,0 +1,1 @@
+"""The array libraries: describe an array, make a new one."""

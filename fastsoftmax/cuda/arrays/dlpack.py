@@ -1,0 +1,108 @@
+"""DLPack's struct of an array, read from a capsule and written into one."""
+
+import ctypes
+from typing import Any, NamedTuple
+
+from ...core.devices import CUDA
+
+_Word = ctypes.c_int64
+_BITS = {("float", 16): "float16", ("float", 32): "float32", ("float", 64): "float64", ("bfloat", 16): "bfloat16"}
+_CODES = ("int", "uint", "float", "handle", "bfloat", "complex", "bool")
+NAME, USED = b"dltensor", b"used_dltensor"
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("device_type", ctypes.c_int32),
+        ("device", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(_Word)),
+        ("strides", ctypes.POINTER(_Word)),
+        ("offset", ctypes.c_uint64),
+    ]
+
+
+class _Managed(ctypes.Structure):
+    _fields_ = [("tensor", _Tensor), ("context", ctypes.c_void_p), ("deleter", ctypes.c_void_p)]
+
+
+class Described(NamedTuple):
+    """What a capsule says of an array; strides in bytes."""
+
+    pointer: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: str
+    device: int
+
+
+_python = ctypes.pythonapi
+_pointer = _python.PyCapsule_GetPointer
+_pointer.restype, _pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+
+
+def contiguous(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """The strides in bytes of a C-contiguous array."""
+    strides = [itemsize] * len(shape)
+    for axis in range(len(shape) - 1, 0, -1):
+        strides[axis - 1] = strides[axis] * max(shape[axis], 1)
+    return tuple(strides)
+
+
+def read(capsule: Any) -> Described:
+    """What a capsule says of its array; the capsule remains its owner's."""
+    tensor = _Managed.from_address(_pointer(capsule, NAME)).tensor
+    code = _CODES[tensor.code] if tensor.code < len(_CODES) else f"dtype {tensor.code} of "
+    dtype = _BITS.get((code, tensor.bits), f"{code}{tensor.bits}") + (f"x{tensor.lanes}" if tensor.lanes != 1 else "")
+    shape, itemsize = tuple(tensor.shape[: tensor.ndim]), tensor.bits // 8
+    steps = tuple(s * itemsize for s in tensor.strides[: tensor.ndim]) if tensor.strides else None
+    where = (tensor.data or 0) + tensor.offset
+    return Described(where, shape, contiguous(shape, itemsize) if steps is None else steps, dtype, tensor.device)
+
+
+#: What exported capsules point to, until their consumers delete it, with the arrays that own the memory.
+_exported: dict[int, Any] = {}
+
+
+def _delete(managed: int) -> None:
+    _exported.pop(managed, None)
+
+
+_valid = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)(("PyCapsule_IsValid", _python))
+_dying = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(("PyCapsule_GetPointer", _python))
+
+
+def _unused(capsule: int) -> None:
+    """Delete what nobody took out of a capsule."""
+    if _valid(capsule, NAME):
+        _exported.pop(_dying(capsule, NAME), None)
+
+
+# C functions of these: held here, as capsules outlive whoever made them.
+_deleter, _destructor = (
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_delete),
+    ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(_unused),
+)
+_capsule = _python.PyCapsule_New
+_capsule.restype, _capsule.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+
+
+def export(described: Described, owner: Any, device_type: int = CUDA) -> Any:
+    """A capsule for an array whose memory `owner` holds."""
+    shape, strides, name = described.shape, described.strides, described.dtype
+    kind = name.rstrip("0123456789")
+    bits = int(name[len(kind) :])
+    sizes = (_Word * max(len(shape), 1))(*shape)
+    steps = (_Word * max(len(shape), 1))(*(s // (bits // 8) for s in strides))
+    tensor = _Tensor(
+        *(described.pointer, device_type, described.device, len(shape)),
+        *(_CODES.index(kind), bits, 1, sizes, steps, 0),
+    )
+    managed = _Managed(tensor, None, ctypes.cast(_deleter, ctypes.c_void_p))
+    where = ctypes.addressof(managed)
+    _exported[where] = managed, sizes, steps, owner
+    return _capsule(where, NAME, ctypes.cast(_destructor, ctypes.c_void_p))

@@ -1,0 +1,240 @@
+"""Kernels by raw addresses: prepared for shapes and dtypes once, launched on any stream as often as one likes."""
+
+import operator
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ..core.dtypes import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
+from ..core.operands import SIZES, Operand
+from ..core.options import Options, in_precision
+from ..core.options import options as checked
+from ..core.strides import overlapping
+from ..core.untraced import untraced
+from .arrays.dlpack import contiguous
+from .check import Loss, Map, computed
+from .run import LossCall, MapCall
+from .workspace import Workspace
+
+
+class Made(NamedTuple):
+    """What a function's kernels are called, and its operands: those it always has, and those it may have."""
+
+    kernel: str
+    variant: int
+    needs: tuple[str, ...]
+    may: tuple[str, ...] = ()
+
+
+_WEIGHTS = ("class_weight", "sample_weight")
+FUNCTIONS = {
+    "softmax": Made("softmax", SOFTMAX, ("x", "out")),
+    "log_softmax": Made("softmax", LOG_SOFTMAX, ("x", "out")),
+    "logsumexp": Made("softmax", LOGSUMEXP, ("x", "result")),
+    "softmax_vjp": Made("vjp", SOFTMAX, ("y", "grad", "out")),
+    "log_softmax_vjp": Made("vjp", LOG_SOFTMAX, ("y", "grad", "out")),
+    "cross_entropy": Made("cross_entropy", 0, ("logits", "target", "loss"), _WEIGHTS),
+    "cross_entropy_and_grad": Made("cross_entropy", 1, ("logits", "target", "loss", "out"), (*_WEIGHTS, "grad_output")),
+}
+_WIDE = ("x", "y", "logits", "grad", "out")  # with all classes, and so with strides
+
+
+def launcher(
+    function: str,
+    shape: tuple[int, ...],
+    dtype: Any,
+    *,
+    device: int = 0,
+    operands: tuple[str, ...] = (),
+    strides: Mapping[str, tuple[int, ...]] | None = None,
+    target_dtype: Any = "int64",
+    **options: Any,
+) -> "Launcher":
+    """Prepare a function of the library for raw addresses: compile and load its kernels, reserve its memory.
+
+    Parameters
+    ----------
+    function : str
+        The name of a function: "softmax", "log_softmax", "logsumexp", "softmax_vjp", "log_softmax_vjp",
+        "cross_entropy" or "cross_entropy_and_grad".
+    shape : tuple of int
+        The shape of the logits, with the classes in the last axis.
+    dtype : dtype or str
+        Their dtype: "float16", "bfloat16", "float32" or "float64".
+    device : int, default 0
+        The number of the GPU.
+    operands : tuple of str, default ()
+        Which of the arrays that may be left out are there: "class_weight", "sample_weight", "grad_output".
+    strides : mapping of str to tuple of int, optional
+        Strides in bytes of logits, second operand or output, by name, where they are not C-contiguous.
+    target_dtype : dtype or str, default "int64"
+        "int64" or "int32" for class indices; the dtype of probabilities for those.
+    **options
+        The options of a loss, as for `fastsoftmax.cross_entropy`: `reduction`, `label_smoothing`, ...
+
+    Returns
+    -------
+    Launcher
+        A function of a stream and addresses.
+
+    Raises
+    ------
+    Missing
+        If numba-cuda or NVIDIA's driver is not installed; the message names the command that installs them.
+    TypeError, ValueError
+        If an argument is unsuitable; the message says which.
+
+    Examples
+    --------
+    >>> launch = launcher("cross_entropy_and_grad", (4096, 32000), "bfloat16")  # doctest: +SKIP
+    >>> launch.warm_up(stream)  # doctest: +SKIP
+    >>> launch(stream, logits=x.data.ptr, target=y.data.ptr, out=x.data.ptr, loss=loss.data.ptr)  # doctest: +SKIP
+    """
+    if function not in FUNCTIONS:
+        raise ValueError(f"function must be one of {', '.join(map(repr, FUNCTIONS))}, got {function!r}")
+    unknown = [name for name in operands if name not in FUNCTIONS[function].may]
+    if unknown:
+        raise ValueError(f"operands must be some of {FUNCTIONS[function].may} for {function}, got {unknown[0]!r}")
+    sizes = tuple(operator.index(n) for n in shape)
+    if not sizes or any(n < (1 if axis == len(sizes) - 1 else 0) for axis, n in enumerate(sizes)):
+        raise ValueError(f"shape must have at least one class in its last axis, got {shape}")
+    return Launcher(function, sizes, dtype, device, tuple(operands), dict(strides or {}), target_dtype, options)
+
+
+def _name(what: str, dtype: Any, allowed: tuple[str, ...]) -> str:
+    name = str(getattr(dtype, "name", getattr(dtype, "__name__", dtype))).removeprefix("torch.")
+    if name not in allowed:
+        raise TypeError(f"{what} must be {' or '.join(allowed)}, got {dtype!r}")
+    return name
+
+
+class Launcher:
+    """A function of the library for one shape, on raw addresses; made by `launcher`.
+
+    It has a workspace of its own: its launches have to follow one another, on one stream or on several that wait for
+    each other.  What runs at the same time (two graphs, say) takes a launcher each.
+    """
+
+    def __init__(
+        self,
+        function: str,
+        shape: tuple[int, ...],
+        dtype: Any,
+        device: int,
+        operands: tuple[str, ...],
+        strides: dict[str, tuple[int, ...]],
+        target_dtype: Any,
+        options: dict[str, Any],
+    ) -> None:
+        self.function, self.shape, self.device, self.made = function, shape, device, FUNCTIONS[function]
+        self.dtype = _name("dtype", dtype, tuple(SIZES)[:4])
+        self.names = (*self.made.needs, *operands)
+        self.loss = self.made.kernel == "cross_entropy"
+        if options and not self.loss:
+            raise TypeError(f"{function} has no options, got {next(iter(options))!r}")
+        self.options = in_precision(_options(options), computed(self.dtype)) if self.loss else None
+        floats = tuple(dict.fromkeys((self.dtype, computed(self.dtype))))
+        self.target = _name("target_dtype", target_dtype, ("int64", "int32", *floats)) if self.loss else ""
+        self.hard = self.target.startswith("int")
+        self.strides = {name: self._strides(name, strides.pop(name, None)) for name in self._wide()}
+        if strides:
+            raise ValueError(f"strides must be of {', '.join(self._wide())}, got {next(iter(strides))!r}")
+        self._calls: dict[tuple[int, ...], Any] = {}
+        self._workspace = Workspace(device)
+        self._call((0,) * len(self._wide()))
+
+    def _wide(self) -> list[str]:
+        """The operands that have all classes."""
+        return [n for n in self.made.needs if n in _WIDE or (n == "target" and not self.hard)]
+
+    def _strides(self, name: str, given: tuple[int, ...] | None) -> tuple[int, ...]:
+        size = SIZES[self.target if name == "target" else self.dtype]
+        if given is None:
+            return contiguous(self.shape, size)
+        if len(given) != len(self.shape) or any(s % size for s in given):
+            raise ValueError(
+                f"strides of {name} must be {len(self.shape)} numbers of bytes, multiples of {size}, got {given}"
+            )
+        if name == "out" and overlapping(self.shape, tuple(given), size):
+            raise ValueError(f"strides of out must give each element a place of its own, got {given} for {self.shape}")
+        return tuple(given)
+
+    def _call(self, remainders: tuple[int, ...]) -> Any:
+        """The prepared call for addresses with these remainders modulo 16."""
+        found = self._calls.get(remainders)
+        if found is not None:
+            return found
+        for name, at in zip(self._wide(), remainders, strict=True):
+            size = SIZES[self.target if name == "target" else self.dtype]
+            if at % size:
+                raise ValueError(f"{name} must be at a multiple of {size} bytes, got an address that ends in {at:#x}")
+        wide = {
+            name: Operand(self.shape, self.strides[name], self.target if name == "target" else self.dtype, at)
+            for name, at in zip(self._wide(), remainders, strict=True)
+        }
+        if self.loss:
+            assert self.options is not None
+            weighted, factor, up = (name in self.names for name in (*_WEIGHTS, "grad_output"))
+            grad = self.made.variant == 1
+            label = SIZES[self.target] if self.hard else 8
+            x, soft, out = (wide.get(name) for name in ("logits", "target", "out"))
+            assert x is not None
+            call: Any = LossCall(Loss(x, soft, out, weighted, factor, up, self.options, grad, self.device, label))
+            call.roomed(0, self._workspace)
+        else:
+            first, second = (wide.get(name) for name in (self.made.needs[0], "grad"))
+            assert first is not None
+            problem = Map(first, second, wide.get("out"), self.device)
+            call = MapCall(problem, self.made.kernel, self.made.variant, numbers="result" in self.names)
+        self._calls[remainders] = call
+        return call
+
+    def warm_up(self, stream: int) -> None:
+        """Launch everything once with nothing to do, so that the driver has loaded it: do this before a capture.
+
+        Parameters
+        ----------
+        stream : int
+            The handle of a stream that is not being captured: the one that the launches go to, or one that they wait
+            for, as the workspace is written to.
+        """
+        for call in self._calls.values():
+            call.idle(stream)
+
+    def __call__(self, stream: int, **addresses: int) -> None:
+        """Put the function on a stream.
+
+        Parameters
+        ----------
+        stream : int
+            The stream's handle; 0 is the default stream.
+        **addresses
+            The address of each operand, by the names of the function's arguments; `out` for the result or the
+            gradient, `loss` for the loss (a number, or one a row for the reduction "none"), `result` for what
+            `logsumexp` gives.  They must be multiples of the element's size.  Those that are no multiples of 16 take
+            other kernels, which are prepared at their first launch: launch once before a capture.
+        """
+        if addresses.keys() != set(self.names):
+            missing = [n for n in self.names if n not in addresses] or [n for n in addresses if n not in self.names]
+            raise TypeError(f"{self.function} takes the addresses {', '.join(self.names)}; see to {missing[0]!r}")
+        if 0 in addresses.values() and 0 not in self.shape:
+            missing = [name for name, address in addresses.items() if address == 0]
+            raise ValueError(f"{missing[0]} must have memory on the GPU, got the address 0 for the shape {self.shape}")
+        call = self._call(tuple([addresses[name] & 15 for name in self._wide()]))
+        if self.loss:
+            at = [addresses.get(name, 0) for name in ("logits", "target", "out", *_WEIGHTS, "grad_output", "loss")]
+            call(tuple(at), stream, call.rooms.get(stream) or call.roomed(stream, self._workspace))
+            return
+        y, out, result = (addresses.get(name, 0) for name in ("grad", "out", "result"))
+        call(addresses[self.made.needs[0]], y, out, result, stream)
+
+
+def _options(given: dict[str, Any]) -> Options:
+    """The checked options of a loss."""
+    defaults = dict(zip(Options._fields, (-100, 0.0, 0.0, 0.0, 1.0, None, "mean"), strict=True))
+    unknown = [name for name in given if name not in defaults]
+    if unknown:
+        raise TypeError(f"a loss has the options {', '.join(defaults)}, got {unknown[0]!r}")
+    return checked(*{**defaults, **given}.values())
+
+
+untraced(Launcher.__call__, Launcher.warm_up)

@@ -1,0 +1,1 @@
+"""The kernels of a GPU, and what they are made of."""

@@ -1,0 +1,63 @@
+"""exp of what is not above 0, in the two ways that float32 kernels need it, and fused multiply-add.
+
+The instruction ``ex2.approx`` has an error of 2 ulps.  What an exponential loses besides is the rounding of its
+argument times log2(e), which grows with the argument: 44 ulps at exp(-88).  `exp` adds that part again, for results
+that are stored in float32; `quick` does not, for those that are stored in half types.  Sums of exponentials are the
+same either way, as ``d exp(d)`` is never below -1/e.
+"""
+
+from llvmlite import ir
+
+from ...core.dtypes import FLOAT32
+from ..toolkit.compiler import cuda, device, intrinsic, types
+from .memory import constant
+
+_FLOAT = ir.FloatType()
+
+LOG2E = constant(FLOAT32, 1.4426950408889634)
+LOG2E_REST = constant(FLOAT32, 1.4426950408889634 - float(LOG2E))
+LN2 = constant(FLOAT32, 0.6931471805599453)
+LOWEST = constant(FLOAT32, -200.0)  # exp is 0 there, and -inf would make the rest of its product NaN
+
+
+def _instruction(text, count):
+    """An intrinsic: one instruction on float32."""
+
+    def codegen(context, builder, signature, args):
+        names = ", ".join(f"${k}" for k in range(count + 1))
+        shape = ir.FunctionType(_FLOAT, [_FLOAT] * count)
+        return builder.call(ir.InlineAsm(shape, f"{text} {names};", ",".join(["=f"] + ["f"] * count)), args)
+
+    if count == 1:
+
+        @intrinsic
+        def unary(typing, x):
+            return types.float32(types.float32), codegen
+
+        return unary
+
+    @intrinsic
+    def binary(typing, x, y):
+        return types.float32(types.float32, types.float32), codegen
+
+    return binary
+
+
+ex2 = _instruction("ex2.approx.ftz.f32", 1)
+_max = _instruction("max.NaN.f32", 2)  # a NaN stays one
+
+
+@device
+def quick(x):
+    """exp(x) for x <= 0 or NaN, in float32: 0 below 1e-38."""
+    return ex2(x * LOG2E)
+
+
+@device
+def exp(x):
+    """The same within 2 or 3 ulps, however small it is."""
+    x = _max(x, LOWEST)
+    product = x * LOG2E
+    rest = cuda.fma(x, LOG2E_REST, cuda.fma(x, LOG2E, -product))
+    e = ex2(product)
+    return cuda.fma(e, rest * LN2, e)

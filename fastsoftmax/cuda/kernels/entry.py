@@ -1,0 +1,95 @@
+"""The kernels themselves: which rows a block works on, a group of its threads a row, and what is written once a row."""
+
+from ...core.dtypes import ITEMSIZE
+from ..toolkit.compiler import cuda, device, types
+from .memory import constant, real
+from .parameters import Integers, Numbers
+from .reductions import cluster_rank, scope
+from .score import Exact, joined, totaller
+from .words import storer
+
+i32, u32, i64 = types.int32, types.uint32, types.int64
+
+
+def kernel(work, kind, threads, group, blocks, *, losses, stored):
+    """A kernel that calls `work` for each row.
+
+    Parameters
+    ----------
+    work
+        Of `held_kernels` and the like.
+    kind
+        The computing dtype.
+    threads, group, blocks
+        The threads of a block and how many of them have the same row; the blocks that have the same row.
+    losses
+        Whether the rows' numbers are losses, which are added up.
+    stored
+        The storage kind that the rows' numbers are written in; None: they are not.
+    """
+    run = _runner(work, kind, threads, group, blocks, losses=losses, stored=stored)
+
+    def entry(
+        x, y, out, target, class_weight, loss_factor, grad_factor, result, partial, denominator, bad, ignore_index,
+        rows, inner, classes, x_outer, x_inner, x_step, y_outer, y_inner, y_step, out_outer, out_inner, out_step,
+        scale, keep, share, z_loss, gamma, cap, inverse_temperature,
+    ):  # fmt: skip
+        p = Integers(
+            x, y, out, target, class_weight, loss_factor, grad_factor, result, partial, denominator, bad, ignore_index,
+            rows, inner, classes, x_outer, x_inner, x_step, y_outer, y_inner, y_step, out_outer, out_inner, out_step,
+        )  # fmt: skip
+        run(p, Numbers(scale, keep, share, z_loss, gamma, cap, inverse_temperature))
+
+    return entry
+
+
+def _runner(work, kind, threads, group, blocks, *, losses, stored):
+    """``run(p, o)``: the work of a thread."""
+    at_once, zero, leave = threads // group, constant(kind, 0.0), scope(kind, group, blocks, False).leave
+    deliver, write = totaller(kind, threads, group), _writer(kind, stored)
+
+    @device
+    def run(p, o):
+        thread, cluster, rank = i32(u32(cuda.threadIdx.x)), u32(cuda.blockIdx.x), i32(0)
+        if blocks > 1:
+            cluster, rank = u32(cluster // u32(blocks)), i32(cluster_rank())
+        number = i32(u32(thread) // u32(group))
+        g = i32(i32(thread - i32(number * group)) + i32(rank * group))
+        first, stride = i64(cluster) * at_once, i64(u32(u32(cuda.gridDim.x) // u32(blocks))) * at_once
+        total = Exact(zero, zero)
+        while first < p.rows:
+            row = first + number
+            live = row < p.rows
+            value = work(p, o, row if live else i64(0), live, g, rank)
+            if live and g == i32(0):
+                write(p, row, value)
+                if losses:
+                    total = joined(total, Exact(value, zero))
+            first += stride
+        if losses:
+            deliver(p, total)
+        leave()
+
+    return run
+
+
+def _writer(kind, stored):
+    """``write(p, row, value)``: the number of a row where somebody wants it."""
+    if stored is None:
+
+        @device
+        def nothing(p, row, value):
+            pass
+
+        return nothing
+    dtype, size, put = real(kind), ITEMSIZE[stored], storer(stored, 1)
+    count = 2 if size == 8 else 1
+
+    @device
+    def write(p, row, value):
+        if p.result != 0:
+            values, room = cuda.local.array(1, dtype), cuda.local.array(count, types.uint32)
+            values[0] = value
+            put(p.result + row * size, values, room)
+
+    return write

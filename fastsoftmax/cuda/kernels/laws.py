@@ -1,0 +1,65 @@
+"""The mathematics bound to GPU threads: once for float32 and once for float64, from one text."""
+
+import math
+from types import FunctionType
+
+from ...core import law
+from ...core.dtypes import FLOAT32, FLOAT64
+from ..toolkit.compiler import device
+from . import elementary
+from .memory import constant
+
+
+@device
+def _exp(x):
+    return math.exp(x)
+
+
+@device
+def _log(x):
+    return math.log(x)
+
+
+@device
+def _log1p(x):
+    return math.log1p(x)
+
+
+@device
+def _tanh(x):
+    return math.tanh(x)
+
+
+@device
+def _where(condition, a, b):
+    return a if condition else b
+
+
+def _in_dtype(kind):
+    """A decorator: the function's literals become numbers of the dtype, where they would make everything float64."""
+
+    def decorate(function):
+        def converted(value):
+            return constant(kind, value) if isinstance(value, float) else value
+
+        code = function.__code__.replace(co_consts=tuple(map(converted, function.__code__.co_consts)))
+        copy = FunctionType(code, function.__globals__, function.__name__)
+        copy.__doc__, copy.__module__ = function.__doc__, function.__module__
+        return device(copy)
+
+    return decorate
+
+
+def _bound(kind, exp):
+    primitives = {"exp": exp, "log": _log, "log1p": _log1p, "tanh": _tanh, "where": _where}
+    return law.bind({**primitives, "INF": constant(kind, law.INF)}, _in_dtype(kind))
+
+
+#: The functions of `law` by computing dtype.
+LAWS = {FLOAT32: _bound(FLOAT32, elementary.exp), FLOAT64: _bound(FLOAT64, _exp)}
+#: exp(x) for x <= 0 of an element, by computing dtype and whether results are stored in a half type.
+EXPONENTIALS = {
+    (FLOAT32, True): elementary.quick,
+    (FLOAT32, False): elementary.exp,
+    (FLOAT64, False): _exp,
+}

@@ -1,0 +1,82 @@
+"""Sums over rows besides the losses' own: the denominator of a mean, and the total of the partial sums.
+
+Both add up in float64 and in a fixed order, so that results are the same bits from run to run.
+"""
+
+from functools import lru_cache
+
+from ...core.dtypes import FLOAT64, ITEMSIZE
+from ..toolkit.compiler import cuda, device, types
+from .memory import constant, load_float64, load_int32, load_int64, number_access, real, store_float64
+from .parameters import Counting, Totalling
+from .reductions import scope
+from .score import report
+
+THREADS = 512
+u32, i64 = types.uint32, types.int64
+ZERO, ONE, NAN = (constant(FLOAT64, x) for x in (0.0, 1.0, float("nan")))
+
+
+@lru_cache(maxsize=8)
+def _weigher(kind, label):
+    """``weight(p, row)``: what a row adds to the denominator; says so where its label is out of range."""
+    read, size = number_access(kind)[0], ITEMSIZE[kind]
+    read_label = load_int64 if label == 8 else load_int32
+
+    @device
+    def weight(p, row):
+        value = ONE
+        if p.target != 0:
+            index = i64(read_label(p.target + row * label))
+            inside = i64(0) <= index < p.classes
+            if index == p.ignore_index:
+                return ZERO
+            report(p, row, not inside)
+            if not inside:
+                return NAN
+            if p.class_weight != 0:
+                value = types.float64(read(p.class_weight + index * size))
+        if p.loss_factor != 0:
+            value = value * types.float64(read(p.loss_factor + row * size))
+        return value
+
+    return weight
+
+
+def count(kind, label):
+    """A kernel: block number b writes the weight of its rows to ``denominator[b]``."""
+    weight, total = _weigher(kind, label), scope(FLOAT64, THREADS, 1, False).total
+
+    def kernel(target, class_weight, loss_factor, denominator, bad, ignore_index, rows, classes):
+        p = Counting(target, class_weight, loss_factor, denominator, bad, ignore_index, rows, classes)
+        thread, block = i64(u32(cuda.threadIdx.x)), i64(u32(cuda.blockIdx.x))
+        value, row = ZERO, block * THREADS + thread
+        while row < rows:
+            value += weight(p, row)
+            row += i64(u32(cuda.gridDim.x)) * THREADS
+        value = total(value, ZERO, ZERO)[0]
+        if thread == 0:
+            store_float64(denominator + block * 8, value)
+
+    return kernel
+
+
+def total(kind):
+    """A kernel of one block: adds up `n` partial sums, divides them, and writes the result in a computing dtype."""
+    add, store, dtype = scope(FLOAT64, THREADS, 1, False).total, number_access(kind)[1], real(kind)
+
+    def kernel(partial, n, denominator, result):
+        p = Totalling(partial, n, denominator, result)
+        thread = i64(u32(cuda.threadIdx.x))
+        value, k = ZERO, thread
+        while k < p.n:
+            value += load_float64(p.partial + k * 8)
+            k += THREADS
+        value = add(value, ZERO, ZERO)[0]
+        if thread == 0:
+            if p.denominator != 0:
+                divisor = load_float64(p.denominator)
+                value = value / (NAN if divisor == ZERO else divisor)
+            store(p.result, dtype(value))
+
+    return kernel

@@ -1,0 +1,178 @@
+"""The passes of a thread over the elements that it holds: load, largest, sums, emit.
+
+Elements are words in registers (`words`): `items` vectors and, where rows are peeled, one spare element behind them.
+What is not there is -inf, which adds nothing to any sum of exponentials; so is the target's logit once it was taken
+out, as sums go without it.  Where -inf would not do (a softcap makes it finite, weights make it count) there are masks.
+"""
+
+from collections import namedtuple
+from functools import lru_cache
+
+from ...core.dtypes import COMPUTED, FLOAT64, ITEMSIZE
+from ..toolkit.compiler import cuda, device, types
+from .laws import EXPONENTIALS, LAWS
+from .memory import constant, number_access, real
+from .words import getter, putter, storer, words_of
+
+i32, u32, i64 = types.int32, types.uint32, types.int64
+
+#: What emit needs of a row: the shift of its exponentials, and A / s, B and the target's gradient.
+Score = namedtuple("Score", ("base", "a", "b", "at_target"))
+Sums = namedtuple("Sums", ("others", "dot", "mass"))
+
+
+def is_masked(flags):
+    """Whether -inf does not make an element disappear."""
+    return flags.cap or flags.smooth or flags.soft
+
+
+def is_kept(shape, flags):
+    """Whether exponentials take the place of the logits in the registers: where they fit and nobody wants those."""
+    return flags.kept and shape.kind == COMPUTED[shape.kind] and not flags.cap
+
+
+@lru_cache(maxsize=64)
+def transformer(kind, flags):
+    """``transform(o, x)``: the logits that the loss sees, softcap, then temperature."""
+    capped, one = LAWS[kind]["capped"], constant(kind, 1.0)
+    cap, temper = flags.cap, flags.temper
+
+    @device
+    def transform(o, x):
+        if cap:
+            x = capped(x, o.cap, one / o.cap)
+        if temper:
+            x = x * o.inverse_temperature
+        return x
+
+    return transform
+
+
+@lru_cache(maxsize=256)
+def reader(kind, flags):
+    """``read(o, words, at, k, there)``: a transformed logit; -inf where there is none."""
+    get, transform = getter(kind), transformer(COMPUTED[kind], flags)
+    masked, nothing = is_masked(flags), constant(COMPUTED[kind], float("-inf"))
+
+    @device
+    def read(o, words, at, k, there):
+        z = transform(o, get(words, at, k))
+        if masked:
+            z = z if there else nothing
+        return z
+
+    return read
+
+
+@lru_cache(maxsize=256)
+def weigher(y_kind, kind, vector, flags):
+    """``weigh(p, o, targets, at, j, live, masses)``: w_j of a vector whose first class is `j`.
+
+    Its soft targets, if there are such, are the words of `targets` from `at` on.
+    """
+    one, zero = constant(kind, 1.0), constant(kind, 0.0)
+    size = 8 if kind == FLOAT64 else 4
+    get, read = getter(y_kind), number_access(kind)[0]
+    soft, weighted, convert = flags.soft, flags.weighted, real(kind)
+
+    @device
+    def weigh(p, o, targets, at, j, live, masses):
+        for k in range(vector):
+            w = one if live else zero
+            if weighted and live:
+                w = read(p.class_weight + i64(i32(j + i32(k))) * size)
+            if soft:
+                q = convert(get(targets, at, k)) if live else zero
+                w = w * cuda.fma(q, o.keep, o.share)
+            masses[k] = w
+
+    return weigh
+
+
+@lru_cache(maxsize=256)
+def summer(kind, y_kind, vector, flags, kept, level):
+    """``add(p, o, words, at, targets, begin, j, off, live, base, sums)``: sums with a vector's exponentials, w d and w.
+
+    Its words begin at `at`, those of its soft targets at `begin`.  `level` says that +inf - +inf is 0, for results that
+    an infinite maximum does not make NaN.
+    """
+    computed = COMPUTED[kind]
+    exp, term, read = EXPONENTIALS[computed, ITEMSIZE[kind] == 2], LAWS[computed]["term"], reader(kind, flags)
+    put, dtype = putter(computed), real(computed)
+    weigh, zero = weigher(y_kind, computed, vector, flags), constant(computed, 0.0)
+    weighing = flags.smooth or flags.soft
+
+    @device
+    def add(p, o, words, at, targets, begin, j, off, live, base, sums):
+        masses = cuda.local.array(vector, dtype)
+        if weighing:
+            weigh(p, o, targets, begin, j, live, masses)
+        others, dot, mass = zero, zero, zero
+        for k in range(vector):
+            there = live and off != i32(k)
+            z = read(o, words, at, k, there)
+            d = z - base
+            if level:
+                d = zero if z == base else d
+            e = exp(d)
+            others = others + e
+            if kept:
+                put(words, at, k, e)
+            if weighing:
+                w = masses[k] if there else zero
+                dot, mass = dot + term(w, d), mass + w
+        return Sums(sums.others + others, sums.dot + dot, sums.mass + mass)
+
+    return add
+
+
+@lru_cache(maxsize=256)
+def emitter(kind, y_kind, vector, flags, kept):
+    """``emit(p, o, words, at, targets, begin, out, j, off, score)``: write ``A p_j - B w_j`` by the cap's slope."""
+    computed = COMPUTED[kind]
+    exp, read, get = EXPONENTIALS[computed, ITEMSIZE[kind] == 2], reader(kind, flags), getter(kind)
+    slope, one = LAWS[computed]["cap_slope"], constant(computed, 1.0)
+    dtype, count, store = real(computed), words_of(kind, vector), storer(kind, vector)
+    weigh, weighing, cap, hard = (
+        weigher(y_kind, computed, vector, flags),
+        flags.smooth or flags.soft,
+        flags.cap,
+        flags.hard,
+    )
+
+    @device
+    def emit(p, o, words, at, targets, begin, out, j, off, score):
+        values, masses = cuda.local.array(vector, dtype), cuda.local.array(vector, dtype)
+        room = cuda.local.array(count, types.uint32)
+        if weighing:
+            weigh(p, o, targets, begin, j, True, masses)
+        for k in range(vector):
+            e = get(words, at, k) if kept else exp(read(o, words, at, k, True) - score.base)
+            g = e * score.a
+            if weighing:
+                g = g - masses[k] * score.b
+            if cap:
+                g = g * slope(get(words, at, k), one / o.cap)
+            values[k] = g
+        if hard and u32(off) < u32(vector):
+            for k in range(vector):
+                values[k] = score.at_target if off == i32(k) else values[k]
+        store(out, values, room)
+
+    return emit
+
+
+@lru_cache(maxsize=64)
+def differer(kind, vector):
+    """``emit(words, at, out, base, log_s)``: write a vector of ``(x - base) - log_s``."""
+    computed, get = COMPUTED[kind], getter(kind)
+    dtype, count, store = real(computed), words_of(kind, vector), storer(kind, vector)
+
+    @device
+    def emit(words, at, out, base, log_s):
+        values, room = cuda.local.array(vector, dtype), cuda.local.array(count, types.uint32)
+        for k in range(vector):
+            values[k] = (get(words, at, k) - base) - log_s
+        store(out, values, room)
+
+    return emit

@@ -1,0 +1,214 @@
+"""What a thread holds of a row: vectors as 32-bit words of an array.
+
+The array is never indexed by anything but a constant, once loops are unrolled, so that it consists of registers.
+"""
+
+from functools import lru_cache
+from math import gcd
+
+from ...core.dtypes import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, ITEMSIZE
+from ..toolkit.compiler import device, types
+from .memory import (
+    KEEP,
+    READ,
+    RECALL,
+    WRITE,
+    as_double,
+    as_float,
+    as_long,
+    as_word,
+    from_half,
+    load_short,
+    pair_bfloat,
+    pair_half,
+    store_short,
+    to_bfloat,
+    to_half,
+)
+
+u32, u64 = types.uint32, types.uint64
+MINUS_INFINITY = {FLOAT16: 0xFC00FC00, BFLOAT16: 0xFF80FF80, FLOAT32: 0xFF800000}
+ZERO, ALL = u32(0), u32(0xFFFFFFFF)
+
+
+def words_of(kind, vector):
+    """How many words a vector takes."""
+    return max(1, vector * ITEMSIZE[kind] // 4)
+
+
+@lru_cache(maxsize=64)
+def loader(kind, vector):
+    """A function that reads a vector: ``load(words, at, address)``; accesses are of 16 bytes, or the whole of less."""
+    count = words_of(kind, vector)
+    piece = min(4, count)
+    fetch = READ[piece]
+
+    if vector * ITEMSIZE[kind] == 2:
+
+        @device
+        def load(words, at, address):
+            words[at] = load_short(address)
+    else:
+
+        @device
+        def load(words, at, address):
+            for k in range(0, count, piece):
+                fetch(words, at + k, address + 4 * k)
+
+    return load
+
+
+@lru_cache(maxsize=64)
+def blanker(kind, vector):
+    """A function that fills a vector with -inf: ``blank(words, at)``."""
+    count = words_of(kind, vector)
+    high = u32(0xFFF00000) if kind == FLOAT64 else u32(MINUS_INFINITY[kind])
+    low = ZERO if kind == FLOAT64 else high
+
+    @device
+    def blank(words, at):
+        for k in range(count):
+            words[at + k] = high if k % 2 else low
+
+    return blank
+
+
+@lru_cache(maxsize=64)
+def getter(kind):
+    """A function for an element of a vector in registers: ``get(words, at, k)``, in the computing dtype."""
+    if kind == FLOAT32:
+
+        @device
+        def get(words, at, k):
+            return as_float(words[at + k])
+    elif kind == FLOAT64:
+
+        @device
+        def get(words, at, k):
+            return as_double((u64(words[at + 2 * k + 1]) << u64(32)) | u64(words[at + 2 * k]))
+    elif kind == BFLOAT16:
+
+        @device
+        def get(words, at, k):
+            word = words[at + k // 2]
+            return as_float(u32(word & u32(0xFFFF0000)) if k % 2 else u32(word << u32(16)))
+    else:
+
+        @device
+        def get(words, at, k):
+            word = words[at + k // 2]
+            return from_half(u32(word >> u32(16)) if k % 2 else word)
+
+    return get
+
+
+@lru_cache(maxsize=64)
+def putter(kind):
+    """A function that replaces an element of a vector in registers: ``put(words, at, k, value)``; no half types."""
+    if kind == FLOAT32:
+
+        @device
+        def put(words, at, k, value):
+            words[at + k] = as_word(value)
+    else:
+
+        @device
+        def put(words, at, k, value):
+            bits = as_long(value)
+            words[at + 2 * k] = u32(bits & u64(0xFFFFFFFF))
+            words[at + 2 * k + 1] = u32(bits >> u64(32))
+
+    return put
+
+
+@lru_cache(maxsize=64)
+def remover(kind):
+    """A function that makes an element of a vector in registers -inf: ``remove(words, at, k)``."""
+    if kind == FLOAT32:
+        word = u32(MINUS_INFINITY[kind])
+
+        @device
+        def remove(words, at, k):
+            words[at + k] = word
+    elif kind == FLOAT64:
+
+        @device
+        def remove(words, at, k):
+            words[at + 2 * k], words[at + 2 * k + 1] = ZERO, u32(0xFFF00000)
+    else:
+        pair = MINUS_INFINITY[kind]
+        low, high = u32(pair & 0xFFFF), u32(pair & 0xFFFF0000)
+
+        @device
+        def remove(words, at, k):
+            both = words[at + k // 2]
+            if k % 2:
+                words[at + k // 2] = u32(u32(both & u32(0xFFFF)) | high)
+            else:
+                words[at + k // 2] = u32(u32(both & u32(0xFFFF0000)) | low)
+
+    return remove
+
+
+@lru_cache(maxsize=64)
+def storer(kind, vector):
+    """A function that writes a vector: ``store(address, values, words)``, with as many words to work with."""
+    count = words_of(kind, vector)
+    piece = min(4, count)
+    put, size = WRITE[piece], vector * ITEMSIZE[kind]
+
+    if size == 2:
+        narrow = to_half if kind == FLOAT16 else to_bfloat
+
+        @device
+        def store(address, values, words):
+            store_short(address, narrow(values[0]))
+    else:
+        pack = _packer(kind, vector)
+
+        @device
+        def store(address, values, words):
+            pack(values, words)
+            for k in range(0, count, piece):
+                put(words, k, address + 4 * k)
+
+    return store
+
+
+def _packer(kind, vector):
+    """A function that turns values into words."""
+    if kind in (FLOAT16, BFLOAT16):
+        pair, count = pair_half if kind == FLOAT16 else pair_bfloat, vector // 2
+
+        @device
+        def pack(values, words):
+            for k in range(count):
+                words[k] = pair(values[2 * k], values[2 * k + 1])
+    else:
+        put = putter(kind)
+
+        @device
+        def pack(values, words):
+            for k in range(vector):
+                put(words, 0, k, values[k])
+
+    return pack
+
+
+@lru_cache(maxsize=64)
+def keeper(count):
+    """(keep, recall): `count` words to an address in shared memory and back: ``keep(words, at, address)``."""
+    piece = gcd(4, count)
+    put, get = KEEP[piece], RECALL[piece]
+
+    @device
+    def keep(words, at, address):
+        for k in range(0, count, piece):
+            put(words, at + k, u32(address + u32(4 * k)))
+
+    @device
+    def recall(words, at, address):
+        for k in range(0, count, piece):
+            get(words, at + k, u32(address + u32(4 * k)))
+
+    return keep, recall

@@ -1,0 +1,1 @@
+"""Linear passes on a GPU: chunks of rows between products of the array library."""

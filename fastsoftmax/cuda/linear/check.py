@@ -1,0 +1,175 @@
+"""Arguments of linear passes on a GPU to checked problems; those of the losses are checked in `check_cuda`.
+
+Features, weights and bias are for the library's own products, which take any strides; all of one dtype, as nothing is
+converted behind the caller's back.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ...core import rules
+from ...core.operands import SIZES, Operand, overlap
+from ...core.options import Options
+from ...cpu.linear import check as check_linear
+from ...cpu.linear import plan
+from .. import check
+from ..arrays.lookup import Look, Seen
+from ..check import FLOATS, Loss, flat, kind_of, readable, row_wise, together
+from .products import Matrices, matrices
+
+
+class Linear(NamedTuple):
+    """Logits ``x Wᵀ + b`` on a GPU."""
+
+    matrices: Matrices
+    rows: int
+    features: int
+    classes: int
+    dtype: str
+    device: int
+    chunk: int  # rows whose logits are there at a time
+    pitch: int  # logits from row to row
+
+    def logits(self, rows: int) -> Operand:
+        """The logits of some rows, at an address that is a multiple of what a GPU's thread reads at a time."""
+        size = SIZES[self.dtype]
+        return Operand((rows, self.classes), (self.pitch * size, size), self.dtype, 0)
+
+
+class LinearLoss(NamedTuple):
+    """A cross-entropy of such logits, and the gradients that are asked for."""
+
+    linear: Linear
+    loss: Loss  # of the logits of all rows, which are never there
+    wanted: tuple[str, ...]
+
+
+class Given(NamedTuple):
+    """The array arguments of a loss."""
+
+    x: Seen
+    weight: Seen
+    bias: Seen | None
+    target: Seen
+    class_weight: Seen | None
+    sample_weight: Seen | None
+    grad_output: Seen | None
+
+
+def _multiplied(x: Seen) -> Matrices:
+    """The products of the features' library."""
+    found = matrices(x.library)
+    if found is None:
+        how = "from_dlpack" if x.library.waits else "asarray"
+        raise TypeError(
+            f"x must be an array of PyTorch or CuPy for a linear function on a GPU, as its products are theirs, got a "
+            f"{kind_of(x)}; pass torch.{how}(x) or cupy.{how}(x), and weight and bias likewise: nothing is copied"
+        )
+    return found
+
+
+def _same_library(name: str, seen: Seen, x: Seen) -> None:
+    """Refuse an operand that the features' library is to compute with, and that is of another one."""
+    if seen.library is not x.library:
+        raise TypeError(
+            f"{name} must be of the library that x is from, {x.library.name}, which multiplies them, got a "
+            f"{kind_of(seen)}; pass {x.library.name}.from_dlpack({name}), which copies nothing"
+        )
+
+
+def _same_kind(name: str, seen: Seen, x: Seen) -> Look:
+    """Refuse an operand of a product that is of another library or dtype than the features."""
+    _same_library(name, seen, x)
+    return readable(name, seen, (x.look.dtype,))
+
+
+def linear(x: Seen, weight: Seen, bias: Seen | None, block: Any = None) -> Linear:
+    """The logits of features, checked."""
+    device, multiplied = together({"x": x, "weight": weight, "bias": bias}), _multiplied(x)
+    look = readable("x", x, FLOATS)
+    check_linear.features_shape(look.shape)
+    w = _same_kind("weight", weight, x)
+    check_linear.weight_shape(w.shape, look.shape)
+    if bias is not None:
+        check_linear.bias_shape(_same_kind("bias", bias, x).shape, w.shape[0])
+    (rows, features), classes, size = look.shape, w.shape[0], SIZES[look.dtype]
+    chunk = plan.gpu_rows(rows, classes, size, None if block is None else check_linear.positive("block_rows", block))
+    pitch = plan.gpu_pitch(classes, size) if multiplied.pitched else classes
+    return Linear(multiplied, rows, features, classes, look.dtype, device, chunk, pitch)
+
+
+def loss(
+    given: Given, options: Options, wrt: tuple[str, ...], out: Mapping[str, Seen], *, block: Any = None
+) -> LinearLoss:
+    """A cross-entropy of a linear map from the arguments of the public functions."""
+    together(given._asdict() | {f"out[{name!r}]": seen for name, seen in out.items()})
+    problem = linear(given.x, given.weight, given.bias, block)
+    z = problem.logits(problem.rows)
+    arguments = check.Given(given.x, *given[3:], None)
+    about = check.of_logits(z, Look(z.shape, z.strides, z.dtype, problem.device), arguments, -1, options)
+    wanted = tuple(n for n in wrt if n != "bias" or given.bias is not None)
+    _outputs(given, check_linear.outputs(out, wanted))
+    return LinearLoss(problem, about._replace(grad=bool(wanted), device=problem.device), wanted)
+
+
+def _outputs(given: Given, out: dict[str, Seen]) -> None:
+    """Refuse outputs that do not fit, or lie where something is still to be read."""
+    read = {name: flat(seen) for name, seen in given._asdict().items() if seen is not None}
+    for name, seen in out.items():
+        said = f"out[{name!r}]"
+        look, like = _same_kind(said, seen, given.x), getattr(given, name).look
+        size, about = SIZES[like.dtype], (*look[:3], look.readonly)
+        error = rules.wrong_output(said, about, like.shape, like.dtype, size, f"an array like {name}")
+        if error is not None:
+            raise error
+        row_wise(said, seen, look.shape, FLOATS)
+        to = flat(seen)
+        for other, operand in read.items():
+            if (name == other == "x" and operand == to) or 0 in to.shape or not overlap(to, operand):
+                continue
+            which = "or be x itself, " if name == other == "x" else ""
+            raise ValueError(f"{said} must not share memory with {other}, {which}on a GPU, where nothing is copied")
+        read[said] = to
+
+
+def proba(x: Seen, weight: Seen, bias: Seen | None, out: Seen | None) -> Linear:
+    """The logits of all rows, to be written where their probabilities go."""
+    together({"x": x, "weight": weight, "bias": bias, "out": out})
+    problem = linear(x, weight, bias)
+    shape = problem.rows, problem.classes
+    if out is not None:
+        look = _same_kind("out", out, x)
+        size, about = SIZES[problem.dtype], (*look[:3], look.readonly)
+        error = rules.wrong_output("out", about, shape, problem.dtype, size, "an array like the logits")
+        if error is not None:
+            raise error
+        row_wise("out", out, shape, FLOATS)
+        for name, seen in (("x", x), ("weight", weight), ("bias", bias)):
+            if seen is not None and 0 not in shape and overlap(flat(out), flat(seen)):
+                raise ValueError(f"out must not share memory with {name} on a GPU, where nothing is copied")
+    return problem._replace(chunk=max(problem.rows, 1), pitch=problem.classes)
+
+
+def hessian(
+    x: Seen,
+    weight: Seen,
+    bias: Seen | None,
+    along: Seen,
+    bias_along: Seen | None,
+    sample_weight: Seen | None,
+    *,
+    reduction: Any,
+) -> Linear:
+    """The logits of a product with the Hessian, of features, weights, bias, and the direction of both."""
+    given = {"x": x, "weight": weight, "bias": bias, "weight_direction": along, "bias_direction": bias_along}
+    together(given | {"sample_weight": sample_weight})
+    problem = linear(x, weight, bias)
+    shape = _same_kind("weight_direction", along, x).shape
+    check_linear.directed(weight.look.shape, shape, (bias, bias_along), reduction)
+    if bias_along is not None:
+        check_linear.bias_shape(_same_kind("bias_direction", bias_along, x).shape, problem.classes, "bias_direction")
+    if sample_weight is not None:
+        _same_library("sample_weight", sample_weight, x)
+    check.weights("sample_weight", sample_weight, (problem.rows,), "a row", check.computed(problem.dtype))
+    # Logits and their derivatives are there at the same time.
+    return problem._replace(chunk=plan.gpu_rows(problem.rows, 2 * problem.classes, SIZES[problem.dtype]))

@@ -1,0 +1,131 @@
+"""Chunks of the rows of a linear pass on a GPU: their logits, and gradients that are added up over them."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+from ..arrays.library import Library
+from ..check import computed
+from .check import Linear
+from .products import Matrices
+
+Made = TypeVar("Made")
+
+
+class Arrays(NamedTuple):
+    """The operands of the products, their library, and the stream that everything goes to."""
+
+    x: Any
+    weight: Any
+    bias: Any
+    library: Library
+    stream: int
+
+    def new(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """A new C-contiguous array of the library."""
+        return self.library.new(self.x, shape, dtype, self.stream)
+
+
+def sizes(linear: Linear) -> list[tuple[int, int]]:
+    """(rows, how many) of the chunks: of whole ones, and of the last."""
+    whole, last = divmod(linear.rows, linear.chunk)
+    return [(rows, times) for rows, times in ((linear.chunk, whole), (last, 1)) if rows and times]
+
+
+def by_size(linear: Linear, make: Callable[[int], Made]) -> dict[int, Made]:
+    """What is prepared for chunks, by their rows."""
+    return {rows: make(rows) for rows, _ in sizes(linear)}
+
+
+def buffer(linear: Linear, arrays: Arrays) -> Any:
+    """Where the logits of a chunk go, and those of the next one after it."""
+    room = arrays.new((linear.chunk, linear.pitch), linear.dtype)
+    return room[:, : linear.classes] if linear.pitch > linear.classes else room
+
+
+def chunks(linear: Linear, arrays: Arrays, room: Any = None) -> Iterator[tuple[int, Any, Any]]:
+    """(first row, features, logits) of one chunk after the other; in `room`, or a buffer that each chunk overwrites."""
+    room = buffer(linear, arrays) if room is None else room
+    for start in range(0, linear.rows, linear.chunk):
+        stop = min(start + linear.chunk, linear.rows)
+        x = arrays.x if stop - start == linear.rows else arrays.x[start:stop]
+        z = room if stop - start == linear.chunk else room[: stop - start]
+        linear.matrices.logits(x, arrays.weight, arrays.bias, z)
+        yield start, x, z
+
+
+class Total:
+    """A gradient that is added up over chunks in the computing dtype, and rounded to its own once.
+
+    Parameters
+    ----------
+    matrices
+        The library's.
+    result, total, part
+        Where it goes, where it is added up (the same where nothing is rounded), and where a chunk's part goes that is
+        not added at once, if there is such.
+    direct
+        Whether a chunk's part can be written to the total as it is computed.
+    """
+
+    def __init__(self, matrices: Matrices, result: Any, total: Any, part: Any, *, direct: bool) -> None:
+        self.matrices, self.result, self.total, self.part, self.direct = matrices, result, total, part, direct
+        self.begun = False
+
+    def add(self, put: Callable[[Any], None], add: Callable[[Any], None] | None = None) -> None:
+        """One more chunk: `put` writes its part to an array, `add` adds it to one without room for the part."""
+        if self.direct and not self.begun:
+            put(self.total)
+        elif self.direct and add is not None:
+            add(self.total)
+        else:
+            put(self.part)
+            (self.matrices.add if self.begun else self.matrices.copy)(self.part, self.total)
+        self.begun = True
+
+    def finish(self) -> None:
+        """Hand over what was added up."""
+        if not self.begun:
+            self.matrices.zero(self.result)
+        elif self.total is not self.result:
+            self.matrices.copy(self.total, self.result)
+
+
+class Gradients:
+    """The gradients of a pass, as far as they are asked for; `stored` is the dtype of those of weights and bias."""
+
+    def __init__(self, linear: Linear, arrays: Arrays, results: dict[str, Any], stored: str) -> None:
+        self.matrices, self.arrays, self.x = linear.matrices, arrays, results.get("x")
+        wide, several = computed(linear.dtype), linear.rows > linear.chunk
+        self.weight = self.bias = None
+        if (result := results.get("weight")) is not None:
+            shape, total, part = (linear.classes, linear.features), result, None
+            direct = linear.dtype == wide or (stored != wide and not several)
+            if not direct and stored == wide:
+                part = arrays.new(shape, linear.dtype)
+            elif not direct:
+                total, part = arrays.new(shape, wide), result
+            elif several and not linear.matrices.adds:
+                part = arrays.new(shape, wide)
+            self.weight = Total(linear.matrices, result, total, part, direct=direct)
+        if (result := results.get("bias")) is not None:  # its few numbers are never rounded on the way
+            total = result if stored == wide else arrays.new((linear.classes,), wide)
+            part = arrays.new((linear.classes,), wide) if several else None
+            self.bias = Total(linear.matrices, result, total, part, direct=True)
+
+    def add(self, start: int, x: Any, grad: Any) -> None:
+        """Those of a chunk, from its features and the gradients with respect to its logits."""
+        m = self.matrices
+        if self.weight is not None:
+            across = grad.T
+            add = (lambda out: m.add_product(across, x, out)) if m.adds else None
+            self.weight.add(lambda out: m.product(across, x, out), add)
+        if self.bias is not None:
+            self.bias.add(lambda out: m.columns(grad, out))
+        if self.x is not None:  # at last, as it may go where the features are
+            m.product(grad, self.arrays.weight, self.x[start : start + x.shape[0]])
+
+    def finish(self) -> None:
+        """Hand over what was added up."""
+        for total in (self.weight, self.bias):
+            if total is not None:
+                total.finish()

@@ -1,0 +1,1 @@
+"""NVIDIA's compiler and driver, and the store of compiled kernels."""

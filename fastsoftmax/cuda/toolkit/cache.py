@@ -1,0 +1,51 @@
+"""Compiled kernels of a GPU in the store: a process need not compile what another one has, 2 to 4 seconds each."""
+
+import os
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from importlib import metadata
+from typing import Any
+
+from ...core import store
+from ...core.interrupts import Deferred
+from .compiler import Compiled
+
+PACKAGES = ("numba-cuda", "numba", "llvmlite", "cuda-core", "cuda-bindings")
+ASSEMBLERS = ("nvidia-nvvm", "nvidia-nvjitlink", "nvidia-cuda-nvcc", "nvidia-nvjitlink-cu12", "nvidia-cuda-nvcc-cu12")
+STEERING = ("NUMBA_CUDA", "NUMBA_OPT", "NUMBA_DEBUG", "CUDA_HOME", "CUDA_PATH")  # how variables begin that matter
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+@lru_cache(maxsize=1)
+def digest() -> str:
+    """A name for all that kernels are compiled from and by, besides their recipe: our sources, versions, switches."""
+    switches = sorted((k, v) for k, v in os.environ.items() if k.startswith(STEERING) and k != "NUMBA_CACHE_DIR")
+    return repr(
+        (
+            store.digest("core/law", "core/dtypes", "cuda"),
+            sys.version,
+            [*map(_version, PACKAGES + ASSEMBLERS)],
+            switches,
+        )
+    )
+
+
+def kept(about: Any, compile: Callable[[], Compiled]) -> Compiled:
+    """A compiled kernel from the store, or else compiled and kept; `about` is all that makes it another than others."""
+    key = f"{about!r} {digest()}"
+    found = store.load(store.CUDA, key)
+    if found is not None:
+        fields, code = found
+        return Compiled(**fields | {"code": code, "capability": tuple(fields["capability"])})
+    with Deferred():
+        made = compile()
+        fields = made._asdict()
+        store.keep(store.CUDA, key, fields, fields.pop("code"))
+    return made

@@ -1,0 +1,1 @@
+"""Softmax regression in the manner of scikit-learn."""

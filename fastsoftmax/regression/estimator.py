@@ -1,0 +1,401 @@
+"""`SoftmaxRegression`: a scikit-learn classifier on the fused linear passes."""
+
+import copy
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..api import cross_entropy, linear
+from ..core.compressed import require_sound
+from ..core.devices import in_main_memory
+from . import outcome, parameters, sgd, solvers
+from .objective import Data, Loss
+from .progress import Progress
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.utils import check_random_state
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import check_is_fitted, validate_data
+
+    from . import training_rows
+except ImportError as error:
+    raise ImportError(
+        f"SoftmaxRegression needs scikit-learn 1.6 or newer ({error}); "
+        "install it with: pip install 'fastsoftmax[sklearn]'"
+    ) from error
+
+from .callbacks import CallbackSupportMixin, Hooks, with_callbacks
+
+Array = NDArray[Any]
+_COPY = "pass a copy of {0} in main memory"
+
+FITTED = (
+    *("classes_", "coef_", "intercept_", "n_iter_", "loss_curve_", "validation_loss_curve_"),
+    *("n_features_in_", "feature_names_in_", "_online"),
+)
+
+
+class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    r"""Multinomial logistic regression, trained without ever holding the logits.
+
+    With weights s of the rows (``sample_weight`` times ``class_weight``) it minimises what
+    `sklearn.linear_model.LogisticRegression` does,
+
+    .. math:: \frac{1}{\sum_i s_i} \sum_i s_i \ell_i + \frac{1}{2 C \sum_i s_i} \lVert W \rVert^2
+
+    where :math:`\ell` is the cross-entropy of the softmax.  Intercepts are not penalised.  Two classes have one row of
+    coefficients w: the first class has the logit 0, the second w·x + b, and the penalty is on w.
+
+    Parameters
+    ----------
+    C : float > 0, default 1
+        Inverse strength of the penalty; infinity is none.
+    fit_intercept : bool, default True
+        Whether classes have intercepts.
+    class_weight : dict, "balanced" or None, default None
+        Weights of the classes, which multiply those of the rows; "balanced" makes the classes' sums of weights equal.
+    label_smoothing : float in [0, 1], default 0
+        How much of the target is spread over all classes.
+    solver : {"lbfgs", "newton-cg", "sgd"}, default "lbfgs"
+        The first two go through all rows for each evaluation; "sgd" takes steps by mini-batches, and ends near the
+        optimum rather than at it.
+    tol : float >= 0, default 1e-4
+        "lbfgs" and "newton-cg" end when no element of the objective's gradient by coefficients of standardised features
+        is larger, which does not depend on units, and the objective can be expected to decrease by 0.003 `tol` at most,
+        relatively; "sgd" when the objective has stopped to improve by so much in 5 epochs, at a hundredth of the first
+        step size at last.
+    max_iter : int > 0, default 100
+        Iterations or epochs, at most.
+    batch_size : int > 0, default 1024
+        Rows of a step of "sgd" and `partial_fit`.
+    learning_rate : "auto" or float > 0, default "auto"
+        Step size of "sgd" and `partial_fit` for features scaled to variance 1; "auto" finds one by the curvature.
+    momentum : float in [0, 1), default 0.9
+        Nesterov's momentum of "sgd" and `partial_fit`.
+    warm_start : bool, default False
+        Whether `fit` starts from the coefficients of the last one.
+    random_state : int, RandomState instance or None, default None
+        Shuffles rows for "sgd" and `partial_fit`, and draws those held out.
+    early_stopping : bool, default False
+        Whether "sgd" holds out rows, ends when their loss has not improved by `tol` in 5 epochs, and keeps the best
+        coefficients.  The other solvers take no notice.
+    validation_fraction : float in (0, 1), default 0.1
+        How many rows early stopping holds out, stratified by class.
+    verbose : int, default 0
+        1 shows loss and gradient on standard error: a progress bar on a terminal (with rich), and lines for iterations
+        1, 2, 4, 8, ... and the last elsewhere.
+
+    Attributes
+    ----------
+    classes_ : ndarray, shape (K,)
+        The labels.
+    coef_ : ndarray, shape (K, d), or (1, d) for two classes
+        Coefficients, in the dtype of X.
+    intercept_ : ndarray, shape (K,) or (1,)
+        Intercepts.
+    n_iter_ : int
+        Iterations or epochs; for `partial_fit` the number of calls.
+    loss_curve_ : list of float
+        The objective after each iteration; for "sgd" its mean during each epoch, for `partial_fit` during each call.
+    validation_loss_curve_ : list of float
+        The loss of rows held out after each epoch, where there are such rows.
+    n_features_in_ : int
+        d.
+    feature_names_in_ : ndarray, shape (d,)
+        The columns of X, where they have names.
+
+    Notes
+    -----
+    An evaluation takes O(n d K) time and reads X once; extra memory does not depend on n (but for 16 bytes a row for
+    labels and weights).  X may be a `numpy.memmap` larger than memory; float32 and float64, of any strides, CSR and CSC
+    are not copied ("sgd" makes CSR of CSC).  Half precision is converted to float32, other dtypes to float64.  Passes
+    compute in the dtype of X as long as that tells a better point from a worse one, and in float64 after that.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from fastsoftmax import SoftmaxRegression
+    >>> X, y = load_iris(return_X_y=True)
+    >>> SoftmaxRegression().fit(X, y).score(X, y) > 0.96
+    True
+    """
+
+    def __init__(
+        self,
+        *,
+        C: float = 1.0,
+        fit_intercept: bool = True,
+        class_weight: dict[Any, float] | str | None = None,
+        label_smoothing: float = 0.0,
+        solver: str = "lbfgs",
+        tol: float = 1e-4,
+        max_iter: int = 100,
+        batch_size: int = 1024,
+        learning_rate: str | float = "auto",
+        momentum: float = 0.9,
+        warm_start: bool = False,
+        random_state: Any = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        verbose: int = 0,
+    ) -> None:
+        self.C = C
+        self.fit_intercept = fit_intercept
+        self.class_weight = class_weight
+        self.label_smoothing = label_smoothing
+        self.solver = solver
+        self.tol = tol
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn is to know of this classifier."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    @with_callbacks  # type: ignore[untyped-decorator]
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> "SoftmaxRegression":
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : {array_like, CSR, CSC}, shape (n, d)
+            Features.
+        y : array_like, shape (n,)
+            Labels, of two classes or more.
+        sample_weight : array_like, shape (n,), optional
+            Weights >= 0 of the rows.
+
+        Returns
+        -------
+        SoftmaxRegression
+            Itself.
+        """
+        parameters.check(self)
+        with np.errstate(all="ignore"):  # whatever the caller has set: infinities are looked for, and lead to errors
+            fitted, trouble = self._fitted(X, y, sample_weight)
+        if trouble:
+            warnings.warn(trouble, ConvergenceWarning, stacklevel=2)
+        self._adopt(dict.fromkeys(FITTED, None) | fitted)
+        return self
+
+    def partial_fit(
+        self, X: Any, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> "SoftmaxRegression":
+        """Learn from some more rows: one pass by mini-batches, whatever the solver.
+
+        Each row counts as a new one: the penalty is weighed against all rows seen so far.
+
+        Parameters
+        ----------
+        X : {array_like, CSR, CSC}, shape (n, d)
+            Features.
+        y : array_like, shape (n,)
+            Labels.
+        classes : array_like, shape (K,), optional
+            All labels that there will be.  Needed at the first call.
+        sample_weight : array_like, shape (n,), optional
+            Weights >= 0 of the rows.
+
+        Returns
+        -------
+        SoftmaxRegression
+            Itself.
+        """
+        parameters.check(self)
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' is not defined for partial_fit, which does not see all rows; pass a dict of "
+                "weights, for example from sklearn.utils.class_weight.compute_class_weight"
+            )
+        with np.errstate(all="ignore"):
+            fitted, value = self._learned(X, y, classes, sample_weight)
+        if trouble := outcome.strayed(self, value, len(fitted["classes_"])):
+            warnings.warn(trouble, ConvergenceWarning, stacklevel=2)
+        curve = fitted["loss_curve_"]
+        del curve[fitted["n_iter_"] - 1 :]  # of a call that was interrupted below
+        curve.append(value)
+        self._adopt(fitted)
+        return self
+
+    def decision_function(self, X: Any) -> Array:
+        """The logits, (n, K); for two classes that of the second, (n,)."""
+        x = self._features(X)
+        with np.errstate(all="ignore"):
+            logits = np.asarray(x @ self.coef_.T)
+            logits += self.intercept_.astype(logits.dtype, copy=False)
+        return logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict(self, X: Any) -> Array:
+        """The most probable labels, (n,), without the logits of all rows."""
+        x = self._features(X)
+        labels: Array = self.classes_[linear.linear_predict(x, *self._layers())]
+        return labels
+
+    def predict_proba(self, X: Any) -> Array:
+        """Probabilities of the classes, (n, K)."""
+        x = self._features(X)
+        return linear.linear_predict_proba(x, *self._layers())
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Logarithms of the probabilities, (n, K), also of those too small to be told from 0."""
+        logits = self.decision_function(X)
+        if logits.ndim == 1:
+            logits = np.stack([np.zeros_like(logits), logits], axis=1)
+        return cross_entropy.log_softmax(logits, out=logits)
+
+    def _fitted(self, X: Any, y: Any, sample_weight: Any) -> tuple[dict[str, Any], str]:
+        """The attributes of a fit, and what is to be warned of."""
+        x, y, seen = self._validated(X, y)
+        classes, labels = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
+            raise ValueError(f"y must hold at least two classes to tell apart, got one class: {classes[0]!r}")
+        start = self._start(classes, x.shape[1])
+        data = training_rows.weighted(x, labels, classes, sample_weight, self.class_weight)
+        training_rows.none_left(data, sample_weight, self.class_weight)
+        loss = self._loss(classes, data.total(), x.dtype)
+        seen["classes_"] = classes
+        hooks = Hooks(self, x, y, sample_weight, lambda theta: seen | outcome.coefficients(theta, x.dtype))
+        with Progress(self.max_iter, shown=bool(self.verbose)) as progress:
+
+            def report(step: solvers.Step) -> bool:
+                progress.update(step)
+                return hooks.iterated(step.theta)
+
+            hooks.begin(start)
+            solution, validation = self._solve(data, loss, classes, start, report)
+            fitted = seen | outcome.coefficients(solution.theta, x.dtype) | validation
+            fitted["loss_curve_"], fitted["n_iter_"] = solution.losses, len(solution.losses)
+            fitted["_online"] = sgd.State(len(labels), None, None, data.total())
+            hooks.end(fitted)
+        return fitted, "" if hooks.stopped else outcome.trouble(self, solution, x.dtype)
+
+    def _learned(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> tuple[dict[str, Any], float]:
+        """The attributes after a call of `partial_fit`, and the mean loss of its rows."""
+        first = not hasattr(self, "classes_")
+        known = self._classes(classes, first=first)
+        x, y, fitted = self._validated(X, y, reset=first, by_rows=True)
+        labels = np.minimum(np.searchsorted(known, y), len(known) - 1)
+        if (unknown := known[labels] != y).any():
+            raise ValueError(
+                f"y must hold labels out of classes={known.tolist()}, got {np.unique(y[unknown]).tolist()}"
+            )
+        theta = np.zeros((_rows(known), x.shape[1] + 1)) if first else self._theta(known, x.shape[1])
+        state = sgd.State(0, None, None, 0.0) if first else getattr(self, "_online", sgd.State(0, None, None, 0.0))
+        data = training_rows.weighted(x, labels, known, sample_weight, self.class_weight)
+        loss = self._loss(known, state.weight + data.total(), x.dtype)
+        random = check_random_state(self.random_state)
+        theta, value, state = sgd.learn(data, loss, theta, state, self._schedule(), random)
+        fitted |= {"classes_": known, "_online": state} | outcome.coefficients(theta, x.dtype)
+        fitted["loss_curve_"] = [] if first else getattr(self, "loss_curve_", [])
+        fitted["n_iter_"] = 1 if first else getattr(self, "n_iter_", 0) + 1
+        return fitted, value
+
+    def _adopt(self, fitted: dict[str, Any]) -> None:
+        """Set attributes of a fit all at once, as they belong together, and delete those that are None."""
+        self.__dict__ = {
+            name: value for name, value in (vars(self) | fitted).items() if fitted.get(name, self) is not None
+        }
+
+    def _solve(
+        self, data: Data, loss: Loss, classes: Array, start: Array, report: solvers.Report
+    ) -> tuple[solvers.Solution, dict[str, Any]]:
+        """The solution, and the losses of rows held out as an attribute, where there are some."""
+        options: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter, "report": report}
+        if self.solver != "sgd":
+            return solvers.minimise(data, loss, start, method=self.solver, **options), {}
+        random = check_random_state(self.random_state)
+        held_out = None
+        if self.early_stopping:
+            held_out = training_rows.held_out(data, classes, self.validation_fraction, random)
+        solution, validation = sgd.descend(
+            data, loss, start, schedule=self._schedule(), held_out=held_out, random=random, **options
+        )
+        return solution, {} if held_out is None else {"validation_loss_curve_": validation}
+
+    def _schedule(self) -> sgd.Schedule:
+        rate = None if self.learning_rate == "auto" else float(self.learning_rate)
+        return sgd.Schedule(int(self.batch_size), rate, float(self.momentum))
+
+    def _loss(self, classes: Array, weight: float, dtype: Any) -> Loss:
+        penalty = parameters.penalty(float(self.C), weight)
+        return Loss(len(classes), penalty, float(self.label_smoothing), bool(self.fit_intercept), dtype)
+
+    def _validated(
+        self, X: Any, y: Any, *, reset: bool = True, by_rows: bool = False
+    ) -> tuple[Any, Array, dict[str, Any]]:
+        """X, y, and the attributes that scikit-learn keeps of them."""
+        in_main_memory("SoftmaxRegression", _COPY, X=X, y=y)
+        require_sound(X, "X")
+        sparse = ("csr",) if by_rows or self.solver == "sgd" else ("csr", "csc")
+        scratch = copy.copy(self)  # it sets them at once, whatever is refused later
+        x, y = validate_data(scratch, X, y, reset=reset, accept_sparse=sparse, dtype=_dtype(X))
+        check_classification_targets(y)
+        names = ("n_features_in_", "feature_names_in_")
+        return x, y, {name: vars(scratch)[name] for name in names if name in vars(scratch)}
+
+    def _features(self, X: Any) -> Any:
+        check_is_fitted(self, ["classes_", "coef_", "intercept_"])
+        in_main_memory("SoftmaxRegression", _COPY, X=X)
+        require_sound(X, "X")
+        return validate_data(self, X, reset=False, accept_sparse=("csr", "csc"), dtype=_dtype(X))
+
+    def _classes(self, classes: ArrayLike | None, *, first: bool) -> Array:
+        """The labels that `partial_fit` is to tell apart."""
+        if classes is None:
+            if first:
+                raise ValueError("classes must be passed on the first call to partial_fit: all labels there will be")
+            known: Array = self.classes_
+            return known
+        found = np.unique(np.asarray(classes))
+        if not first and not np.array_equal(found, self.classes_):
+            raise ValueError(f"classes must be those of the first call, {self.classes_.tolist()}, got {found.tolist()}")
+        if len(found) < 2:
+            raise ValueError(f"classes must hold at least two labels, got {found.tolist()}")
+        return found
+
+    def _theta(self, classes: Array, features: int) -> Array:
+        return outcome.theta(self, (_rows(classes), features))
+
+    def _start(self, classes: Array, features: int) -> Array:
+        """θ to begin a fit with."""
+        shape = (_rows(classes), features + 1)
+        if not self.warm_start or not hasattr(self, "coef_"):
+            return np.zeros(shape)
+        try:
+            theta = self._theta(classes, features)
+        except ValueError as error:
+            raise ValueError(f"warm_start needs coefficients that fit: {error}; or set warm_start=False") from None
+        if not self.fit_intercept:
+            theta[:, -1] = 0
+        return theta
+
+    def _layers(self) -> tuple[Array, Array]:
+        """Weight (K, d) and bias (K,)."""
+        if len(self.classes_) > 2:
+            return self.coef_, self.intercept_
+        return (
+            np.concatenate([np.zeros_like(self.coef_), self.coef_]),
+            np.concatenate([np.zeros_like(self.intercept_), self.intercept_]),
+        )
+
+
+def _rows(classes: Array) -> int:
+    return 1 if len(classes) == 2 else len(classes)
+
+
+def _dtype(X: Any) -> Any:
+    """What scikit-learn may convert X to: half precision to float32, all but float32 and float64 to float64."""
+    return np.float32 if getattr(X, "dtype", None) == np.float16 else [np.float64, np.float32]

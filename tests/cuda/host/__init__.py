@@ -1,0 +1,1 @@
+"""What the host does for a call on a GPU."""

@@ -1,0 +1,126 @@
+"""Compiled kernels on disk: found again by other processes, and only if nothing that they are made of has changed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastsoftmax.core import store
+from fastsoftmax.core.dtypes import FLOAT32
+from fastsoftmax.cuda.kernels import recipes
+from fastsoftmax.cuda.toolkit import cache
+from fastsoftmax.cuda.toolkit import compiler as package
+from tests.cuda.kernels import machine_code  # noqa: F401  skips these tests where numba-cuda is not installed
+
+MADE = package.Compiled("kernel", "// text \N{GREEK SMALL LETTER MU}", b"\x7f\0code", 64, 32, (9, 0), 2)
+
+
+@pytest.fixture
+def where(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.delenv("FASTSOFTMAX_CACHE", raising=False)
+    return tmp_path / "fastsoftmax-cuda"
+
+
+class Compiler:
+    """Counts."""
+
+    count = 0
+
+    def __call__(self):
+        self.count += 1
+        return MADE
+
+
+def test_another_process_compiles_nothing(where):
+    recipe = recipes.total_recipe(FLOAT32)
+    made = recipes.compiled.__wrapped__(recipe, (9, 0))
+    assert len(list(where.iterdir())) == 1
+    code = f"""
+from fastsoftmax.cuda.kernels import recipes as kernels; from fastsoftmax.cuda.toolkit import compiler as package
+from fastsoftmax.core.dtypes import FLOAT32
+package.compile = None
+found = kernels.compiled(kernels.total_recipe(FLOAT32), (9, 0))
+assert found == package.{made!r}
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_kernels_are_told_apart(where, monkeypatch):
+    """By their recipe and GPU, and by what they are made of."""
+    compiler = Compiler()
+    for about in ("a", "b", "a"):
+        assert cache.kept(about, compiler) == MADE
+    assert compiler.count == 2
+    monkeypatch.setattr(cache, "digest", lambda: "another")
+    assert cache.kept("a", compiler) == MADE
+    assert compiler.count == 3
+    assert {path.suffix for path in where.iterdir()} == {".kernel"}
+
+
+def test_the_digest_is_of_sources_versions_and_switches(monkeypatch):
+    seen = {cache.digest.__wrapped__()}
+    monkeypatch.setenv("NUMBA_CUDA_DEBUGINFO", "1")
+    seen.add(cache.digest.__wrapped__())
+    monkeypatch.setattr(cache, "_version", lambda name: "0")
+    seen.add(cache.digest.__wrapped__())
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + b"#" * (path.name == "score.py"))
+    seen.add(cache.digest.__wrapped__())
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize("damage", [lambda c: c[:-1], lambda c: b"", lambda c: c[:80] + b"x" + c[81:]])
+def test_damaged_files_are_compiled_anew_and_replaced(where, damage):
+    compiler = Compiler()
+    cache.kept("a", compiler)
+    (path,) = where.iterdir()
+    good = path.read_bytes()
+    path.write_bytes(damage(good))
+    assert cache.kept("a", compiler) == MADE
+    assert compiler.count == 2
+    assert path.read_bytes() == good
+
+
+def test_a_file_under_another_name_is_not_taken(where):
+    compiler = Compiler()
+    cache.kept("a", compiler)
+    (first,) = where.iterdir()
+    cache.kept("b", compiler)
+    (second,) = {*where.iterdir()} - {first}
+    os.replace(first, second)
+    cache.kept("b", compiler)
+    assert compiler.count == 3
+
+
+@pytest.mark.parametrize("how", ["file in the way", "replace"])
+def test_where_nothing_can_be_written_nothing_is_kept(where, monkeypatch, how):
+    compiler = Compiler()
+    if how == "replace":
+        monkeypatch.setattr(os, "replace", lambda *paths: (_ for _ in ()).throw(PermissionError))
+    else:
+        where.write_text("in the way")
+    for _ in range(2):
+        assert cache.kept("a", compiler) == MADE
+    assert compiler.count == 2
+    assert where.is_file() or not list(where.iterdir())
+
+
+def test_it_can_be_switched_off(where, monkeypatch):
+    monkeypatch.setenv("FASTSOFTMAX_CACHE", "0")
+    assert cache.kept("a", Compiler()) == MADE
+    assert not where.exists()
+    assert store.folder(store.CUDA) is None
+
+
+def test_without_numbas_folder_it_lies_among_the_users(monkeypatch, tmp_path):
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.delenv("FASTSOFTMAX_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert store.folder(store.CUDA) == tmp_path / "xdg/fastsoftmax/cuda"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert store.folder(store.CUDA) == tmp_path / ".cache/fastsoftmax/cuda"

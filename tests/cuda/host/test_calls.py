@@ -1,0 +1,167 @@
+"""What the host does for a call on a GPU: the arguments of launches, what is prepared, workspaces, captures.
+
+Kernels are NumPy's here (`emulated`), so that each argument of each launch counts: nothing in this file is a result of
+a GPU, nor of a GPU's kernel.
+"""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import fastsoftmax as fs
+from fastsoftmax import reference
+from fastsoftmax.core.dtypes import FLOAT32
+from fastsoftmax.cuda import backend, launches, plan, workspace
+from fastsoftmax.cuda.kernels import parameters
+from fastsoftmax.cuda.kernels import recipes as kernels
+from tests.cuda.host.support import drawn, near
+from tests.standins.numpy_kernels import package
+
+
+def test_the_arguments_of_a_launch(driver):
+    x, t = drawn(2, 3, 8).transpose(1, 0, 2), np.zeros((3, 2), int)
+    on, to = (driver.array(a) for a in (x, t))
+    out = driver.array(np.zeros((3, 2, 8), np.float32))
+    fs.cross_entropy_and_grad(on, to, out=out, grad_output=0.5, ignore_index=-7, z_loss=0.25, reduction="sum")
+    rows, total = driver.launches
+    room = workspace.workspace(0, 1).address
+    p = parameters.Integers(*rows.arguments[:24])
+    assert p == parameters.Integers(
+        x=on.address, out=out.address, target=to.address, partial=room + 16, ignore_index=-7, rows=6, inner=2,
+        classes=8, x_outer=32, x_inner=96, x_step=4, out_outer=64, out_inner=32, out_step=4,
+    )  # fmt: skip
+    assert rows.arguments[24:] == (0.5, 1, 0, 0.25, 0, 0, 1)
+    assert total.arguments[:3] == (room + 16, rows.grid, 0)
+    assert (rows.shared, total.grid) == (0, 1)
+
+
+def test_a_call_that_looks_the_same_is_prepared(driver, monkeypatch):
+    x, t = drawn(4, 7), np.arange(4)
+    fs.cross_entropy_and_grad(driver.array(x), driver.array(t))
+    monkeypatch.setattr(backend, "_prepare_loss", None)
+    other, labels_ = drawn(4, 7, seed=9), np.arange(4)[::-1].copy()
+    loss, grad = fs.cross_entropy_and_grad(driver.array(other), driver.array(labels_))
+    expected = reference.cross_entropy_and_grad(other, labels_)
+    near(driver.host(loss), expected.loss)
+    near(driver.host(grad), expected.grad)
+    for changed in ({"reduction": "sum"}, {"axis": 1}, {"label_smoothing": 0.1}):
+        with pytest.raises(TypeError, match="NoneType"):
+            fs.cross_entropy_and_grad(driver.array(other), driver.array(labels_), **changed)
+    with pytest.raises(TypeError, match="NoneType"):  # another alignment
+        fs.cross_entropy_and_grad(driver.array(other.copy(), offset=4), driver.array(labels_))
+
+
+def test_streams_have_workspaces_of_their_own(driver, monkeypatch):
+    """The driver would notice memory that two of them write to without waiting; it goes by whole reservations."""
+    monkeypatch.setattr(workspace, "SLAB", workspace.LEAST)
+    x, t = drawn(4, 7), np.arange(4)
+    for stream in (3, 4, 3):
+        fs.cross_entropy(driver.array(x.copy(), stream=stream), driver.array(t.copy(), stream=stream))
+    assert set(workspace._known) == {(0, 3), (0, 4)}
+    first, second = (one.address for one in workspace._known.values())
+    assert abs(first - second) >= workspace.LEAST
+
+
+@pytest.mark.parametrize("name", ["torch"])
+def test_a_call_that_was_made_before_may_be_captured_on_another_stream(library, driver, name, monkeypatch):
+    """Nothing is allocated, loaded or waited for, but the library's own arrays are made."""
+    x, t = library.array(drawn(4, 7)), library.array(np.arange(4))
+    fs.cross_entropy_and_grad(x, t)
+    driver.calls.clear()
+    for function in ("load", "reserve", "allocate", "clear", "read", "wait", "facts"):
+        monkeypatch.setattr(package, function, None)
+    library.streams = {0: 77}
+    driver.order.wait(77, 0)
+    loss, _ = fs.cross_entropy_and_grad(x, t)
+    assert driver.launches[-1].stream == 77
+    near(library.host(loss), reference.cross_entropy(drawn(4, 7), np.arange(4)))
+
+
+def test_a_slab_serves_many_streams_and_then_another_does(driver):
+    places = [workspace.workspace(0, stream).reserve(10) for stream in range(2, 20)]
+    assert len(set(places)) == 18
+    assert [call for call in driver.calls if call[0] == "reserve"] == [("reserve", 0, workspace.SLAB)] * 2
+    assert all(abs(a - b) >= workspace.LEAST for a in places for b in places if a != b)
+
+
+def test_a_workspace_grows_and_keeps_what_it_had(driver):
+    room = workspace.workspace(0, 3)
+    first = room.reserve(100)
+    assert room.reserve(200) == first
+    second = room.reserve(100_000)
+    assert second != first
+    assert room.size >= 100_000 * 8 + workspace.HEADER
+    driver.buffer(first)
+
+
+def test_the_launches_of_two_threads_do_not_mix(driver, monkeypatch):
+    """Nobody launches while another call on the stream is half way through."""
+    x, t = driver.array(drawn(4, 7), stream=3), driver.array(np.arange(4), stream=3)
+    held = []
+    launch = package.launch
+    lock = workspace.workspace(0, 3).lock
+    monkeypatch.setattr(package, "launch", lambda *a: (held.append(lock.locked()), launch(*a)))
+    fs.cross_entropy(x, t)
+    assert held == [True] * 3
+    assert not lock.locked()
+
+
+@pytest.mark.parametrize("function", ["softmax", "cross_entropy_and_grad"])
+def test_code_is_loaded_once_whatever_the_grid(driver, monkeypatch, function):
+    """And is never unloaded, as a captured graph may launch it: who loads it again finds what was there before."""
+    loads, load = [], package.load
+    monkeypatch.setattr(package, "load", lambda compiled, *rest: loads.append(compiled) or load(compiled, *rest))
+    grids = set()
+    for rows in (*range(1, 4000, 63), 100_000):
+        x = driver.array(np.zeros((rows, 8), np.float32))
+        getattr(fs, function)(x, *[driver.array(np.zeros(rows, int))] * (function != "softmax"))
+        grids.add(next(one.grid for one in driver.launches[::-1] if one.entry == function.removesuffix("_and_grad")))
+    assert len(grids) > 30
+    recipes = [compiled.recipe for compiled in loads]
+    assert len(set(recipes)) == len(recipes)
+    assert sorted(r.name for r in recipes) == (["softmax"] if function == "softmax" else sorted(KERNELS_OF_A_MEAN))
+
+
+KERNELS_OF_A_MEAN = ["count", "cross_entropy", "total", "total"]  # one total of float64 counts, one of float32 losses
+
+
+def test_shared_memory_is_asked_for_once_for_rows_of_all_lengths(driver, monkeypatch):
+    loads, load = [], package.load
+    monkeypatch.setattr(package, "load", lambda *all_: loads.append(all_) or load(*all_))
+    for classes in (200_000, 250_000, 300_000):
+        fs.softmax(driver.array(np.zeros((1, classes), np.float32)))
+    asked = [one.shared for one in driver.launches]
+    assert len(set(asked)) == 3
+    assert all(shared > 48 * 1024 for shared in asked)
+    assert [shared for _, _, shared in loads] == [driver.about.shared - plan.RESERVED]
+
+
+def test_two_threads_load_a_kernel_once(driver, monkeypatch):
+    """The second one waits for what the first one loads."""
+    recipe, load, loads = kernels.total_recipe(FLOAT32), package.load, []
+    began, second = threading.Event(), threading.Event()
+
+    def slow(*arguments):
+        began.set()
+        second.wait()
+        loads.append(load(*arguments))
+        return loads[-1]
+
+    compiled = kernels.compiled
+
+    def reached(*arguments):
+        if began.is_set():
+            second.set()
+        return compiled(*arguments)
+
+    monkeypatch.setattr(package, "load", slow)
+    monkeypatch.setattr(kernels, "compiled", reached)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(launches.loaded, recipe, 0)
+        began.wait()
+        other = pool.submit(launches.loaded, recipe, 0)
+        assert first.result() is other.result() is loads[0]
+    assert len(loads) == 1
+    assert launches.loaded(recipe, 1) is not loads[0]

@@ -1,0 +1,1 @@
+"""Compiled kernels of the GPU, interpreted and taken apart."""

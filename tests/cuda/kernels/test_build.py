@@ -1,0 +1,148 @@
+"""What the kernels are compiled to, for three kinds of GPU and without any: registers, accesses, and their order.
+
+This says nothing of speed.  A listing is of the machine code that is loaded, taken apart by NVIDIA's tools.  With the
+environment variable ``FASTSOFTMAX_BUILD=pairs`` every pair of work, dtype, form and whether rows are peeled is built.
+"""
+
+import os
+import re
+import warnings
+
+import numpy as np
+import pytest
+
+from fastsoftmax.core.dtypes import BFLOAT16, COMPUTED, FLOAT32, FLOAT64, ITEMSIZE
+from fastsoftmax.cuda.kernels import recipes
+from fastsoftmax.cuda.plan import ONLINE, RESERVED, SCALAR, WARP
+from tests.cuda.kernels.build import (
+    GPUS,
+    HELD,
+    KEPT,
+    SHORT,
+    WIDE,
+    WORK,
+    Case,
+    built,
+    first_uses,
+    largest,
+    pairs,
+    row_loads,
+)
+from tests.cuda.kernels.machine_code import package, taken_apart
+
+CASES = pairs() if os.environ.get("FASTSOFTMAX_BUILD") == "pairs" else SHORT
+REGISTERS = 65536  # of a multiprocessor; a thread's are given out by eights
+#: In float32 kernels: a row's loss is added to the block's sum, the mean's denominator is read, and both are rounded.
+ADDED, DIVIDED = {"DADD": 1, "F2F.F64.F32": 2}, {"F2F.F32.F64": 1}
+
+
+@pytest.mark.parametrize(
+    ("case", "capability"),
+    [(case, gpu) for case in CASES for gpu, facts in GPUS.items() if largest(case, facts) is not None],
+    ids=lambda x: str(x) if isinstance(x, Case) else f"sm_{x[0]}{x[1]}",
+)
+def test_machine_code(case, capability):
+    made = built(case, capability)
+    assert_lean(made)
+    assert_wide(made)
+    if case.form in HELD:
+        assert first_uses(made.code.listing, row_loads(made)) == []
+
+
+def assert_lean(made):
+    """Nothing is spilled or left in local memory, and as many threads have registers as the grid is laid out for."""
+    code, plan = made.code, made.plan
+    assert (code.stack, code.local, code.count("LDL|STL")) == (0, 0, 0)
+    kept = 1024 if code.shared and made.compiled.capability >= (9, 0) else 0  # by the driver, of shared memory
+    assert made.compiled.shared == code.shared - kept <= RESERVED
+    assert -(-code.registers // 8) * 8 * plan.threads * plan.resident <= REGISTERS
+    if made.case.kind != FLOAT64:
+        double = {n: c for n, c in code.operations.items() if re.match(r"D[A-Z]+\b|F2F\.F(64|32\.F64)", n)}
+        losses = WORK[made.case.work][0] == "cross_entropy"
+        assert double == (ADDED | (DIVIDED if made.flags.grad else {}) if losses else {})
+
+
+def assert_wide(made):
+    """As many of the widest accesses as the plan says: a row that is held is read once, others as often as needed."""
+    case, code, plan = made.case, made.code, made.plan
+    name, variant, flags = WORK[case.work]
+    writes = flags.grad or name == "vjp" or (name == "softmax" and variant < 2)
+    again, operands = 2 if writes and case.form == ONLINE else 1, 2 if name == "vjp" else 1
+    reads = plan.items * again * operands
+    if flags.soft:  # shared memory keeps logits alone
+        targets = ITEMSIZE[COMPUTED[case.kind]] // ITEMSIZE[case.kind] if case.wide else 1
+        reads += plan.items * targets * (2 if writes and case.form in (ONLINE, *KEPT) else 1)
+    whole = case.form != SCALAR
+    assert code.count(rf"LDG\.E{WIDE}") == (reads if whole else 0)
+    assert code.count(rf"STG\.E{WIDE}") == (plan.items if writes and whole else 0)
+    kept = plan.items * operands if case.form in KEPT else 0
+    assert code.count(rf"STS{WIDE}") == kept
+    assert code.count(rf"LDS{WIDE}") >= (kept if writes else 0)
+
+
+@pytest.mark.parametrize("capability", GPUS, ids=lambda c: f"sm_{c[0]}{c[1]}")
+@pytest.mark.parametrize(
+    "recipe", [recipes.count_recipe(FLOAT32, 4), recipes.total_recipe(FLOAT32)], ids=["count", "total"]
+)
+def test_sums(recipe, capability):
+    code = taken_apart(recipes.compiled(recipe, capability).code)
+    assert (code.stack, code.local, code.count("LDL|STL")) == (0, 0, 0)
+    assert code.registers <= 64
+
+
+def test_one_text_serves_all_gpus():
+    """A text for 8.0 where there are no clusters: what is executed in tests is what every GPU's code is made of."""
+    made = built(Case("gradient", BFLOAT16, WARP), (8, 0)).plan
+    recipe = recipes.recipe("cross_entropy", made, BFLOAT16, flags=WORK["gradient"][2])
+    texts = {recipes.compiled(recipe, capability).ptx for capability in GPUS}
+    assert len(texts) == 1
+    assert ".target sm_80" in texts.pop()
+
+
+@pytest.mark.parametrize("case", SHORT[::9], ids=str)
+def test_the_language_of_a_text_does_not_matter(case):
+    """What NVVM calls newer is assembled to the same code, where an assembler takes it at all."""
+    made = built(case, (9, 0)).compiled
+    assert re.findall(r"^\.version .*", made.ptx, re.MULTILINE) == [".version 8.0"]
+    for newer in ("8.4", "9.0"):
+        text = made.ptx.replace(".version 8.0", f".version {newer}")
+        assert package.assembled(text, made.capability) == made.code
+
+
+def test_shared_memory_that_a_text_declares():
+    """All of its arrays, aligned, and what is put before an array of any size; not what comments speak of."""
+    lines = [
+        ".shared .align 4 .b8 first[516];",
+        "\t// .shared .align 4 .b8 none[1000];",
+        ".visible .shared .align 8 .b8 second[100]; // and more",
+        ".visible .entry kernel(",
+        "\t.shared .align 4 .b8 $inner[4];",
+    ]
+    assert [package._static("\n".join(lines[:n])) for n in range(1, 6)] == [516, 516, 620, 620, 624]
+    assert package._static("\n".join([".extern .shared .align 16 .b8 rest[];", *lines[:1]])) == 528
+    assert package._static("ld.shared.f32 %f1, [first];") == 0
+
+
+def test_a_numpy_that_numba_cuda_does_not_know(monkeypatch):
+    """Version 2.5 has no `row_stack`, and warns of what is imported; of neither is anything left."""
+    monkeypatch.delattr(np, "row_stack", raising=False)
+    with package._older_numpy():
+        assert vars(np)["row_stack"] is np.vstack
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+    assert not hasattr(np, "row_stack")
+    with pytest.raises(DeprecationWarning):
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+    monkeypatch.setattr(np, "row_stack", np.hstack, raising=False)
+    with package._older_numpy():
+        assert vars(np)["row_stack"] is np.hstack
+    assert vars(np)["row_stack"] is np.hstack
+
+
+def test_first_uses_are_found():
+    """The test's own reading of listings: a vector's third register, a half's, an address; no store of another."""
+    load, half = ("LDG.E.128", "R4, desc[UR4][R2.64]"), ("LDG.E.U16", "R9, [R2.64+0x8]")
+    listing = [load, ("MOV", "R8, R2"), ("PRMT", "R8, R6.reuse, 0x7632, R8"), half, load]
+    assert first_uses(listing, [0, 3, 4]) == ["PRMT R8, R6.reuse, 0x7632, R8"]
+    assert first_uses(listing, [3, 4]) == []
+    stored = [half, ("STG.E.U16", "[R2.64], R9"), ("ISETP.NE.AND", "P0, PT, R9, RZ, PT"), load]
+    assert len(first_uses(stored, [0, 3])) == 2

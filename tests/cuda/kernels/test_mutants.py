@@ -1,0 +1,162 @@
+"""GPU kernels that are wrong in one place do not pass: each barrier, each guard of an access, each shuffle in turn.
+
+The kernels are executed by the interpreter of PTX, wrong ones as right ones.  No GPU.
+"""
+
+import numpy as np
+import pytest
+
+from fastsoftmax import log_softmax, log_softmax_vjp, logsumexp, softmax, softmax_vjp
+from fastsoftmax.core.dtypes import FLOAT32 as SINGLE
+from fastsoftmax.core.dtypes import FLOAT64 as DOUBLE
+from fastsoftmax.core.dtypes import LOG_SOFTMAX, LOGSUMEXP
+from fastsoftmax.cuda.plan import ONLINE
+from tests.cuda.kernels.counting import counted, totalled
+from tests.cuda.kernels.forms import BFLOAT16, EACH, FLOAT32, FLOAT64, MAJOR, SOFTS
+from tests.cuda.kernels.support import A100, assert_as_reference, loss_of, run
+from tests.interpreter import mutants, ptx
+from tests.support import both, check, probabilities
+
+CASES = {case.form: case for case in EACH}
+MUTANTS = {
+    "barriers": mutants.without_barriers,
+    "guards": mutants.with_inverted_guards,
+    "shuffles": mutants.with_other_shuffles,
+}
+
+
+def spread(dtype, n, classes):
+    """Every second row has a logit so large that no other one will do as the shift of the exponentials.
+
+    It lies with the last thread of a warp, of a block, of a cluster, with the first one, and anywhere: what a shuffle
+    leaves out is left out somewhere.
+    """
+    random, vector = np.random.default_rng(classes), 16 // dtype.itemsize
+    x, large = random.standard_normal((n, classes)), np.arange(0, n, 2)
+    at = random.integers(0, classes, len(large))
+    threads = np.array([511, 2047, 31, 0, 1023])[: len(large)]
+    there = vector * threads + vector - 1
+    at[: len(threads)] = np.where(there < classes, there, at[: len(threads)])
+    x[large, at] += 2000 if dtype == FLOAT64 else 200
+    target = random.integers(0, classes, n)
+    target[0] = classes - 1
+    return x.astype(dtype), target
+
+
+def loss(dtype, n, classes, **how):
+    """A trial of a loss and its gradient."""
+    x, target = spread(dtype, n, classes)
+
+    def trial(ptx_of):
+        assert_as_reference(x, target, {}, loss_of(x, target, {}, ptx_of=ptx_of, **how))
+
+    return trial
+
+
+def soft_loss(case, n):
+    """A trial of a loss of soft targets, with every option."""
+    x, _ = spread(case.dtype, n, case.classes)
+    _, _, options = case.drawn(n)
+    target = probabilities(np.random.default_rng(1), x.shape, case.soft)
+
+    def trial(ptx_of):
+        assert_as_reference(x, target, options, loss_of(x, target, options, ptx_of=ptx_of, **case.how))
+
+    return trial
+
+
+def mapped(function, variant, n, classes, **how):
+    """A trial of softmax, log_softmax or logsumexp."""
+    x, _ = spread(FLOAT32, n, classes)
+
+    def trial(ptx_of):
+        found = run("softmax", x, variant=variant, wants_rows=variant == LOGSUMEXP, ptx_of=ptx_of, **how)
+        check(function, x, actual=found.rows if variant == LOGSUMEXP else found.out)
+
+    return trial
+
+
+def product(function, variant, n, classes, **how):
+    """A trial of a product."""
+    y = both(log_softmax if variant else softmax, spread(FLOAT32, n, classes)[0] / 50, dtype=FLOAT32)[1]
+    g = np.random.default_rng(2).uniform(1, 2, y.shape).astype(FLOAT32)
+    size = np.abs(g * (1 if variant else y)).sum(axis=-1, keepdims=True)
+
+    def trial(ptx_of):
+        found = run("vjp", y, y=g, variant=variant, wants_rows=False, ptx_of=ptx_of, **how)
+        check(function, y, g, actual=found.out, size=size)
+
+    return trial
+
+
+def count(ptx_of):
+    """A trial of the denominator, with a label out of range the second time; more rows a thread than are unrolled."""
+    random = np.random.default_rng(3)
+    target, weight, factor = random.integers(0, 7, 6001), random.uniform(size=7), random.uniform(size=6001)
+    expected = weight.astype(FLOAT32).astype(np.float64)[target] * factor.astype(FLOAT32)
+    for wants_bad in (True, False):
+        sums, bad, _ = counted(SINGLE, target, weight, factor, blocks=2, wants_bad=wants_bad, ptx_of=ptx_of)
+        np.testing.assert_allclose(sums.sum(), expected.sum(), rtol=1e-14)
+    target[[5, 700]] = 7, -100
+    target[9] = -5
+    sums, last, _ = counted(SINGLE, target, None, None, blocks=2, ptx_of=ptx_of)
+    assert np.isnan(sums.sum())
+    assert (bad, last) == (0, 10)
+
+
+def total(ptx_of):
+    """A trial of the sum of partial sums."""
+    partial = np.random.default_rng(1).uniform(1, 3, 1234)
+    for denominator in (None, 7.0):
+        found, _ = totalled(DOUBLE, partial, denominator, ptx_of=ptx_of)
+        np.testing.assert_allclose(found, partial.sum() / (denominator or 1), rtol=1e-14)
+
+
+#: name: trial, and the least numbers of barriers, guards and shuffles.
+TRIALS = {
+    "loss-scalar": (loss(FLOAT32, 200, 50, lie=MAJOR, change={"grid": 1}), (1, 3, 5)),
+    # Several rows a thread, whose sum has something to compensate.
+    "loss-part_warp": (loss(FLOAT32, 200, 10, change={"grid": 1}), (1, 5, 5)),
+    "loss-warp": (loss(FLOAT32, 20, 1001, change={"grid": 1}), (1, 5, 5)),
+    "loss-block": (loss(BFLOAT16, 12, 5003, change={"grid": 3}), (1, 5, 5)),
+    "loss-shared": (loss(FLOAT32, 4, 33001, facts=A100, change={"grid": 2}), (1, 5, 5)),
+    "loss-cluster": (loss(FLOAT32, 8, 40001), (1, 5, 5)),
+    "loss-online": (loss(FLOAT32, 8, 33001, facts=CASES[ONLINE].facts), (1, 5, 5)),
+    "soft-online": (soft_loss(next(case for case in SOFTS if case.form == ONLINE and not case.options), 6), (1, 5, 5)),
+    "softmax-cluster": (mapped(softmax, 0, 6, 17001), (1, 2, 5)),
+    "log_softmax-block": (mapped(log_softmax, LOG_SOFTMAX, 6, 5001, change={"grid": 2}), (1, 2, 5)),
+    "logsumexp-part_warp": (mapped(logsumexp, LOGSUMEXP, 60, 10), (0, 2, 3)),
+    "vjp-cluster": (product(softmax_vjp, 0, 6, 17001), (1, 5, 5)),
+    "vjp-block": (product(log_softmax_vjp, LOG_SOFTMAX, 6, 5001, change={"grid": 2}), (1, 5, 5)),
+    "vjp-online": (product(log_softmax_vjp, LOG_SOFTMAX, 5, 33001, facts=CASES[ONLINE].facts), (1, 5, 5)),
+    "count": (count, (1, 2, 5)),
+    "total": (total, (1, 1, 5)),
+}
+
+
+#: How many shuffles, the first ones, exchange what nobody looks at: they are there for the barriers between them.
+SILENT = {"vjp-cluster": 11, "vjp-block": 9, "vjp-online": 9, "logsumexp-part_warp": 1}
+#: In float64 half of the shuffles are of digits that a common shift of exponentials does not need.
+BOTH = [(name, kind) for name in TRIALS for kind in MUTANTS if (name, kind) != ("soft-online", "shuffles")]
+
+
+@pytest.mark.parametrize(("name", "kind"), BOTH)
+def test_kernels_that_are_wrong_in_one_place_fail(name, kind):
+    trial, least = TRIALS[name]
+    texts, left, tried = [], [], 0
+    trial(lambda compiled: texts.append(text_of(compiled)) or texts[0])
+    for what, text in MUTANTS[kind](texts[0]):
+        tried += 1
+        try:
+            trial(lambda _, text=text: text)
+            if not what.startswith(tuple(f"shuffle {i}," for i in range(SILENT.get(name, 0)))):
+                left.append(what)
+        except (ptx.PtxError, AssertionError):
+            pass
+    assert tried >= least[list(MUTANTS).index(kind)]
+    assert not left
+
+
+def text_of(compiled):
+    """The PTX of a kernel."""
+    return getattr(compiled, "ptx", compiled)

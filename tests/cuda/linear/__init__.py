@@ -1,0 +1,1 @@
+"""Linear passes on a GPU."""

@@ -1,0 +1,1 @@
+"""Stand-ins for GPUs, drivers and array libraries."""

@@ -1,0 +1,184 @@
+"""A stub driver whose kernels are the reference in NumPy: for tests of what the host does, in a moment and uncompiled.
+
+IT IS NO GPU, and runs none of the kernels; those are executed from their PTX elsewhere.  What it takes from a launch is
+its arguments, so that each of them has to be right.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from ml_dtypes import bfloat16
+
+from fastsoftmax import reference
+from tests.standins.driver import Driver, Launched
+
+package = pytest.importorskip(
+    "fastsoftmax.cuda.toolkit.compiler",
+    reason="numba-cuda is not installed: pip install 'fastsoftmax[cu13]'",
+    exc_type=ImportError,
+)
+kernels = pytest.importorskip("fastsoftmax.cuda.kernels.recipes")
+
+from fastsoftmax.core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, LOGSUMEXP  # noqa: E402
+from fastsoftmax.cuda.kernels.parameters import Counting, Integers, Numbers, Totalling  # noqa: E402
+
+DTYPES = (np.float16, bfloat16, np.float32, np.float64)
+WIDE = np.float64
+
+
+class Emulated(Driver):
+    """Launches compute what they say they do."""
+
+    def install(self, monkeypatch):
+        """Put this driver in the place of the real one, and nothing in that of the compiler."""
+        from fastsoftmax.api import cross_entropy
+        from fastsoftmax.core import devices
+        from fastsoftmax.cuda import again, backend, launches, workspace
+        from fastsoftmax.cuda.arrays import library, lookup
+        from fastsoftmax.cuda.linear import backend as linear_cuda
+
+        monkeypatch.setattr(kernels, "compiled", self.compiled)
+        monkeypatch.setattr(cross_entropy, "_repeats", {})
+        monkeypatch.setattr(again, "_known", {})
+        monkeypatch.setattr(backend, "_prepared", {})
+        monkeypatch.setattr(linear_cuda, "_prepared", {})
+        monkeypatch.setattr(workspace, "_known", {})
+        monkeypatch.setattr(workspace, "_slabs", {})
+        monkeypatch.setattr(lookup, "_by_type", {})
+        monkeypatch.setattr(devices, "_known", {})
+        library.torch_stream.cache_clear()
+        library._torch_number.cache_clear()
+        monkeypatch.setattr(launches, "_loaded", {})
+        return super().install(monkeypatch)
+
+    @staticmethod
+    def compiled(recipe, capability):
+        made = {"entry": recipe.name, "ptx": "", "code": b"", "shared": 0, "capability": capability}
+        return SimpleNamespace(recipe=recipe, threads=recipe.threads or 1024, cluster=recipe.cluster, **made)
+
+    def launch(self, loaded, number, stream, grid, block, shared, arguments):
+        """As a driver does, but for the instructions."""
+        assert number == loaded.device
+        for value in arguments:
+            self.argument(value, number)
+        recipe = loaded.compiled.recipe
+        self.used, self.changed = [], []
+        if len(arguments) < 24 or arguments[12]:  # rows
+            getattr(self, f"run_{recipe.name}")(recipe, arguments, grid)
+        self.order.step(stream, self.used, self.changed)
+        self.launches.append(Launched(recipe.name, number, stream, grid, block, shared, recipe.cluster, arguments, {}))
+
+    def floats(self, address, count, dtype, *, write=False):
+        """A view of numbers at an address."""
+        buffer = self.buffer(address)
+        (self.changed if write else self.used).append(buffer.name)
+        if write and buffer.written is not None:
+            buffer.written[address - buffer.address : address - buffer.address + count * np.dtype(dtype).itemsize] = 255
+        return np.ndarray(count, dtype, buffer.data, address - buffer.address)
+
+    def rows(self, p, name, dtype, *, write=False):
+        """A view of an operand's rows, on their two levels."""
+        address = getattr(p, name)
+        strides = [getattr(p, f"{name}_{level}") for level in ("outer", "inner", "step")]
+        buffer = self.buffer(address)
+        (self.changed if write else self.used).append(buffer.name)
+        if write and buffer.written is not None:
+            buffer.written[:] = 255
+        shape = p.rows // p.inner, p.inner, p.classes
+        return np.ndarray(shape, dtype, buffer.data, address - buffer.address, strides)
+
+    @staticmethod
+    def unpacked(recipe, arguments):
+        """(integers, numbers, storage dtype, computing dtype) of a row kernel."""
+        real = np.float64 if COMPUTED[recipe.kind] == FLOAT64 else np.float32
+        p, o = Integers(*arguments[:24]), Numbers(*arguments[24:])
+        assert all(type(a) is int for a in p)
+        assert all(type(a) is real for a in o)
+        assert p.rows > 0
+        return p, o, DTYPES[recipe.kind], real
+
+    def run_softmax(self, recipe, arguments, grid):
+        p, _, dtype, _ = self.unpacked(recipe, arguments)
+        x = self.rows(p, "x", dtype).astype(WIDE)
+        if recipe.variant == LOGSUMEXP:
+            assert p.out == 0
+            self.floats(p.result, p.rows, dtype, write=True)[:] = reference.logsumexp(x).ravel()
+        else:
+            of = reference.log_softmax if recipe.variant == LOG_SOFTMAX else reference.softmax
+            self.rows(p, "out", dtype, write=True)[...] = of(x)
+
+    def run_vjp(self, recipe, arguments, grid):
+        p, _, dtype, _ = self.unpacked(recipe, arguments)
+        of = reference.log_softmax_vjp if recipe.variant == LOG_SOFTMAX else reference.softmax_vjp
+        kinds = {"x": dtype, "y": DTYPES[recipe.y_kind]}
+        y, g = (self.rows(p, name, kind).astype(WIDE) for name, kind in kinds.items())
+        self.rows(p, "out", dtype, write=True)[...] = of(y, g)
+
+    def factor(self, address, count, dtype):
+        return self.floats(address, count, dtype).astype(WIDE) if address else np.ones(count)
+
+    def run_cross_entropy(self, recipe, arguments, grid):
+        p, o, dtype, real = self.unpacked(recipe, arguments)
+        f, n, k = recipe.flags, p.rows, p.classes
+        x = self.rows(p, "x", dtype).astype(WIDE).reshape(n, k)
+        if f.hard:
+            target = self.floats(p.target, n, np.dtype(f"i{recipe.label}")).astype(np.int64)
+            bad = (target != p.ignore_index) & ((target < 0) | (target >= k))
+            target[bad] = 0
+        else:
+            assert p.target == 0
+            target, bad = self.rows(p, "y", DTYPES[recipe.y_kind]).astype(WIDE).reshape(n, k), np.zeros(n, bool)
+        assert f.weighted == (p.class_weight != 0)
+        assert f.factors == (p.loss_factor != 0 or p.grad_factor != 0)
+        loss, grad = reference.cross_entropy_and_grad(
+            *(x, target),
+            class_weight=self.floats(p.class_weight, k, real) if f.weighted else None,
+            ignore_index=p.ignore_index,
+            label_smoothing=1 - float(o.keep),
+            z_loss=float(o.z_loss) if f.z_loss else 0.0,
+            focal_gamma=float(o.gamma) if f.focal else 0.0,
+            temperature=1 / float(o.inverse_temperature) if f.temper else 1.0,
+            softcap=float(o.cap) if f.cap else None,
+            reduction="none",
+        )
+        loss, grad = np.where(bad, np.nan, loss), np.where(bad[:, None], np.nan, grad)
+        loss = loss * self.factor(p.loss_factor, n, real)
+        scale = float(o.scale) * self.factor(p.grad_factor, n, real)
+        if p.denominator:
+            scale = scale / (self.floats(p.denominator, 1, WIDE)[0] or np.nan)
+        if p.result:
+            self.floats(p.result, n, real, write=True)[:] = loss
+        if p.partial:
+            self.floats(p.partial, grid, WIDE, write=True)[:] = [loss[b::grid].sum() for b in range(grid)]
+        assert f.grad == (p.out != 0)
+        if f.grad:
+            with np.errstate(invalid="ignore"):
+                grad = grad * (np.zeros(n) + scale)[:, None]
+            if f.hard:
+                grad[target == p.ignore_index] = 0
+            self.rows(p, "out", dtype, write=True)[...] = grad.reshape(-1, p.inner, k)
+
+    def run_count(self, recipe, arguments, grid):
+        p = Counting(*arguments)
+        real = np.float64 if recipe.kind == FLOAT64 else np.float32
+        weights = self.factor(p.loss_factor, p.rows, real)
+        if p.target and p.rows:
+            target = self.floats(p.target, p.rows, np.dtype(f"i{recipe.label}")).astype(np.int64)
+            used = target != p.ignore_index
+            bad = used & ((target < 0) | (target >= p.classes))
+            if p.bad and bad.any():
+                self.floats(p.bad, 1, np.int64, write=True)[0] = 1 + int(bad.nonzero()[0].max())
+            classes = self.factor(p.class_weight, p.classes, real)[np.where(used & ~bad, target, 0)]
+            weights = np.where(bad, np.nan, np.where(used, weights * classes, 0))
+        self.floats(p.denominator, grid, WIDE, write=True)[:] = [weights[b::grid].sum() for b in range(grid)]
+
+    def run_total(self, recipe, arguments, grid):
+        p = Totalling(*arguments)
+        real = np.float64 if recipe.kind == FLOAT64 else np.float32
+        assert grid == 1
+        total = self.floats(p.partial, p.n, WIDE).sum() if p.n else 0.0
+        if p.denominator:
+            count = self.floats(p.denominator, 1, WIDE)[0]
+            total = total / count if count else np.nan
+        self.floats(p.result, 1, real, write=True)[0] = total
