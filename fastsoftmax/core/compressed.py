@@ -5,6 +5,7 @@ indices are sorted) may be out of date, and unsigned numbers that fall have diff
 believed, and everything is compared in a signed type.
 """
 
+import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,21 +38,31 @@ def compressed(x: Any, name: str = "x") -> Compressed:
     return _checked(name, x.format, lines, limit, Compressed(values, starts, indices), ordered=by_column)
 
 
-def require_sound(x: Any, name: str = "x") -> None:
-    """Refuse a sparse matrix, in a format that compiled code reads, whose indices lead out of it."""
+def sound(x: Any, name: str = "x") -> Any:
+    """What compiled code may read: a sparse matrix, in a format that it reads, as a copy that shares only the values.
+
+    Raises an error if indices lead out of the matrix.  Whoever changes the caller's arrays after that changes no copy.
+    """
     kind = sparse_format(x)
-    if kind in ("csr", "csc"):
-        compressed(x, name)
-    elif kind == "bsr":
-        (rows, columns), (height, width) = x.shape, x.blocksize
-        parts = Compressed(np.asarray(x.data), *_signed(name, indptr=x.indptr, indices=x.indices))
-        _checked(name, kind, rows // height, columns // width, parts, ordered=False)
-    elif kind == "coo":
-        for axis, (places, limit) in enumerate(zip(x.coords, x.shape, strict=True)):
+    if kind == "lil":
+        return sound(x.tocsr(), name)
+    if kind not in ("csr", "csc", "bsr", "coo"):
+        return x
+    private = copy.copy(x)
+    if kind == "coo":
+        private.coords = tuple(np.array(places) for places in x.coords)
+        for axis, (places, limit) in enumerate(zip(private.coords, x.shape, strict=True)):
             (found,) = _signed(name, **{f"coords[{axis}]": places})
             _within(name, f"coords[{axis}]", found, limit)
-    elif kind == "lil":
-        compressed(x.tocsr(), name)
+        return private
+    private.indptr, private.indices = np.array(x.indptr), np.array(x.indices)
+    if kind == "bsr":
+        (rows, columns), (height, width) = x.shape, x.blocksize
+        parts = Compressed(np.asarray(x.data), *_signed(name, indptr=private.indptr, indices=private.indices))
+        _checked(name, kind, rows // height, columns // width, parts, ordered=False)
+    else:
+        compressed(private, name)
+    return private
 
 
 def _signed(name: str, **arrays: Any) -> tuple[Array, ...]:

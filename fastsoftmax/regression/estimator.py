@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..api import cross_entropy, linear
-from ..core.compressed import require_sound
+from ..core.compressed import sound
 from ..core.devices import in_main_memory
 from . import outcome, parameters, sgd, solvers
 from .objective import Data, Loss
@@ -338,7 +338,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
     ) -> tuple[Any, Array, dict[str, Any]]:
         """X, y, and the attributes that scikit-learn keeps of them."""
         in_main_memory("SoftmaxRegression", _COPY, X=X, y=y)
-        require_sound(X, "X")
+        X = sound(X, "X")
         sparse = ("csr",) if by_rows or self.solver == "sgd" else ("csr", "csc")
         scratch = copy.copy(self)  # it sets them at once, whatever is refused later
         x, y = validate_data(scratch, X, y, reset=reset, accept_sparse=sparse, dtype=_dtype(X))
@@ -349,8 +349,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
     def _features(self, X: Any) -> Any:
         check_is_fitted(self, ["classes_", "coef_", "intercept_"])
         in_main_memory("SoftmaxRegression", _COPY, X=X)
-        require_sound(X, "X")
-        return validate_data(self, X, reset=False, accept_sparse=("csr", "csc"), dtype=_dtype(X))
+        return validate_data(self, sound(X, "X"), reset=False, accept_sparse=("csr", "csc"), dtype=_dtype(X))
 
     def _classes(self, classes: ArrayLike | None, *, first: bool) -> Array:
         """The labels that `partial_fit` is to tell apart."""

@@ -19,7 +19,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 
 from fastsoftmax import SoftmaxRegression
-from fastsoftmax.regression import sgd
+from fastsoftmax.regression import estimator, sgd
 from fastsoftmax.regression.objective import Data, Loss
 from tests.support import child
 
@@ -527,6 +527,36 @@ def _damaged(form):
     else:
         x.indices[5] = 1 << 30
     return x
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "bsr", "coo"])
+def test_sparse_features_are_checked_in_a_copy_of_their_structure(form, monkeypatch):
+    """Another thread that changes indices after they were checked does not lead SciPy's compiled code astray."""
+    x = scipy.sparse.random(40, 30, 0.2, "csr", random_state=0, dtype=np.float32)
+    x = x.tobsr((2, 3)) if form == "bsr" else x.asformat(form)
+    y, seen, validate = np.arange(40) % 3, [], estimator.validate_data
+    structure = list(x.coords) if form == "coo" else [x.indptr, x.indices]
+    before = [a.copy() for a in structure]
+
+    def recording(model, X, *args, **options):
+        seen.append(X)
+        result = validate(model, X, *args, **options)
+        seen.append(result[0] if isinstance(result, tuple) else result)
+        return result
+
+    monkeypatch.setattr(estimator, "validate_data", recording)
+    model = SoftmaxRegression(max_iter=500).fit(x, y)
+    SoftmaxRegression(max_iter=500).partial_fit(x, y, [0, 1, 2])
+    model.decision_function(x)
+    assert len(seen) == 6
+    for found in seen:
+        parts = found.coords if found.format == "coo" else (found.indptr, found.indices)
+        assert not any(np.shares_memory(a, b) for a in parts for b in structure)
+    np.testing.assert_array_equal(seen[0].toarray(), x.toarray())
+    now = x.coords if form == "coo" else (x.indptr, x.indices)
+    for array, own, old in zip(now, structure, before, strict=True):
+        assert array is own
+        np.testing.assert_array_equal(own, old)
 
 
 @pytest.mark.parametrize("form", ["csr", "csc", "bsr", "coo", "lil"])
