@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise, product
 from typing import NamedTuple
 
@@ -69,6 +70,7 @@ def joined(shape: tuple[int, ...], strides: Strides, leading: int) -> tuple[int,
     return math.prod(n for n, _ in axes), axes[-1][1] if axes else strides[-1]
 
 
+@lru_cache(maxsize=1024)
 def overlapping(shape: tuple[int, ...], strides: Strides, itemsize: int) -> bool:
     """Whether elements of an array lie on one another.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..core import rules
-from ..core.conversion import array_of, is_convertible, is_masked, is_read, numbers, real
+from ..core.conversion import array_of, is_convertible, is_read, numbers, real
 from ..core.dtypes import storage_of
 from ..core.options import Options, in_precision, wide_enough
 from ..core.weights import held, scaled, upstream, weights
@@ -110,7 +110,7 @@ def output(out: Any, like: Array, dtype: np.dtype[Any], name: str = "out") -> No
     """Check an `out=` argument against the shape and dtype of the result."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"{name} must be a numpy.ndarray, got {type(out).__name__}; leave it out to get a new array")
-    if is_masked(out):
+    if isinstance(out, np.ma.MaskedArray):
         raise TypeError(
             f"{name} must be a plain array, got a masked one, whose mask would not change; pass {name}.data"
         )
