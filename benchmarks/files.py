@@ -42,7 +42,7 @@ def options(description: str | None, *, seconds: float) -> argparse.ArgumentPars
     parser.add_argument("--name", help="of the files; the default names the CPU and the threads")
     parser.add_argument("--seconds", type=float, default=seconds, help="to go on with each case (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder (default: %(default)s)")
-    parser.add_argument("--readme", action="store_true", help="rewrite the table of README.md too")
+    parser.add_argument("--readme", action="store_true", help="rewrite what README.md says of it too")
     return parser
 
 

@@ -3,9 +3,9 @@
     python -m fastsoftmax bench --json benchmarks/results/NAME.json
     python -m benchmarks.report benchmarks/results/NAME.json ... [--readme]
 
-Nothing is measured here, and everything in those files is generated from the JSON. ``--readme`` rewrites the tables of
-README.md and the charts below them, between its two comments: those of all files that are named, in their order. Runs
-on a GPU have no charts, and a place of their own.
+Nothing is measured here, and everything in those files is generated from the JSON. ``--readme`` rewrites what README.md
+says between its two comments: a table of the first file that is named, and a line for each of the others. Runs on a GPU
+have no charts, and a place of their own.
 """
 
 import argparse
@@ -22,7 +22,6 @@ from fastsoftmax.bench.results import INTO, NUMPY, OURS, SCIPY, Found, Run, from
 from . import files, report_cuda
 
 BEGIN, END = "<!-- results: begin (benchmarks/report.py writes what follows) -->", "<!-- results: end -->"
-CHART = charts.ratio.__name__  # the one below the table of the README
 
 
 def load(path: Path) -> Run:
@@ -94,15 +93,12 @@ def markdown(name: str, run: Run) -> str:
 
 
 def _summaries(run: Run) -> list[str]:
-    """What the run comes to, in a paragraph."""
+    """The run in a paragraph."""
     found = {name: summary.summary(summary.headline(run, name)) for name in FUNCTIONS}
     known = {name: figures for name, figures in found.items() if figures}
     loss = known.pop(LOSS_AND_GRAD, None)
     lines = [summary.sentence(loss)] if loss else []
-    others = [
-        f"`{name}` {f.mean:.1f} times, at the least {f.least.ratio or 0:.2f} ({summary.shape(f.least)})"
-        for name, f in known.items()
-    ]
+    others = [f"`{name}` {summary.brief(figures)}" for name, figures in known.items()]
     return [*lines, f"The other functions likewise: {'; '.join(others)}."] if others else lines
 
 
@@ -110,31 +106,40 @@ def _row(found: Found) -> str:
     """A row of the README's table."""
     peer = found.peer[0] if found.peer else NONE
     cells = [summary.shape(found), _median(found, OURS), _median(found, INTO), peer, _median(found, peer)]
-    cells += [f"**{_ratio(found, peer)}**", _ratio(found, NUMPY), _ratio(found, SCIPY), share(found.fraction(INTO))]
-    return files.row(cells)
+    return files.row([*cells, f"**{_ratio(found, peer)}**", _ratio(found, NUMPY), _ratio(found, SCIPY)])
 
 
-def readme_block(name: str, run: Run) -> str:
-    """The short table of the README, what the run comes to, and a chart."""
-    facts, drawn = run.machine, {chart.key: chart for chart in charts.charts(run)}
+def _where(name: str, run: Run) -> str:
+    """The machine of a run, its date, and a link to all of it."""
+    facts = run.machine
+    return f"{facts['CPU']}, {facts['threads']} threads ({facts['date']}; [all of it](benchmarks/results/{name}.md))"
+
+
+def readme_table(name: str, run: Run) -> str:
+    """The table of the README, and the run in a few figures."""
     head = ["rows × classes", OURS, "with `out=`", "fastest other", "its time", "× fastest", "× NumPy", "× SciPy"]
     lines = [
-        f"Loss and gradient (`{LOSS_AND_GRAD}`) in float32 on {facts['CPU']}, {facts['threads']} threads, milliseconds "
-        f"({facts['date']}; [all of it](benchmarks/results/{name}.md)):",
+        f"Loss and gradient (`{LOSS_AND_GRAD}`) in float32, milliseconds. {_where(name, run)}:",
         "",
-        *files.head([*head, "`out=`, of the floor"]),
+        *files.head(head),
         *(_row(found) for found in summary.headline(run)),
         "",
         *_summaries(run),
     ]
-    if drawn[CHART].svg:
-        lines += ["", f"![{drawn[CHART].alt}](benchmarks/results/{name}-{CHART}.svg)"]
     return "\n".join(lines)
 
 
-def readme_blocks(runs: dict[str, Run]) -> str:
-    """What the README says of some runs, one after the other."""
-    return "\n\n".join(readme_block(name, run) for name, run in runs.items())
+def _line(name: str, run: Run) -> str:
+    """One line about a run on another machine."""
+    loss = summary.summary(summary.headline(run))
+    figures = f" {summary.brief(loss)}" if loss else ""
+    return f"Also on {_where(name, run)}:{figures or ' no shape has a time'}."
+
+
+def readme_block(runs: dict[str, Run]) -> str:
+    """A table of the first of some runs, and a line for each of the others."""
+    first, *others = runs.items()
+    return "\n".join([readme_table(*first), *(_line(*other) for other in others)])
 
 
 def write(path: Path, run: Run) -> None:
@@ -152,7 +157,7 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("json", type=Path, nargs="+", help="what `python -m fastsoftmax bench --json FILE` has written")
-    parser.add_argument("--readme", action="store_true", help="rewrite the tables of README.md too")
+    parser.add_argument("--readme", action="store_true", help="rewrite what README.md says of it too")
     args = parser.parse_args()
     runs = {path: load(path) for path in args.json}
     if args.readme and (strange := [path for path in runs if path.resolve().parent != files.RESULTS]):
@@ -167,7 +172,7 @@ def _rewrite_readme(runs: dict[str, Run]) -> None:
     """Rewrite the blocks of the README that some runs have: on CPUs, and on a GPU."""
     on_cpus = {name: run for name, run in runs.items() if not is_of_gpu(run)}
     if on_cpus:
-        files.rewrite_readme(BEGIN, END, readme_blocks(on_cpus))
+        files.rewrite_readme(BEGIN, END, readme_block(on_cpus))
     for name, run in runs.items():
         if is_of_gpu(run):
             report_cuda.rewrite_readme(name, run)

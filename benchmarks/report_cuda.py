@@ -14,10 +14,8 @@ from . import files
 BEGIN = "<!-- cuda results: begin (benchmarks/report.py writes what follows) -->"
 END = "<!-- cuda results: end -->"
 NOT_MEASURED = """\
-Not measured yet: no GPU was at hand, so nothing is claimed about the speed of the kernels there. One command measures
-it in under eight minutes on a machine with an NVIDIA GPU, beside a copy on the GPU, PyTorch, torch.compile, Liger and
-QuACK, as far as they are installed: `python -m fastsoftmax bench --device cuda --json benchmarks/results/NAME.json`.
-Then `python -m benchmarks.report benchmarks/results/NAME.json --readme` puts the table here."""
+On a GPU: not measured yet, as no GPU was at hand. `python -m fastsoftmax bench --device cuda` measures it in under
+eight minutes, beside a copy, PyTorch, torch.compile, Liger and QuACK as far as they are installed."""
 
 
 def _times(found: Found, name: str) -> str:

@@ -3,7 +3,7 @@
     python -m benchmarks.report_linear [--readme] [--cases GLOB] [--seconds S]
 
 Everything in those files is generated. With ``--cases`` the others stay as the last run on the same machine with the
-same versions has left them, so that a long report can be made in pieces. ``--readme`` also rewrites its table in
+same versions has left them, so that a long report can be made in pieces. ``--readme`` also rewrites its sentence in
 README.md.
 
 All contestants of a case take turns in one process, with the same number of threads (NUMBA_NUM_THREADS), each after a
@@ -28,7 +28,7 @@ from fastsoftmax.bench.results import Timing
 
 from . import files
 from .linear_cases import CASES, FIT, LOSS, MEMORY, PREDICT, Case
-from .linear_contestants import CHUNKED, EAGER, OURS, PRODUCTS, SKLEARN, TIGHTER, libraries
+from .linear_contestants import OURS, SKLEARN, TIGHTER, libraries
 from .linear_run import PEERS, READ, Found, run
 
 BEGIN = "<!-- linear results: begin (benchmarks/report_linear.py writes what follows) -->"
@@ -171,28 +171,25 @@ def markdown(facts: dict[str, str], measured: list[Found]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _against(measured: list[Found], operation: str) -> str:
+    """The least and the greatest ratio of scikit-learn's time, or memory, to ours over the cases of an operation."""
+    some = [found for found in measured if found.case.operation == operation]
+    if operation == MEMORY:
+        ratios = [f.extra_bytes[SKLEARN] / f.extra_bytes[OURS] for f in some if {OURS, SKLEARN} <= set(f.extra_bytes)]
+    else:
+        ratios = [ratio for found in some if (ratio := found.ratio(SKLEARN)) is not None]
+    ends = [min(ratios), max(ratios)] if len(ratios) > 1 else ratios
+    return " to ".join(map(_times, ends)) or "–"
+
+
 def readme_block(name: str, facts: dict[str, str], measured: list[Found]) -> str:
-    """The short table of the README."""
-    peers = (SKLEARN, CHUNKED, EAGER, PRODUCTS)
-    lines = [
-        f"On {facts['CPU']}, {facts['threads']} threads: milliseconds (megabytes for memory), and how many "
-        f"times as long (as much) the others take ({facts['date']}; [all of it](benchmarks/results/{name}.md)):",
-        "",
-        *files.head(["case: rows x features x classes", OURS, *(f"× {peer}" for peer in peers)]),
-    ]
-    for found in measured:
-        if found.case.operation == MEMORY:
-            ours, _, ratio = _megabytes(found)
-            cells = [found.case.name, ours, ratio, *("–" for _ in peers[1:])]
-        else:
-            mark = "" if found.ours == OURS else f" ({found.ours.removeprefix(OURS).strip(', ')})"
-            cells = [
-                found.case.name,
-                _milliseconds(found, found.ours) + mark,
-                *(_times(found.ratio(peer)) for peer in peers),
-            ]
-        lines.append(files.row(cells))
-    return "\n".join(lines)
+    """A few figures for the README, beside scikit-learn."""
+    loss, predict, fit, memory = (_against(measured, operation) for operation in (LOSS, PREDICT, FIT, MEMORY))
+    return (
+        f"From features, beside {SKLEARN}: loss and gradients {loss} times as fast, predictions {predict} times, fits "
+        f"{fit} times, and a fit in {memory} times less memory. {facts['CPU']}, {facts['threads']} threads "
+        f"({facts['date']}; [all of it](benchmarks/results/{name}.md))."
+    )
 
 
 def main() -> None:

@@ -284,11 +284,12 @@ def test_report_files(small, tmp_path):
 
 
 def test_readme_block(small):
-    lines = report.readme_block("some", small).splitlines()
-    assert "| 65536×3 | 2 | 3 | JAX | 16 | **8.00** | 15.00 | 30.00 | 50% |" in lines
-    assert "| 65536×10 | 4 | 2 | torch.compile | 2 | **0.50** | – | – | 75% |" in lines
-    assert "[all of it](benchmarks/results/some.md)" in lines[0]
-    assert re.fullmatch(r"!\[Dot plot [^\[\]]*\]\(benchmarks/results/some-ratio\.svg\)", lines[-1])
+    lines = report.readme_block({"some": small, "other": small}).splitlines()
+    assert lines.count("| 65536×3 | 2 | 3 | JAX | 16 | **8.00** | 15.00 | 30.00 |") == 1
+    assert lines.count("| 65536×10 | 4 | 2 | torch.compile | 2 | **0.50** | – | – |") == 1
+    assert "some, 2 of 4 threads (2026-02-03; [all of it](benchmarks/results/some.md))" in lines[0]
+    other = "some, 2 of 4 threads (2026-02-03; [all of it](benchmarks/results/other.md))"
+    assert lines[-1] == f"Also on {other}: 2.0 times, at the least 0.50 (65536×10)."
 
 
 def test_other_functions_are_summed_up():
@@ -296,6 +297,6 @@ def test_other_functions_are_summed_up():
     run = support.run([case for case in CASES if case.group == SHAPES and case.function == SOFTMAX])
     others = [min(f.timings[name].median for name in support.PEERS) for f in run.found]
     ratios = [other / f.ours.median for other, f in zip(others, run.found, strict=True)]
-    text = report.readme_block("some", run)
+    text = report.readme_block({"some": run})
     expected = f"`softmax` {statistics.geometric_mean(ratios):.1f} times, at the least {min(ratios):.2f} (64×10)"
     assert expected in text

@@ -1,4 +1,4 @@
-"""The README's tables are those that the committed results give."""
+"""The README's figures are those of the committed results."""
 
 import json
 import re
@@ -14,18 +14,18 @@ def _block_and_names(module):
     return block, list(dict.fromkeys(re.findall(r"\(benchmarks/results/([\w.-]+)\.md\)", block)))
 
 
-def test_tables_are_of_the_committed_results():
+def test_table_is_of_the_committed_results():
     block, names = _block_and_names(report)
     paths = {name: files.RESULTS / f"{name}.json" for name in names}
     runs = {name: report.load(path) for name, path in paths.items()}
     command = f"python -m benchmarks.report {' '.join(map(str, paths.values()))} --readme"
     assert runs
-    assert block == report.readme_blocks(runs), f"run: {command}"
+    assert block == report.readme_block(runs), f"run: {command}"
     for name, path in paths.items():
         assert path.with_suffix(".md").read_text("utf-8") == report.markdown(name, runs[name])
 
 
-def test_linear_table_is_of_the_committed_results():
+def test_linear_figures_are_of_the_committed_results():
     block, (name,) = _block_and_names(report_linear)
     path = files.RESULTS / f"{name}.json"
     facts, found = report_linear.load(path)
@@ -44,6 +44,12 @@ def test_gpu_table_is_of_committed_results_or_says_that_there_are_none():
     assert block == report_cuda.readme_block(name, run), f"run: python -m benchmarks.report {name}.json --readme"
     for path in paths:
         assert path.with_suffix(".md").read_text("utf-8") == report_cuda.markdown(report.load(path))
+
+
+def test_readme_links_to_every_run():
+    text = files.README.read_text("utf-8")
+    for path in files.RESULTS.glob("*.json"):
+        assert path.with_suffix(".md").relative_to(files.README.parent).as_posix() in text
 
 
 @pytest.mark.parametrize("path", re.findall(r"\]\((benchmarks/[^)]+)\)", files.README.read_text("utf-8")))

@@ -60,6 +60,11 @@ def shape(found: Found) -> str:
     return "×".join(map(str, found.case.shape))
 
 
+def brief(found: Summary) -> str:
+    """The figures of a summary in a few words."""
+    return f"{found.mean:.1f} times, at the least {found.least.ratio or 0:.2f} ({shape(found.least)})"
+
+
 def sentence(found: Summary) -> str:
     """What a summary says, also where it is bad."""
     peer = found.least.peer[0] if found.least.peer else ""

@@ -1,6 +1,6 @@
 """Which kernels the tests of machine code compile, for which GPUs, and what their listings say.
 
-Run as a script it compiles a case of every form and prints the table of registers of ``docs/cuda.md``.
+Run as a script it prints the table of registers in ``benchmarks/results/cuda-registers.md``: a case of every form.
 """
 
 import re
@@ -229,7 +229,7 @@ def table():
     lines = ["| kernel, dtype, who keeps the row | sm_80 | sm_90 | sm_100 |", "|---|---|---|---|"]
     for case in SHORT:
         made = [built(case, capability) for capability in GPUS]
-        cells = ["" if m is None else f"{m.code.registers} ({m.plan.resident * m.plan.threads})" for m in made]
+        cells = ["–" if m is None else f"{m.code.registers} ({m.plan.resident * m.plan.threads})" for m in made]
         lines.append(f"| {case} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
