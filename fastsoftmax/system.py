@@ -37,7 +37,7 @@ def _vector_bits(features: str) -> int:
 def _cuda() -> str:
     packages = ("numba-cuda", "numba-cuda-mlir")
     found = [f"{p} {importlib.metadata.version(p)}" for p in packages if importlib.util.find_spec(p.replace("-", "_"))]
-    return f"not used yet ({', '.join(found) or 'no numba-cuda installed'})"
+    return ", ".join(found) or "no numba-cuda installed"
 
 
 def versions() -> dict[str, str]:
