@@ -8,6 +8,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from scipy.sparse import csr_array
 
+from fastsoftmax.core import memo
+
 settings.register_profile(
     "fastsoftmax", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -36,7 +38,15 @@ def digits_files(tmp_path_factory):
 
 
 @pytest.fixture
-def driver(monkeypatch):
+def nothing_prepared():
+    """Nothing is known of earlier calls and devices, nor of those of this test later."""
+    memo.clear()
+    yield
+    memo.clear()
+
+
+@pytest.fixture
+def driver(monkeypatch, nothing_prepared):
     """Two GPUs that are none: kernels are NumPy's, for tests of what the host does."""
     from tests.standins.numpy_kernels import Emulated
 
@@ -44,17 +54,10 @@ def driver(monkeypatch):
 
 
 @pytest.fixture
-def interpreted(monkeypatch):
+def interpreted(monkeypatch, nothing_prepared):
     """A GPU that is none, whose kernels are the compiled ones: interpreted from their PTX."""
-    from fastsoftmax.cuda import backend, launches, workspace
-    from fastsoftmax.cuda.linear import backend as linear_cuda
     from tests.standins.driver import Driver
 
-    for module in (backend, linear_cuda):
-        monkeypatch.setattr(module, "_prepared", {})
-    monkeypatch.setattr(workspace, "_known", {})
-    monkeypatch.setattr(workspace, "_slabs", {})
-    monkeypatch.setattr(launches, "_loaded", {})
     return Driver().install(monkeypatch)
 
 

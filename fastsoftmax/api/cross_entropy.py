@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..core import memo
 from ..core.conversion import truth, whole
 from ..core.devices import on_cuda
 from ..core.dtypes import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
@@ -47,7 +48,7 @@ def _cuda() -> Any:
 
 
 #: By the type of arrays on a GPU: the module that repeats calls on such arrays, if there is one.
-_repeats: dict[type, Any] = {}
+_repeats = memo.shared()
 
 
 def _elsewhere(x: Any, y: Any, axis: Any, out: Any, *wanted: Any) -> Any:
@@ -61,32 +62,14 @@ def _elsewhere(x: Any, y: Any, axis: Any, out: Any, *wanted: Any) -> Any:
 
 
 #: What `run` has prepared for calls, by what they look like; None where there is nothing to prepare.
-_ready: dict[Any, Any] = {}
-KNOWN = 4096  # calls in it, some 2 KB each
-
-
-def _again(form: Any, x: Any, second: Any, out: Any) -> Any:
-    """(loss or row-wise result, output) of a call that looks like an earlier one.
-
-    None for any other, and where the contents of the arrays need a closer look: bad labels, memory that is shared.
-    """
-    try:
-        ready = _ready.get(form)
-    except TypeError:  # an option that is an array, say
-        return None
-    return None if ready is None else ready(x, second, out)
+_prepared = memo.shared(4096)  # some 2 KB each
+_UNKNOWN = object()
 
 
 def _prepare(form: Any, make: str, *arguments: Any) -> None:
     """Have later calls that look like this one, which went well, prepared."""
-    try:
-        known = form is None or form in _ready
-    except TypeError:  # as in `_again`
-        return
-    if not known:
-        if len(_ready) >= KNOWN:
-            _ready.clear()
-        _ready[form] = getattr(_run(), make)(*arguments)
+    if form is not None and _prepared.find(form, _UNKNOWN) is _UNKNOWN:
+        _prepared.keep(form, getattr(_run(), make)(*arguments))
 
 
 def _mapped(x: ArrayLike, y: Any, axis: Any, out: Array | None, kernel: str, variant: int) -> Any:
@@ -97,9 +80,11 @@ def _mapped(x: ArrayLike, y: Any, axis: Any, out: Array | None, kernel: str, var
         if found is not None:
             return None, found
     else:
-        found = _again(form, x, y, out)
-        if found is not None:
-            return found
+        prepared = _prepared.find(form)
+        if prepared is not None:
+            found = prepared(x, y, out)
+            if found is not None:
+                return found
     return _mapped_anew(form, x, y, whole("axis", axis, "an integer"), out, kernel, variant)
 
 
@@ -166,7 +151,8 @@ def _loss(
                 found = again.cross_entropy(logits, target, axis, options, up, out, grad=grad)
         elif grad_output is None:
             form = check.form(logits, target, axis, out, grad, options)
-            found = _again(form, logits, target, out)
+            prepared = _prepared.find(form)
+            found = None if prepared is None else prepared(logits, target, out)
     if found is not None:
         return found
     if form is None and on_cuda(logits, target, *weights, grad_output, out):

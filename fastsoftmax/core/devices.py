@@ -1,19 +1,19 @@
 """Whether arguments lie on a GPU: asked of the objects themselves, so that nothing has to be imported."""
 
-from collections.abc import Callable
 from operator import attrgetter
 from types import NoneType
 from typing import Any
 
 import numpy as np
 
+from . import memo
 from .untraced import skip_frames
 
 CUDA, CUDA_MANAGED = 2, 13  # DLPack's device types
 _ELSEWHERE = {NoneType, np.ndarray, bool, int, float, str, list, tuple, np.float32, np.float64, np.int64}
 
 
-_known: dict[type, Callable[[Any], bool]] = {}
+_known = memo.shared()  # by type: whether an array of it lies on a GPU
 
 
 def on_cuda(*values: Any) -> bool:

@@ -7,12 +7,10 @@ What is unusual is left to `api_cuda`, which knows all cases, and which has call
 
 from typing import Any, NamedTuple
 
-from ..core.memo import remember
+from ..core import memo
 from .arrays.library import Torch, torch_stream
 from .arrays.lookup import library
 from .workspace import workspace
-
-KNOWN = 4096
 
 
 class Known(NamedTuple):
@@ -25,7 +23,7 @@ class Known(NamedTuple):
     stream: Any  # a device's current stream
 
 
-_known: dict[Any, Known] = {}
+_known = memo.shared(4096)
 
 
 def _form(x: Any, y: Any, out: Any, constants: tuple[Any, ...]) -> tuple[tuple[Any, ...], int, int, int]:
@@ -54,7 +52,7 @@ def learn(x: Any, y: Any, out: Any, constants: tuple[Any, ...], prepared: Any) -
     if not isinstance(kind, Torch) or any(a is not None and type(a) is not type(x) for a in (y, out)):
         return
     found = Known(prepared.call, prepared.reach, prepared.make, kind.like, torch_stream())
-    remember(_known, _form(x, y, out, constants)[0], found, KNOWN)
+    _known.keep(_form(x, y, out, constants)[0], found)
 
 
 def constants(axis: Any, options: tuple[Any, ...], grad: bool) -> tuple[Any, ...]:
@@ -69,8 +67,8 @@ def mapped(x: Any, y: Any, axis: Any, out: Any, wanted: tuple[Any, ...]) -> Any:
         return None
     try:
         form, x_at, y_at, at = _form(x, y, out, (axis, type(axis), wanted))
-        found = _known.get(form)
-    except (TypeError, RuntimeError):  # an argument that no call can have, as a tensor without an address
+        found = _known.find(form)
+    except RuntimeError:  # a tensor without an address
         return None
     if found is None:
         return None
@@ -98,8 +96,8 @@ def cross_entropy(
         return None
     try:
         form, x_at, y_at, at = _form(x, y, out, (axis, type(axis), options, grad))
-        found = _known.get(form)
-    except (TypeError, RuntimeError):  # as in `mapped`
+        found = _known.find(form)
+    except RuntimeError:  # as in `mapped`
         return None
     if found is None:
         return None

@@ -7,8 +7,8 @@ follows here, step by step and with few functions, while checks and preparations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ..core import memo
 from ..core.dtypes import LOGSUMEXP
-from ..core.memo import remember
 from ..core.operands import Operand, bounds
 from ..core.options import Options
 from . import again, check
@@ -20,7 +20,6 @@ from .run import LossCall, MapCall
 from .toolkit import compiler
 from .workspace import workspace
 
-KNOWN = 4096  # prepared calls, some 5 KB each
 NOTHING = None, 0, None  # what an argument that was left out looks like, its address, and what holds its memory
 
 
@@ -35,7 +34,7 @@ class Prepared(NamedTuple):
     waits: bool  # whether operands may be ordered on other streams
 
 
-_prepared: dict[Any, Prepared] = {}
+_prepared = memo.shared(4096)  # calls, some 5 KB each
 
 
 def _may_wait(kind: Library, given: tuple[Seen | None, ...]) -> bool:
@@ -114,14 +113,11 @@ def mapped(x: Any, y: Any, axis: Any, out: Any, *wanted: Any) -> Any:
     places = place_of(x_at), place_of(y_at), place_of(at), x_is, y_is
     # 1.0 and True are no axes, though they are equal to one.
     key = (kind, axis, type(axis), wanted, type(y), type(out), places, x_look, y_look, look)
-    try:
-        prepared = _prepared.get(key)
-    except TypeError:  # an argument that no call can have
-        prepared = None
+    prepared = _prepared.find(key)
     written = out
     if prepared is None or _near(prepared.reach, at - x_at, at - y_at):
         prepared, written = _prepare_map((x, y, out), axis, Wanted(*wanted), stream)
-        remember(_prepared, key, prepared, KNOWN)
+        _prepared.keep(key, prepared)
     again.learn(x, y, out, (axis, type(axis), wanted), prepared)
     call, borrowed = prepared.call, None
     if prepared.waits:
@@ -194,14 +190,11 @@ def cross_entropy(
         rows, row_wise, rows_held = _row_wise(each, stream)
     places = place_of(x_at), place_of(y_at), place_of(at), at == x_at and look == x_look
     key = (kind, axis, type(axis), options, grad, type(target), type(out), places, x_look, y_look, look, rows)
-    try:
-        prepared = _prepared.get(key)
-    except TypeError:  # as in `mapped`
-        prepared = None
+    prepared = _prepared.find(key)
     written = out
     if prepared is None or _near(prepared.reach, at - x_at, at - y_at):
         prepared, written = _prepare_loss((logits, target, *each, out), axis, options, grad, stream)
-        remember(_prepared, key, prepared, KNOWN)
+        _prepared.keep(key, prepared)
     upstream_fits(up, prepared.dtype)
     if rows is None:
         again.learn(logits, target, out, again.constants(axis, options, grad), prepared)

@@ -3,6 +3,7 @@
 from threading import Lock
 from typing import Any, NamedTuple
 
+from ..core import memo
 from ..core.dtypes import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, ITEMSIZE, Flags
 from ..core.operands import Operand
 from ..core.strides import merged, offsets, two
@@ -34,7 +35,7 @@ class Piece(NamedTuple):
     block: int  # the number of the first block
 
 
-_loaded: dict[tuple[recipes.Recipe, int], Any] = {}
+_loaded = memo.shared()
 _loading = Lock()
 
 
@@ -51,7 +52,7 @@ def loaded(recipe: recipes.Recipe, device: int) -> Any:
             found = _loaded.get((recipe, device))
             if found is None:
                 most = about.shared - plan_cuda.RESERVED if recipe.staged else 0
-                found = _loaded[recipe, device] = compiler.load(compiled, device, most)
+                found = _loaded.keep((recipe, device), compiler.load(compiled, device, most))
     return found
 
 

@@ -5,13 +5,13 @@ its operands' addresses.  Nothing here waits for the GPU, but for the check of l
 """
 
 from threading import Lock
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core import rules, terms
 from ..core.dtypes import FLOAT64, ITEMSIZE
-from ..core.memo import remember
+from ..core.memo import Memo
 from . import plan
 from .check import Loss, Map, computed
 from .kernels import recipes as kernels
@@ -23,7 +23,6 @@ from .workspace import HEADER, Workspace
 
 STREAMS = 64  # whose launches and workspaces a prepared call remembers
 _NUMBER: dict[str, Any] = {"float32": np.float32, "float64": np.float64}
-Made = TypeVar("Made")
 
 # What a loss is given at each launch: the addresses of logits, target, gradient, class weights, sample weights,
 # upstream gradient and loss; of the blocks' sums and of what gradients are divided by; how many sums there are; and the
@@ -31,11 +30,6 @@ Made = TypeVar("Made")
 CELLS = tuple(map(Cell, range(11)))
 X, TARGET, OUT, CLASS_WEIGHT, SAMPLE_WEIGHT, UPSTREAM, LOSS, SUMS, DENOMINATOR, BLOCKS, BAD = CELLS
 SCALE = len(Integers._fields)  # the number of the parameter that gradients are multiplied by
-
-
-def _kept(made: dict[int, Made], stream: int, found: Made) -> Made:
-    """What was made for a stream, kept for the next call on it."""
-    return remember(made, stream, found, STREAMS)
 
 
 def _kernel(step: Step, arguments: tuple[Any, ...]) -> Any:
@@ -51,7 +45,7 @@ class MapCall:
         self.size, self.one = ITEMSIZE[STORAGE[dtype]], len(self.pieces) == 1
         self.rest = tuple(map(_NUMBER[computed(dtype)], Numbers()))
         self.lock = Lock()
-        self.made: dict[int, Any] = {}
+        self.made: Memo[int, Any] = Memo(STREAMS)
 
     def _on(self, stream: int) -> Any:
         """The launches on a stream, with four cells for each."""
@@ -60,7 +54,7 @@ class MapCall:
             x, y, out, result = (Cell(4 * len(row_kernels) + i) for i in range(4))
             arguments = x, y, out, 0, 0, 0, 0, result, 0, 0, 0, 0, *piece.shape, *self.rest
             row_kernels.append(_kernel(piece.step, arguments))
-        return _kept(self.made, stream, compiler.Launches(stream, row_kernels, 4 * len(row_kernels)))
+        return self.made.keep(stream, compiler.Launches(stream, row_kernels, 4 * len(row_kernels)))
 
     def __call__(self, x: int, y: int, out: int, result: int, stream: int) -> None:
         """Put the call on a stream, with the addresses of its operands (0: none) and of a number a row."""
@@ -94,7 +88,7 @@ class Counted:
         kind = STORAGE[problem.x.dtype]
         self.step = step_of(kernels.count_recipe(kind, self.label), self.device, self.blocks)
         self.joining = step_of(kernels.total_recipe(FLOAT64), self.device, 1)
-        self.made: dict[int, Any] = {}
+        self.made: Memo[int, Any] = Memo(STREAMS)
 
     def kernels(self) -> list[Any]:
         """The kernels of the count: of several blocks, whose sums are put where those of the losses come later."""
@@ -110,7 +104,7 @@ class Counted:
         bad = header + 8 if check else 0
         if check:
             compiler.clear(self.device, stream, bad, 8)
-        made = self.made.get(stream) or _kept(self.made, stream, compiler.Launches(stream, self.kernels(), len(CELLS)))
+        made = self.made.get(stream) or self.made.keep(stream, compiler.Launches(stream, self.kernels(), len(CELLS)))
         values = 0, target, 0, class_weight, factor, 0, 0, header + HEADER, header, 0, bad
         compiler.put(self.device, made, values)
         if check:
@@ -140,7 +134,7 @@ class Losses:
         self.reduced, self.ignore_index = o.reduction != "none", o.ignore_index
         self.numbers = tuple(map(self.number, terms.numbers(o, x.shape[-1])))
         self.up = UPSTREAM if problem.grad_factor else SAMPLE_WEIGHT
-        self.made: dict[int, Series] = {}
+        self.made: Memo[int, Any] = Memo(STREAMS)
 
     def kernels(self) -> list[Any]:
         """The kernels of the rows."""
@@ -178,7 +172,7 @@ class Losses:
         up
             What gradients are multiplied by.
         """
-        made = self.made.get(stream) or _kept(self.made, stream, Series(self, stream, [], []))
+        made = self.made.get(stream) or self.made.keep(stream, Series(self, stream, [], []))
         made.put(self.values((*places, sums, denominator, 0, 0)), up)
 
 
@@ -207,7 +201,7 @@ class Summed:
     def __init__(self, problem: Loss) -> None:
         self.device, self.mean = problem.device, problem.options.reduction == "mean"
         self.step = step_of(kernels.total_recipe(STORAGE[problem.x.dtype]), self.device, 1)
-        self.made: dict[int, Any] = {}
+        self.made: Memo[int, Any] = Memo(STREAMS)
 
     def kernels(self) -> list[Any]:
         """The kernel of the sum."""
@@ -215,7 +209,7 @@ class Summed:
 
     def __call__(self, stream: int, header: int, blocks: int, result: int) -> None:
         """Put it on a stream."""
-        made = self.made.get(stream) or _kept(self.made, stream, compiler.Launches(stream, self.kernels(), len(CELLS)))
+        made = self.made.get(stream) or self.made.keep(stream, compiler.Launches(stream, self.kernels(), len(CELLS)))
         denominator = header if self.mean else 0
         compiler.put(self.device, made, (0, 0, 0, 0, 0, 0, result, header + HEADER, denominator, blocks, 0))
 
@@ -240,7 +234,7 @@ class LossCall:
         # The others too, needed or not, so that a check that comes later finds them loaded.
         self.counted, self.summed = Counted(problem), Summed(problem)
         self.one = len(self.losses.pieces) == 1
-        self.rooms: dict[int, Room] = {}
+        self.rooms: Memo[int, Room] = Memo(STREAMS)
 
     def roomed(self, stream: int, workspace: Workspace) -> Room:
         """What calls on a stream take, with enough memory of a workspace."""
@@ -249,7 +243,7 @@ class LossCall:
         plain = Series(self.losses, stream, [], behind)
         counting = Series(self.losses, stream, self.counted.kernels(), behind) if self.mean else plain
         rest = header + HEADER, header if self.mean else 0, self.losses.blocks, 0
-        return _kept(self.rooms, stream, Room(workspace.lock, header, rest, counting, plain))
+        return self.rooms.keep(stream, Room(workspace.lock, header, rest, counting, plain))
 
     def __call__(
         self, places: tuple[int, ...], stream: int, room: Room, up: float = 1.0, check: bool | None = None

@@ -7,13 +7,16 @@ may be one that is being captured, allocates nothing.
 
 import threading
 
+from ..core import memo
 from .toolkit import compiler
 
 HEADER = 16  # the denominator of a mean, and a word for a bad label
 LEAST = 1 << 17
 SLAB = 16 * LEAST  # the driver's own granule
 
-_slabs: dict[int, tuple[int, int]] = {}  # of each GPU: the address of what is left of its slab, and its size
+_slabs: memo.Memo[int, tuple[int, int]] = (
+    memo.shared()
+)  # of each GPU: the address of what is left of its slab, and its size
 _cutting = threading.Lock()
 
 
@@ -53,7 +56,7 @@ class Workspace:
             return self.address
 
 
-_known: dict[tuple[int, int], Workspace] = {}
+_known: memo.Memo[tuple[int, int], Workspace] = memo.shared()
 
 
 def workspace(device: int, stream: int) -> Workspace:

@@ -42,7 +42,7 @@ class OnDriver(StandIn):
 
 @pytest.mark.parametrize("function", [LOSS_AND_GRAD, LOSS, SOFTMAX])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_ours_are_launched_and_right(function, dtype, monkeypatch):
+def test_ours_are_launched_and_right(function, dtype, monkeypatch, nothing_prepared):
     driver = Emulated().install(monkeypatch)
     monkeypatch.setattr(contestants, "DISTINCT", 21)
     case = Case(SHAPES, function, (10, 7), dtype)

@@ -7,6 +7,7 @@ import pytest
 
 import fastsoftmax as fs
 from fastsoftmax.api import cross_entropy
+from fastsoftmax.core import memo
 
 RNG = np.random.default_rng(11)
 FIRST = RNG.bit_generator.state
@@ -21,7 +22,7 @@ LAYOUTS = {
 
 @pytest.fixture(autouse=True)
 def _nothing_known():
-    cross_entropy._ready.clear()
+    memo.clear()
     RNG.bit_generator.state = FIRST  # whichever tests ran before
 
 
@@ -31,16 +32,16 @@ def operands(rows=37, classes=11, dtype=np.float32):
 
 def unprepared(function, *arguments, **options):
     """What a first call gives."""
-    cross_entropy._ready.clear()
+    memo.clear()
     found = function(*arguments, **options)
-    cross_entropy._ready.clear()
+    memo.clear()
     return found
 
 
 def prepared(function, *arguments, **options):
     """What a later call gives that was prepared by one with the same looks."""
     function(*arguments, **options)
-    ((_, ready),) = cross_entropy._ready.items()
+    ((_, ready),) = cross_entropy._prepared.items()
     assert ready is not None
     return function(*arguments, **options)
 
@@ -66,7 +67,7 @@ def test_maps(dtype, layout, axis):
     for function in (fs.softmax, fs.log_softmax, fs.logsumexp):
         expected = unprepared(function, x, axis=axis)
         equal(prepared(function, x, axis=axis), expected)
-        cross_entropy._ready.clear()
+        memo.clear()
     expected = unprepared(fs.softmax_vjp, x, g, axis=axis)
     equal(prepared(fs.softmax_vjp, x, g, axis=axis), expected)
 
@@ -82,7 +83,7 @@ def test_losses(options, layout, classes):
     for function in (fs.cross_entropy, fs.cross_entropy_and_grad):
         expected = unprepared(function, x, labels, **options)
         equal(prepared(function, x, labels, **options), expected)
-        cross_entropy._ready.clear()
+        memo.clear()
 
 
 def test_other_axes_and_soft_targets():
@@ -92,7 +93,7 @@ def test_other_axes_and_soft_targets():
     for target in (q, labels):
         expected = unprepared(fs.cross_entropy_and_grad, x, target, axis=1)
         equal(prepared(fs.cross_entropy_and_grad, x, target, axis=1), expected)
-        cross_entropy._ready.clear()
+        memo.clear()
 
 
 def test_contents_count_at_every_call():
@@ -134,7 +135,7 @@ def test_labels_by_vector_and_one_by_one(where):
         prepared(fs.cross_entropy, x, labels, ignore_index=-7, reduction="sum")
         loss = fs.cross_entropy(x, labels, ignore_index=-7, reduction="sum")
         assert loss == pytest.approx((rows - 1) * np.log(2), rel=1e-14)
-        cross_entropy._ready.clear()
+        memo.clear()
         with pytest.raises(ValueError, match=f"got -7 at row {where};"):
             fs.cross_entropy(x, labels)
 
@@ -179,7 +180,7 @@ def test_gradients_onto_labels_and_targets():
     target = memory.reshape(-1)[:10].view(np.int64)
     target[...] = labels
     equal(fs.cross_entropy_and_grad(x, target, out=memory).grad, expected)
-    cross_entropy._ready.clear()
+    memo.clear()
     q = fs.softmax(x + 1)
     expected = unprepared(fs.cross_entropy_and_grad, x, q).grad
     for _ in range(2):
@@ -236,14 +237,14 @@ def test_threads_have_parameters_of_their_own():
 
 
 def test_what_is_remembered_is_bounded(monkeypatch):
-    monkeypatch.setattr(cross_entropy, "KNOWN", 5)
+    monkeypatch.setattr(cross_entropy._prepared, "most", 5)
     for n in range(1, 12):
         fs.softmax(np.zeros(n))
-        assert len(cross_entropy._ready) <= 5
+        assert len(cross_entropy._prepared) <= 5
 
 
 def test_large_calls_are_planned_as_before():
     x = np.zeros((70000, 2), np.float32)
     fs.softmax(x)
-    assert list(cross_entropy._ready.values()) == [None]
+    assert list(cross_entropy._prepared.values()) == [None]
     assert (fs.softmax(x) == 0.5).all()

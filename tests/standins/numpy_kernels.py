@@ -32,24 +32,7 @@ class Emulated(Driver):
 
     def install(self, monkeypatch):
         """Put this driver in the place of the real one, and nothing in that of the compiler."""
-        from fastsoftmax.api import cross_entropy
-        from fastsoftmax.core import devices
-        from fastsoftmax.cuda import again, backend, launches, workspace
-        from fastsoftmax.cuda.arrays import library, lookup
-        from fastsoftmax.cuda.linear import backend as linear_cuda
-
         monkeypatch.setattr(kernels, "compiled", self.compiled)
-        monkeypatch.setattr(cross_entropy, "_repeats", {})
-        monkeypatch.setattr(again, "_known", {})
-        monkeypatch.setattr(backend, "_prepared", {})
-        monkeypatch.setattr(linear_cuda, "_prepared", {})
-        monkeypatch.setattr(workspace, "_known", {})
-        monkeypatch.setattr(workspace, "_slabs", {})
-        monkeypatch.setattr(lookup, "_by_type", {})
-        monkeypatch.setattr(devices, "_known", {})
-        library.torch_stream.cache_clear()
-        library._torch_number.cache_clear()
-        monkeypatch.setattr(launches, "_loaded", {})
         return super().install(monkeypatch)
 
     @staticmethod

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...core import memo
 from . import dlpack
 from .array import Array
 
@@ -352,6 +353,10 @@ def _torch_empty(shape: tuple[int, ...], dtype: str, device: Any) -> Any:
 def _torch_number(dtype: str, device: Any) -> Any:
     """A tensor of one number, for others to be made after."""
     return _torch_empty((), dtype, device)
+
+
+for _function in (torch_stream, _torch_number):
+    memo.on_clear(_function.cache_clear)
 
 
 def device_of(address: int) -> int:

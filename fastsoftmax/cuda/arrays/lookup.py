@@ -3,6 +3,7 @@
 import sys
 from typing import Any, NamedTuple
 
+from ...core import memo
 from ...core.devices import library_of, on_cuda
 from .library import LEGACY, Cupy, Derived, Elsewhere, Exchanged, Interface, Jax, Library, Look, Numba, Torch
 
@@ -11,7 +12,7 @@ __all__ = ["ELSEWHERE", "LEGACY", "Library", "Look", "Seen", "all_seen", "librar
 
 _TORCH, _DERIVED, _CUPY, _NUMBA, _JAX = Torch(), Derived(), Cupy(), Numba(), Jax()
 _INTERFACE, _DLPACK, ELSEWHERE = Interface(), Exchanged(), Elsewhere()
-_by_type: dict[type, Library] = {}
+_by_type = memo.shared()
 
 
 def library(value: Any) -> Library:

@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
+from ...core import memo
 from ...core.dtypes import SOFTMAX
-from ...core.memo import remember
 from ...core.options import Options
 from ...cpu.linear import check
 from .. import backend
@@ -18,9 +18,8 @@ from .check import Given
 from .chunks import Arrays
 from .run import HessianCall, LinearCall
 
-KNOWN = 1024  # prepared calls, some 10 KB each
 SORTED = 16  # times less rows a chunk where a library sorts all logits: their places and copies take so much more
-_prepared: dict[Any, Any] = {}
+_prepared = memo.shared(1024)  # calls, some 10 KB each
 
 
 class Looks(NamedTuple):
@@ -38,18 +37,6 @@ def _look(arrays: tuple[Any, ...], stream: int) -> Looks:
     looks, places, held = zip(*found, strict=True)
     aligned = map(backend.place_of, places)
     return Looks(tuple(zip(map(type, arrays), looks, aligned, strict=True)), places, held)
-
-
-def _known(key: Any) -> Any:
-    """A call that was prepared; None for one that cannot be, as for arguments that no call can have."""
-    try:
-        return _prepared.get(key)
-    except TypeError:
-        return None
-
-
-def _remember(key: Any, prepared: Any) -> Any:
-    return remember(_prepared, key, prepared, KNOWN)
 
 
 def cross_entropy(
@@ -73,11 +60,11 @@ def cross_entropy(
     # With outputs, whether they lie where something is still to be read depends on every address.
     apart = (tuple(to), into[:2], look.places) if to else None
     key = (kind, options, names, block, type(block), look.looks, apart)
-    call = _known(key)
+    call = _prepared.find(key)
     if call is None:
         about = Given(*all_seen(given, stream))
         outputs = {name: seen(a, stream) for name, a in to.items()}
-        call = _remember(key, LinearCall(check_linear_cuda.loss(about, options, names, outputs, block=block)))
+        call = _prepared.keep(key, LinearCall(check_linear_cuda.loss(about, options, names, outputs, block=block)))
     upstream_fits(up, call.dtype)
     # What is multiplied, and where gradients go, is of the library whose current stream this is.
     borrowed = backend.order(kind, stream, call.device, given[3:], look.held[3:])
@@ -115,7 +102,7 @@ def predict_proba(x: Any, weight: Any, bias: Any, out: Any) -> Any:
     call = _prepared.get(key)
     if call is None:
         z = problem.logits(problem.rows)._replace(address=at)
-        call = _remember(key, MapCall(Map(z, None, z, problem.device), "softmax", SOFTMAX, numbers=False))
+        call = _prepared.keep(key, MapCall(Map(z, None, z, problem.device), "softmax", SOFTMAX, numbers=False))
     run_predict_cuda.fill(problem, Arrays(x, weight, bias, kind, stream), result)
     call(at, 0, at, 0, stream)
     return result
@@ -130,7 +117,7 @@ def top_k(x: Any, weight: Any, bias: Any, k: Any) -> tuple[Any, Any]:
     if problem.matrices.sorts:
         problem = problem._replace(chunk=max(1, problem.chunk // SORTED))
     key = kind, "top", problem
-    call = _prepared.get(key) or _remember(key, run_predict_cuda.TopCall(problem))
+    call = _prepared.get(key) or _prepared.keep(key, run_predict_cuda.TopCall(problem))
     return call(Arrays(x, weight, bias, kind, stream), k, workspace(problem.device, stream).lock)  # type: ignore[no-any-return]
 
 
@@ -143,6 +130,6 @@ def hessian_product(
     stream = kind.stream(x)
     problem = check_linear_cuda.hessian(*all_seen((*arrays, sample_weight), stream), reduction=reduction)
     key = kind, "hessian", problem
-    call = _prepared.get(key) or _remember(key, HessianCall(problem))
+    call = _prepared.get(key) or _prepared.keep(key, HessianCall(problem))
     operands = Arrays(x, weight, bias, kind, stream)
     return call(operands, tuple(direction), sample_weight, mean=reduction == "mean")  # type: ignore[no-any-return]

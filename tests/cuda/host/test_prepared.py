@@ -11,7 +11,7 @@ from tests.standins.numpy_kernels import Emulated
 
 
 @pytest.fixture
-def library(monkeypatch):
+def library(monkeypatch, nothing_prepared):
     return Torch(monkeypatch, Emulated().install(monkeypatch))
 
 
