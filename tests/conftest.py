@@ -48,9 +48,9 @@ def nothing_prepared():
 @pytest.fixture
 def driver(monkeypatch, nothing_prepared):
     """Two GPUs that are none: kernels are NumPy's, for tests of what the host does."""
-    from tests.standins.numpy_kernels import Emulated
+    from tests.standins.numpy_kernels import NumpyDriver
 
-    return Emulated(devices=2).install(monkeypatch)
+    return NumpyDriver(devices=2).install(monkeypatch)
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def toy(gpu, monkeypatch):
     """A toy list of cases for it; torch.compile, which compiles for seconds, is eager."""
     from fastsoftmax.bench.cpu import contestants
     from fastsoftmax.bench.cuda import cases, suite
-    from fastsoftmax.bench.cuda import contestants as by_cuda
+    from fastsoftmax.bench.cuda import contestants as cuda_contestants
     from fastsoftmax.bench.results import COMPILED, TORCH
     from tests.standins.gpu import TOY
 
@@ -94,7 +94,7 @@ def toy(gpu, monkeypatch):
     monkeypatch.setattr(suite, "CASES", TOY)
     monkeypatch.setattr(suite, "time", SimpleNamespace(perf_counter=lambda: 1.0))  # no budget is ever over
     monkeypatch.setattr(cases, "LEAST", 1)
-    monkeypatch.setitem(by_cuda.CONTESTANTS, COMPILED, by_cuda.CONTESTANTS[TORCH])
+    monkeypatch.setitem(cuda_contestants.CONTESTANTS, COMPILED, cuda_contestants.CONTESTANTS[TORCH])
     monkeypatch.setitem(sys.modules, "quack", None)
     monkeypatch.setitem(sys.modules, "liger_kernel", None)
     with contestants.same_threads(1, [TORCH]):  # which would wait for one another on a few numbers

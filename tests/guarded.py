@@ -9,7 +9,7 @@ import numpy as np
 
 from fastsoftmax.core import memo
 from fastsoftmax.cpu import run
-from fastsoftmax.cpu.linear import run as run_linear
+from fastsoftmax.cpu.linear import run as linear_run
 
 _protect = ctypes.CDLL(None, use_errno=True).mprotect
 _protect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
@@ -62,7 +62,7 @@ def checked_before(array, values):
 @contextmanager
 def structure(spoil):
     """Sparse features whose guarded structure is changed by ``spoil(features)`` after the check."""
-    features = run_linear._features
+    features = linear_run._features
 
     def changed(problem):
         x = features(problem)
@@ -70,5 +70,5 @@ def structure(spoil):
         spoil(x)
         return x
 
-    with mock.patch.object(run_linear, "_features", changed):
+    with mock.patch.object(linear_run, "_features", changed):
         yield

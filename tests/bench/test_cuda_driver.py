@@ -1,4 +1,4 @@
-"""The benchmark suite's calls of the public functions on "GPU" arrays: the stub driver's, with NumPy for kernels.
+"""The benchmark suite's calls of the public functions on "GPU" arrays: the stand-in driver's, with NumPy for kernels.
 
 Nothing here is a result of a GPU.
 """
@@ -11,11 +11,11 @@ from fastsoftmax.bench.cuda.cases import wanted
 from fastsoftmax.bench.results import IN_PLACE, INTO, OURS
 from tests.standins.gpu import StandIn
 from tests.standins.libraries import Torch
-from tests.standins.numpy_kernels import Emulated
+from tests.standins.numpy_kernels import NumpyDriver
 
 
 class OnDriver(StandIn):
-    """Arrays of a library on the stub driver's device."""
+    """Arrays of a library on the stand-in driver's device."""
 
     tensors = False
 
@@ -43,7 +43,7 @@ class OnDriver(StandIn):
 @pytest.mark.parametrize("function", [LOSS_AND_GRAD, LOSS, SOFTMAX])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_ours_are_launched_and_right(function, dtype, monkeypatch, nothing_prepared):
-    driver = Emulated().install(monkeypatch)
+    driver = NumpyDriver().install(monkeypatch)
     monkeypatch.setattr(contestants, "DISTINCT", 21)
     case = Case(SHAPES, function, (10, 7), dtype)
     d = contestants.drawn(OnDriver(Torch(monkeypatch, driver)), case)

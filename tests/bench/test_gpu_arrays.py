@@ -145,17 +145,17 @@ def test_bfloat16_without_torch_says_what_to_install(cupy, cuda):
 
 
 @pytest.fixture
-def package(monkeypatch, cuda):
-    """The CUDA package with a GPU below it."""
-    fake = SimpleNamespace(facts=lambda number: ABOUT, cuda=cuda)
-    monkeypatch.setitem(sys.modules, "fastsoftmax.cuda.toolkit.compiler", fake)
-    monkeypatch.setattr(fastsoftmax.cuda, "package", fake, raising=False)
+def compiler(monkeypatch, cuda):
+    """A compiler with a GPU below it."""
+    standin = SimpleNamespace(facts=lambda number: ABOUT, cuda=cuda)
+    monkeypatch.setitem(sys.modules, "fastsoftmax.cuda.toolkit.compiler", standin)
+    monkeypatch.setattr(fastsoftmax.cuda.toolkit, "compiler", standin, raising=False)
     arrays.found.cache_clear()
-    yield fake
+    yield standin
     arrays.found.cache_clear()
 
 
-def test_first_library_that_sees_the_gpu(package, cupy, monkeypatch):
+def test_first_library_that_sees_the_gpu(compiler, cupy, monkeypatch):
     blind = ModuleType("torch")
     blind.__version__, blind.cuda = "2.9+cpu", SimpleNamespace(is_available=lambda: False)
     monkeypatch.setitem(sys.modules, "torch", blind)
@@ -174,7 +174,7 @@ def test_first_library_that_sees_the_gpu(package, cupy, monkeypatch):
     assert arrays.missing() == ""
 
 
-def test_facts_of_the_machine(package, cuda, monkeypatch):
+def test_facts_of_the_machine(compiler, cuda, monkeypatch):
     library = arrays.Numba({}, cuda)
     monkeypatch.setattr(gpu.shutil, "which", lambda _: None)
     facts = suite.facts(library)

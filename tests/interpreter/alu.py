@@ -1,6 +1,6 @@
 """What each arithmetic instruction of PTX means, as an expression of NumPy.
 
-Every function here takes an `Instruction` and a `Writer` (see ptx_compile), reads operands as expressions of a type
+Every function here takes an `Instruction` and a `Writer` (see compile.py), reads operands as expressions of a type
 and writes the destination.
 """
 

@@ -1,4 +1,4 @@
-"""Logic, shifts, comparisons and selections of PTX as expressions of NumPy (see ptx_alu)."""
+"""Logic, shifts, comparisons and selections of PTX as expressions of NumPy (see alu.py)."""
 
 from tests.interpreter.alu import emits, known
 from tests.interpreter.parse import DTYPES

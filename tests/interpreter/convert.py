@@ -1,4 +1,4 @@
-"""Moves and conversions of PTX as expressions of NumPy (see ptx_alu)."""
+"""Moves and conversions of PTX as expressions of NumPy (see alu.py)."""
 
 from tests.interpreter.alu import ROUNDINGS, emits, known
 from tests.interpreter.parse import DTYPES, Unsupported

@@ -1,4 +1,4 @@
-"""Instructions of PTX that reach beyond their thread: memory, atomics, shuffles, votes (see ptx_alu)."""
+"""Instructions of PTX that reach beyond their thread: memory, atomics, shuffles, votes (see alu.py)."""
 
 import re
 

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from fastsoftmax import reference
 from fastsoftmax.api import linear
-from fastsoftmax.cpu.linear import plan as plan_linear
-from fastsoftmax.cpu.linear import run
+from fastsoftmax.cpu.linear import plan, run
 from tests.support import assert_exact, both, computed, divisor, filled, labels, probabilities, terms
 
 #: Few classes are multiplied in tiles; more of them by BLAS in blocks of a thread's own; many in blocks that all share.
@@ -22,7 +21,7 @@ ALL = ("x", "weight", "bias")
 @contextmanager
 def shared():
     """All threads share one block after the other, however few the weights are."""
-    with mock.patch.object(plan_linear, "OWN_WEIGHTS", -1):
+    with mock.patch.object(plan, "OWN_WEIGHTS", -1):
         yield
 
 

@@ -1,11 +1,11 @@
-"""Arrays on the stub driver's devices, as libraries show theirs: CUDA array interface (version 3) and DLPack."""
+"""Arrays on the stand-in driver's devices, as libraries show theirs: CUDA array interface (version 3) and DLPack."""
 
 import ctypes
 
 import numpy as np
 from ml_dtypes import bfloat16
 
-NAME = "NOT A GPU (stub driver with a PTX interpreter)"
+NAME = "NOT A GPU (stand-in driver with a PTX interpreter)"
 
 
 class InterfaceArray:

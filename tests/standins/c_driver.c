@@ -26,28 +26,28 @@ typedef struct {
     unsigned attribute_count;
 } Config;
 
-/* What tests set and read: see fake_driver.py. */
-int fake_devices = 2, fake_fail = SUCCESS, fake_behind = 0, fake_capturing = 0;
-void (*fake_run)(const char *, const Config *, void **) = NULL;
-char fake_log[1 << 16];
+/* What tests set and read: see c_driver.py. */
+int standin_devices = 2, standin_fail = SUCCESS, standin_behind = 0, standin_capturing = 0;
+void (*standin_run)(const char *, const Config *, void **) = NULL;
+char standin_log[1 << 16];
 static size_t logged = 0;
 
-void fake_forget(void) { fake_log[logged = 0] = 0; }
+void standin_forget(void) { standin_log[logged = 0] = 0; }
 
 static int noted(const char *format, ...) {
     va_list values;
     va_start(values, format);
-    int most = (int)(sizeof fake_log - logged), n = vsnprintf(fake_log + logged, most, format, values);
+    int most = (int)(sizeof standin_log - logged), n = vsnprintf(standin_log + logged, most, format, values);
     logged += n < most ? n : most - 1;
     va_end(values);
-    int answer = fake_fail;
-    fake_fail = SUCCESS;
+    int answer = standin_fail;
+    standin_fail = SUCCESS;
     return answer;
 }
 
 /* The library as such. */
 
-int cuInit(unsigned flags) { return fake_devices ? SUCCESS : NO_DEVICE; }
+int cuInit(unsigned flags) { return standin_devices ? SUCCESS : NO_DEVICE; }
 
 int cuDriverGetVersion(int *version) { return *version = 13000, SUCCESS; }
 
@@ -66,15 +66,15 @@ int cuGetErrorName(int error, const char **name) {
     return *name = error == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR", SUCCESS;
 }
 
-int cuGetErrorString(int error, const char **text) { return *text = "made up by the fake driver", SUCCESS; }
+int cuGetErrorString(int error, const char **text) { return *text = "made up by the stand-in driver", SUCCESS; }
 
 /* Devices: two H200s, as far as a plan can see. */
 
-int cuDeviceGetCount(int *count) { return *count = fake_devices, SUCCESS; }
+int cuDeviceGetCount(int *count) { return *count = standin_devices, SUCCESS; }
 
-int cuDeviceGet(int *device, int number) { return *device = number, number < fake_devices ? SUCCESS : INVALID_VALUE; }
+int cuDeviceGet(int *device, int number) { return *device = number, number < standin_devices ? SUCCESS : INVALID_VALUE; }
 
-int cuDeviceGetName(char *name, int most, int device) { return snprintf(name, most, "NOT A GPU (fake driver)"), SUCCESS; }
+int cuDeviceGetName(char *name, int most, int device) { return snprintf(name, most, "NOT A GPU (stand-in driver)"), SUCCESS; }
 
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
     switch (attribute) {
@@ -159,7 +159,7 @@ int cuMemcpyDtoHAsync(void *to, u64 address, size_t size, void *stream) {
 static intptr_t events = 3000;
 
 int cuStreamSynchronize(void *stream) { return noted("waited stream %p\n", stream); }
-int cuStreamIsCapturing(void *stream, int *status) { return *status = fake_capturing, SUCCESS; }
+int cuStreamIsCapturing(void *stream, int *status) { return *status = standin_capturing, SUCCESS; }
 int cuStreamGetCtx(void *stream, void **context) { return *context = (void *)current, SUCCESS; }
 int cuEventCreate(void **event, unsigned flags) { return *event = (void *)++events, SUCCESS; }
 int cuEventRecord(void *event, void *stream) { return noted("recorded %d stream %p\n", (int)(intptr_t)event, stream); }
@@ -174,7 +174,7 @@ int cuThreadExchangeStreamCaptureMode(int *other) {
 
 int cuEventQuery(void *event) { /* which ends the captures of other threads, unless it is asked not to */
     if (mode != RELAXED) return CAPTURE_UNSUPPORTED;
-    return fake_behind ? NOT_READY : SUCCESS;
+    return standin_behind ? NOT_READY : SUCCESS;
 }
 
 int cuStreamWaitEvent(void *stream, void *event, unsigned flags) {
@@ -201,6 +201,6 @@ int cuLaunchKernelEx(const Config *c, const char *kernel, void **parameters, voi
     int answer = noted(
         "launched grid %u %u %u block %u %u %u shared %u stream %p attributes %u device %d\n", c->grid[0], c->grid[1],
         c->grid[2], c->block[0], c->block[1], c->block[2], c->shared, c->stream, c->attribute_count, (int)current - 1000);
-    if (!answer && fake_run) fake_run(kernel, c, parameters);
+    if (!answer && standin_run) standin_run(kernel, c, parameters);
     return answer;
 }

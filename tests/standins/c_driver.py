@@ -1,4 +1,4 @@
-"""Builds the fake driver's library, and drives it.  IT IS NO GPU: its memory is the host's.
+"""Builds the stand-in driver's library, and drives it.  IT IS NO GPU: its memory is the host's.
 
 A process that has loaded it takes it for NVIDIA's: only processes of their own do.
 """
@@ -34,7 +34,7 @@ class Config(ctypes.Structure):
     ]
 
 
-class FakeDriver:
+class CDriver:
     """The library in this process: whoever looks for a driver now finds this one."""
 
     def __init__(self, library):
@@ -44,21 +44,21 @@ class FakeDriver:
 
     def fail(self, status):
         """Have the next function that can fail answer so."""
-        ctypes.c_int.in_dll(self._library, "fake_fail").value = status
+        ctypes.c_int.in_dll(self._library, "standin_fail").value = status
 
     def stream(self, *, behind=False, capturing=False):
         """Say what streams are at."""
-        for name, value in (("fake_behind", behind), ("fake_capturing", capturing)):
+        for name, value in (("standin_behind", behind), ("standin_capturing", capturing)):
             ctypes.c_int.in_dll(self._library, name).value = value
 
     def devices(self, count):
-        ctypes.c_int.in_dll(self._library, "fake_devices").value = count
+        ctypes.c_int.in_dll(self._library, "standin_devices").value = count
 
     def took(self):
         """What the driver was asked since the last time."""
         size = 1 << 16
-        text = (ctypes.c_char * size).in_dll(self._library, "fake_log").value.decode()
-        self._library.fake_forget()
+        text = (ctypes.c_char * size).in_dll(self._library, "standin_log").value.decode()
+        self._library.standin_forget()
         return text.splitlines()
 
     def knows(self, loaded, compiled):
@@ -78,7 +78,7 @@ class FakeDriver:
             function(compiled, arguments, config.contents)
 
         self._run = self._kind(launched)  # kept: the library holds its address only
-        ctypes.c_void_p.in_dll(self._library, "fake_run").value = ctypes.cast(self._run, ctypes.c_void_p).value
+        ctypes.c_void_p.in_dll(self._library, "standin_run").value = ctypes.cast(self._run, ctypes.c_void_p).value
 
 
 def _value(place, kind, size):

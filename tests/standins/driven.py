@@ -1,4 +1,4 @@
-"""What `fastsoftmax.cuda.toolkit.compiler` makes of a driver: run in a process of its own, on the fake one.
+"""What `fastsoftmax.cuda.toolkit.compiler` makes of a driver: run in a process of its own, on the stand-in in C.
 
 IT IS NO GPU.
 
@@ -13,7 +13,7 @@ import traceback
 import numpy as np
 import pytest
 
-from tests.standins.c_driver import OUT_OF_MEMORY, FakeDriver, Interpreter
+from tests.standins.c_driver import OUT_OF_MEMORY, CDriver, Interpreter
 
 STREAM = 0x7F00BEEF0000
 LEGACY, PER_THREAD = 1, 2
@@ -31,29 +31,29 @@ def _total():
     return recipes.compiled(recipes.total_recipe(FLOAT32), (9, 0))
 
 
-def no_device(fake):
+def no_device(driver):
     from fastsoftmax.cuda import Missing
     from fastsoftmax.cuda.toolkit import compiler
 
-    fake.devices(0)
+    driver.devices(0)
     with pytest.raises(Missing, match=r"CUDA_ERROR_NO_DEVICE.*pip install 'fastsoftmax\[cu13\]'"):
         compiler.facts(0)
-    fake.devices(2)
+    driver.devices(2)
 
 
-def facts(fake):
+def facts(driver):
     from fastsoftmax.cuda.toolkit import compiler
 
     about = compiler.facts(1)
-    assert about == ("NOT A GPU (fake driver)", (9, 0), 132, 232448, True), about
+    assert about == ("NOT A GPU (stand-in driver)", (9, 0), 132, 232448, True), about
 
 
-def devices(fake):
+def devices(driver):
     from fastsoftmax.cuda.toolkit import compiler
 
     assert compiler.current_device() == 0  # of a thread that has none yet
     addresses = [compiler.reserve(number, 1000) for number in (1, 0)]
-    assert [line for line in fake.took() if line.startswith("reserved")] == [
+    assert [line for line in driver.took() if line.startswith("reserved")] == [
         "reserved 1000 device 1 stream (nil)",
         "reserved 1000 device 0 stream (nil)",
     ]
@@ -61,41 +61,41 @@ def devices(fake):
     assert compiler.current_device() == 0
 
 
-def launches(fake):
+def launches(driver):
     from fastsoftmax.cuda.toolkit import compiler
 
     compiled, seen = _total(), []
     loaded = compiler.load(compiled, 0)
-    fake.knows(loaded, compiled)
-    fake.run(lambda compiled, arguments, config: seen.append(arguments))
-    fake.took()
+    driver.knows(loaded, compiled)
+    driver.run(lambda compiled, arguments, config: seen.append(arguments))
+    driver.took()
     largest, least = (1 << 63) - 1, -(1 << 63)
     for stream in (0, LEGACY, PER_THREAD, STREAM):
         compiler.launch(loaded, 0, stream, 37, 256, 1024, (largest, least, -100, 0x7F0000000010))
-        (line,) = fake.took()
+        (line,) = driver.took()
         assert line == (
             f"launched grid 37 1 1 block 256 1 1 shared 1024 stream {_hex(stream)} attributes 0 device 0"
         ), line
     assert seen == [(largest, least, -100, 0x7F0000000010)] * 4, seen
     compiler.launch(loaded, 1, STREAM, 1, 32, 0, (0, 0, 0, 0))  # another GPU than the current one, which remains that
-    (line,) = fake.took()
+    (line,) = driver.took()
     assert line.endswith("device 1"), line
     assert compiler.current_device() == 0
 
 
-def launches_again(fake):
+def launches_again(driver):
     """Which change a few parameters, of the many that lie packed in memory."""
     from fastsoftmax.cuda.toolkit import compiler
     from fastsoftmax.cuda.toolkit.packed import Cell
 
     compiled, seen = _total(), []
     loaded = compiler.load(compiled, 0)
-    fake.knows(loaded, compiled)
-    fake.run(lambda compiled, arguments, config: seen.append(arguments))
+    driver.knows(loaded, compiled)
+    driver.run(lambda compiled, arguments, config: seen.append(arguments))
     first = compiler.Kernel(loaded, 3, 64, 16, (Cell(0), Cell(1), -3, 4))
     other = compiler.Kernel(loaded, 1, 32, 0, (Cell(1), 6, 7, 8))
     both, one = compiler.Launches(STREAM, (first, other), 2), compiler.Launches(LEGACY, (other,), 2)
-    fake.took()
+    driver.took()
     largest = (1 << 63) - 1
     for last in (4, -5):
         compiler.put(0, both, (0x7F0000000010, largest))
@@ -105,37 +105,37 @@ def launches_again(fake):
         assert seen == [(9, 6, 7, 8)], seen
         seen.clear()
         both.change(0, 3, -5)
-        assert fake.took() == [
+        assert driver.took() == [
             f"launched grid 3 1 1 block 64 1 1 shared 16 stream {hex(STREAM)} attributes 0 device 0",
             f"launched grid 1 1 1 block 32 1 1 shared 0 stream {hex(STREAM)} attributes 0 device 0",
             f"launched grid 1 1 1 block 32 1 1 shared 0 stream {hex(LEGACY)} attributes 0 device 0",
         ]
     compiler.put(1, both, (0, 0))
-    assert [line[-8:] for line in fake.took()] == ["device 1"] * 2
+    assert [line[-8:] for line in driver.took()] == ["device 1"] * 2
     assert compiler.current_device() == 0
 
 
-def shared_memory(fake):
+def shared_memory(driver):
     from fastsoftmax.cuda.toolkit import compiler
 
-    fake.took()
+    driver.took()
     compiler.load(_total(), 1)
-    assert fake.took() == []
+    assert driver.took() == []
     for most in (48_637, 200_000):  # with static memory the smaller one, too, may be more than a kernel has unasked
         compiler.load(_total(), 1, most)
-        assert fake.took() == [f"told 8 {most} device 1"]  # the most of dynamic shared memory
+        assert driver.took() == [f"told 8 {most} device 1"]  # the most of dynamic shared memory
 
 
-def memory(fake):
+def memory(driver):
     from fastsoftmax.cuda.toolkit import compiler
 
-    fake.took()
+    driver.took()
     held = compiler.allocate(1, 64, STREAM)
     address = int(held.handle)
     compiler.clear(1, STREAM, address, 64)
     assert compiler.read(1, STREAM, address + 60, 4) == b"\0\0\0\0"
     del held
-    assert fake.took() == [
+    assert driver.took() == [
         f"allocated 64 device 1 stream {_hex(STREAM)}",
         f"cleared {address:#x} 64 stream {_hex(STREAM)}",
         f"copied {address + 60:#x} 4 stream {_hex(STREAM)}",
@@ -144,12 +144,12 @@ def memory(fake):
     ]
 
 
-def order(fake):
+def order(driver):
     from fastsoftmax.cuda.toolkit import compiler
 
-    fake.took()
+    driver.took()
     compiler.wait(0, STREAM, LEGACY)
-    recorded, ordered = fake.took()
+    recorded, ordered = driver.took()
     event = recorded.split()[1]
     assert (recorded, ordered) == (
         f"recorded {event} stream {_hex(LEGACY)}",
@@ -157,30 +157,30 @@ def order(fake):
     )
 
 
-def events(fake):
+def events(driver):
     """An event is used again, on any GPU; none is put into a capture; asking ends nobody's capture."""
-    from cuda.bindings import driver
+    from cuda.bindings import driver as bindings
 
     from fastsoftmax.cuda.toolkit import compiler
 
-    fake.took()
+    driver.took()
     event = compiler.mark(1, STREAM)
-    assert fake.took() == [f"recorded {int(event)} stream {_hex(STREAM)}"]
+    assert driver.took() == [f"recorded {int(event)} stream {_hex(STREAM)}"]
     assert compiler.mark(1, LEGACY, event) is event
-    assert fake.took() == [f"recorded {int(event)} stream {_hex(LEGACY)}"]
+    assert driver.took() == [f"recorded {int(event)} stream {_hex(LEGACY)}"]
     assert compiler.passed(event)
-    fake.stream(behind=True)
+    driver.stream(behind=True)
     assert not compiler.passed(event)
-    fake.stream(capturing=True)
+    driver.stream(capturing=True)
     assert compiler.mark(0, STREAM) is compiler.mark(0, STREAM, event) is None
-    assert fake.took() == []
-    fake.stream()
-    relaxed = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
-    assert driver.cuThreadExchangeStreamCaptureMode(relaxed)[1] == 0  # as it was
-    driver.cuThreadExchangeStreamCaptureMode(driver.CUstreamCaptureMode(0))
+    assert driver.took() == []
+    driver.stream()
+    relaxed = bindings.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
+    assert bindings.cuThreadExchangeStreamCaptureMode(relaxed)[1] == 0  # as it was
+    bindings.cuThreadExchangeStreamCaptureMode(bindings.CUstreamCaptureMode(0))
 
 
-def failures(fake):
+def failures(driver):
     from fastsoftmax.cuda.toolkit import compiler
 
     address, loaded = compiler.reserve(0, 8), compiler.load(_total(), 0)
@@ -189,14 +189,14 @@ def failures(fake):
         lambda: compiler.clear(0, STREAM, address, 8),
         lambda: compiler.launch(loaded, 0, STREAM, 1, 32, 0, (0, 0, 0, 0)),
     ):
-        fake.fail(OUT_OF_MEMORY)
+        driver.fail(OUT_OF_MEMORY)
         with pytest.raises(Exception, match="CUDA_ERROR_OUT_OF_MEMORY"):  # of cuda-core's own class, or a RuntimeError
             call()
         call()
 
 
 class OnDevice:
-    """NumPy's values in the memory of the fake driver's first GPU."""
+    """NumPy's values in the memory of the stand-in driver's first GPU."""
 
     def __init__(self, values):
         from fastsoftmax.cuda.toolkit import compiler
@@ -217,7 +217,7 @@ def at(address, size):
     return np.frombuffer((ctypes.c_char * size).from_address(int(address)), np.uint8)
 
 
-def a_public_function(fake):
+def a_public_function(driver):
     """From the arguments to the results, with every part real but the driver and what executes kernels."""
     import fastsoftmax
     from fastsoftmax.cuda.toolkit import compiler
@@ -226,7 +226,7 @@ def a_public_function(fake):
 
     def loaded(compiled, *rest):
         kernel = load(compiled, *rest)
-        fake.knows(kernel, compiled)
+        driver.knows(kernel, compiled)
         return kernel
 
     def reserved(number, size):
@@ -240,7 +240,7 @@ def a_public_function(fake):
         return memory
 
     compiler.load, compiler.reserve, compiler.allocate = loaded, reserved, allocated
-    fake.run(run)
+    driver.run(run)
     rng = np.random.default_rng(0)
     logits, target = rng.normal(size=(9, 100)).astype(np.float32), rng.integers(0, 100, 9)
     x, y = OnDevice(logits), OnDevice(target)
@@ -274,10 +274,10 @@ SCENARIOS = {
 
 
 def main(library):
-    fake, wrong = FakeDriver(library), {}
+    driver, wrong = CDriver(library), {}
     for name, scenario in SCENARIOS.items():
         try:
-            scenario(fake)
+            scenario(driver)
         except Exception:  # whatever it is, the test that is named so shows it
             wrong[name] = traceback.format_exc()
     print(json.dumps(wrong))

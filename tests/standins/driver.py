@@ -24,12 +24,12 @@ KERNEL_SHARED = 48 * 1024  # dynamic shared memory of a kernel that was not told
 HOST = "host"  # whatever is put on any stream comes after what the host has waited for
 
 
-class StubError(Exception):
+class DriverError(Exception):
     """What a driver would refuse, or what goes wrong on a GPU only sometimes."""
 
 
 class Facts(NamedTuple):
-    """As `package.Facts`."""
+    """As `compiler.Facts`."""
 
     name: str
     capability: tuple
@@ -61,7 +61,7 @@ class Launched(NamedTuple):
 
 
 class Launches:
-    """As `package.Launches`."""
+    """As `compiler.Launches`."""
 
     def __init__(self, stream, kernels, cells):
         self.stream, self.kernels, self.cells = stream, list(kernels), cells
@@ -70,25 +70,25 @@ class Launches:
         found = self.kernels[kernel]
         before = found.arguments[number]
         if type(value) is not type(before):
-            raise StubError(f"parameter {number}, now {before!r}, is changed to {value!r}")
+            raise DriverError(f"parameter {number}, now {before!r}, is changed to {value!r}")
         arguments = (*found.arguments[:number], value, *found.arguments[number + 1 :])
         self.kernels[kernel] = found._replace(arguments=arguments)
 
 
 def put(number, launches, values):
-    """As `package.put`; each launch goes to `package.launch`."""
+    """As `compiler.put`; each launch goes to `compiler.launch`."""
     from fastsoftmax.cuda.toolkit import compiler
     from fastsoftmax.cuda.toolkit.packed import Cell
 
     if len(values) != launches.cells or not all(type(value) is int and value >= 0 for value in values):
-        raise StubError(f"expected {launches.cells} addresses, got {values}")
+        raise DriverError(f"expected {launches.cells} addresses, got {values}")
     for loaded, grid, block, shared, given in launches.kernels:
         arguments = tuple(values[a.number] if isinstance(a, Cell) else a for a in given)
         compiler.launch(loaded, number, launches.stream, grid, block, shared, arguments)
 
 
 class Memory:
-    """What `package.allocate` gives: memory until nobody holds it."""
+    """What `compiler.allocate` gives: memory until nobody holds it."""
 
     def __init__(self, driver, device, size, stream):
         self.driver, self.size = driver, size
@@ -128,7 +128,9 @@ class Order:
         for other, count in before.items():
             seen = max(self.seen.get(name, {}).get(other, 0) for name in (stream, HOST))
             if other != stream and seen < count:
-                raise StubError(f"work on stream {stream} uses {buffer} after stream {other}, and does not wait for it")
+                raise DriverError(
+                    f"work on stream {stream} uses {buffer} after stream {other}, and does not wait for it"
+                )
 
 
 class Driver:
@@ -137,7 +139,7 @@ class Driver:
     Parameters
     ----------
     capability, multiprocessors, shared, clusters
-        What `package.facts` says of each.
+        What `compiler.facts` says of each.
     devices : int
         How many there are.
     rough : bool
@@ -180,7 +182,7 @@ class Driver:
     def array(self, values, *, device=0, stream=None, offset=0, kind=None, writable=True, name=None):
         """A NumPy array as one on a device; views of one array share its memory there too.
 
-        `offset` is in bytes from a multiple of 256; `kind` is one of the classes of `stub_arrays`.
+        `offset` is in bytes from a multiple of 256; `kind` is one of the classes of `arrays`.
         """
         base = values
         while isinstance(base.base, np.ndarray):
@@ -211,10 +213,10 @@ class Driver:
         """The memory that an address belongs to."""
         buffer = self.memory.at(address)
         if buffer is None or not buffer.address <= address < max(buffer.end, buffer.address + 1):
-            raise StubError(f"{address:#x} is no address of a device")
+            raise DriverError(f"{address:#x} is no address of a device")
         return buffer
 
-    # What `package` is asked for.
+    # What `compiler` is asked for.
 
     def facts(self, number):
         self.device(number)
@@ -222,7 +224,7 @@ class Driver:
 
     def device(self, number):
         if not 0 <= number < self.count:
-            raise StubError(f"expected one of {self.count} devices, got {number}")
+            raise DriverError(f"expected one of {self.count} devices, got {number}")
         return number
 
     def device_of(self, pointer):
@@ -230,19 +232,19 @@ class Driver:
 
     def load(self, compiled, number, shared=0):
         if compiled.capability[0] != self.about.capability[0]:
-            raise StubError(f"a kernel for {compiled.capability} on a device of {self.about.capability}")
+            raise DriverError(f"a kernel for {compiled.capability} on a device of {self.about.capability}")
         if compiled.shared + shared > self.about.shared:
-            raise StubError(f"{compiled.shared} + {shared} bytes of shared memory; a block has {self.about.shared}")
+            raise DriverError(f"{compiled.shared} + {shared} bytes of shared memory; a block has {self.about.shared}")
         return Loaded(compiled, self.device(number), shared)
 
     def launch(self, loaded, number, stream, grid, block, shared, arguments):
         if number != loaded.device:
-            raise StubError(f"a kernel that was loaded on device {loaded.device} is launched on {number}")
+            raise DriverError(f"a kernel that was loaded on device {loaded.device} is launched on {number}")
         if shared > max(loaded.shared, KERNEL_SHARED - loaded.compiled.shared):
-            raise StubError(f"{shared} bytes of dynamic shared memory; the kernel was loaded for {loaded.shared}")
+            raise DriverError(f"{shared} bytes of dynamic shared memory; the kernel was loaded for {loaded.shared}")
         compiled = loaded.compiled
         if compiled.cluster > 1 and not self.about.clusters:
-            raise StubError("a cluster on a device without them")
+            raise DriverError("a cluster on a device without them")
         for value in arguments:
             self.argument(value, number)
         kernel = ptx.program(compiled.ptx, compiled.entry)
@@ -259,10 +261,10 @@ class Driver:
     def argument(self, value, number):
         """The launcher takes Python's integers and NumPy's numbers as they are, and a float as a double."""
         if isinstance(value, bool) or not isinstance(value, int | np.float32 | np.float64 | np.integer):
-            raise StubError(f"expected an integer or a NumPy float as an argument, got {value!r}")
+            raise DriverError(f"expected an integer or a NumPy float as an argument, got {value!r}")
         buffer = self.memory.at(value) if isinstance(value, int) else None
         if buffer is not None and buffer.address <= value < buffer.end and self.owners.get(buffer.address) != number:
-            raise StubError(f"{buffer} belongs to device {self.owners.get(buffer.address)}, the launch to {number}")
+            raise DriverError(f"{buffer} belongs to device {self.owners.get(buffer.address)}, the launch to {number}")
 
     def reserve(self, number, size, name=None):
         address = self.memory.add(np.zeros(size, np.uint8), name or f"reserved {len(self.owners)}", initialised=False)
@@ -289,7 +291,7 @@ class Driver:
     def read(self, number, stream, pointer, size):
         buffer = self.buffer(pointer)
         if pointer + size > buffer.end:
-            raise StubError(f"{size} bytes at {pointer:#x} reach out of {buffer}")
+            raise DriverError(f"{size} bytes at {pointer:#x} reach out of {buffer}")
         self.order.step(stream, [buffer.name], [])
         self.order.wait(HOST, stream)
         self.calls.append(("read", number, stream, pointer, size))

@@ -1,4 +1,4 @@
-"""Stand-ins for PyTorch, CuPy, Numba and JAX on the stub driver's devices: as far as the package touches them.
+"""Stand-ins for PyTorch, CuPy, Numba and JAX on the stand-in driver's devices: as far as the package touches them.
 
 Their modules are put into `sys.modules`, as a user's import would; the package finds a library by an array's type.
 """

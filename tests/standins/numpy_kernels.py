@@ -1,4 +1,4 @@
-"""A stub driver whose kernels are the reference in NumPy: for tests of what the host does, in a moment and uncompiled.
+"""A stand-in driver whose kernels are the reference in NumPy: for tests of the host, in a moment and uncompiled.
 
 IT IS NO GPU, and runs none of the kernels; those are executed from their PTX elsewhere.  What it takes from a launch is
 its arguments, so that each of them has to be right.
@@ -13,12 +13,12 @@ from ml_dtypes import bfloat16
 from fastsoftmax import reference
 from tests.standins.driver import Driver, Launched
 
-package = pytest.importorskip(
+compiler = pytest.importorskip(
     "fastsoftmax.cuda.toolkit.compiler",
     reason="numba-cuda is not installed: pip install 'fastsoftmax[cu13]'",
     exc_type=ImportError,
 )
-kernels = pytest.importorskip("fastsoftmax.cuda.kernels.recipes")
+recipes = pytest.importorskip("fastsoftmax.cuda.kernels.recipes")
 
 from fastsoftmax.core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, LOGSUMEXP  # noqa: E402
 from fastsoftmax.cuda.kernels.parameters import Counting, Integers, Numbers, Totalling  # noqa: E402
@@ -27,12 +27,12 @@ DTYPES = (np.float16, bfloat16, np.float32, np.float64)
 WIDE = np.float64
 
 
-class Emulated(Driver):
+class NumpyDriver(Driver):
     """Launches compute what they say they do."""
 
     def install(self, monkeypatch):
         """Put this driver in the place of the real one, and nothing in that of the compiler."""
-        monkeypatch.setattr(kernels, "compiled", self.compiled)
+        monkeypatch.setattr(recipes, "compiled", self.compiled)
         return super().install(monkeypatch)
 
     @staticmethod

@@ -9,7 +9,7 @@ from ml_dtypes import bfloat16
 
 from tests.interpreter import ptx
 from tests.standins.arrays import DeviceArray, ExchangedArray, InterfaceArray, described
-from tests.standins.driver import NAME, Driver, StubError
+from tests.standins.driver import NAME, Driver, DriverError
 
 #: out[i] = in[i] + number, for 32 threads a block.
 ADD = """
@@ -97,7 +97,7 @@ def test_memory_that_nobody_holds_is_gone(driver):
     assert driver.device_of(address) == 0
     del held
     gc.collect()
-    with pytest.raises(StubError, match="no address"):
+    with pytest.raises(DriverError, match="no address"):
         driver.device_of(address)
 
 
@@ -105,7 +105,7 @@ def test_cleared_memory_is_read_back(driver):
     address = driver.reserve(0, 16)
     driver.clear(0, 1, address, 16)
     assert driver.read(0, 1, address + 8, 8) == bytes(8)
-    with pytest.raises(StubError, match="reach out"):
+    with pytest.raises(DriverError, match="reach out"):
         driver.read(0, 1, address + 8, 9)
     assert [call[0] for call in driver.calls] == ["reserve", "clear", "read"]
 
@@ -129,18 +129,18 @@ def test_reading_what_nothing_was_written_to(driver):
 )
 def test_wrong_arguments_are_refused(driver, change, message):
     x, out = driver.array(np.zeros(32, np.float32)), driver.empty(32, np.float32)
-    with pytest.raises((StubError, ptx.PtxError), match=message):
+    with pytest.raises((DriverError, ptx.PtxError), match=message):
         add(driver, x, out, **change)
 
 
 def test_what_the_device_cannot_do_is_refused(driver):
     x, out = driver.array(np.zeros(32, np.float32)), driver.empty(32, np.float32)
     arguments = x.address, out.address, ONE
-    with pytest.raises(StubError, match="a kernel for"):
+    with pytest.raises(DriverError, match="a kernel for"):
         Driver(capability=(8, 0)).load(COMPILED, 0)
-    with pytest.raises(StubError, match="a block has"):
+    with pytest.raises(DriverError, match="a block has"):
         driver.load(COMPILED, 0, 228 * 1024)
-    with pytest.raises(StubError, match="was loaded for"):
+    with pytest.raises(DriverError, match="was loaded for"):
         driver.launch(driver.load(COMPILED, 0), 0, 1, 1, 32, 64 * 1024, arguments)
     with pytest.raises(ptx.PtxError, match="threads a block"):
         driver.launch(driver.load(COMPILED, 0), 0, 1, 1, 64, 0, arguments)
@@ -150,11 +150,11 @@ def test_what_the_device_cannot_do_is_refused(driver):
 def test_streams_wait_for_each_other_or_fail(driver):
     x, y, z = (driver.array(np.zeros(32, np.float32)) for _ in range(3))
     add(driver, x, y, stream=1)
-    with pytest.raises(StubError, match="does not wait"):
+    with pytest.raises(DriverError, match="does not wait"):
         add(driver, y, z, stream=2)
     driver.wait(0, 2, 1)
     add(driver, y, z, stream=2)
-    with pytest.raises(StubError, match="does not wait"):  # stream 2 may still read it
+    with pytest.raises(DriverError, match="does not wait"):  # stream 2 may still read it
         add(driver, x, y, stream=1)
     driver.wait(0, 3, 2)
     driver.wait(0, 1, 3)  # and so stream 1 waits for 2
@@ -167,7 +167,7 @@ def test_whoever_reads_back_has_waited(driver):
     add(driver, x, y, stream=1)
     add(driver, x, z, stream=2)
     driver.read(0, 1, y.address, 4)
-    with pytest.raises(StubError, match="does not wait"):
+    with pytest.raises(DriverError, match="does not wait"):
         add(driver, z, y, stream=3)
     add(driver, y, driver.array(np.zeros(32, np.float32)), stream=3)
 

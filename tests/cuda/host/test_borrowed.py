@@ -1,7 +1,6 @@
 """Operands of other libraries, whose owners go by streams of their own: their memory is held until a call has run.
 
-Kernels are NumPy's here (`emulated`), so that each argument of each launch counts: nothing in this file is a result of
-a GPU, nor of a GPU's kernel.
+Kernels are NumPy's (tests/standins/numpy_kernels.py), so that each argument counts: nothing here is a GPU's result.
 """
 
 import gc

@@ -1,6 +1,6 @@
 """Kernels by raw addresses: values, what is launched and allocated, captures, and formulas in kernels of one's own.
 
-Kernels are NumPy's (`emulated`) or run in an interpreter of their PTX: nothing here is a result of a GPU.
+Kernels are NumPy's (`numpy_kernels`) or run in an interpreter of their PTX: nothing here is a result of a GPU.
 """
 
 import re
@@ -11,7 +11,7 @@ import pytest
 import fastsoftmax as fs
 from fastsoftmax import reference
 from tests.interpreter import ptx
-from tests.standins.numpy_kernels import package
+from tests.standins.numpy_kernels import compiler
 
 F4 = np.float32
 
@@ -85,7 +85,7 @@ def test_warmed_up_nothing_is_allocated_loaded_or_waited_for(driver, monkeypatch
     driver.launches.clear()
     driver.calls.clear()
     for name in ("load", "reserve", "allocate", "clear", "read", "wait", "facts"):
-        monkeypatch.setattr(package, name, None)
+        monkeypatch.setattr(compiler, name, None)
     launch(8, **addresses)
     launch(8, **other)
     assert [(one.entry, one.stream) for one in driver.launches] == 2 * [
@@ -200,7 +200,7 @@ def test_formulas_in_a_kernel_of_ones_own(dtype):
             d = read(x + (i * classes + t) * size) - shift(m)
             write(result + i * size, likelihood(d, s - exp(d), s))
 
-    compiled = package.compile(kernel, ("int64",) * 5, (9, 0), 32)
+    compiled = compiler.compile(kernel, ("int64",) * 5, (9, 0), 32)
     x, result = drawn(9, 6, dtype=dtype), np.zeros(9, dtype)
     memory = ptx.Memory()
     arguments = (memory.add(x, "x"), 0, memory.add(result, "result"), 9, 6)
@@ -219,6 +219,6 @@ def test_dtypes_of_the_formulas():
 def test_the_namespace_is_loaded_when_it_is_asked_for():
     assert {"cuda"} <= set(dir(fs))
     assert set(fs.cuda.__all__) <= set(dir(fs.cuda))
-    assert fs.cuda.Missing is package.Missing
+    assert fs.cuda.Missing is compiler.Missing
     with pytest.raises(AttributeError, match="nothing"):
         fs.cuda.nothing  # noqa: B018

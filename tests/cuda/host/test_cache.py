@@ -10,11 +10,10 @@ import pytest
 from fastsoftmax.core import store
 from fastsoftmax.core.dtypes import FLOAT32
 from fastsoftmax.cuda.kernels import recipes
-from fastsoftmax.cuda.toolkit import cache
-from fastsoftmax.cuda.toolkit import compiler as package
+from fastsoftmax.cuda.toolkit import cache, compiler
 from tests.cuda.kernels import machine_code  # noqa: F401  skips these tests where numba-cuda is not installed
 
-MADE = package.Compiled("kernel", "// text \N{GREEK SMALL LETTER MU}", b"\x7f\0code", 64, 32, (9, 0), 2)
+MADE = compiler.Compiled("kernel", "// text \N{GREEK SMALL LETTER MU}", b"\x7f\0code", 64, 32, (9, 0), 2)
 
 
 @pytest.fixture
@@ -39,11 +38,11 @@ def test_another_process_compiles_nothing(where):
     made = recipes.compiled.__wrapped__(recipe, (9, 0))
     assert len(list(where.iterdir())) == 1
     code = f"""
-from fastsoftmax.cuda.kernels import recipes as kernels; from fastsoftmax.cuda.toolkit import compiler as package
+from fastsoftmax.cuda.kernels import recipes; from fastsoftmax.cuda.toolkit import compiler
 from fastsoftmax.core.dtypes import FLOAT32
-package.compile = None
-found = kernels.compiled(kernels.total_recipe(FLOAT32), (9, 0))
-assert found == package.{made!r}
+compiler.compile = None
+found = recipes.compiled(recipes.total_recipe(FLOAT32), (9, 0))
+assert found == compiler.{made!r}
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -1,7 +1,6 @@
 """What the host does for a call on a GPU: the arguments of launches, what is prepared, workspaces, captures.
 
-Kernels are NumPy's here (`emulated`), so that each argument of each launch counts: nothing in this file is a result of
-a GPU, nor of a GPU's kernel.
+Kernels are NumPy's (tests/standins/numpy_kernels.py), so that each argument counts: nothing here is a GPU's result.
 """
 
 import threading
@@ -14,10 +13,9 @@ import fastsoftmax as fs
 from fastsoftmax import reference
 from fastsoftmax.core.dtypes import FLOAT32
 from fastsoftmax.cuda import backend, launches, plan, workspace
-from fastsoftmax.cuda.kernels import parameters
-from fastsoftmax.cuda.kernels import recipes as kernels
+from fastsoftmax.cuda.kernels import parameters, recipes
 from tests.cuda.host.support import drawn, near
-from tests.standins.numpy_kernels import package
+from tests.standins.numpy_kernels import compiler
 
 
 def test_the_arguments_of_a_launch(driver):
@@ -71,7 +69,7 @@ def test_a_call_that_was_made_before_may_be_captured_on_another_stream(library, 
     fs.cross_entropy_and_grad(x, t)
     driver.calls.clear()
     for function in ("load", "reserve", "allocate", "clear", "read", "wait", "facts"):
-        monkeypatch.setattr(package, function, None)
+        monkeypatch.setattr(compiler, function, None)
     library.streams = {0: 77}
     driver.order.wait(77, 0)
     loss, _ = fs.cross_entropy_and_grad(x, t)
@@ -100,9 +98,9 @@ def test_the_launches_of_two_threads_do_not_mix(driver, monkeypatch):
     """Nobody launches while another call on the stream is half way through."""
     x, t = driver.array(drawn(4, 7), stream=3), driver.array(np.arange(4), stream=3)
     held = []
-    launch = package.launch
+    launch = compiler.launch
     lock = workspace.workspace(0, 3).lock
-    monkeypatch.setattr(package, "launch", lambda *a: (held.append(lock.locked()), launch(*a)))
+    monkeypatch.setattr(compiler, "launch", lambda *a: (held.append(lock.locked()), launch(*a)))
     fs.cross_entropy(x, t)
     assert held == [True] * 3
     assert not lock.locked()
@@ -111,25 +109,27 @@ def test_the_launches_of_two_threads_do_not_mix(driver, monkeypatch):
 @pytest.mark.parametrize("function", ["softmax", "cross_entropy_and_grad"])
 def test_code_is_loaded_once_whatever_the_grid(driver, monkeypatch, function):
     """And is never unloaded, as a captured graph may launch it: who loads it again finds what was there before."""
-    loads, load = [], package.load
-    monkeypatch.setattr(package, "load", lambda compiled, *rest: loads.append(compiled) or load(compiled, *rest))
+    loads, load = [], compiler.load
+    monkeypatch.setattr(compiler, "load", lambda compiled, *rest: loads.append(compiled) or load(compiled, *rest))
     grids = set()
     for rows in (*range(1, 4000, 63), 100_000):
         x = driver.array(np.zeros((rows, 8), np.float32))
         getattr(fs, function)(x, *[driver.array(np.zeros(rows, int))] * (function != "softmax"))
         grids.add(next(one.grid for one in driver.launches[::-1] if one.entry == function.removesuffix("_and_grad")))
     assert len(grids) > 30
-    recipes = [compiled.recipe for compiled in loads]
-    assert len(set(recipes)) == len(recipes)
-    assert sorted(r.name for r in recipes) == (["softmax"] if function == "softmax" else sorted(KERNELS_OF_A_MEAN))
+    built = [compiled.recipe for compiled in loads]
+    assert len(set(built)) == len(built)
+    assert sorted(recipe.name for recipe in built) == (
+        ["softmax"] if function == "softmax" else sorted(KERNELS_OF_A_MEAN)
+    )
 
 
 KERNELS_OF_A_MEAN = ["count", "cross_entropy", "total", "total"]  # one total of float64 counts, one of float32 losses
 
 
 def test_shared_memory_is_asked_for_once_for_rows_of_all_lengths(driver, monkeypatch):
-    loads, load = [], package.load
-    monkeypatch.setattr(package, "load", lambda *all_: loads.append(all_) or load(*all_))
+    loads, load = [], compiler.load
+    monkeypatch.setattr(compiler, "load", lambda *all_: loads.append(all_) or load(*all_))
     for classes in (200_000, 250_000, 300_000):
         fs.softmax(driver.array(np.zeros((1, classes), np.float32)))
     asked = [one.shared for one in driver.launches]
@@ -140,7 +140,7 @@ def test_shared_memory_is_asked_for_once_for_rows_of_all_lengths(driver, monkeyp
 
 def test_two_threads_load_a_kernel_once(driver, monkeypatch):
     """The second one waits for what the first one loads."""
-    recipe, load, loads = kernels.total_recipe(FLOAT32), package.load, []
+    recipe, load, loads = recipes.total_recipe(FLOAT32), compiler.load, []
     began, second = threading.Event(), threading.Event()
 
     def slow(*arguments):
@@ -149,15 +149,15 @@ def test_two_threads_load_a_kernel_once(driver, monkeypatch):
         loads.append(load(*arguments))
         return loads[-1]
 
-    compiled = kernels.compiled
+    compiled = recipes.compiled
 
     def reached(*arguments):
         if began.is_set():
             second.set()
         return compiled(*arguments)
 
-    monkeypatch.setattr(package, "load", slow)
-    monkeypatch.setattr(kernels, "compiled", reached)
+    monkeypatch.setattr(compiler, "load", slow)
+    monkeypatch.setattr(recipes, "compiled", reached)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(launches.loaded, recipe, 0)
         began.wait()

@@ -1,7 +1,7 @@
-"""The one module that asks a driver, with the real cuda-core on a fake driver: arguments, devices, streams, errors.
+"""The one module that asks a driver, with the real cuda-core on a stand-in: arguments, devices, streams, errors.
 
-The fake driver is a library in C that is built here; IT IS NO GPU.  A process that has loaded it takes it for NVIDIA's:
-all scenarios of `driven` run in one of their own.
+The stand-in (tests/standins/c_driver.c) is built here; IT IS NO GPU.  A process that has loaded it takes it for
+NVIDIA's: all scenarios of `driven` run in one of their own.
 """
 
 import json
@@ -21,7 +21,7 @@ def wrong(tmp_path_factory):
     """Tracebacks, by the scenario that they come from."""
     library = c_driver.build(tmp_path_factory.mktemp("driver"))
     if library is None:
-        pytest.skip("a C compiler is needed to build the fake driver")
+        pytest.skip("a C compiler is needed to build the stand-in driver")
     command = [sys.executable, "-m", "tests.standins.driven", library]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=HANG, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,6 @@
 """Labels of calls on a GPU: those out of range, of 32 bits, and checked where that is asked for.
 
-Kernels are NumPy's here (`emulated`), so that each argument of each launch counts: nothing in this file is a result of
-a GPU, nor of a GPU's kernel.
+Kernels are NumPy's (tests/standins/numpy_kernels.py), so that each argument counts: nothing here is a GPU's result.
 """
 
 import numpy as np

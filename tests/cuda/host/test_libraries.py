@@ -1,7 +1,6 @@
 """Arrays of libraries on a GPU: theirs in, theirs out, on their streams; and the libraries that are installed.
 
-Kernels are NumPy's here (`emulated`), so that each argument of each launch counts: nothing in this file is a result of
-a GPU, nor of a GPU's kernel.
+Kernels are NumPy's (tests/standins/numpy_kernels.py), so that each argument counts: nothing here is a GPU's result.
 """
 
 import subprocess
@@ -18,7 +17,7 @@ from fastsoftmax.cuda.arrays import library as libraries
 from tests.cuda.host.support import DTYPES, drawn, near, of
 from tests.standins.arrays import DeviceArray, ExchangedArray, InterfaceArray
 from tests.standins.libraries import LIBRARIES
-from tests.standins.numpy_kernels import package
+from tests.standins.numpy_kernels import compiler
 
 MAPS = [fs.softmax, fs.log_softmax]
 PRODUCTS = [fs.softmax_vjp, fs.log_softmax_vjp]
@@ -173,4 +172,4 @@ print(sorted(m for m in sys.modules if m.startswith(("fastsoftmax.cuda", "fastso
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.strip() == "[]"
-    assert package is sys.modules["fastsoftmax.cuda.toolkit.compiler"]
+    assert compiler is sys.modules["fastsoftmax.cuda.toolkit.compiler"]

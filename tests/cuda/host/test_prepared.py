@@ -7,12 +7,12 @@ import fastsoftmax as fs
 from fastsoftmax import reference
 from fastsoftmax.cuda import backend, workspace
 from tests.standins.libraries import Torch
-from tests.standins.numpy_kernels import Emulated
+from tests.standins.numpy_kernels import NumpyDriver
 
 
 @pytest.fixture
 def library(monkeypatch, nothing_prepared):
-    return Torch(monkeypatch, Emulated().install(monkeypatch))
+    return Torch(monkeypatch, NumpyDriver().install(monkeypatch))
 
 
 def drawn(*shape, seed=0):

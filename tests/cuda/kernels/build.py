@@ -21,7 +21,7 @@ from fastsoftmax.core.dtypes import (
 )
 from fastsoftmax.cuda.kernels import recipes
 from fastsoftmax.cuda.plan import BLOCK, CLUSTER, ONLINE, PART_WARP, SCALAR, SHARED, WARP, Layout, Plan, burden, plan
-from tests.cuda.kernels.machine_code import Built, package, taken_apart
+from tests.cuda.kernels.machine_code import Built, compiler, taken_apart
 
 #: Multiprocessors, bytes of shared memory for a block, clusters: of an A100, an H200 and a B200.
 GPUS = {(8, 0): (108, 166912, False), (9, 0): (132, 232448, True), (10, 0): (148, 232448, True)}
@@ -140,7 +140,7 @@ class Made(NamedTuple):
     flags: Flags
     plan: Plan
     code: Built
-    compiled: package.Compiled
+    compiled: compiler.Compiled
 
 
 def layouts(case, classes):

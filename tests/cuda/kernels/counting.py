@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from fastsoftmax.cuda.kernels import recipes
-from fastsoftmax.cuda.kernels import sums as counting
+from fastsoftmax.cuda.kernels import recipes, sums
 from fastsoftmax.cuda.kernels.parameters import Counting, Totalling
 from tests.cuda.kernels.support import KINDS, Placed
 from tests.interpreter import ptx
@@ -29,7 +28,7 @@ def counted(kind, target, weight, factor, *, label=8, classes=7, blocks=1, wants
         classes=classes,
     )
     program = ptx.program(text_of(recipes.count_recipe(kind, label), ptx_of))
-    done = ptx.launch(program, placed.memory, blocks, counting.THREADS, arguments)
+    done = ptx.launch(program, placed.memory, blocks, sums.THREADS, arguments)
     return sums, int(flag[0]), done.traffic
 
 
@@ -43,5 +42,5 @@ def totalled(kind, partial, denominator=None, *, ptx_of=None):
         placed.memory.add(result, "result"),
     )
     program = ptx.program(text_of(recipes.total_recipe(kind), ptx_of))
-    done = ptx.launch(program, placed.memory, 1, counting.THREADS, arguments)
+    done = ptx.launch(program, placed.memory, 1, sums.THREADS, arguments)
     return result[0], done.traffic

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-package = pytest.importorskip(
+compiler = pytest.importorskip(
     "fastsoftmax.cuda.toolkit.compiler",
     reason="numba-cuda is not installed: pip install 'fastsoftmax[cu13]'",
     exc_type=ImportError,

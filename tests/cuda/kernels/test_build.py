@@ -28,7 +28,7 @@ from tests.cuda.kernels.build import (
     pairs,
     row_loads,
 )
-from tests.cuda.kernels.machine_code import package, taken_apart
+from tests.cuda.kernels.machine_code import compiler, taken_apart
 
 CASES = pairs() if os.environ.get("FASTSOFTMAX_BUILD") == "pairs" else SHORT
 REGISTERS = 65536  # of a multiprocessor; a thread's are given out by eights
@@ -106,7 +106,7 @@ def test_the_language_of_a_text_does_not_matter(case):
     assert re.findall(r"^\.version .*", made.ptx, re.MULTILINE) == [".version 8.0"]
     for newer in ("8.4", "9.0"):
         text = made.ptx.replace(".version 8.0", f".version {newer}")
-        assert package.assembled(text, made.capability) == made.code
+        assert compiler.assembled(text, made.capability) == made.code
 
 
 def test_shared_memory_that_a_text_declares():
@@ -118,22 +118,22 @@ def test_shared_memory_that_a_text_declares():
         ".visible .entry kernel(",
         "\t.shared .align 4 .b8 $inner[4];",
     ]
-    assert [package._static("\n".join(lines[:n])) for n in range(1, 6)] == [516, 516, 620, 620, 624]
-    assert package._static("\n".join([".extern .shared .align 16 .b8 rest[];", *lines[:1]])) == 528
-    assert package._static("ld.shared.f32 %f1, [first];") == 0
+    assert [compiler._static("\n".join(lines[:n])) for n in range(1, 6)] == [516, 516, 620, 620, 624]
+    assert compiler._static("\n".join([".extern .shared .align 16 .b8 rest[];", *lines[:1]])) == 528
+    assert compiler._static("ld.shared.f32 %f1, [first];") == 0
 
 
 def test_a_numpy_that_numba_cuda_does_not_know(monkeypatch):
     """Version 2.5 has no `row_stack`, and warns of what is imported; of neither is anything left."""
     monkeypatch.delattr(np, "row_stack", raising=False)
-    with package._older_numpy():
+    with compiler._older_numpy():
         assert vars(np)["row_stack"] is np.vstack
         warnings.warn("old", DeprecationWarning, stacklevel=1)
     assert not hasattr(np, "row_stack")
     with pytest.raises(DeprecationWarning):
         warnings.warn("old", DeprecationWarning, stacklevel=1)
     monkeypatch.setattr(np, "row_stack", np.hstack, raising=False)
-    with package._older_numpy():
+    with compiler._older_numpy():
         assert vars(np)["row_stack"] is np.hstack
     assert vars(np)["row_stack"] is np.hstack
 

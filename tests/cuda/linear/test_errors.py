@@ -41,7 +41,7 @@ loss = pytest.mark.parametrize("function", FUNCTIONS, ids=["loss", "grad"])
 
 
 def fake(name, monkeypatch, driver):
-    return pytest.importorskip("fake_libraries").LIBRARIES[name](monkeypatch, driver)
+    return pytest.importorskip("tests.standins.libraries").LIBRARIES[name](monkeypatch, driver)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Linear passes on a GPU: predictions and second derivatives, and PyTorch's own functions on the CPU.
 
-Kernels are NumPy's here (`emulated`), and so are the libraries' products (`fake_libraries`): nothing in this file is a
-result of a GPU.
+Kernels are NumPy's, and so are the libraries' products (tests/standins): nothing here is a result of a GPU.
 """
 
 import numpy as np
