@@ -1,12 +1,12 @@
 """For those who launch kernels themselves: the library's kernels by address, and its mathematics inside their own.
 
-The functions of `fastsoftmax` take arrays on a GPU as they are, those of linear maps excepted: of CuPy, PyTorch, Numba,
-JAX (by DLPack), or with the CUDA array interface or DLPack.  Nothing is copied, and with ``out=`` nothing allocated but
-the loss.  Work goes to the library's current stream on the logits' GPU, or to the stream that the logits are bound to
-(Numba, the interface's ``stream``; the default stream for DLPack); it waits for operands of other streams, the caller
-for nothing.  Results are ordered on that stream: operands must not be freed before it has come so far, which the
-libraries' own allocators see to; those of other streams, and of DLPack, are held until then.  Arrays of no known
-library give an `Array`, which says its stream.
+The functions of `fastsoftmax` take arrays on a GPU as they are: of CuPy, PyTorch, Numba, JAX (by DLPack), or with the
+CUDA array interface or DLPack; the linear functions take PyTorch's and CuPy's.  Nothing is copied, and with ``out=``
+nothing allocated but the loss.  Work goes to the library's current stream on the logits' GPU, or to the stream that the
+logits are bound to (Numba, the interface's ``stream``; the default stream for DLPack); it waits for operands of other
+streams, the caller for nothing.  Results are ordered on that stream: operands must not be freed before it has come so
+far, which the libraries' own allocators see to; those of other streams, and of DLPack, are held until then.  Arrays of
+no known library give an `Array`, which says its stream.
 
 Calls may be captured (``torch.cuda.graph``) once the same call was made before, on any stream: that compiles, loads and
 reserves.  Two graphs that were captured on one stream share its workspace: they must not run at the same time.
