@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from ..core.conversion import positive
 from ..core.devices import on_cuda
 from ..core.interrupts import Deferred
 from ..core.options import options as checked
@@ -469,7 +470,7 @@ def linear_top_k(x: Any, weight: ArrayLike, bias: ArrayLike | None = None, *, k:
     if on_cuda(x, weight, bias):
         return TopK(*_cuda().top_k(x, weight, bias, k))
     problem = check.linear(x, weight, bias)
-    return TopK(*_run().top_k(problem, check.positive("k", k, problem.classes)))
+    return TopK(*_run().top_k(problem, positive("k", k, problem.classes)))
 
 
 def workspace_bytes(
@@ -515,6 +516,6 @@ def workspace_bytes(
     True
     """
     shape = check.virtual_problem(rows, features, classes, dtype, wrt, block_rows)
-    bound = None if threads is None else check.positive("threads", threads)
+    bound = None if threads is None else positive("threads", threads)
     result: int = _run().workspace(shape, bound)
     return result

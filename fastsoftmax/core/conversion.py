@@ -152,3 +152,17 @@ def whole(name: str, value: Any, expected: str) -> int:
         return operator.index(value)
     except Exception:  # of any object
         raise TypeError(f"{name} must be {expected}, got {shown(value)}") from None
+
+
+def natural(name: str, value: Any, low: int = 0, high: int | None = None) -> int:
+    """A count: a whole number within bounds."""
+    bounds = f">= {low}" if high is None else f"in [{low}, {high}]"
+    number = whole(name, value, f"an integer {bounds}")
+    if number < low or (high is not None and number > high):
+        raise ValueError(f"{name} must be {bounds}, got {shown(number)}")
+    return number
+
+
+def positive(name: str, value: Any, high: int | None = None) -> int:
+    """A count that is not 0."""
+    return natural(name, value, 1, high)

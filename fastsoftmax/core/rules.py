@@ -1,9 +1,12 @@
 """What is said about wrong arguments, whichever backend finds them: on descriptions, not on arrays."""
 
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 from .strides import overlapping
+
+WRT = ("x", "weight", "bias")  # of a linear pass, with respect to which there are gradients
 
 
 class NoCompiler(RuntimeError):
@@ -130,3 +133,62 @@ def axes_of(axis: tuple[Any, ...] | None, shape: tuple[int, ...]) -> tuple[int, 
     if any(shape[a] == 0 for a in found):
         raise ValueError(f"x must have at least one element along the axes {shown(axis)}, got shape {shape}")
     return tuple(found)
+
+
+def features_shape(shape: tuple[int, ...]) -> None:
+    """Refuse features that are no matrix."""
+    if len(shape) != 2:
+        raise ValueError(f"x must have shape (n, d), one row of features for each of n samples, got shape {shape}")
+
+
+def weight_shape(shape: tuple[int, ...], x: tuple[int, ...], name: str = "weight") -> None:
+    """Refuse weights that are no matrix for features of some shape."""
+    if len(shape) != 2 or shape[1] != x[1]:
+        raise ValueError(
+            f"{name} must have shape (K, d) = (K, {x[1]}), as x has shape {x}, got {shape}"
+            + (f"; pass {name}.T" if len(shape) == 2 and shape[0] == x[1] else "")
+        )
+    if shape[0] == 0:
+        raise ValueError(
+            f"{name} must have at least one class, got shape {shape}; a softmax over nothing is not defined"
+        )
+
+
+def bias_shape(shape: tuple[int, ...], classes: int, name: str = "bias") -> None:
+    """Refuse a bias that has not one number a class."""
+    if shape != (classes,):
+        raise ValueError(f"{name} must have shape (K,) = {(classes,)}, got {shape}")
+
+
+def wrt_names(wrt: Any) -> tuple[str, ...]:
+    """The names of gradients."""
+    try:
+        names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
+    except Exception:  # of any object
+        names = (wrt,)
+    for name in names:
+        if not isinstance(name, str) or name not in WRT:
+            raise ValueError(f"wrt must name some of {', '.join(map(repr, WRT))}, got {shown(name)}")
+    return names
+
+
+def outputs(out: Any, wanted: tuple[str, ...]) -> dict[str, Any]:
+    """Where gradients go, by their names; the arrays are not looked at."""
+    if out is None:
+        return {}
+    if not isinstance(out, Mapping):
+        raise TypeError(f"out must be a mapping such as {{'weight': array}}, got {type(out).__name__}")
+    for name in out:
+        if name not in wanted:
+            raise ValueError(f"out must hold arrays for what wrt names, {wanted}, got one for {name!r}")
+    return dict(out)
+
+
+def direction(weight: tuple[int, ...], along: tuple[int, ...], biases: tuple[Any, Any], reduction: Any) -> None:
+    """Refuse a direction that does not fit weights and bias, and a reduction that a Hessian does not have."""
+    if along != weight:
+        raise ValueError(f"weight_direction must have the shape of weight, {weight}, got {along}")
+    if (biases[0] is None) != (biases[1] is None):
+        raise ValueError("bias and bias_direction must both be given, or neither of them")
+    if not isinstance(reduction, str) or reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction must be 'mean' or 'sum', got {shown(reduction)}")

@@ -8,15 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...core.compressed import Compressed, compressed, sparse_format
-from ...core.conversion import dtype_of, numbers, whole
+from ...core.conversion import dtype_of, natural, numbers, positive
 from ...core.options import Options, wide_enough
 from ...core.options import options as checked
-from ...core.rules import shown
+from ...core.rules import bias_shape, direction, features_shape, outputs, shown, weight_shape, wrt_names
 from ...core.weights import held, scaled, weights
 from .. import check
 from ..check import Array, Loss, Rows
 
-WANTED = ("x", "weight", "bias")
 LONGEST = 2**31 - 1  # features, and logits a row
 
 
@@ -75,31 +74,6 @@ def _features(x: Any) -> Features:
     return Features(x, dtype, x.shape, kind, compressed(x))
 
 
-def features_shape(shape: tuple[int, ...]) -> None:
-    """Refuse features that are no matrix."""
-    if len(shape) != 2:
-        raise ValueError(f"x must have shape (n, d), one row of features for each of n samples, got shape {shape}")
-
-
-def weight_shape(shape: tuple[int, ...], x: tuple[int, ...], name: str = "weight") -> None:
-    """Refuse weights that are no matrix for features of some shape."""
-    if len(shape) != 2 or shape[1] != x[1]:
-        raise ValueError(
-            f"{name} must have shape (K, d) = (K, {x[1]}), as x has shape {x}, got {shape}"
-            + (f"; pass {name}.T" if len(shape) == 2 and shape[0] == x[1] else "")
-        )
-    if shape[0] == 0:
-        raise ValueError(
-            f"{name} must have at least one class, got shape {shape}; a softmax over nothing is not defined"
-        )
-
-
-def bias_shape(shape: tuple[int, ...], classes: int, name: str = "bias") -> None:
-    """Refuse a bias that has not one number a class."""
-    if shape != (classes,):
-        raise ValueError(f"{name} must have shape (K,) = {(classes,)}, got {shape}")
-
-
 def _countable(features: Features, logits: int) -> None:
     """Refuse sizes that BLAS cannot be told of."""
     if not features.sparse and max(features.shape[1], logits) > LONGEST:
@@ -129,44 +103,11 @@ def _virtual(problem: Linear) -> Array:
     return np.broadcast_to(np.zeros((), problem.dtype), (problem.x.shape[0], problem.classes))
 
 
-def positive(name: str, value: Any, high: int | None = None) -> int:
-    """A whole number from 1 on."""
-    bounds = ">= 1" if high is None else f"in [1, {high}]"
-    number = whole(name, value, f"an integer {bounds}")
-    if number < 1 or (high is not None and number > high):
-        raise ValueError(f"{name} must be {bounds}, got {shown(number)}")
-    return number
-
-
-def names(wrt: Any) -> tuple[str, ...]:
-    """The names of gradients."""
-    try:
-        found = (wrt,) if isinstance(wrt, str) else tuple(wrt)
-    except Exception:  # of any object
-        found = (wrt,)
-    for name in found:
-        if not isinstance(name, str) or name not in WANTED:
-            raise ValueError(f"wrt must name some of {', '.join(map(repr, WANTED))}, got {shown(name)}")
-    return found
-
-
 def _wanted(wrt: Any, problem: Linear) -> tuple[str, ...]:
-    found = names(wrt)
+    found = wrt_names(wrt)
     if "x" in found and problem.x.sparse:
         raise ValueError("wrt must not name 'x' when x is sparse, as its gradient is dense; use x.toarray()")
     return tuple(n for n in found if n != "bias" or problem.bias is not None)
-
-
-def outputs(out: Any, wanted: tuple[str, ...]) -> dict[str, Any]:
-    """Where gradients go, by their names; the arrays are not looked at."""
-    if out is None:
-        return {}
-    if not isinstance(out, Mapping):
-        raise TypeError(f"out must be a mapping such as {{'weight': array}}, got {type(out).__name__}")
-    for name in out:
-        if name not in wanted:
-            raise ValueError(f"out must hold arrays for what wrt names, {wanted}, got one for {name!r}")
-    return dict(out)
 
 
 def _outputs(out: Any, wanted: tuple[str, ...], problem: Linear) -> Mapping[str, Array]:
@@ -208,16 +149,6 @@ def loss(
     return LinearLoss(problem, about, wanted, _outputs(out, wanted, problem), block)
 
 
-def directed(weight: tuple[int, ...], direction: tuple[int, ...], biases: tuple[Any, Any], reduction: Any) -> None:
-    """Refuse a direction that does not fit weights and bias, and a reduction that a Hessian does not have."""
-    if direction != weight:
-        raise ValueError(f"weight_direction must have the shape of weight, {weight}, got {direction}")
-    if (biases[0] is None) != (biases[1] is None):
-        raise ValueError("bias and bias_direction must both be given, or neither of them")
-    if not isinstance(reduction, str) or reduction not in ("mean", "sum"):
-        raise ValueError(f"reduction must be 'mean' or 'sum', got {shown(reduction)}")
-
-
 def hessian(
     x: Any,
     weight: ArrayLike,
@@ -229,10 +160,10 @@ def hessian(
 ) -> tuple[Linear, Linear, Array | None]:
     """(where, in which direction, factors of the rows) of a product with the Hessian."""
     problem = linear(x, weight, bias)
-    direction = linear(problem.x, weight_direction, bias_direction, ("weight_direction", "bias_direction"))
-    directed(problem.weight.array.shape, direction.weight.array.shape, (bias, bias_direction), reduction)
+    along = linear(problem.x, weight_direction, bias_direction, ("weight_direction", "bias_direction"))
+    direction(problem.weight.array.shape, along.weight.array.shape, (bias, bias_direction), reduction)
     _countable(problem.x, 2 * problem.classes)
-    problem = problem._replace(dtype=np.result_type(problem.dtype, direction.dtype))
+    problem = problem._replace(dtype=np.result_type(problem.dtype, along.dtype))
     rows = problem.x.shape[:1]
     factors = None if sample_weight is None else weights("sample_weight", sample_weight, rows, "a row")
     if reduction == "mean":
@@ -241,7 +172,7 @@ def hessian(
             factors = factors / factors.sum()
     elif factors is not None:
         factors = held("sample_weight", factors, problem.dtype.name)
-    return problem, direction, factors
+    return problem, along, factors
 
 
 def proba(x: Any, weight: ArrayLike, bias: ArrayLike | None, out: Array | None) -> tuple[Linear, Array | None]:
@@ -254,7 +185,7 @@ def proba(x: Any, weight: ArrayLike, bias: ArrayLike | None, out: Array | None) 
 
 def virtual_problem(rows: Any, features: Any, classes: Any, dtype: Any, wrt: Any, block_rows: Any) -> LinearLoss:
     """A cross-entropy of arrays that have shapes and strides, and no memory."""
-    n, d = (_count(name, value) for name, value in (("rows", rows), ("features", features)))
+    n, d = (natural(name, value) for name, value in (("rows", rows), ("features", features)))
     k = positive("classes", classes)
     kind = check.result_dtype(dtype_of("dtype", dtype))
     if (n * max(d, k) + k * d) * 8 >= 2**62:
@@ -272,11 +203,3 @@ def virtual_problem(rows: Any, features: Any, classes: Any, dtype: Any, wrt: Any
     return LinearLoss(
         about, loss_, _wanted(wrt, about), {}, None if block_rows is None else positive("block_rows", block_rows)
     )
-
-
-def _count(name: str, value: Any) -> int:
-    """A whole number from 0 on."""
-    number = whole(name, value, "an integer >= 0")
-    if number < 0:
-        raise ValueError(f"{name} must be >= 0, got {shown(number)}")
-    return number

@@ -20,10 +20,6 @@ CHUNK_WORK = 1 << 18  # multiplications in a chunk, at least: some 5 microsecond
 PARALLEL = 1 << 21  # multiplications below which a parallel launch does not pay: some 20 microseconds
 TILE = 512  # rows and columns in a tile of a product that threads share: 95 % of BLAS's speed on large matrices
 TILES = 16  # tiles of a product, at least, for the threads to share
-GPU_BUDGET = 1 << 29  # bytes of a chunk's logits on a GPU, unless `GPU_ROWS` take more
-GPU_ROWS = 2048  # rows that a product there should have: its part of the weights' gradient is added up once a chunk
-GPU_MULTIPLE = 128  # rows of a product's tiles
-ACCESS = 16  # bytes that a GPU's thread reads at a time
 
 
 class LinearPlan(NamedTuple):
@@ -123,24 +119,3 @@ def tiles(m: int, n: int) -> tuple[int, int, int]:
         else:
             width //= 2
     return height, width, math.ceil(m / height) * math.ceil(n / width)
-
-
-def gpu_rows(rows: int, classes: int, itemsize: int, block: int | None = None) -> int:
-    """The rows whose logits are there at a time on a GPU; `block` rows is what the caller wants.
-
-    Multiples of 8 where there are several chunks: each one's targets then begin at the same place of an access.
-
-    Examples
-    --------
-    >>> gpu_rows(100_000, 32_000, 2), gpu_rows(100_000, 262_144, 2), gpu_rows(1000, 10, 4)
-    (8320, 2048, 1000)
-    """
-    most = GPU_BUDGET // (classes * itemsize) // GPU_MULTIPLE * GPU_MULTIPLE
-    size = max(GPU_ROWS, most) if block is None else -(-block // 8) * 8
-    return max(1, min(size, rows))
-
-
-def gpu_pitch(classes: int, itemsize: int) -> int:
-    """The logits from row to row, so that each row begins where a GPU's access may."""
-    step = ACCESS // itemsize
-    return -(-classes // step) * step

@@ -2,10 +2,10 @@
 
 from typing import Any, NamedTuple
 
-from ...core import memo
+from ...core import memo, rules
+from ...core.conversion import positive
 from ...core.dtypes import SOFTMAX
 from ...core.options import Options
-from ...cpu.linear import check
 from .. import backend
 from ..arrays.borrowed import keep
 from ..arrays.lookup import all_seen, library, seen
@@ -51,10 +51,10 @@ def cross_entropy(
 ) -> tuple[Any, dict[str, Any]]:
     """(loss, gradients by name) for features, weights, bias, target, class weights and sample weights."""
     up = upstream_number(grad_output)
-    given, names = (*arrays, grad_output if up is None else None), check.names(wrt)
+    given, names = (*arrays, grad_output if up is None else None), rules.wrt_names(wrt)
     kind = library(arrays[0])
     stream = kind.stream(arrays[0])
-    look, to = _look(given, stream), check.outputs(out, names)
+    look, to = _look(given, stream), rules.outputs(out, names)
     target, *weights = look.places[3:]
     into = _look(tuple(to.values()), stream)
     # With outputs, whether they lie where something is still to be read depends on every address.
@@ -113,7 +113,7 @@ def top_k(x: Any, weight: Any, bias: Any, k: Any) -> tuple[Any, Any]:
     kind, given = library(x), (x, weight, bias)
     stream = kind.stream(x)
     problem = check_linear_cuda.linear(*all_seen(given, stream))
-    k = check.positive("k", k, problem.classes)
+    k = positive("k", k, problem.classes)
     if problem.matrices.sorts:
         problem = problem._replace(chunk=max(1, problem.chunk // SORTED))
     key = kind, "top", problem

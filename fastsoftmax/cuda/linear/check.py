@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ...core import rules
+from ...core.conversion import positive
 from ...core.operands import SIZES, Operand, overlap
 from ...core.options import Options
-from ...cpu.linear import check as check_linear
-from ...cpu.linear import plan
 from .. import check
 from ..arrays.lookup import Look, Seen
 from ..check import FLOATS, Loss, flat, kind_of, readable, row_wise, together
+from .plan import chunk_rows, row_pitch
 from .products import Matrices, matrices
 
 
@@ -87,14 +87,14 @@ def linear(x: Seen, weight: Seen, bias: Seen | None, block: Any = None) -> Linea
     """The logits of features, checked."""
     device, multiplied = together({"x": x, "weight": weight, "bias": bias}), _multiplied(x)
     look = readable("x", x, FLOATS)
-    check_linear.features_shape(look.shape)
+    rules.features_shape(look.shape)
     w = _same_kind("weight", weight, x)
-    check_linear.weight_shape(w.shape, look.shape)
+    rules.weight_shape(w.shape, look.shape)
     if bias is not None:
-        check_linear.bias_shape(_same_kind("bias", bias, x).shape, w.shape[0])
+        rules.bias_shape(_same_kind("bias", bias, x).shape, w.shape[0])
     (rows, features), classes, size = look.shape, w.shape[0], SIZES[look.dtype]
-    chunk = plan.gpu_rows(rows, classes, size, None if block is None else check_linear.positive("block_rows", block))
-    pitch = plan.gpu_pitch(classes, size) if multiplied.pitched else classes
+    chunk = chunk_rows(rows, classes, size, None if block is None else positive("block_rows", block))
+    pitch = row_pitch(classes, size) if multiplied.pitched else classes
     return Linear(multiplied, rows, features, classes, look.dtype, device, chunk, pitch)
 
 
@@ -108,7 +108,7 @@ def loss(
     arguments = check.Given(given.x, *given[3:], None)
     about = check.of_logits(z, Look(z.shape, z.strides, z.dtype, problem.device), arguments, -1, options)
     wanted = tuple(n for n in wrt if n != "bias" or given.bias is not None)
-    _outputs(given, check_linear.outputs(out, wanted))
+    _outputs(given, rules.outputs(out, wanted))
     return LinearLoss(problem, about._replace(grad=bool(wanted), device=problem.device), wanted)
 
 
@@ -165,11 +165,11 @@ def hessian(
     together(given | {"sample_weight": sample_weight})
     problem = linear(x, weight, bias)
     shape = _same_kind("weight_direction", along, x).shape
-    check_linear.directed(weight.look.shape, shape, (bias, bias_along), reduction)
+    rules.direction(weight.look.shape, shape, (bias, bias_along), reduction)
     if bias_along is not None:
-        check_linear.bias_shape(_same_kind("bias_direction", bias_along, x).shape, problem.classes, "bias_direction")
+        rules.bias_shape(_same_kind("bias_direction", bias_along, x).shape, problem.classes, "bias_direction")
     if sample_weight is not None:
         _same_library("sample_weight", sample_weight, x)
     check.weights("sample_weight", sample_weight, (problem.rows,), "a row", check.computed(problem.dtype))
     # Logits and their derivatives are there at the same time.
-    return problem._replace(chunk=plan.gpu_rows(problem.rows, 2 * problem.classes, SIZES[problem.dtype]))
+    return problem._replace(chunk=chunk_rows(problem.rows, 2 * problem.classes, SIZES[problem.dtype]))

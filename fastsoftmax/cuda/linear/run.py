@@ -35,7 +35,7 @@ class LinearCall:
 
     @staticmethod
     def _losses(problem: LinearLoss, rows: int) -> Losses:
-        """The kernels for a chunk: each chunk's targets lie alike, as `plan_linear.gpu_rows` sees to."""
+        """The kernels for a chunk: each chunk's targets lie alike, as `plan.chunk_rows` sees to."""
         z, loss = problem.linear.logits(rows), problem.loss
         soft = None if loss.soft is None else loss.soft._replace(shape=z.shape)
         return Losses(loss._replace(x=z, soft=soft, out=z if loss.grad else None))

@@ -9,9 +9,8 @@ from ml_dtypes import bfloat16
 
 import fastsoftmax as fs
 from fastsoftmax import reference
-from fastsoftmax.cpu.linear import plan
 from fastsoftmax.cuda import workspace
-from fastsoftmax.cuda.linear import backend, chunks
+from fastsoftmax.cuda.linear import backend, chunks, plan
 from fastsoftmax.cuda.toolkit import compiler
 from tests.cuda.host.support import near
 from tests.cuda.linear.support import SHAPE, as_reference, every, on, torch
@@ -21,7 +20,7 @@ from tests.standins.libraries import LIBRARIES
 
 def test_the_rows_of_a_chunk():
     """A pure function of shapes: at least 2048 rows, 512 MB of logits, and never more rows than there are."""
-    rows = plan.gpu_rows
+    rows = plan.chunk_rows
     assert rows(10**6, 1 << 20, 4) == 2048
     assert rows(2000, 1 << 20, 4) == 2000
     assert rows(10**6, 65_536, 4) == rows(10**6, 131_072, 2) == 2048
@@ -31,15 +30,15 @@ def test_the_rows_of_a_chunk():
     assert rows(10**6, 10, 4, 100) == 104
     assert rows(50, 10, 4, 100) == 50
     assert rows(0, 10, 4) == rows(0, 10, 4, 5) == 1
-    assert [plan.gpu_pitch(k, 2) for k in (1, 8, 9)] == [8, 8, 16]
-    assert [plan.gpu_pitch(k, 8) for k in (1, 2, 3)] == [2, 2, 4]
+    assert [plan.row_pitch(k, 2) for k in (1, 8, 9)] == [8, 8, 16]
+    assert [plan.row_pitch(k, 8) for k in (1, 2, 3)] == [2, 2, 4]
 
 
 @every
 def test_a_small_budget_makes_chunks(library, driver, name, monkeypatch):
     """Two kinds of launches, which are prepared once; the mean is of all rows."""
-    monkeypatch.setattr(plan, "GPU_BUDGET", 1 << 15)
-    monkeypatch.setattr(plan, "GPU_ROWS", 256)
+    monkeypatch.setattr(plan, "BUDGET", 1 << 15)
+    monkeypatch.setattr(plan, "ROWS", 256)
     *given, options = problem(5, (1000, 5, 9), np.float32, {"class_weight": True, "sample_weight": True})
     as_reference(library, np.float32, given, options)
     rows = (1 << 15) // 36 // 128 * 128  # 896, and 104 in the last one

@@ -8,8 +8,7 @@ import pytest
 
 import fastsoftmax as fs
 from fastsoftmax import reference
-from fastsoftmax.cpu.linear import plan
-from fastsoftmax.cuda.linear import backend
+from fastsoftmax.cuda.linear import backend, plan
 from tests.cuda.host.support import DTYPES, near
 from tests.cuda.linear.support import SHAPE, every, moved, on
 from tests.linear.support import problem
@@ -22,8 +21,8 @@ from tests.linear.support import problem
 @pytest.mark.parametrize("biased", [True, False])
 def test_predictions(library, driver, name, dtype, biased, monkeypatch):
     """Classes chunk by chunk; probabilities all at once, in place of their logits."""
-    monkeypatch.setattr(plan, "GPU_BUDGET", 0)
-    monkeypatch.setattr(plan, "GPU_ROWS", 16)
+    monkeypatch.setattr(plan, "BUDGET", 0)
+    monkeypatch.setattr(plan, "ROWS", 16)
     x, weight, _, bias, _ = problem(10, SHAPE, dtype)
     given = x, weight, bias if biased else None
     arrays, wide = on(library, *given), [None if a is None else a.astype(np.float64) for a in given]
@@ -54,8 +53,8 @@ def test_predictions(library, driver, name, dtype, biased, monkeypatch):
 @pytest.mark.parametrize("k", [1, 4, 9])
 def test_most_probable_classes(library, driver, name, dtype, k, monkeypatch):
     """Of equal ones the first comes first, as far as the library gives them; nothing is rounded to a half type."""
-    monkeypatch.setattr(plan, "GPU_BUDGET", 0)
-    monkeypatch.setattr(plan, "GPU_ROWS", 16)
+    monkeypatch.setattr(plan, "BUDGET", 0)
+    monkeypatch.setattr(plan, "ROWS", 16)
     monkeypatch.setattr(backend, "SORTED", 2)
     x, weight, _, bias, _ = problem(18, SHAPE, dtype)
     weight[4], bias[4] = weight[2], bias[2]
@@ -113,9 +112,9 @@ def test_most_probable_classes_of_numbers_that_are_none(library, driver, name):
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_products_with_the_hessian(library, driver, name, dtype, weighted, reduction, monkeypatch):
     """In the dtype that is computed in, whatever the operands' is; in chunks of half as many rows."""
-    monkeypatch.setattr(plan, "GPU_BUDGET", 3000 * np.dtype(dtype).itemsize)
-    monkeypatch.setattr(plan, "GPU_ROWS", 16)
-    monkeypatch.setattr(plan, "GPU_MULTIPLE", 8)
+    monkeypatch.setattr(plan, "BUDGET", 3000 * np.dtype(dtype).itemsize)
+    monkeypatch.setattr(plan, "ROWS", 16)
+    monkeypatch.setattr(plan, "MULTIPLE", 8)
     x, weight, _, bias, _ = problem(19, (300, 7, 9), dtype)
     _, along, _, bias_along, _ = problem(20, (1, 7, 9), dtype)
     real = np.float64 if dtype == np.float64 else np.float32
