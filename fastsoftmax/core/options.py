@@ -14,6 +14,21 @@ REDUCTIONS = ("mean", "sum", "none")
 LARGE = {"float32": 2.0**64, "float64": 2.0**512}
 
 
+class Flags(NamedTuple):
+    """What a loss has to do, as constants that kernels are compiled for; what is off costs nothing."""
+
+    hard: bool = False  # the target is class indices
+    soft: bool = False  # the target is probabilities
+    weighted: bool = False  # class weights
+    smooth: bool = False  # label smoothing (of indices; soft targets are smoothed as they are read)
+    z_loss: bool = False
+    focal: bool = False
+    cap: bool = False  # softcap
+    temper: bool = False  # temperature
+    factors: bool = False  # each row has its own weight or upstream gradient
+    grad: bool = False
+
+
 class Options(NamedTuple):
     """The options of a loss, checked."""
 

@@ -2,8 +2,7 @@
 
 from functools import lru_cache
 
-from .dtypes import Flags
-from .options import Options
+from .options import Flags, Options
 
 
 @lru_cache(maxsize=1024)

@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.dtypes import BLOCKS, COMPUTED, FLOAT64, IN_REGISTERS, LANES, Flags, storage_of
+from ..core.dtypes import COMPUTED, FLOAT64, SOFTMAX, storage_of
+from ..core.options import Flags
 from .addresses import address
 from .layouts import table
+from .layouts.constants import BLOCKS, IN_REGISTERS, LANES
 from .parameters import FIELDS, Numbers, Shape, pack_block, pack_shape, unpack_float
-from .plan import CHUNK, PARALLEL, plan, rows_in_lanes, rows_in_registers
+from .plan import CHUNK, PARALLEL, Way, plan, rows_in_lanes, rows_in_registers
 from .threads import launch
 
 Array = Any  # of NumPy
@@ -35,6 +37,7 @@ class Job(NamedTuple):
     numbers: Numbers = NEUTRAL
     ignore_index: int = 0
     class_weight: Array | None = None  # in the computing dtype
+    streamed: bool = False  # the output may be written past the caches
 
 
 class Operands(NamedTuple):
@@ -113,6 +116,7 @@ def recipe_of(job: Job, data: Operands, *, in_place: bool) -> Recipe | None:
     return recipe_for(
         *(job.kernel, job.flags, job.variant, job.dtype, x.shape, x.dtype, x.strides, in_place),
         *(None if y is None else y.dtype, None if y is None else y.strides, None if out is None else out.strides),
+        job.streamed,
     )
 
 
@@ -129,6 +133,7 @@ def recipe_for(
     y_dtype: np.dtype[Any] | None,
     y: Strides | None,
     out: Strides | None,
+    streamed: bool = False,
 ) -> Recipe | None:
     """The recipe for operands of some shapes and strides; None where the kernels cannot take them as they are."""
     work = computed(dtype)
@@ -144,21 +149,20 @@ def recipe_for(
     lanes = rows_in_lanes(classes, x, dtype.itemsize)
     apart = out is not None and not in_place and out[-1] == dtype.itemsize  # a contiguous row that is not the logits'
     strided = kernel != "vjp" and not lanes and x[-1] != dtype.itemsize
-    keep = strided or (flags.kept and not (lanes and flags.cap))
-    p = plan(outer, inner, classes, work.itemsize, lanes, keep, apart and dtype == work, apart and flags.streamed)
-    flags = flags._replace(kept=p.kept, gathered=strided and p.kept, direct=p.direct, streamed=p.streamed)
-    layout = p.layout
+    used = flags.grad if kernel == "cross_entropy" else kernel == "softmax" and variant == SOFTMAX
+    keep = strided or (used and not (lanes and flags.cap))
+    streamable = apart and streamed and kernel != "vjp"
+    p = plan(outer, inner, classes, work.itemsize, lanes, keep, apart and dtype == work, streamable)
+    layout, way = p.layout, Way(p.kept, strided and p.kept, p.direct, p.streamed)
     found = iter(steps)
     places = [None if s is None else next(found) for s in (x, y, out)]
     if lanes and kernel != "vjp" and rows_in_registers(outer * inner, classes, steps):
-        flags, layout = flags._replace(kept=False, classes=classes), IN_REGISTERS
+        layout, way = IN_REGISTERS, Way(classes=classes)
     contiguous = [
         place is None or _nearness(layout, classes, place, size) for place, size in zip(places, sizes, strict=True)
     ]
-    storage = storage_of(dtype)
-    compiled = table.address(
-        *(kernel, layout, flags, variant, storage, storage if y_dtype is None else storage_of(y_dtype), *contiguous)
-    )
+    kinds = storage_of(dtype), storage_of(dtype if y_dtype is None else y_dtype)
+    compiled = table.address(kernel, layout, flags, way, variant, *kinds, *contiguous)
     rows = outer * -(-inner // (p.tile * width)) if lanes else outer * inner
     strides = [step for place in places for step in place or (0, 0, 0)]
     fields = Shape(rows, inner, classes, p.chunk, p.tile, p.scratch, *strides)

@@ -43,7 +43,7 @@ HOST = {
 
 def _digest() -> str:
     """A hash of the text of all that is compiled: kernels of an edited or upgraded package are others."""
-    return store.digest("core/law", "core/dtypes", "cpu", leave_out=HOST)
+    return store.digest("core/law", "core/dtypes", "core/options", "cpu", leave_out=HOST)
 
 
 DIGEST = _digest()

@@ -6,13 +6,24 @@ same everywhere, and so are the results, bit by bit.
 
 from typing import NamedTuple
 
-from ..core.dtypes import BATCH_HEADER, BATCHES, BLOCK, BLOCKS, LANE_BLOCK, LANE_LINES, LANES, ROWS
+from .layouts.constants import BATCH_HEADER, BATCHES, BLOCK, BLOCKS, LANE_BLOCK, LANE_LINES, LANES, ROWS
+
+
+class Way(NamedTuple):
+    """What kernels are compiled for besides a loss's switches: where they keep things, and where they write."""
+
+    kept: bool = False  # exponentials are kept in scratch between the passes
+    gathered: bool = False  # (classes in lanes) logits are copied to where exponentials are kept, and read there
+    direct: bool = False  # (classes in lanes) kept in the output instead
+    streamed: bool = False  # the output is written past the caches
+    infinite: bool = False  # (blocks of classes) the sum of a row that holds +inf is not NaN
+    classes: int = 0  # (rows in registers) how many there are
 
 
 class Plan(NamedTuple):
     """How the work is cut."""
 
-    layout: int  # of spec
+    layout: int
     chunk: int  # rows, or tiles of rows, in a piece of work
     chunks: int
     tile: int  # SIMD vectors of rows in a tile (with rows in lanes), or rows in a batch

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..core import rules, terms
-from ..core.dtypes import LOGSUMEXP, SOFTMAX, Flags
-from ..core.options import Options
+from ..core.dtypes import LOGSUMEXP
+from ..core.options import Flags, Options
 from ..core.strides import joined
 from . import check
 from .addresses import address
@@ -86,7 +86,7 @@ def row_map(problem: Map, kernel: str, variant: int) -> Array:
 
 
 def _map_job(x: check.Rows, kernel: str, variant: int, *, streamed: bool = False) -> Job:
-    return Job(kernel, Flags(kept=kernel == "softmax" and variant == SOFTMAX, streamed=streamed), variant, x.dtype)
+    return Job(kernel, Flags(), variant, x.dtype, streamed=streamed)
 
 
 def ready_map(problem: Map, kernel: str, variant: int, given: Given) -> Ready | None:
@@ -211,12 +211,6 @@ def _scanned(labels: Array, classes: int, problem: Loss) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=1024)
-def _flags(o: Options, hard: bool, weighted: bool, factors: bool, grad: bool, streamed: bool) -> Flags:
-    found = terms.flags(o, hard=hard, weighted=weighted, factors=factors, grad=grad)
-    return found._replace(kept=grad, streamed=streamed)
-
-
-@lru_cache(maxsize=1024)
 def _numbers(o: Options, classes: int, up: float, count: float) -> Numbers:
     """The numbers of a cross-entropy; `up` multiplies gradients, `count` is the denominator of the mean."""
     if o.reduction == "mean":
@@ -242,8 +236,9 @@ def loss_job(problem: Loss, count: float, *, grad: bool, streamed: bool = False)
     class_weight = None if problem.class_weight is None else problem.class_weight.astype(dtype)
     numbers = _numbers(options, problem.x.array.shape[-1], 1.0 if isinstance(up, np.ndarray) else up, count)
     factors = problem.sample_weight is not None or isinstance(up, np.ndarray)
-    flags = _flags(options, problem.labels is not None, class_weight is not None, factors, grad, streamed)
-    return Job("cross_entropy", flags, 0, problem.x.dtype, numbers, options.ignore_index, class_weight)
+    hard, weighted = problem.labels is not None, class_weight is not None
+    flags = terms.flags(options, hard=hard, weighted=weighted, factors=factors, grad=grad)
+    return Job("cross_entropy", flags, 0, problem.x.dtype, numbers, options.ignore_index, class_weight, streamed)
 
 
 def reduced(problem: Loss, total: float, count: float) -> Any:

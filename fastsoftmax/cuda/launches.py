@@ -4,8 +4,9 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from ..core import memo
-from ..core.dtypes import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, ITEMSIZE, Flags
+from ..core.dtypes import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, ITEMSIZE
 from ..core.operands import Operand
+from ..core.options import Flags
 from ..core.strides import merged, offsets, two
 from . import plan as plan_cuda
 from .kernels import recipes

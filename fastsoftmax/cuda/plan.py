@@ -6,7 +6,7 @@ follow from it, and so do the results, bit by bit.
 
 from typing import NamedTuple
 
-from ..core.dtypes import Flags
+from ..core.options import Flags
 
 # Who works on a row, and where it is kept meanwhile: a thread, a part of a warp or a warp, in registers; a block, in
 # registers; a block, in shared memory; a cluster of blocks, in registers or shared memory; nobody keeps it: it is read

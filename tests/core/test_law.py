@@ -12,7 +12,7 @@ from numba import njit
 
 from fastsoftmax import reference
 from fastsoftmax.core import law
-from fastsoftmax.core.dtypes import Flags
+from fastsoftmax.core.options import Flags
 from fastsoftmax.cpu.parameters import Numbers
 from fastsoftmax.cpu.simd import laws
 

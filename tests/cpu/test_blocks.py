@@ -5,8 +5,8 @@ import pytest
 
 import fastsoftmax as fs
 from fastsoftmax import reference
-from fastsoftmax.core.dtypes import BLOCKS, LANE_BLOCK
 from fastsoftmax.cpu import plan
+from fastsoftmax.cpu.layouts.constants import BLOCKS, LANE_BLOCK
 from tests.support import check, labels, logits, probabilities
 
 CLASSES = plan.PACKED + LANE_BLOCK + 5  # whole blocks and a part of one

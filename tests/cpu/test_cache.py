@@ -211,7 +211,12 @@ print(fs.system.versions()["compiler"])
 
 @pytest.mark.parametrize(
     "path",
-    ["core/law.py", "core/dtypes.py", *(str(p.relative_to(PACKAGE)) for p in (PACKAGE / "cpu").glob("**/*.py"))],
+    [
+        "core/law.py",
+        "core/dtypes.py",
+        "core/options.py",
+        *(str(p.relative_to(PACKAGE)) for p in (PACKAGE / "cpu").glob("**/*.py")),
+    ],
 )
 def test_every_source_of_kernels_counts(path, copy, monkeypatch):
     monkeypatch.setattr(store, "__file__", str(copy / "fastsoftmax" / "core" / "store.py"))

@@ -4,7 +4,7 @@ Each function closes a kernel over compile-time constants: the losses' flags, an
 whether its classes are contiguous.
 """
 
-from ...core.dtypes import BATCH_HEADER, COMPUTED, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
+from ...core.dtypes import COMPUTED, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from .. import jit
 from .. import parameters as P
 from ..simd.elementary import exp_constants
@@ -14,6 +14,7 @@ from ..simd.squares import line_sums
 from ..simd.vectors import hsum, splat
 from .batches import lines_at, put_maxima, put_shifts, put_sums
 from .common import bounds, class_of, read_options, read_ref, row_ref, scratch_of, transform
+from .constants import BATCH_HEADER
 from .lane_kernels import scored, targets
 from .lanes import State
 from .rows import INF, Row, clear_row, emit_block, emit_difference, infinite
@@ -47,9 +48,9 @@ def _row(
     )
 
 
-def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
+def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """Loss, and the gradient if ``flags.grad``, of each batch of a chunk; the losses are summed in a fixed order."""
-    kind, hard, gathered = COMPUTED[x_kind], flags.hard, flags.gathered
+    kind, hard, gathered = COMPUTED[x_kind], flags.hard, way.gathered
     read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
 
     def kernel(params, chunk, slot):
@@ -64,7 +65,7 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
                     hard, gathered, params, start + r, r, slot, exp,
                     x_kind, y_kind, kind, read_kind, x_contiguous, y_contiguous, out_contiguous, read_contiguous,
                 )  # fmt: skip
-                put_maxima(flags, row, lines, r)
+                put_maxima(way, row, lines, r)
                 if hard:
                     put(lines.logit, r, get(row.source, max(row.t, 0)))
                 if hard and flags.weighted:
@@ -75,7 +76,7 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
                     hard, gathered, params, start + r, r, slot, exp,
                     x_kind, y_kind, kind, read_kind, x_contiguous, y_contiguous, out_contiguous, read_contiguous,
                 )  # fmt: skip
-                put_sums(flags, o, row, lines, r)
+                put_sums(flags, way, o, row, lines, r)
             total += hsum(_scored(flags, o, params, lines, m, start, n))
             if flags.grad:
                 for r in range(n):
@@ -87,7 +88,7 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
                         clear_row(row)
                     else:
                         a, b, at_target = get(lines.a, r), get(lines.b, r), get(lines.at_target, r)
-                        emit_block(flags, o, row, 0, row.k, get(lines.base, r), a, b, at_target)
+                        emit_block(flags, way, o, row, 0, row.k, get(lines.base, r), a, b, at_target)
         put_float(integer_at(params, P.PARTIAL), chunk, total)
 
     return jit.kernel(kernel)
@@ -116,9 +117,9 @@ def _scored(flags, o, params, lines, m, index, n):
     return loss
 
 
-def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
+def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
     """softmax, log_softmax or logsumexp (`variant`) of each batch of a chunk."""
-    kind, gathered = COMPUTED[x_kind], flags.gathered
+    kind, gathered = COMPUTED[x_kind], way.gathered
     read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
 
     def kernel(params, chunk, slot):
@@ -133,14 +134,14 @@ def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_co
                     False, gathered, params, start + r, r, slot, exp,
                     x_kind, x_kind, kind, read_kind, x_contiguous, x_contiguous, out_contiguous, read_contiguous,
                 )  # fmt: skip
-                put_maxima(flags, row, lines, r)
+                put_maxima(way, row, lines, r)
             m = put_shifts(flags, o, lines)
             for r in range(n):
                 row = _row(
                     False, gathered, params, start + r, r, slot, exp,
                     x_kind, x_kind, kind, read_kind, x_contiguous, x_contiguous, out_contiguous, read_contiguous,
                 )  # fmt: skip
-                put_sums(flags, o, row, lines, r)
+                put_sums(flags, way, o, row, lines, r)
             s = line_sums(lines.sums, 0)
             if variant == LOGSUMEXP:
                 store_n(ref(integer_at(params, P.RESULT), 0, x_kind, True), start, n, _log_sum_exp(m, s))
@@ -153,7 +154,7 @@ def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_co
                     x_kind, x_kind, kind, read_kind, x_contiguous, x_contiguous, out_contiguous, read_contiguous,
                 )  # fmt: skip
                 if variant == SOFTMAX:
-                    emit_block(flags, o, row, 0, row.k, get(lines.base, r), get(lines.a, r), 0.0, 0.0)
+                    emit_block(flags, way, o, row, 0, row.k, get(lines.base, r), get(lines.a, r), 0.0, 0.0)
                 elif variant == LOG_SOFTMAX:
                     emit_difference(row, get(lines.base, r), get(lines.a, r))
                 elif get(lines.base, r) == INF:

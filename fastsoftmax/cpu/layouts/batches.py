@@ -41,15 +41,15 @@ def lines_at(address, kind):
 
 
 @inline
-def _ask(flags, row, ahead, j):
+def _ask(way, row, ahead, j):
     """Ask for the logits of a later row, and for the lines that this one's gradient comes to."""
     prefetch(ahead, j)
-    if flags.kept:
+    if way.kept:
         prefetch_to_write(row.out, j)
 
 
 @inline
-def row_sums(flags, o, row, base):
+def row_sums(flags, way, o, row, base):
     """The Sums of a row.
 
     Every vector leaves the target out by a mask: two instructions, where a branch that one vector in seven takes costs
@@ -61,21 +61,21 @@ def row_sums(flags, o, row, base):
     for begin in range(0, row.k, RUN * width):
         j, stop, part = begin, min(begin + RUN * width, row.k), no_sums(row)
         while j + width <= stop:
-            _ask(flags, row, ahead, j)
-            part = plus_vector(flags, o, row, part, j, width, base, True, after == 0)
+            _ask(way, row, ahead, j)
+            part = plus_vector(flags, way, o, row, part, j, width, base, True, after == 0)
             after = after + width
             j += width
         if j < stop:
-            _ask(flags, row, ahead, j)
-            part = plus_vector(flags, o, row, part, j, stop - j, base, False, after == 0)
+            _ask(way, row, ahead, j)
+            part = plus_vector(flags, way, o, row, part, j, stop - j, base, False, after == 0)
         sums = plus(sums, part)
     return sums
 
 
 @inline
-def put_maxima(flags, row, lines, r):
+def put_maxima(way, row, lines, r):
     """The first step of row number `r` of a batch."""
-    gather(flags, row, 0, row.k)
+    gather(way, row, 0, row.k)
     store(lines.maxima, r * lanes_of(row.x), block_maxima(row.x, 0, row.k))
 
 
@@ -88,9 +88,9 @@ def put_shifts(flags, o, lines):
 
 
 @inline
-def put_sums(flags, o, row, lines, r):
+def put_sums(flags, way, o, row, lines, r):
     """The second step of row number `r`: its sums with respect to the shift."""
-    sums = row_sums(flags, o, row, get(lines.base, r))
+    sums = row_sums(flags, way, o, row, get(lines.base, r))
     store(lines.sums, r * lanes_of(row.x), sums.total)
     if flags.smooth or flags.soft:
         store(lines.dots, r * lanes_of(row.x), sums.dot)

@@ -4,7 +4,7 @@ Each function closes a kernel over compile-time constants: the losses' flags, an
 whether its rows are contiguous.
 """
 
-from ...core.dtypes import COMPUTED, LANE_LINES, LOGSUMEXP, SOFTMAX
+from ...core.dtypes import COMPUTED, LOGSUMEXP, SOFTMAX
 from .. import jit
 from .. import parameters as P
 from ..simd.elementary import exp_constants
@@ -24,13 +24,14 @@ from .blocks import (
     vectors_of,
 )
 from .common import bounds, read_options, scratch_of, tile_ref
+from .constants import LANE_LINES
 from .lane_kernels import scored, targets
 from .lanes import locate
 
 _normaliser, _log, _log_sum_exp = vector["normaliser"], vector["log"], vector["log_sum_exp"]
 
 
-def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
+def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """Loss, and the gradient if ``flags.grad``, of each tile of a chunk; the losses are summed in a fixed order."""
     kind = COMPUTED[x_kind]
 
@@ -59,7 +60,7 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
             for v in range(vectors_of(tile)):
                 n = min(rows - v * width, width)
                 put_lines(tile, v, no_classes(tile, targets(flags, params, like, index + v * width, n)))
-            reduce_tile(flags, o, tile)
+            reduce_tile(flags, way, o, tile)
             for v in range(vectors_of(tile)):
                 found, n = get_lines(tile, v), min(rows - v * width, width)
                 s = state_of(flags, o, found)
@@ -73,10 +74,10 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
     return jit.kernel(kernel)
 
 
-def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
+def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
     """softmax, log_softmax or logsumexp (`variant`) of each tile of a chunk."""
     kind = COMPUTED[x_kind]
-    flags = flags._replace(infinite=variant == LOGSUMEXP)
+    way = way._replace(infinite=variant == LOGSUMEXP)
 
     def kernel(params, chunk, slot):
         first, last = bounds(params, chunk)
@@ -94,7 +95,7 @@ def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_co
             tile = Tile(x, x, out, steps[0], 0, steps[1], lines, lines, block, classes, rows, exp)
             for v in range(vectors_of(tile)):
                 put_lines(tile, v, no_classes(tile, labels(like, 0, 0, 0, 0)))
-            reduce_tile(flags, o, tile)
+            reduce_tile(flags, way, o, tile)
             for v in range(vectors_of(tile)):
                 s = state_of(flags, o, get_lines(tile, v))
                 if variant == LOGSUMEXP:

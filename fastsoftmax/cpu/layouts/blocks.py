@@ -8,14 +8,14 @@ in scratch, in lines: a vector for each number, of each vector of rows.
 
 from collections import namedtuple
 
-from ...core.dtypes import LANE_BLOCK as RUN
-from ...core.dtypes import LANE_LINES
 from ..jit import inline
 from ..simd.elementary import exp_by
 from ..simd.laws import vector
 from ..simd.memory import BYTES, lanes_of, load, moved, store
 from ..simd.vectors import bits, from_bits, splat
 from .common import transform
+from .constants import LANE_BLOCK as RUN
+from .constants import LANE_LINES
 from .lanes import State, Sums, added, below, derivative, larger, load_rows, masses, store_rows, two_sum
 
 INF = float("inf")
@@ -101,7 +101,7 @@ def _copy_class(tile, j, begin):
 
 
 @inline
-def _block_sums(flags, o, tile, v, lines, top, begin, end):
+def _block_sums(flags, way, o, tile, v, lines, top, begin, end):
     """The Sums of a block of classes, with respect to its largest logits `top`."""
     zero = splat(tile.x, 0.0)
     sums, w = Sums(zero, zero, zero, lines.x_t, lines.weight), zero
@@ -110,28 +110,28 @@ def _block_sums(flags, o, tile, v, lines, top, begin, end):
         z = transform(flags, o, x)
         if flags.smooth or flags.soft or flags.weighted:
             w = masses(flags, o, tile, j, v)
-        sums = added(flags, sums, lines.t, j, x, z - _shift(top), exp_by(tile.exp, _distance(flags, top, z)), w)
+        sums = added(flags, sums, lines.t, j, x, z - _shift(top), exp_by(tile.exp, _distance(way, top, z)), w)
     return sums
 
 
 @inline
-def _distance(flags, top, z):
+def _distance(way, top, z):
     """How far logits are from the largest; what belongs to infinite ones is NaN but for the sum itself."""
-    if flags.infinite:
+    if way.infinite:
         return below(top, z)
     return z - _shift(top)
 
 
 @inline
-def _take_block(flags, o, tile, v, begin, end):
+def _take_block(flags, way, o, tile, v, begin, end):
     """Add a block of classes to the lines of vector number `v` of rows."""
     lines, top = get_lines(tile, v), splat(tile.x, -INF)
     for j in range(begin, end):
         top = larger(_copied(tile, v, j, begin), top)
     top = transform(flags, o, top)
-    sums = _block_sums(flags, o, tile, v, lines, top, begin, end)
+    sums = _block_sums(flags, way, o, tile, v, lines, top, begin, end)
     m = larger(top, lines.m)
-    before, here = exp_by(tile.exp, _distance(flags, m, lines.m)), exp_by(tile.exp, _distance(flags, m, top))
+    before, here = exp_by(tile.exp, _distance(way, m, lines.m)), exp_by(tile.exp, _distance(way, m, top))
     total, error = two_sum(lines.total * before, sums.total * here)
     dot = _merge_dot(lines.dot, lines.mass, lines.m, m) + _merge_dot(sums.dot, sums.mass, top, m)
     lost = lines.lost * before + error
@@ -139,7 +139,7 @@ def _take_block(flags, o, tile, v, begin, end):
 
 
 @inline
-def reduce_tile(flags, o, tile):
+def reduce_tile(flags, way, o, tile):
     """Take all classes of a tile, block by block.
 
     A block is copied first: where classes are a power of two apart, all of them fall into the same few lines of a
@@ -150,7 +150,7 @@ def reduce_tile(flags, o, tile):
         for j in range(begin, end):
             _copy_class(tile, j, begin)
         for v in range(vectors_of(tile)):
-            _take_block(flags, o, tile, v, begin, end)
+            _take_block(flags, way, o, tile, v, begin, end)
 
 
 @inline

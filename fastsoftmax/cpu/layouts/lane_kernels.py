@@ -18,7 +18,7 @@ _index_score, _soft_score, _normaliser = vector["index_score"], vector["soft_sco
 _log, _shift = vector["log"], vector["shift"]
 
 
-def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
+def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """Loss, and the gradient if ``flags.grad``, of each tile of a chunk; the losses are summed in a fixed order."""
     kind = COMPUTED[x_kind]
 
@@ -46,7 +46,7 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
             pack(tile)
             index = outer * integer_at(params, P.INNER) + start
             for v in range((rows + lanes_of(buffer) - 1) // lanes_of(buffer)):
-                total += hsum(_vector_loss(flags, o, params, tile, v, index + v * lanes_of(buffer)))
+                total += hsum(_vector_loss(flags, way, o, params, tile, v, index + v * lanes_of(buffer)))
             if flags.grad:
                 unpack(tile)
         put_float(integer_at(params, P.PARTIAL), chunk, total)
@@ -86,29 +86,29 @@ def scored(flags, o, params, like, s, t, index, n):
 
 
 @jit.inline
-def _vector_loss(flags, o, params, tile, v, index):
+def _vector_loss(flags, way, o, params, tile, v, index):
     """Reduce, score and emit the rows of a vector, the first of which has number `index`; 0 in dead lanes."""
     n = min(tile.rows - v * lanes_of(tile.x), lanes_of(tile.x))
     t = targets(flags, params, tile.buffer, index, n)
-    s = reduce_rows(flags, o, tile, v, t)
+    s = reduce_rows(flags, way, o, tile, v, t)
     loss, scores = scored(flags, o, params, tile.buffer, s, t, index, n)
     if flags.grad:
-        emit_rows(flags, o, tile, v, t, s.m, scores)
+        emit_rows(flags, way, o, tile, v, t, s.m, scores)
     return loss
 
 
 @jit.inline
-def _normalised(flags, o, exponential, tile, v):
+def _normalised(flags, way, o, exponential, tile, v):
     """softmax or log_softmax of the rows of vector number `v`."""
-    s = reduce_rows(flags, o, tile, v, labels(tile.x, 0, 0, 0, 0))
+    s = reduce_rows(flags, way, o, tile, v, labels(tile.x, 0, 0, 0, 0))
     norm = _normaliser(s.m, s.others)
     if exponential:
-        emit_rows(flags, o, tile, v, labels(tile.x, 0, 0, 0, 0), s.m, (1.0 / norm, norm, norm))
+        emit_rows(flags, way, o, tile, v, labels(tile.x, 0, 0, 0, 0), s.m, (1.0 / norm, norm, norm))
     else:
         emit_difference(tile, v, _shift(s.m), _log(norm))
 
 
-def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
+def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
     """softmax, log_softmax or logsumexp (`variant`) of each tile of a chunk."""
     kind = COMPUTED[x_kind]
 
@@ -130,7 +130,7 @@ def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_co
                     index = outer * integer_at(params, P.INNER) + start + v * lanes_of(x)
                     store_n(result, index, min(rows - v * lanes_of(x), lanes_of(x)), log_sum_exp(tile, v))
                 else:
-                    _normalised(flags, o, variant == SOFTMAX, tile, v)
+                    _normalised(flags, way, o, variant == SOFTMAX, tile, v)
             if variant != LOGSUMEXP:
                 unpack(tile)
 

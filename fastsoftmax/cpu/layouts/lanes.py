@@ -155,7 +155,7 @@ def state(flags, o, m, sums):
 
 
 @inline
-def reduce_rows(flags, o, tile, v, t):
+def reduce_rows(flags, way, o, tile, v, t):
     """The State of the rows of vector number `v`, whose targets are the lanes of `t`."""
     # The transforms are monotonic: the largest transformed logit is the largest logit transformed.
     m, zero = transform(flags, o, maximum(tile, v)), splat(tile.x, 0.0)
@@ -166,7 +166,7 @@ def reduce_rows(flags, o, tile, v, t):
             x = logits(tile, j, v)
             d = transform(flags, o, x) - base
             p = exp_by(tile.exp, d)
-            if flags.kept:
+            if way.kept:
                 store(tile.buffer, slot(tile, j, v), p)
             if flags.smooth or flags.soft or flags.weighted:
                 w = masses(flags, o, tile, j, v)
@@ -218,12 +218,12 @@ def derivative(flags, o, t, j, x, p, w, scores):
 
 
 @inline
-def emit_rows(flags, o, tile, v, t, m, scores):
+def emit_rows(flags, way, o, tile, v, t, m, scores):
     """Write the derivatives of the rows of vector number `v`."""
     base, w = _shift(m), m
     for j in range(tile.k):
         x = logits(tile, j, v)
-        p = x if flags.kept else exp_by(tile.exp, transform(flags, o, x) - base)
+        p = x if way.kept else exp_by(tile.exp, transform(flags, o, x) - base)
         if flags.soft or flags.smooth:
             w = masses(flags, o, tile, j, v)
         emit(tile, j, v, derivative(flags, o, t, j, x, p, w, scores))

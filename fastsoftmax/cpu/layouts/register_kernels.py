@@ -1,7 +1,7 @@
 """The kernels for rows of few classes that lie side by side: a vector's worth of rows at a time, in registers.
 
 The same steps as in `lanes`, with loops over classes unrolled: a kernel is compiled for one number of classes, which is
-``flags.classes``.  Logits, exponentials and gradients do not pass through scratch, and memory is read and written in
+``way.classes``.  Logits, exponentials and gradients do not pass through scratch, and memory is read and written in
 whole vectors (`registers`).  The last rows, which do not fill the vectors, are copied to scratch for that.
 """
 
@@ -120,9 +120,9 @@ def _deliver(params, outer, row, vectors, n, classes, kind, contiguous, together
                 copy(moved(room, 0, i * classes), moved(first, i * step, 0), classes)
 
 
-def cross_entropy(flags, _variant, x_kind, y_kind, x_near, y_near, out_near):
+def cross_entropy(flags, way, _variant, x_kind, y_kind, x_near, y_near, out_near):
     """Loss, and the gradient if ``flags.grad``, of each tile of a chunk; the losses are summed in a fixed order."""
-    kind, classes = COMPUTED[x_kind], flags.classes
+    kind, classes = COMPUTED[x_kind], way.classes
     x_contiguous, y_contiguous, out_contiguous = x_near > 0, y_near > 0, out_near > 0
     x_together, y_together, out_together = x_near > 1, y_near > 1, out_near > 1
 
@@ -156,9 +156,9 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_near, y_near, out_near):
     return jit.kernel(kernel)
 
 
-def softmax(flags, variant, x_kind, _y_kind, x_near, _y_near, out_near):
+def softmax(flags, way, variant, x_kind, _y_kind, x_near, _y_near, out_near):
     """softmax, log_softmax or logsumexp (`variant`) of each tile of a chunk."""
-    kind, classes = COMPUTED[x_kind], flags.classes
+    kind, classes = COMPUTED[x_kind], way.classes
     x_contiguous, out_contiguous = x_near > 0, out_near > 0
     x_together, out_together = x_near > 1, out_near > 1
 

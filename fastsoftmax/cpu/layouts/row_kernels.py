@@ -4,7 +4,7 @@ Each function closes a kernel over compile-time constants: the losses' flags, an
 whether its classes are contiguous.
 """
 
-from ...core.dtypes import BLOCK, COMPUTED, FLOAT64, LOG_SOFTMAX, SOFTMAX
+from ...core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, SOFTMAX
 from .. import jit
 from .. import parameters as P
 from ..simd.elementary import exp_constants
@@ -12,6 +12,7 @@ from ..simd.laws import scalar, vector
 from ..simd.memory import address, fence, get, integer_at, put, put_float, ref
 from ..simd.vectors import extract, splat
 from .common import bounds, class_of, read_options, read_ref, row_ref, scratch_of
+from .constants import BLOCK
 from .rows import INF, Row, clear_row, emit_difference, emit_row, infinite, reduce_row, transformed
 
 _index_score, _soft_score = vector["index_score"], vector["soft_score"]
@@ -28,9 +29,9 @@ def _scratch(params, slot):
     return base, base + (blocks * 8 + 63) // 64 * 64
 
 
-def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
+def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """Loss, and the gradient if ``flags.grad``, of each row of a chunk; the chunk's losses are summed in row order."""
-    kind, direct, gathered = COMPUTED[x_kind], flags.direct, flags.gathered
+    kind, direct, gathered = COMPUTED[x_kind], way.direct, way.gathered
     read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
 
     def kernel(params, chunk, slot):
@@ -40,7 +41,7 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
         result = ref(integer_at(params, P.RESULT), 0, kind, True)
         loss_factor = ref(integer_at(params, P.LOSS_FACTOR), 0, kind, True)
         grad_factor = ref(integer_at(params, P.GRAD_FACTOR), 0, kind, True)
-        way = integer_at(params, P.X_STRIDES + 1)
+        stride = integer_at(params, P.X_STRIDES + 1)
         exp = exp_constants(result)
         total = 0.0
         for i in range(first, last):
@@ -56,7 +57,7 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
                 out,
                 k,
                 class_of(params, i) if flags.hard else -1,
-                way,
+                stride,
                 exp,
             )
             loss = 0.0
@@ -65,27 +66,27 @@ def cross_entropy(flags, _variant, x_kind, y_kind, x_contiguous, y_contiguous, o
                     clear_row(row)
             else:
                 up = o.scale * float(get(grad_factor, i)) if flags.factors and flags.grad else o.scale
-                loss = _row_loss(flags, o, row, up)
+                loss = _row_loss(flags, way, o, row, up)
                 if flags.factors:
                     loss = loss * float(get(loss_factor, i))
             total += loss
             if integer_at(params, P.RESULT) != 0:
                 put(result, i, loss)
         put_float(integer_at(params, P.PARTIAL), chunk, total)
-        if flags.streamed:
+        if way.streamed:
             fence()
 
     return jit.kernel(kernel)
 
 
 @jit.inline
-def _row_loss(flags, o, row, up):
+def _row_loss(flags, way, o, row, up):
     """Reduce, score and emit one row; `up` multiplies its gradient.
 
     The score is computed in float64 vectors all of whose lanes are the same: three calls of the C library's scalar
     functions take longer than that.
     """
-    state = reduce_row(flags, o, row)
+    state = reduce_row(flags, way, o, row)
     one = splat(row.bases, 1.0)
     m, others, dot, mass = one * state.m, one * state.others, one * state.dot, one * state.mass
     if flags.soft:
@@ -102,13 +103,13 @@ def _row_loss(flags, o, row, up):
     if flags.grad:
         up = up * o.inverse_temperature
         a, b, at_target = a / s * up, b * up, at_target * up
-        emit_row(flags, o, row, state.m, extract(a, 0), extract(b, 0), extract(at_target, 0))
+        emit_row(flags, way, o, row, state.m, extract(a, 0), extract(b, 0), extract(at_target, 0))
     return extract(loss, 0)
 
 
-def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
+def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
     """softmax, log_softmax or logsumexp (`variant`) of each row of a chunk."""
-    kind, direct, gathered = COMPUTED[x_kind], flags.direct, flags.gathered
+    kind, direct, gathered = COMPUTED[x_kind], way.direct, way.gathered
     read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
 
     def kernel(params, chunk, slot):
@@ -123,16 +124,16 @@ def softmax(flags, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_co
             e, blocks = out if direct else ref(kept, 0, kind, True), ref(bases, 0, FLOAT64, True)
             read = read_ref(params, i, read_kind, read_contiguous, gathered, address(e))
             row = Row(x, read, x, x, e, blocks, out, k, -1, integer_at(params, P.X_STRIDES + 1), exp)
-            state = reduce_row(flags, o, row)
+            state = reduce_row(flags, way, o, row)
             if variant == SOFTMAX:
                 s = _normaliser(state.m, state.others)
-                emit_row(flags, o, row, state.m, 1.0 / s, 0.0, 0.0)
+                emit_row(flags, way, o, row, state.m, 1.0 / s, 0.0, 0.0)
             elif variant == LOG_SOFTMAX:
                 s = splat(blocks, _normaliser(state.m, state.others))
                 emit_difference(row, _shift(state.m), extract(_log(s), 0))
             else:
                 put(result, i, _finished(row, state))
-        if flags.streamed:
+        if way.streamed:
             fence()
 
     return jit.kernel(kernel)

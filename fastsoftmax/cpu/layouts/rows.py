@@ -8,13 +8,13 @@ exponentials are kept in scratch relative to their own block's maximum; the emit
 
 from collections import namedtuple
 
-from ...core.dtypes import BLOCK
 from ..jit import inline
 from ..simd.elementary import exp_by
 from ..simd.laws import scalar, vector
 from ..simd.memory import get, lanes_of, load, load_n, moved, prefetch, put, store, store_n, stream, until_aligned
 from ..simd.vectors import extract, first_lanes, hmax, hsum, lane_is, select, splat
 from .common import class_mass, copy, transform
+from .constants import BLOCK
 
 INF = float("inf")
 RUN = 16  # vectors that are summed plainly before their sum is added to the block's
@@ -33,9 +33,9 @@ _term, _cap_slope = vector["term"], vector["cap_slope"]
 
 
 @inline
-def gather(flags, row, j, stop):
+def gather(way, row, j, stop):
     """Copy logits that do not lie side by side to where they are read, twice, and where their exponentials go then."""
-    if flags.gathered:
+    if way.gathered:
         copy(moved(row.source, 0, j), moved(row.x, 0, j), stop - j)
 
 
@@ -82,23 +82,23 @@ def masses(flags, o, row, j, n, whole):
 
 
 @inline
-def slope_is_kept(flags):
+def slope_is_kept(flags, way):
     """Whether kept exponentials have the softcap's slope in them: where no other term of a gradient has it."""
-    return flags.cap and flags.kept and flags.hard and not flags.smooth
+    return flags.cap and way.kept and flags.hard and not flags.smooth
 
 
 @inline
-def exponentials(flags, o, row, j, n, base, whole):
+def exponentials(flags, way, o, row, j, n, base, whole):
     """(z - base, exp(z - base)) of the vector at `j`; the exponentials of dead lanes are 0."""
     x = load(row.x, j) if whole else load_n(row.x, j, n, -INF)
     d = transform(flags, o, x) - base
     p = exp_by(row.exp, d)
     p = p if whole else first_lanes(p, n)
-    if flags.kept:
+    if way.kept:
         kept = p
-        if slope_is_kept(flags):
+        if slope_is_kept(flags, way):
             kept = p * _cap_slope(x, 1.0 / o.cap)  # whose tanh is the one that `transform` has computed
-        if whole or not flags.direct:  # scratch has room for a whole vector
+        if whole or not way.direct:  # scratch has room for a whole vector
             store(row.e, j, kept)
         else:
             store_n(row.e, j, n, kept)
@@ -128,9 +128,9 @@ def plus(a, b):
 
 
 @inline
-def plus_vector(flags, o, row, sums, j, n, base, whole, target):
+def plus_vector(flags, way, o, row, sums, j, n, base, whole, target):
     """The Sums with the `n` classes from `j` on, but for the exponential in the lane `target` (a mask)."""
-    d, p = exponentials(flags, o, row, j, n, base, whole)
+    d, p = exponentials(flags, way, o, row, j, n, base, whole)
     total, dot, mass = sums.total + p, sums.dot, sums.mass
     if flags.hard:
         total = select(target, sums.total, total)
@@ -141,7 +141,7 @@ def plus_vector(flags, o, row, sums, j, n, base, whole, target):
 
 
 @inline
-def _whole_sums(flags, o, row, j, stop, base, ahead):
+def _whole_sums(flags, way, o, row, j, stop, base, ahead):
     """The Sums of whole vectors from `j` to `stop`, without the target."""
     width, nowhere = lanes_of(row.x), lane_is(row.x, -1)
     sums = no_sums(row)
@@ -150,23 +150,23 @@ def _whole_sums(flags, o, row, j, stop, base, ahead):
         end, part = min(j + RUN * width, stop), no_sums(row)
         while j < end:
             prefetch(ahead, j)
-            part = plus_vector(flags, o, row, part, j, width, base, True, nowhere)
+            part = plus_vector(flags, way, o, row, part, j, width, base, True, nowhere)
             j += width
         sums = plus(sums, part)
     return sums
 
 
 @inline
-def block_sums(flags, o, row, j, stop, base, ahead):
+def block_sums(flags, way, o, row, j, stop, base, ahead):
     """(sum of exponentials but the target's, sum w d, sum w) of a block."""
     width, sums = lanes_of(row.x), no_sums(row)
     while j < stop:
         end = whole_end(row, j, stop)
-        sums = plus(sums, _whole_sums(flags, o, row, j, end, base, ahead))
+        sums = plus(sums, _whole_sums(flags, way, o, row, j, end, base, ahead))
         j = end
         if j < stop:
             n = min(width, stop - j)
-            sums = plus_vector(flags, o, row, sums, j, n, base, False, lane_is(row.x, row.t - j))
+            sums = plus_vector(flags, way, o, row, sums, j, n, base, False, lane_is(row.x, row.t - j))
             j += n
     return hsum(sums.total), hsum(sums.dot), hsum(sums.mass)
 
@@ -178,18 +178,18 @@ def transformed(flags, o, x, value):
 
 
 @inline
-def reduce_row(flags, o, row):
+def reduce_row(flags, way, o, row):
     """The State of a row, block by block; leaves the blocks' maxima in `bases` when exponentials are kept."""
     m, others, dot, mass = -INF, 0.0, 0.0, 0.0
     for j in range(0, row.k, BLOCK):
         stop = min(j + BLOCK, row.k)
-        gather(flags, row, j, stop)
+        gather(way, row, j, stop)
         top = transformed(flags, o, row.x, block_max(row.x, j, stop))
         base = _shift(float(top))
         # The block after this one, at the same offset; after the last block, the first of the next row.
         ahead = moved(row.source, row.next, -j) if stop == row.k else moved(row.source, 0, BLOCK)
-        total, dots, weight = block_sums(flags, o, row, j, stop, base, ahead)
-        if flags.kept:
+        total, dots, weight = block_sums(flags, way, o, row, j, stop, base, ahead)
+        if way.kept:
             put(row.bases, j // BLOCK, base)
         if j == 0:
             m, others, dot, mass = float(top), total, dots, weight
@@ -201,51 +201,51 @@ def reduce_row(flags, o, row):
 
 
 @inline
-def emit_vector(flags, o, row, j, n, base, a, b, at_target, whole):
+def emit_vector(flags, way, o, row, j, n, base, a, b, at_target, whole):
     """Write ``A p_j - B w_j`` times the transform's slope for the `n` classes from `j` on."""
     x = load(row.source, j) if whole else load_n(row.source, j, n, -INF)
-    if flags.kept:
-        p = load(row.e, j) if whole or not flags.direct else load_n(row.e, j, n, 0.0)
+    if way.kept:
+        p = load(row.e, j) if whole or not way.direct else load_n(row.e, j, n, 0.0)
     else:
         p = exp_by(row.exp, transform(flags, o, x) - base)
     g = p * a
     if flags.soft or flags.smooth:
         g = g - masses(flags, o, row, j, n, whole) * b
-    if flags.cap and not slope_is_kept(flags):
+    if flags.cap and not slope_is_kept(flags, way):
         g = g * _cap_slope(x, 1.0 / o.cap)
-    if flags.streamed:
+    if way.streamed:
         g = select(lane_is(row.x, row.t - j), at_target, g)
     if not whole:
         store_n(row.out, j, n, g)
-    elif flags.streamed:
+    elif way.streamed:
         stream(row.out, j, g)
     else:
         store(row.out, j, g)
 
 
 @inline
-def emit_block(flags, o, row, j, stop, base, a, b, at_target):
+def emit_block(flags, way, o, row, j, stop, base, a, b, at_target):
     """Write the gradient of a block; streamed stores begin at the first aligned address.
 
     `at_target` comes last, as one store: a mask for every vector costs a tenth.  Not so where stores are streamed: a
     plain store into a line that has just been streamed takes 250 ns, and a stream has time for masks.
     """
     first, width = j, lanes_of(row.x)
-    n = min(until_aligned(row.out), stop - j) if flags.streamed else 0
+    n = min(until_aligned(row.out), stop - j) if way.streamed else 0
     if n > 0:
-        emit_vector(flags, o, row, j, n, base, a, b, at_target, False)
+        emit_vector(flags, way, o, row, j, n, base, a, b, at_target, False)
         j += n
     while j + width <= stop:
-        emit_vector(flags, o, row, j, width, base, a, b, at_target, True)
+        emit_vector(flags, way, o, row, j, width, base, a, b, at_target, True)
         j += width
     if j < stop:
-        emit_vector(flags, o, row, j, stop - j, base, a, b, at_target, False)
-    if not flags.streamed and first <= row.t < stop:
+        emit_vector(flags, way, o, row, j, stop - j, base, a, b, at_target, False)
+    if not way.streamed and first <= row.t < stop:
         put(row.out, row.t, at_target)
 
 
 @inline
-def emit_row(flags, o, row, m, a, b, at_target):
+def emit_row(flags, way, o, row, m, a, b, at_target):
     """Write a row's gradient.
 
     `a` (with 1/s), `b` and `at_target` include every factor but the softcap's slope, which `at_target` has too.
@@ -254,9 +254,9 @@ def emit_row(flags, o, row, m, a, b, at_target):
     for j in range(0, row.k, BLOCK):
         stop = min(j + BLOCK, row.k)
         # Kept exponentials are relative to their block's maximum, recomputed ones to the row's.
-        base = get(row.bases, j // BLOCK) if flags.kept else top
+        base = get(row.bases, j // BLOCK) if way.kept else top
         factor = a if base == top else a * _exp(base - top)
-        emit_block(flags, o, row, j, stop, top, factor, b, at_target)
+        emit_block(flags, way, o, row, j, stop, top, factor, b, at_target)
 
 
 @inline

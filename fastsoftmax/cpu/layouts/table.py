@@ -6,7 +6,7 @@ from .. import jit
 from ..linear import kernels, product
 from . import batch_kernels, block_kernels, labels, lane_kernels, largest, register_kernels, row_kernels, vjp
 
-_LAYOUTS = (row_kernels, lane_kernels, batch_kernels, register_kernels, block_kernels)  # in the order of spec
+_LAYOUTS = (row_kernels, lane_kernels, batch_kernels, register_kernels, block_kernels)  # in the order of `constants`
 _MAKERS = {
     "cross_entropy": tuple(layout.cross_entropy for layout in _LAYOUTS),
     "softmax": tuple(layout.softmax for layout in _LAYOUTS),
@@ -22,7 +22,7 @@ _compiled: dict[Any, Any] = {}
 
 
 def address(name, layout, *constants):
-    """The address of a kernel: its `name`, its layout (of spec), and the constants it is closed over."""
+    """The address of a kernel: its `name`, its layout, and the constants it is closed over."""
     key = (name, layout, constants)
     found = _compiled.get(key)
     if found is None:

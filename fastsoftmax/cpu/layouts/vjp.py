@@ -6,7 +6,7 @@ log_softmax:  ``g_j - exp(y_j) sum_i g_i``
 Upstream gradients have the storage kind of `y`, or that which it is computed in.
 """
 
-from ...core.dtypes import BLOCK, LOG_SOFTMAX
+from ...core.dtypes import LOG_SOFTMAX
 from .. import jit
 from .. import parameters as P
 from ..jit import inline
@@ -14,6 +14,7 @@ from ..simd.elementary import exp
 from ..simd.memory import integer_at, lanes_of, load, load_n, ref, store, store_n
 from ..simd.vectors import first_lanes, hsum, splat
 from .common import bounds, row_ref, tile_ref
+from .constants import BLOCK
 from .lanes import RUN, load_rows, locate, store_rows
 from .rows import RUN as VECTORS
 
@@ -59,7 +60,7 @@ def _row_emit(logarithmic, y, g, out, k, total):
         store_n(out, j, n, _product(logarithmic, load_n(y, j, n, 0.0), load_n(g, j, n, 0.0), total))
 
 
-def rows(_flags, variant, kind, grad_kind, y_contiguous, g_contiguous, out_contiguous):
+def rows(_flags, _way, variant, kind, grad_kind, y_contiguous, g_contiguous, out_contiguous):
     """The product for each row of a chunk, classes in lanes."""
     logarithmic = variant == LOG_SOFTMAX
 
@@ -87,7 +88,7 @@ def _lane_sum(logarithmic, y, g, y_class, g_class, k, v, n):
     return total
 
 
-def lanes(_flags, variant, kind, grad_kind, y_contiguous, g_contiguous, out_contiguous):
+def lanes(_flags, _way, variant, kind, grad_kind, y_contiguous, g_contiguous, out_contiguous):
     """The product for each tile of a chunk, rows in lanes."""
     logarithmic = variant == LOG_SOFTMAX
 

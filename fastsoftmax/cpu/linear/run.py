@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from ...core import interrupts
-from ...core.dtypes import LOG_SOFTMAX, SOFTMAX, Flags, storage_of
+from ...core.dtypes import LOG_SOFTMAX, SOFTMAX, storage_of
+from ...core.options import Flags
 from .. import run
 from ..check import Array, overlap
 from ..execute import Job, Operands, execute, largest
@@ -154,7 +155,7 @@ def hessian_product(problem: Linear, direction: Linear, factors: Array | None) -
         grad_weight=True,
         grad_bias=bool(biases),
     )
-    jobs = [Job("softmax", Flags(kept=True), SOFTMAX, dtype), Job("vjp", Flags(), SOFTMAX, dtype)]
+    jobs = [Job("softmax", Flags(), SOFTMAX, dtype), Job("vjp", Flags(), SOFTMAX, dtype)]
     found = _passed(p, jobs, None)
     return found.grad_weight, found.grad_bias
 
@@ -191,7 +192,7 @@ def predict_proba(problem: Linear, out: Array | None) -> Array:
     """The probabilities of the classes for each row."""
     shape, dtype = (problem.x.shape[0], problem.classes), problem.proba_dtype
     result = np.empty(shape, dtype) if out is None or any(overlap(out, a) for a in _operands(problem)) else out
-    job = Job("softmax", Flags(kept=True), SOFTMAX, problem.dtype)
+    job = Job("softmax", Flags(), SOFTMAX, problem.dtype)
     room = result if result.dtype == problem.dtype and result.flags.carray else None
     with single_threaded():
         for at, z in _blocks(problem, room):

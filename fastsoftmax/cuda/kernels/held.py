@@ -8,7 +8,7 @@ from functools import lru_cache
 from ..toolkit.compiler import cuda, device, types
 from .hidden import forgetting, waiting
 from .memory import again
-from .vectors import differer, emitter, is_kept, reader, summer
+from .vectors import differer, emitter, may_keep, reader, summer
 from .words import blanker, loader, remover, words_of
 
 i32, u32, i64 = types.int32, types.uint32, types.int64
@@ -148,9 +148,9 @@ def finding(shape, flags):
 
 
 @lru_cache(maxsize=256)
-def summing(shape, flags, *, level=False):
+def summing(shape, flags, *, kept=False, level=False):
     """``add(p, o, part, words, targets, t, base, sums)``: what a thread holds is added to `sums`."""
-    kept = is_kept(shape, flags)
+    kept = kept and may_keep(shape, flags)
     add = summer(shape.kind, shape.y_kind, shape.vector, flags, kept, level)
     add_spare = summer(shape.kind, shape.y_kind, 1, flags, kept, level)
     items, threads, peeled, vector = shape.items, shape.threads, shape.peeled, shape.vector
@@ -176,9 +176,9 @@ def summing(shape, flags, *, level=False):
 
 
 @lru_cache(maxsize=256)
-def emitting(shape, flags):
+def emitting(shape, flags, *, kept=False):
     """``emit(p, o, part, words, targets, t, score)``: write the gradient of all that a thread holds."""
-    kept = is_kept(shape, flags)
+    kept = kept and may_keep(shape, flags)
     emit = emitter(shape.kind, shape.y_kind, shape.vector, flags, kept)
     emit_spare = emitter(shape.kind, shape.y_kind, 1, flags, kept)
     items, threads, peeled, vector = shape.items, shape.threads, shape.peeled, shape.vector

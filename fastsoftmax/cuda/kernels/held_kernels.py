@@ -5,7 +5,8 @@ called by all threads of the row, of which the calling one has the number `g`, i
 result is the row's number, if it has one.
 """
 
-from ...core.dtypes import COMPUTED, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, Flags
+from ...core.dtypes import COMPUTED, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
+from ...core.options import Flags
 from ..toolkit.compiler import cuda, device, types
 from .held import (
     clearing,
@@ -32,13 +33,13 @@ INF = float("inf")
 
 def loss(shape, flags, group, blocks, label):
     """The loss of a row, and the gradient if ``flags.grad``; labels have `label` bytes."""
-    kind = COMPUTED[shape.kind]
+    kind, grad = COMPUTED[shape.kind], flags.grad
     locate, part_of, owner_of, count = locator(shape), parter(shape), finder(shape), words_held(shape)
     fill, clear, take, top = reading(shape), clearing(count), taking(shape, flags), finding(shape, flags)
-    add, emit, score = summing(shape, flags), emitting(shape, flags), scorer(kind, flags)
+    add, emit, score = summing(shape, flags, kept=grad), emitting(shape, flags, kept=grad), scorer(kind, flags)
     share, total, _ = scope(kind, group, blocks, flags.smooth or flags.soft)
     zero, nothing, shift = constant(kind, 0.0), constant(kind, -INF), LAWS[kind]["shift"]
-    hard, grad, target_of = flags.hard, flags.grad, targeter(label)
+    hard, target_of = flags.hard, targeter(label)
     fill_targets, targets_count = reading_targets(shape, flags), targets_held(shape, flags)
 
     @device
@@ -68,10 +69,10 @@ def loss(shape, flags, group, blocks, label):
 
 def softmax(shape, variant, group, blocks):
     """softmax, log_softmax or logsumexp of a row."""
-    kind, flags = COMPUTED[shape.kind], Flags(kept=variant == SOFTMAX)
+    kind, flags, kept = COMPUTED[shape.kind], Flags(), variant == SOFTMAX
     locate, part_of, count = locator(shape), parter(shape), words_held(shape)
-    fill, top, emit, differ = reading(shape), finding(shape, flags), emitting(shape, flags), differing(shape)
-    add, law = summing(shape, flags, level=variant == LOGSUMEXP), LAWS[kind]
+    fill, top, differ, law = reading(shape), finding(shape, flags), differing(shape), LAWS[kind]
+    add, emit = summing(shape, flags, kept=kept, level=variant == LOGSUMEXP), emitting(shape, flags, kept=kept)
     share, total, _ = scope(kind, group, blocks, False)
     zero, one, nothing = constant(kind, 0.0), constant(kind, 1.0), constant(kind, -INF)
     shift, normaliser, log, log_sum_exp = law["shift"], law["normaliser"], law["log"], law["log_sum_exp"]

@@ -3,7 +3,8 @@
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from ...core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, LOGSUMEXP, Flags
+from ...core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, LOGSUMEXP
+from ...core.options import Flags
 from ..plan import BLOCK, CLUSTER, PART_WARP, WARP, Plan
 from ..toolkit import cache, compiler
 from . import held_kernels, streamed_kernels, sums, vjp
@@ -44,12 +45,10 @@ def recipe(
     flags: Flags = NOTHING,
     label: int = 8,
 ) -> Recipe:
-    """The recipe of a row kernel for a plan; what flags say about the CPU's kernels is left out."""
-    told = flags._replace(kept=flags.grad, gathered=False, direct=False, streamed=False, infinite=False, classes=0)
+    """The recipe of a row kernel for a plan."""
     constants = plan.form, plan.threads, plan.group, plan.items, plan.vector, plan.peeled, plan.cluster
-    return Recipe(
-        name, kind, kind if y_kind is None else y_kind, variant, told, *constants, label, plan.resident, plan.shared > 0
-    )
+    y_kind = kind if y_kind is None else y_kind
+    return Recipe(name, kind, y_kind, variant, flags, *constants, label, plan.resident, plan.shared > 0)
 
 
 def _work(made: Recipe) -> Any:

@@ -6,7 +6,8 @@ The functions are those of `held_kernels`; `staged` says that the row is kept in
 from collections import namedtuple
 from functools import lru_cache
 
-from ...core.dtypes import COMPUTED, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, Flags
+from ...core.dtypes import COMPUTED, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
+from ...core.options import Flags
 from ..toolkit.compiler import cuda, device, types
 from .held import clearing, differing, emitting, finding, reading_targets, summing, taking, targets_held, words_held
 from .laws import LAWS
@@ -72,7 +73,7 @@ def _joiner(shape, flags, group, blocks, *, level):
 
 def loss(shape, flags, group, blocks, staged, label):
     """The loss of a row, and the gradient if ``flags.grad``; labels have `label` bytes."""
-    flags, kind = flags._replace(kept=False), COMPUTED[shape.kind]
+    kind = COMPUTED[shape.kind]
     locate, part_of, owner_of, count = locator(shape), parter(shape), finder(shape), words_held(shape)
     sweep = _sweeper(shape, flags, group, staged, level=False)
     join = _joiner(shape, flags, group, blocks, level=False)

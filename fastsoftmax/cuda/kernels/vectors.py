@@ -26,9 +26,9 @@ def is_masked(flags):
     return flags.cap or flags.smooth or flags.soft
 
 
-def is_kept(shape, flags):
-    """Whether exponentials take the place of the logits in the registers: where they fit and nobody wants those."""
-    return flags.kept and shape.kind == COMPUTED[shape.kind] and not flags.cap
+def may_keep(shape, flags):
+    """Whether exponentials can take the place of the logits in the registers: they fit, and nobody wants those."""
+    return shape.kind == COMPUTED[shape.kind] and not flags.cap
 
 
 @lru_cache(maxsize=64)

@@ -29,7 +29,7 @@ def digest() -> str:
     switches = sorted((k, v) for k, v in os.environ.items() if k.startswith(STEERING) and k != "NUMBA_CACHE_DIR")
     return repr(
         (
-            store.digest("core/law", "core/dtypes", "cuda"),
+            store.digest("core/law", "core/dtypes", "core/options", "cuda"),
             sys.version,
             [*map(_version, PACKAGES + ASSEMBLERS)],
             switches,

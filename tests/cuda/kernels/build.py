@@ -17,8 +17,8 @@ from fastsoftmax.core.dtypes import (
     LOG_SOFTMAX,
     LOGSUMEXP,
     SOFTMAX,
-    Flags,
 )
+from fastsoftmax.core.options import Flags
 from fastsoftmax.cuda.kernels import recipes
 from fastsoftmax.cuda.plan import BLOCK, CLUSTER, ONLINE, PART_WARP, SCALAR, SHARED, WARP, Layout, Plan, burden, plan
 from tests.cuda.kernels.machine_code import Built, compiler, taken_apart

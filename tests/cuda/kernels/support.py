@@ -6,7 +6,8 @@ import numpy as np
 from ml_dtypes import bfloat16
 
 from fastsoftmax import cross_entropy_and_grad
-from fastsoftmax.core.dtypes import Flags, storage_of
+from fastsoftmax.core.dtypes import storage_of
+from fastsoftmax.core.options import Flags
 from fastsoftmax.cuda.kernels import recipes
 from fastsoftmax.cuda.kernels.parameters import Integers, Numbers
 from fastsoftmax.cuda.plan import Layout, Plan, burden, plan

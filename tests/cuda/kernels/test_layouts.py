@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastsoftmax.core.dtypes import FLOAT32 as SINGLE
-from fastsoftmax.core.dtypes import Flags
+from fastsoftmax.core.options import Flags
 from fastsoftmax.cuda.kernels import recipes
 from fastsoftmax.cuda.kernels.parameters import Integers
 from fastsoftmax.cuda.plan import BLOCK, SCALAR, WARP, Layout, plan

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastsoftmax.core.dtypes import Flags
+from fastsoftmax.core.options import Flags
 from fastsoftmax.cuda.plan import (
     BLOCK,
     CLUSTER,
