@@ -9,9 +9,17 @@ from hypothesis import HealthCheck, settings
 from scipy.sparse import csr_array
 
 from fastsoftmax.core import memo
+from tests.backends import Cpu, Gpu
 
 settings.register_profile(
-    "fastsoftmax", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+    "fastsoftmax",
+    deadline=None,
+    derandomize=True,
+    max_examples=40,
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.function_scoped_fixture,
+    ],  # `backend` may serve all examples
 )
 settings.load_profile("fastsoftmax")
 
@@ -51,6 +59,12 @@ def driver(monkeypatch, nothing_prepared):
     from tests.standins.numpy_kernels import NumpyDriver
 
     return NumpyDriver(devices=2).install(monkeypatch)
+
+
+@pytest.fixture(params=["cpu", "gpu"])
+def backend(request):
+    """A device that functions compute on: main memory, and bare arrays on such a GPU."""
+    return Cpu() if request.param == "cpu" else Gpu(request.getfixturevalue("driver"))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 
 from fastsoftmax import reference
@@ -14,8 +15,10 @@ from fastsoftmax import reference
 ROOT = Path(__file__).parent.parent
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 DTYPES = [np.dtype(np.float16), BFLOAT16, np.dtype(np.float32), np.dtype(np.float64)]
-#: Few classes (rows in lanes), a row that fills no vector, several vectors with a tail, and several blocks.
-CLASSES = [1, 2, 3, 10, 17, 47, 49, 100, 1000, 5000]
+#: Numbers of classes whose rows go in lanes, in batches, and one after the other: kernels of their own.  There is a row
+#: that fills no vector, several vectors with a tail, and several blocks.
+LANES, BATCHES, LONG = (1, 2, 3, 10, 17), (47, 49, 100), (1000, 5000)
+CLASSES = [*LANES, *BATCHES, *LONG]
 #: What a test in the dtype is compared with; longdouble has more digits than float64 on x86 only.
 WIDE = {2: np.float64, 4: np.float64, 8: np.longdouble}
 
@@ -245,6 +248,20 @@ def steepness(x, options):
     size = np.abs(x.astype(np.float64))
     size = np.where(np.isfinite(size), size, 0).max(axis=-1, keepdims=True, initial=0.0)
     return np.minimum(size, options.get("softcap", np.inf)) / options.get("temperature", 1.0)
+
+
+def shapes(case):
+    """(classes, dtype) for the case of that number: rows of each kind, each in one of the dtypes that are computed in.
+
+    The next case has the other one: every pair of a case, a kind and a dtype is there, at half of what all three cost.
+    """
+    kinds = enumerate((LANES, BATCHES, LONG))
+    return st.sampled_from([(classes, DTYPES[2 + (case + kind) % 2]) for kind, sizes in kinds for classes in sizes])
+
+
+def numbered(cases):
+    """Parameters (case, options) of a test: sets of options with their numbers."""
+    return pytest.mark.parametrize(("case", "options"), list(enumerate(cases)), ids=list(map(names, cases)))
 
 
 seeds = st.integers(0, 2**32 - 1)

@@ -8,10 +8,13 @@ from hypothesis import strategies as st
 
 import fastsoftmax as fs
 from tests.support import (
+    BATCHES,
     BFLOAT16,
     DTYPES,
     INDEX_OPTIONS,
+    LANES,
     LAYOUTS,
+    LONG,
     SOFT_OPTIONS,
     assert_exact,
     both,
@@ -25,10 +28,12 @@ from tests.support import (
     layouts,
     logits,
     names,
+    numbered,
     probabilities,
     row_counts,
     scales,
     seeds,
+    shapes,
     steepness,
     terms,
 )
@@ -36,11 +41,11 @@ from tests.support import (
 reductions = st.sampled_from(["mean", "sum", "none"])
 
 
-def assert_as_reference(x, target, options, reduction, grad_output=None):
-    """Loss and gradient, and the loss alone, against the reference."""
-    given_ = {} if grad_output is None else {"grad_output": grad_output}
-    result = fs.cross_entropy_and_grad(x, target, reduction=reduction, **options, **given_)
-    exact, naive = both(fs.cross_entropy_and_grad, x, target, dtype=x.dtype, reduction=reduction, **options, **given_)
+def assert_as_reference(backend, x, target, options, reduction, grad_output=None, *, alone=True):
+    """Loss and gradient against the reference, and the loss `alone`, by a kernel of its own, against that one."""
+    up = {} if grad_output is None else {"grad_output": grad_output}
+    result = backend.call(fs.cross_entropy_and_grad, x, target, reduction=reduction, **options, **up)
+    exact, naive = both(fs.cross_entropy_and_grad, x, target, dtype=x.dtype, reduction=reduction, **options, **up)
     rows, naive_rows = both(fs.cross_entropy, x, target, dtype=x.dtype, reduction="none", **options)
     work = computed(x.dtype)
     assert result.loss.dtype == work
@@ -56,62 +61,119 @@ def assert_as_reference(x, target, options, reduction, grad_output=None):
     size = np.abs(np.where(np.isfinite(exact.grad), exact.grad, 0)).max(axis=-1, keepdims=True, initial=0.0)
     size = size + terms(x, target, options, reduction, 1.0 if grad_output is None else grad_output)
     assert_exact(result.grad, exact.grad, naive.grad, ulps=16, size=size * (1 + steepness(x, options)))
-    alone = fs.cross_entropy(x, target, reduction=reduction, **options)
-    np.testing.assert_array_equal(alone, result.loss)
+    if alone:
+        loss = backend.call(fs.cross_entropy, x, target, reduction=reduction, **options)
+        np.testing.assert_array_equal(loss, result.loss)
 
 
-@pytest.mark.parametrize("options", INDEX_OPTIONS, ids=names)
-@given(seeds, row_counts, class_counts, floats, scales, reductions)
-def test_class_indices(options, seed, rows, classes, dtype, scale, reduction):
-    random = np.random.default_rng(seed)
+def _alone(classes, dtype):
+    """Whether to compare the loss alone too: on long rows, and in float64, where the tests of gradients have it."""
+    return classes in LONG or dtype == np.float64
+
+
+@numbered(INDEX_OPTIONS)
+@given(seeds, row_counts, scales, reductions, st.data())
+def test_class_indices(backend, case, options, seed, rows, scale, reduction, data):
+    random, (classes, dtype) = np.random.default_rng(seed), data.draw(shapes(case))
     x = logits(seed, (rows, classes), dtype, scale)
-    assert_as_reference(x, labels(random, x.shape), filled(options, random, x.shape), reduction)
+    options = filled(options, random, x.shape)
+    assert_as_reference(
+        backend, x, labels(random, x.shape), options, reduction, alone=backend.gpu or _alone(classes, dtype)
+    )
 
 
-@pytest.mark.parametrize("options", SOFT_OPTIONS, ids=names)
-@given(seeds, row_counts, class_counts, floats, scales, reductions)
-def test_probabilities(options, seed, rows, classes, dtype, scale, reduction):
-    random = np.random.default_rng(seed)
+@numbered(SOFT_OPTIONS)
+@given(seeds, row_counts, scales, reductions, st.data())
+def test_probabilities(backend, case, options, seed, rows, scale, reduction, data):
+    random, (classes, dtype) = np.random.default_rng(seed), data.draw(shapes(case))
     x = logits(seed, (rows, classes), dtype, scale)
-    assert_as_reference(x, probabilities(random, x.shape, dtype), filled(options, random, x.shape), reduction)
+    options, target = filled(options, random, x.shape), probabilities(random, x.shape, dtype)
+    assert_as_reference(backend, x, target, options, reduction, alone=backend.gpu or _alone(classes, dtype))
 
 
+@pytest.mark.exhaustive
+@numbered([*INDEX_OPTIONS, *SOFT_OPTIONS])
+@given(seeds, row_counts, class_counts, floats, scales, reductions)
+def test_all_shapes(backend, case, options, seed, rows, classes, dtype, scale, reduction):
+    """As above, with every number of classes in every dtype."""
+    random, x = np.random.default_rng(seed), logits(seed, (rows, classes), dtype, scale)
+    soft = case >= len(INDEX_OPTIONS)
+    target = probabilities(random, x.shape, dtype) if soft else labels(random, x.shape)
+    assert_as_reference(backend, x, target, filled(options, random, x.shape), reduction)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_layouts_of_logits(backend, layout, dtype, reduction):
+    """Every layout with every dtype and reduction, each of these with every kind of rows, plain or with all options.
+
+    Not all four with each other, which would be four times as many kernels.
+    """
+    number = list(LAYOUTS).index(layout) + DTYPES.index(dtype)
+    for classes in (LANES, BATCHES, LONG)[number % 3][-2:]:
+        random = np.random.default_rng(number)
+        x = backend.lay(layout, logits(number, (21, classes), dtype))
+        options = filled(INDEX_OPTIONS[-(number // 3 % 2)], random, x.shape)
+        assert_as_reference(backend, x, labels(random, x.shape), options, reduction, alone=reduction == "none")
+
+
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("options", [INDEX_OPTIONS[0], INDEX_OPTIONS[-1]], ids=names)
 @given(seeds, row_counts, class_counts, dtypes, layouts, reductions)
-def test_layouts_of_logits(options, seed, rows, classes, dtype, layout, reduction):
+def test_all_layouts_of_logits(backend, options, seed, rows, classes, dtype, layout, reduction):
+    """As above, with every number of classes in every layout."""
     random = np.random.default_rng(seed)
-    x = LAYOUTS[layout](logits(seed, (rows, classes), dtype))
-    assert_as_reference(x, labels(random, x.shape), filled(options, random, x.shape), reduction)
+    x = backend.lay(layout, logits(seed, (rows, classes), dtype))
+    assert_as_reference(backend, x, labels(random, x.shape), filled(options, random, x.shape), reduction)
 
 
-@given(seeds, row_counts, class_counts, dtypes, layouts, st.sampled_from(DTYPES), layouts)
-def test_layouts_of_probabilities(seed, rows, classes, dtype, layout, target_dtype, target_layout):
-    """Soft targets may have another dtype than the logits."""
-    random = np.random.default_rng(seed)
-    x = LAYOUTS[layout](logits(seed, (rows, classes), dtype))
-    q = LAYOUTS[target_layout](probabilities(random, x.shape, target_dtype))
-    work = computed(dtype)
+def assert_probabilities(backend, x, q):
+    """Soft targets may have another dtype than the logits, and lie elsewhere."""
+    work = computed(x.dtype)
     # What is wider than the computing dtype is rounded to it; what is narrower is exact.
-    assert_as_reference(x, q if target_dtype.itemsize <= work.itemsize else q.astype(work), {}, "sum")
-    wide = fs.cross_entropy_and_grad(x, q, reduction="sum")
-    narrow = fs.cross_entropy_and_grad(x, q.astype(work), reduction="sum")
-    np.testing.assert_array_equal(wide.grad, narrow.grad)
+    assert_as_reference(backend, x, q if q.dtype.itemsize <= work.itemsize else q.astype(work), {}, "sum")
+    if q.dtype != work:
+        wide = backend.call(fs.cross_entropy_and_grad, x, q, reduction="sum")
+        narrow = backend.call(fs.cross_entropy_and_grad, x, q.astype(work), reduction="sum")
+        np.testing.assert_array_equal(wide.grad, narrow.grad)
 
 
-@given(seeds, row_counts, class_counts, floats, st.booleans(), st.booleans())
-def test_upstream_gradient(seed, rows, classes, dtype, soft, weighted):
+@pytest.mark.parametrize("number", range(len(LAYOUTS)))
+def test_layouts_of_probabilities(backend, number):
+    """Every layout of each with two dtypes of the other."""
+    for dtype, classes, turn in ((DTYPES[number % 4], 10, 1), (DTYPES[(number + 2) % 4], (47, 1000)[number % 2], 4)):
+        random, kinds = np.random.default_rng(number), backend.targets(dtype)
+        x = backend.lay(list(LAYOUTS)[number], logits(number, (21, classes), dtype))
+        q = probabilities(random, x.shape, kinds[number // 2 % len(kinds)])
+        assert_probabilities(backend, x, backend.lay(list(LAYOUTS)[(number + turn) % len(LAYOUTS)], q))
+
+
+@pytest.mark.exhaustive
+@given(seeds, row_counts, class_counts, dtypes, layouts, layouts, st.data())
+def test_all_layouts_of_probabilities(backend, seed, rows, classes, dtype, layout, target_layout, data):
+    x = backend.lay(layout, logits(seed, (rows, classes), dtype))
+    q = probabilities(np.random.default_rng(seed), x.shape, data.draw(st.sampled_from(backend.targets(dtype))))
+    assert_probabilities(backend, x, backend.lay(target_layout, q))
+
+
+@pytest.mark.parametrize("soft", [False, True], ids=["indices", "probabilities"])
+@given(seeds, row_counts, st.booleans(), st.data())
+def test_upstream_gradient(backend, soft, seed, rows, weighted, data):
     """A number a row, some of them zero or negative; and one number for all."""
-    random = np.random.default_rng(seed)
+    random, (classes, dtype) = np.random.default_rng(seed), data.draw(shapes(soft))
     x = logits(seed, (rows, classes), dtype)
     target = probabilities(random, x.shape, dtype) if soft else labels(random, x.shape)
     options = {"sample_weight": random.uniform(0.1, 2, rows)} if weighted else {}
-    assert_as_reference(x, target, options, "none", random.integers(-2, 3, rows) * random.uniform(0.5, 2, rows))
+    up = random.integers(-2, 3, rows) * random.uniform(0.5, 2, rows)
+    if not (weighted and backend.gpu):  # which multiplies no factors of rows beforehand
+        assert_as_reference(backend, x, target, options, "none", up)
     for reduction in ("mean", "sum", "none"):
-        assert_as_reference(x, target, options, reduction, -2.5)
+        assert_as_reference(backend, x, target, options, reduction, -2.5)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, -2])
-def test_axis(axis):
+def test_axis(backend, axis):
     """Classes along any axis, as segmentation has them along the second."""
     x = logits(0, (6, 7, 8), np.float64)
     random = np.random.default_rng(0)
@@ -119,22 +181,23 @@ def test_axis(axis):
     for target in (labels(random, last.shape), probabilities(random, x.shape, np.float64)):
         moved = target if target.ndim == 2 else np.moveaxis(target, axis, -1)
         for reduction in ("mean", "none"):
-            result = fs.cross_entropy_and_grad(x, target, axis=axis, reduction=reduction)
+            options = {"axis": axis, "reduction": reduction}
+            result = backend.call(fs.cross_entropy_and_grad, x, target, **options)
             expected = fs.reference.cross_entropy_and_grad(last, moved, reduction=reduction)
             np.testing.assert_allclose(result.loss, expected.loss, rtol=1e-14)
             np.testing.assert_allclose(np.moveaxis(result.grad, axis, -1), expected.grad, rtol=1e-12, atol=1e-17)
             out = np.empty_like(x)
-            assert fs.cross_entropy_and_grad(x, target, axis=axis, reduction=reduction, out=out).grad is out
+            assert backend.call(fs.cross_entropy_and_grad, x, target, **options, out=out).grad is out
             np.testing.assert_array_equal(out, result.grad)
 
 
 @pytest.mark.parametrize("classes", [5, 200])
 @pytest.mark.parametrize("leading", [(), (1,), (4,), (3, 4), (2, 3, 4)])
-def test_leading_axes(leading, classes):
+def test_leading_axes(backend, leading, classes):
     x = logits(0, (*leading, classes), np.float32)
     target = labels(np.random.default_rng(0), x.shape)
-    result = fs.cross_entropy_and_grad(x, target, reduction="none")
-    flat = fs.cross_entropy_and_grad(x.reshape(-1, classes), target.reshape(-1), reduction="none")
+    result = backend.call(fs.cross_entropy_and_grad, x, np.asarray(target), reduction="none")
+    flat = backend.call(fs.cross_entropy_and_grad, x.reshape(-1, classes), target.reshape(-1), reduction="none")
     assert np.shape(result.loss) == leading
     np.testing.assert_array_equal(np.ravel(result.loss), flat.loss)
     np.testing.assert_array_equal(result.grad.reshape(-1, classes), flat.grad)
@@ -164,19 +227,19 @@ def test_integers_and_lists(dtype):
 
 
 @pytest.mark.parametrize("classes", [10, 1000])
-def test_out(classes):
+def test_out(backend, classes):
     """The gradient goes where it is told to, onto the logits as well, and the loss is the same."""
     x = logits(0, (30, classes), np.float32)
     target = labels(np.random.default_rng(0), x.shape)
-    expected = fs.cross_entropy_and_grad(x, target)
-    for layout in ("C", "Fortran", "every second", "backwards", "unaligned"):
+    expected = backend.call(fs.cross_entropy_and_grad, x, target)
+    for layout in {"C", "Fortran", "every second", "backwards", "unaligned"} & set(backend.layouts):
         out = LAYOUTS[layout](np.ones_like(x))
-        result = fs.cross_entropy_and_grad(x, target, out=out)
+        result = backend.call(fs.cross_entropy_and_grad, x, target, out=out)
         assert result.grad is out
         np.testing.assert_array_equal(out, expected.grad)
         own = LAYOUTS[layout](x)
-        kept = fs.cross_entropy_and_grad(own, target)
-        in_place = fs.cross_entropy_and_grad(own, target, out=own)
+        kept = backend.call(fs.cross_entropy_and_grad, own, target)
+        in_place = backend.call(fs.cross_entropy_and_grad, own, target, out=own)
         assert in_place.loss == kept.loss
         np.testing.assert_array_equal(own, kept.grad)
 
@@ -191,11 +254,11 @@ def test_textbook_values():
     np.testing.assert_allclose(grad, [[-0.3, 0.2, 0.1]], rtol=1e-14)
 
 
-def test_one_hot_equals_index():
+def test_one_hot_equals_index(backend):
     x = logits(0, (50, 10), np.float64)
     target = labels(np.random.default_rng(0), x.shape, ignored=0)
-    hard = fs.cross_entropy_and_grad(x, target, label_smoothing=0.1)
-    soft = fs.cross_entropy_and_grad(x, np.eye(10)[target], label_smoothing=0.1)
+    hard = backend.call(fs.cross_entropy_and_grad, x, target, label_smoothing=0.1)
+    soft = backend.call(fs.cross_entropy_and_grad, x, np.eye(10)[target], label_smoothing=0.1)
     np.testing.assert_allclose(soft.loss, hard.loss, rtol=1e-14)
     np.testing.assert_allclose(soft.grad, hard.grad, rtol=1e-13, atol=1e-17)
 

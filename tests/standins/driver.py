@@ -188,7 +188,8 @@ class Driver:
         while isinstance(base.base, np.ndarray):
             base = base.base
         if id(base) not in self.bases:
-            address = self.memory.add(base, name or f"array {len(self.bases)}", offset, writable=writable)
+            rows = base.T if base.flags.f_contiguous else base
+            address = self.memory.add(rows, name or f"array {len(self.bases)}", offset, writable=writable)
             self.owners[address] = device
             self.bases[id(base)] = address, base
         address = self.bases[id(base)][0] + values.ctypes.data - base.ctypes.data
@@ -200,6 +201,12 @@ class Driver:
         buffer = self.memory.at(made.address)
         buffer.written = np.zeros(len(buffer.data), np.uint8)
         return made
+
+    def forget(self):
+        """Give back the memory of arrays, which views of the host keep."""
+        for address, _ in self.bases.values():
+            self.free(address)
+        self.bases.clear()
 
     def host(self, array):
         """A view of what an array on a device holds, whatever library it is of."""

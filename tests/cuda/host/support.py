@@ -28,22 +28,6 @@ def entries(driver):
     return [launched.entry for launched in driver.launches]
 
 
-def moved(driver, options):
-    return {
-        key: driver.array(np.asarray(value, np.float32)) if isinstance(value, np.ndarray) else value
-        for key, value in options.items()
-    }
-
-
-def weighted(options, shape, dtype=np.float32):
-    random = np.random.default_rng(5)
-    filled = dict(options)
-    for key, size in (("class_weight", shape[-1:]), ("sample_weight", shape[:-1])):
-        if filled.get(key):
-            filled[key] = np.where(random.uniform(size=size) < 0.2, 0, random.uniform(0.1, 2, size)).astype(dtype)
-    return filled
-
-
 def spread(x):
     """Every second element of every axis, between others."""
     room = np.full([2 * n for n in x.shape], np.nan, x.dtype)

@@ -14,8 +14,9 @@ from fastsoftmax import reference
 from fastsoftmax.core.dtypes import FLOAT32
 from fastsoftmax.cuda import backend, launches, plan, workspace
 from fastsoftmax.cuda.kernels import parameters, recipes
-from tests.cuda.host.support import drawn, near
+from tests.cuda.host.support import drawn, entries, near, spread
 from tests.standins.numpy_kernels import compiler
+from tests.support import labels
 
 
 def test_the_arguments_of_a_launch(driver):
@@ -165,3 +166,26 @@ def test_two_threads_load_a_kernel_once(driver, monkeypatch):
         assert first.result() is other.result() is loads[0]
     assert len(loads) == 1
     assert launches.loaded(recipe, 1) is not loads[0]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_an_upstream_gradient_is_a_number(driver, reduction):
+    """Which makes no call look different."""
+    x, t = drawn(6, 9), np.arange(6)
+    for up in (0.5, np.float32(-2), np.array(3.0), 7):
+        loss, grad = fs.cross_entropy_and_grad(driver.array(x), driver.array(t), grad_output=up, reduction=reduction)
+        expected = reference.cross_entropy_and_grad(x, t, grad_output=up, reduction=reduction)
+        near(driver.host(loss), expected.loss)
+        near(driver.host(grad), expected.grad)
+    assert len(backend._prepared) == 1
+
+
+def test_outer_levels_are_walked_in_the_order_of_rows(driver):
+    x = spread(drawn(3, 4, 5, 6))
+    t = labels(np.random.default_rng(2), x.shape)
+    loss, _ = fs.cross_entropy_and_grad(driver.array(x), driver.array(t), out=driver.array(spread(x)), reduction="none")
+    assert entries(driver) == ["cross_entropy"] * 3
+    near(driver.host(loss), reference.cross_entropy(x, t, reduction="none"))
+    driver.launches.clear()
+    fs.cross_entropy(driver.array(x), driver.array(t))
+    assert entries(driver) == ["count", *["cross_entropy"] * 3, "total"]

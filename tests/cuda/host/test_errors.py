@@ -151,53 +151,16 @@ def test_mixed_dtypes(driver):
     raises(TypeError, "grad_output must have dtype float32 on a GPU", fs.cross_entropy_and_grad, half, t, **options)
 
 
-@pytest.mark.parametrize("shape", [(3,), (4, 1), (4, 2), (3, 4), ()])
-def test_shapes_of_the_target(driver, shape):
-    text = (
-        f"target must have shape (4,) (class indices) or (4, 3) (probabilities) for logits of shape (4, 3), got {shape}"
-    )
-    raises(ValueError, text, fs.cross_entropy, driver.array(X.copy()), driver.array(np.zeros(shape, int)))
-
-
-def test_options(driver):
-    x, t = driver.array(X.copy()), driver.array(T.copy())
-    raises(ValueError, "reduction must be one of", fs.cross_entropy, x, t, reduction="avg")
-    raises(ValueError, "temperature must be a finite number > 0, got 0", fs.cross_entropy, x, t, temperature=0)
-    raises(ValueError, "axis must be in [-2, 2) for logits with 2 dimensions, got 2", fs.cross_entropy, x, t, axis=2)
-    raises(TypeError, "axis must be an integer, got 1.0", fs.cross_entropy, x, t, axis=1.0)
-    raises(ValueError, "ignore_index must be negative", fs.cross_entropy, x, x, ignore_index=1)
-    raises(ValueError, "focal_gamma is defined for class indices", fs.cross_entropy, x, x, focal_gamma=2.0)
-    wrong = driver.array(np.ones(2, np.float32))
-    raises(
-        ValueError, "class_weight must have shape (3,), one weight a class", fs.cross_entropy, x, t, class_weight=wrong
-    )
-    raises(
-        ValueError, "sample_weight must have shape (4,), one weight a row", fs.cross_entropy, x, t, sample_weight=wrong
-    )
-
-
-def test_axes(driver):
+def test_axes_that_are_not_merged(driver):
     x = driver.array(np.zeros((2, 3, 4), np.float32))
     for function in (fs.softmax, fs.log_softmax, fs.logsumexp):
-        raises(ValueError, "axis must be in [-3, 3) for x with 3 dimensions, got 3", function, x, 3)
-        raises(TypeError, "axis must be an integer, got 'a'", function, x, "a")
-        raises(TypeError, "axis must be an integer, got [0]", function, x, [0])
-        raises(ValueError, "each once", function, x, (0, -3))
         raises(ValueError, "axis must name axes that can be merged into one on a GPU", function, x, (0, 2))
-        raises(ValueError, "axis does not exist", function, driver.array(np.zeros((), np.float32)))
-        raises(
-            ValueError, "at least one class along axis -1, got shape (2, 0)", function, driver.array(X[:2, :0].copy())
-        )
-    fs.softmax(x, 1)
-    raises(TypeError, "axis must be an integer, got 1.0", fs.softmax, x, 1.0)  # equal to an axis that was seen
 
 
 def test_upstream_gradients(driver):
     x, t = driver.array(X.copy()), driver.array(T.copy())
     up, alone = driver.array(np.ones(4, np.float32)), driver.array(np.ones((), np.float32))
     function = fs.cross_entropy_and_grad
-    text = "grad_output must be a scalar for reduction='mean', got an array of shape (4,)"
-    raises(ValueError, text, function, x, t, grad_output=up)
     raises(TypeError, "have to be fetched from the GPU", function, x, t, grad_output=alone)
     raises(TypeError, "grad_output must lie on the GPU", function, x, t, grad_output="a")
     text = "grad_output must be a number when there are sample weights on a GPU"
@@ -222,32 +185,14 @@ def test_numbers_beyond_the_computing_dtype(driver, torch, repeated):
 
 
 def test_outputs(driver, torch, monkeypatch):
-    x = driver.array(X.copy())
-    raises(
-        ValueError,
-        "out must have the shape of the result, (4, 3), got (3, 4)",
-        fs.softmax,
-        x,
-        out=driver.array(X.T.copy()),
-    )
-    readonly = X.copy()
-    readonly.setflags(write=False)
-    out = driver.array(readonly, kind=InterfaceArray)
-    raises(ValueError, "out must be writeable, got a read-only array", fs.softmax, x, out=out)
+    x, t = torch.array(X.copy()), torch.array(T.copy())
     out = torch.array(np.broadcast_to(np.zeros(3, np.float32), (4, 3)))  # torch knows no arrays that are only read
     raises(ValueError, "out must not be broadcast, got strides (0, 4)", fs.softmax, x, out=out)
     out = torch.array(np.ndarray((4, 3), np.float32, np.zeros(6, np.float32), 0, (4, 4)))
-    t = torch.array(T.copy())
     for function, second in ((fs.softmax, ()), (fs.softmax_vjp, (x,)), (fs.cross_entropy_and_grad, (t,))):
         raises(ValueError, "out must not overlap itself, got strides (4, 4)", function, x, *second, out=out)
-    jax = LIBRARIES["jax"](monkeypatch, driver)
-    raises(
-        TypeError,
-        "out must be an array that can be written, got a jaxlib.ArrayImpl",
-        fs.softmax,
-        x,
-        out=jax.array(X.copy()),
-    )
+    text = "out must be an array that can be written, got a jaxlib.ArrayImpl"
+    raises(TypeError, text, fs.softmax, x, out=LIBRARIES["jax"](monkeypatch, driver).array(X.copy()))
 
 
 def test_outputs_that_disturb_what_is_read(driver):

@@ -13,7 +13,6 @@ from fastsoftmax.cuda.linear import backend
 from tests.cuda.host.support import DTYPES, near
 from tests.cuda.linear.support import SHAPE, as_reference, every, on, torch
 from tests.linear.support import ALL, problem
-from tests.support import INDEX_OPTIONS, SOFT_OPTIONS, names
 
 
 @every
@@ -26,22 +25,6 @@ def test_values_over_several_chunks(library, name, dtype, soft):
     for block in (16, None, 1):
         result = as_reference(library, dtype, given, options, block_rows=block, size=0.5)
         assert library.host(result.grad_x).shape == (50, 7)
-
-
-@torch
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("options", INDEX_OPTIONS, ids=names)
-def test_options_of_indices(library, name, options, reduction):
-    *given, options = problem(1, SHAPE, np.float32, options)
-    as_reference(library, np.float32, given, options, block_rows=16, reduction=reduction, size=20)
-
-
-@torch
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("options", SOFT_OPTIONS, ids=names)
-def test_options_of_probabilities(library, name, options, reduction):
-    *given, options = problem(1, SHAPE, np.float32, options, soft=True)
-    as_reference(library, np.float32, given, options, block_rows=16, reduction=reduction, size=20)
 
 
 @torch
@@ -195,9 +178,3 @@ def test_no_rows(library, name):
     assert library.host(fs.linear_cross_entropy(*arrays, reduction="sum")) == 0
     assert fs.linear_predict(arrays[0], arrays[1]).shape == (0,)
     assert fs.linear_predict_proba(arrays[0], arrays[1]).shape == (0, 9)
-
-
-@every
-def test_no_features(library, name):
-    *given, options = problem(9, (5, 0, 3), np.float32)
-    as_reference(library, np.float32, given, options)
