@@ -10,16 +10,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 from . import reference
-from .api.cross_entropy import (
-    LossAndGrad,
-    cross_entropy,
-    cross_entropy_and_grad,
-    log_softmax,
-    log_softmax_vjp,
-    logsumexp,
-    softmax,
-    softmax_vjp,
-)
+from .api.cross_entropy import LossAndGrad, cross_entropy, cross_entropy_and_grad
 from .api.linear import (
     HessianProduct,
     LinearLossAndGrad,
@@ -32,6 +23,7 @@ from .api.linear import (
     linear_top_k,
     workspace_bytes,
 )
+from .api.softmax import log_softmax, log_softmax_vjp, logsumexp, softmax, softmax_vjp
 from .core.untraced import untraced as _untraced
 from .cpu import forks as _forks  # noqa: F401  sees every fork from here on
 from .system import show_versions, warmup

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .api import cross_entropy
+from .api import cross_entropy, softmax
 from .core.conversion import dtype_of, truth
 from .version import __version__
 
@@ -103,12 +103,12 @@ def _calls(dtype: np.dtype[Any]) -> Iterator[tuple[str, Callable[[], object]]]:
         y = np.zeros(shape[0], np.int64)
         yield f"cross_entropy_and_grad, {layout}", lambda x=x, y=y: cross_entropy.cross_entropy_and_grad(x, y)  # type: ignore[misc]
         yield f"cross_entropy, {layout}", lambda x=x, y=y: cross_entropy.cross_entropy(x, y)  # type: ignore[misc]
-        for function in (cross_entropy.softmax, cross_entropy.log_softmax, cross_entropy.logsumexp):
+        for function in (softmax.softmax, softmax.log_softmax, softmax.logsumexp):
             yield f"{function.__name__}, {layout}", lambda f=function, x=x: f(x)  # type: ignore[misc]
-        for product in (cross_entropy.softmax_vjp, cross_entropy.log_softmax_vjp):
+        for product in (softmax.softmax_vjp, softmax.log_softmax_vjp):
             yield f"{product.__name__}, {layout}", lambda f=product, x=x: f(x, x)  # type: ignore[misc]
     big = np.zeros((1 << 8, 1 << 8), dtype)
-    yield "threads", lambda: cross_entropy.softmax(big)
+    yield "threads", lambda: softmax.softmax(big)
 
 
 def _line(done: int, total: int, name: str) -> None:

@@ -62,7 +62,7 @@ def checked_before(array, values):
 @contextmanager
 def structure(spoil):
     """Sparse features whose guarded structure is changed by ``spoil(features)`` after the check."""
-    features = linear_run._features
+    features = linear_run.features_of
 
     def changed(problem):
         x = features(problem)
@@ -70,5 +70,5 @@ def structure(spoil):
         spoil(x)
         return x
 
-    with mock.patch.object(linear_run, "_features", changed):
+    with mock.patch.object(linear_run, "features_of", changed):
         yield

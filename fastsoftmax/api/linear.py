@@ -1,18 +1,13 @@
-"""The public functions of linear maps: from features to loss, gradients and predictions, without the logits."""
+"""Functions of linear maps, from features to loss, gradients and predictions: signatures and documentation."""
 
-import importlib
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ..core.conversion import positive
-from ..core.devices import on_cuda
-from ..core.interrupts import Deferred
 from ..core.options import options as checked
-from ..cpu.linear import check
+from .backends import linear_backend
 
 Array = NDArray[Any]
 
@@ -40,25 +35,6 @@ class HessianProduct(NamedTuple):
     bias: Array | None
 
 
-#: Whatever the caller has NumPy do: infinities and NaN are results like others.
-_quiet = np.errstate(all="ignore")
-
-
-@cache
-def _run() -> Any:
-    """The module that computes, at the first call that does: importing Numba takes half a second."""
-    with Deferred():
-        return importlib.import_module("..cpu.linear.run", __package__)
-
-
-@cache
-def _cuda() -> Any:
-    """The same for arrays on a GPU."""
-    with Deferred():
-        return importlib.import_module("..cuda.linear.backend", __package__)
-
-
-@_quiet
 def linear_cross_entropy(
     x: Any,
     weight: ArrayLike,
@@ -146,15 +122,10 @@ def linear_cross_entropy(
     1.3863
     """
     options = checked(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
-    arrays = x, weight, bias, target, class_weight, sample_weight
-    if on_cuda(*arrays):
-        on_gpu: Any = _cuda().cross_entropy(arrays, options, None, (), None, block_rows, check_targets=check_targets)[0]
-        return on_gpu
-    problem = check.loss(x, weight, target, bias, class_weight, sample_weight, options, block_rows=block_rows)
-    return _run().cross_entropy(problem)[0]
+    arrays = x, weight, bias, target, class_weight, sample_weight, None
+    return linear_backend(*arrays).loss(*arrays, options, block_rows, check_targets=check_targets)[0]
 
 
-@_quiet
 def linear_cross_entropy_and_grad(
     x: Any,
     weight: ArrayLike,
@@ -248,24 +219,12 @@ def linear_cross_entropy_and_grad(
     array([-0.5,  0.5])
     """
     options = checked(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
-    arrays = x, weight, bias, target, class_weight, sample_weight
-    if on_cuda(*arrays, grad_output, *(out.values() if isinstance(out, Mapping) else ())):
-        value, grads = _cuda().cross_entropy(
-            arrays, options, grad_output, wrt, out, block_rows, check_targets=check_targets
-        )
-        return LinearLossAndGrad(value, grads.get("x"), grads.get("weight"), grads.get("bias"))
-    problem = check.loss(
-        *(x, weight, target, bias, class_weight, sample_weight, options),
-        block_rows=block_rows,
-        grad_output=grad_output,
-        wrt=wrt,
-        out=out,
-    )
-    value, grads = _run().cross_entropy(problem)
-    return LinearLossAndGrad(value, grads.get("x"), grads.get("weight"), grads.get("bias"))
+    arrays = x, weight, bias, target, class_weight, sample_weight, grad_output
+    backend = linear_backend(*arrays, *(out.values() if isinstance(out, Mapping) else ()))
+    loss, grads = backend.loss(*arrays, options, block_rows, wrt, out, check_targets=check_targets)
+    return LinearLossAndGrad(loss, grads.get("x"), grads.get("weight"), grads.get("bias"))
 
 
-@_quiet
 def linear_hessian_product(
     x: Any,
     weight: ArrayLike,
@@ -323,16 +282,10 @@ def linear_hessian_product(
     array([[ 0.25,  0.5 ],
            [-0.25, -0.5 ]])
     """
-    arrays = x, weight, bias, weight_direction, bias_direction
-    if on_cuda(*arrays, sample_weight):
-        return HessianProduct(*_cuda().hessian_product(arrays, sample_weight, reduction))
-    problem, direction, factors = check.hessian(
-        x, weight, bias, weight_direction, bias_direction, sample_weight, reduction
-    )
-    return HessianProduct(*_run().hessian_product(problem, direction, factors))
+    arrays = x, weight, bias, weight_direction, bias_direction, sample_weight
+    return HessianProduct(*linear_backend(*arrays).hessian_product(*arrays, reduction))
 
 
-@_quiet
 def linear_predict(x: Any, weight: ArrayLike, bias: ArrayLike | None = None) -> NDArray[np.int64]:
     r"""The class of the largest logit of each row, without the logits of all rows.
 
@@ -370,14 +323,10 @@ def linear_predict(x: Any, weight: ArrayLike, bias: ArrayLike | None = None) -> 
     >>> fs.linear_predict(np.array([[1.0, 2.0], [2.0, 1.0]]), np.eye(2))
     array([1, 0])
     """
-    if on_cuda(x, weight, bias):
-        on_gpu: NDArray[np.int64] = _cuda().predict(x, weight, bias)
-        return on_gpu
-    result: NDArray[np.int64] = _run().predict(check.linear(x, weight, bias))
+    result: NDArray[np.int64] = linear_backend(x, weight, bias).predict(x, weight, bias)
     return result
 
 
-@_quiet
 def linear_predict_proba(
     x: Any, weight: ArrayLike, bias: ArrayLike | None = None, *, out: Array | None = None
 ) -> Array:
@@ -419,14 +368,10 @@ def linear_predict_proba(
     >>> fs.linear_predict_proba(np.array([[1.0, 2.0]]), np.zeros((4, 2)))
     array([[0.25, 0.25, 0.25, 0.25]])
     """
-    if on_cuda(x, weight, bias, out):
-        on_gpu: Array = _cuda().predict_proba(x, weight, bias, out)
-        return on_gpu
-    result: Array = _run().predict_proba(*check.proba(x, weight, bias, out))
+    result: Array = linear_backend(x, weight, bias, out).predict_proba(x, weight, bias, out)
     return result
 
 
-@_quiet
 def linear_top_k(x: Any, weight: ArrayLike, bias: ArrayLike | None = None, *, k: int) -> TopK:
     r"""The k most probable classes of each row, without the logits of all rows.
 
@@ -467,10 +412,7 @@ def linear_top_k(x: Any, weight: ArrayLike, bias: ArrayLike | None = None, *, k:
     >>> top.indices.tolist(), top.log_proba.round(3).tolist()
     ([[1, 2]], [[-0.408, -1.408]])
     """
-    if on_cuda(x, weight, bias):
-        return TopK(*_cuda().top_k(x, weight, bias, k))
-    problem = check.linear(x, weight, bias)
-    return TopK(*_run().top_k(problem, positive("k", k, problem.classes)))
+    return TopK(*linear_backend(x, weight, bias).top_k(x, weight, bias, k))
 
 
 def workspace_bytes(
@@ -515,7 +457,5 @@ def workspace_bytes(
     >>> fs.workspace_bytes(1_280_000, 768, 1000, threads=2) < 32e6  # the logits alone would take 5 GB
     True
     """
-    shape = check.virtual_problem(rows, features, classes, dtype, wrt, block_rows)
-    bound = None if threads is None else positive("threads", threads)
-    result: int = _run().workspace(shape, bound)
+    result: int = linear_backend().workspace_bytes(rows, features, classes, dtype, wrt, threads, block_rows)
     return result

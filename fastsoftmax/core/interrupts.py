@@ -5,9 +5,11 @@ it and goes on with half of its state, or between setting the threads of a BLAS 
 """
 
 import _signal as signal  # type: ignore[import-not-found]  # `signal` wraps it in enumerations: 5 us a call
+import importlib
 import os
 import sys
 import threading
+from functools import cache
 from types import FrameType
 from typing import Any
 
@@ -64,6 +66,13 @@ def check() -> None:
     """Have an interruption that came within the innermost block handled now: a place where it may be left."""
     if _holding and threading.current_thread() is threading.main_thread():
         _holding[-1].deliver()
+
+
+@cache
+def imported(name: str, package: str) -> Any:
+    """A module that the first call that needs it imports, whole: Numba takes half a second."""
+    with Deferred():
+        return importlib.import_module(name, package)
 
 
 def _after_fork() -> None:

@@ -47,32 +47,13 @@ class Map(NamedTuple):
     out: Array | None
 
 
-class Given(NamedTuple):
+class Arguments(NamedTuple):
     """The array arguments of a call, as they came."""
 
     x: Any
     second: Any  # of a product, or the target
     axis: Any
     out: Any
-
-
-def form(x: Any, second: Any, axis: Any, out: Any, *constants: Any) -> tuple[Any, ...] | None:
-    """What a call looks like: all that its checks depend on but the contents of arrays.
-
-    None where an argument is no plain array (nor, for those that may be left out, None), or the axis no plain number.
-    """
-    if type(x) is not np.ndarray or type(axis) is not int:
-        return None
-    others: tuple[Any, ...] = ()
-    if second is not None:
-        if type(second) is not np.ndarray:
-            return None
-        others = (second.shape, second.strides, second.dtype)
-    if out is not None:
-        if type(out) is not np.ndarray or not out.flags.writeable:
-            return None
-        others = (*others, out.shape, out.strides, out.dtype, out is x, out is second)
-    return (x.shape, x.strides, x.dtype, others, axis, constants)
 
 
 def result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -1,7 +1,4 @@
-"""What each public function does with a checked problem: allocate the result, describe the job, and have it executed.
-
-The only module that knows which backend computes.
-"""
+"""Checked problems, run: the result is allocated, the job described, and executed."""
 
 import math
 from functools import lru_cache
@@ -15,13 +12,12 @@ from ..core.options import Flags, Options
 from ..core.strides import joined
 from . import check
 from .addresses import address
-from .check import Array, Given, Loss, Map, overlap
+from .check import Array, Loss, Map, overlap
 from .execute import CONVERTED, Job, Operands, computed, execute, pieces
 from .layouts import table
 from .layouts.labels import count as count_labels
 from .parameters import FIELDS, Numbers, Shape, pack_block, pack_shape
 from .plan import LABELS, PARALLEL_LABELS, PARALLEL_WEIGHTS
-from .prepared import Made, Ready, prepare
 from .threads import launch
 
 ALIGNED = 1 << 18  # elements from which a new array is aligned to cache lines: below, it costs more than it gives
@@ -62,7 +58,7 @@ def delivered(written: Array, out: Array | None) -> Array:
     return out
 
 
-def _ordered(data: Operands) -> tuple[Operands, tuple[int, ...] | None]:
+def ordered(data: Operands) -> tuple[Operands, tuple[int, ...] | None]:
     """Leading axes by the logits' strides, longest first, so that memory is walked in its own order."""
     if data.x.ndim <= 2:
         return data, None
@@ -80,32 +76,14 @@ def row_map(problem: Map, kernel: str, variant: int) -> Array:
     x = problem.x
     sources = [x.array] if problem.y is None else [x.array, problem.y.array]
     out = _destination(x, problem.out, sources, [])
-    data = _ordered(Operands(x.array, None if problem.y is None else problem.y.array, out))[0]
-    execute(_map_job(x, kernel, variant, streamed=out is problem.out), data)
+    data = ordered(Operands(x.array, None if problem.y is None else problem.y.array, out))[0]
+    execute(map_job(x, kernel, variant, streamed=out is problem.out), data)
     return delivered(out, problem.out)
 
 
-def _map_job(x: check.Rows, kernel: str, variant: int, *, streamed: bool = False) -> Job:
+def map_job(x: check.Rows, kernel: str, variant: int, *, streamed: bool = False) -> Job:
+    """The job of a function from rows to rows, or to a number a row."""
     return Job(kernel, Flags(), variant, x.dtype, streamed=streamed)
-
-
-def ready_map(problem: Map, kernel: str, variant: int, given: Given) -> Ready | None:
-    """`row_map` (or `logsumexp`) for operands that look like these; None where that takes more than one launch."""
-    x, y = problem.x.array, None if problem.y is None else problem.y.array
-    if variant == LOGSUMEXP:
-        result = np.empty(x.shape[:-1], problem.x.dtype)
-        return _ready(_map_job(problem.x, kernel, variant), Operands(x, result=result), Made(result=result), given)
-    new = np.empty_like(given.x) if given.out is None else None
-    out = problem.out if new is None else check.last(new, given.axis)
-    return _ready(_map_job(problem.x, kernel, variant), Operands(x, y, out), Made(new), given)
-
-
-def _ready(job: Job, data: Operands, made: Made, given: Given) -> Ready | None:
-    ordered, order = _ordered(data)
-    if order is not None and any(a is not None for a in data[3:]):
-        return None  # row-wise arrays are copied
-    shared = given.out is not None and given.out is given.x, given.out is not None and given.out is given.second
-    return prepare(job, ordered, made, shared)
 
 
 def _merged(array: Array, leading: int) -> Array | None:
@@ -162,8 +140,8 @@ def logsumexp(problem: Map) -> Array:
     """logsumexp of every row."""
     x = problem.x
     result = np.empty(x.array.shape[:-1], x.dtype)
-    data, order = _ordered(Operands(x.array, result=result))
-    execute(_map_job(x, "softmax", LOGSUMEXP), data)
+    data, order = ordered(Operands(x.array, result=result))
+    execute(map_job(x, "softmax", LOGSUMEXP), data)
     return _restored(data.result, order)
 
 
@@ -259,7 +237,7 @@ def cross_entropy(problem: Loss, grad: bool) -> tuple[Any, Array | None]:
         if problem.out is not None and labels is not None and overlap(problem.out, labels):
             labels = labels.copy()
     result = np.empty(x.array.shape[:-1], dtype) if problem.options.reduction == "none" else None
-    data, order = _ordered(Operands(x.array, problem.soft, out, labels, *factors_of(problem), result))
+    data, order = ordered(Operands(x.array, problem.soft, out, labels, *factors_of(problem), result))
     total = execute(loss_job(problem, count, grad=grad, streamed=out is problem.out), data)
     loss = reduced(problem, total, count) if result is None else _restored(data.result, order)[()]
     return loss, None if out is None else delivered(out, problem.out)
@@ -272,16 +250,3 @@ def _in_double(problem: Loss, grad: bool) -> tuple[Any, Array | None]:
     loss, written = cross_entropy(wide, grad)
     loss = np.asarray(loss).astype(computed(x.dtype))[()]
     return loss, None if written is None else delivered(written.astype(x.dtype), problem.out)
-
-
-def ready_loss(problem: Loss, grad: bool, given: Given) -> Ready | None:
-    """`cross_entropy` for operands that look like these; None where that takes more than one launch in this thread."""
-    x, dtype, reduction = problem.x.array, computed(problem.x.dtype), problem.options.reduction
-    labels = None if problem.labels is None else given.second  # themselves, not an aligned copy of them
-    if problem.widened or (labels is not None and not (labels.dtype == np.int64 and labels.flags.c_contiguous)):
-        return None
-    new = np.empty_like(given.x) if grad and given.out is None else None
-    out = problem.out if new is None else check.last(new, given.axis)
-    result = np.empty(x.shape[:-1], dtype) if reduction == "none" else None
-    data = Operands(x, problem.soft, out, labels, result=result)
-    return _ready(loss_job(problem, 1.0, grad=grad), data, Made(new, result, dtype.type, reduction == "mean"), given)

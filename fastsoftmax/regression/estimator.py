@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..api import cross_entropy, linear
+from ..api import linear, softmax
 from ..core.compressed import sound
 from ..core.devices import in_main_memory
 from . import outcome, parameters, sgd, solvers
@@ -254,7 +254,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         logits = self.decision_function(X)
         if logits.ndim == 1:
             logits = np.stack([np.zeros_like(logits), logits], axis=1)
-        return cross_entropy.log_softmax(logits, out=logits)
+        return softmax.log_softmax(logits, out=logits)
 
     def _fitted(self, X: Any, y: Any, sample_weight: Any) -> tuple[dict[str, Any], str]:
         """The attributes of a fit, and what is to be warned of."""

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import fastsoftmax as fs
-from fastsoftmax.api import cross_entropy
 from fastsoftmax.core import memo
+from fastsoftmax.cpu import backend
 
 RNG = np.random.default_rng(11)
 FIRST = RNG.bit_generator.state
@@ -41,7 +41,7 @@ def unprepared(function, *arguments, **options):
 def prepared(function, *arguments, **options):
     """What a later call gives that was prepared by one with the same looks."""
     function(*arguments, **options)
-    ((_, ready),) = cross_entropy._prepared.items()
+    ((_, ready),) = backend._prepared.items()
     assert ready is not None
     return function(*arguments, **options)
 
@@ -237,14 +237,14 @@ def test_threads_have_parameters_of_their_own():
 
 
 def test_what_is_remembered_is_bounded(monkeypatch):
-    monkeypatch.setattr(cross_entropy._prepared, "most", 5)
+    monkeypatch.setattr(backend._prepared, "most", 5)
     for n in range(1, 12):
         fs.softmax(np.zeros(n))
-        assert len(cross_entropy._prepared) <= 5
+        assert len(backend._prepared) <= 5
 
 
 def test_large_calls_are_planned_as_before():
     x = np.zeros((70000, 2), np.float32)
     fs.softmax(x)
-    assert list(cross_entropy._prepared.values()) == [None]
+    assert list(backend._prepared.values()) == [None]
     assert (fs.softmax(x) == 0.5).all()

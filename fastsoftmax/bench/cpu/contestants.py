@@ -18,7 +18,7 @@ import numpy as np
 import scipy.special
 import threadpoolctl
 
-from ...api import cross_entropy
+from ...api import cross_entropy, softmax
 from .. import by_torch
 from ..cases import (
     AXIS_0,
@@ -52,7 +52,7 @@ MOST_OF_OTHERS = 10**8  # logits, beyond which a library that holds several copi
 
 def _of_ours(case: Case, d: Inputs, x: Any, out: Any = None) -> Call:
     """A call of ours on logits `x`."""
-    function = getattr(cross_entropy, case.function)
+    function = getattr(cross_entropy if case.function in LOSSES else softmax, case.function)
     more: dict[str, Any] = {} if out is None else {"out": out}
     if case.layout == AXIS_0 and x is d.x:
         x, more = x.T, {name: value.T for name, value in more.items()} | {"axis": 0}

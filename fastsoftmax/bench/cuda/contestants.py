@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...api import cross_entropy
+from ...api import cross_entropy, softmax
 from .. import by_torch, inputs
 from ..cases import LOSS, LOSSES, SOFTMAX, Case
 from ..inputs import DISTINCT, TOLERANCE, Inputs
@@ -43,8 +43,8 @@ def drawn(gpu: Gpu, case: Case) -> Drawn:
 
 
 def _of_ours(case: Case, d: Drawn, x: Any, **out: Any) -> Call:
-    given = (x, d.target) if case.function in LOSSES else (x,)
-    return functools.partial(getattr(cross_entropy, case.function), *given, **out)
+    module, given = (cross_entropy, (x, d.target)) if case.function in LOSSES else (softmax, (x,))
+    return functools.partial(getattr(module, case.function), *given, **out)
 
 
 def _ours(case: Case, d: Drawn) -> Call:

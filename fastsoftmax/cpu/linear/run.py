@@ -1,29 +1,27 @@
-"""What each linear pass does with a checked problem: describe its operands, have it cut and computed, hand over."""
+"""Checked linear problems, run: operands are described, the pass is cut and computed, gradients are handed over."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from ...core import interrupts
-from ...core.dtypes import LOG_SOFTMAX, SOFTMAX, storage_of
+from ...core.dtypes import SOFTMAX, storage_of
 from ...core.options import Flags
 from .. import run
 from ..check import Array, overlap
-from ..execute import Job, Operands, execute, largest
+from ..execute import Job
 from ..run import delivered, same
 from ..threads import launch
 from . import plan as plan_linear
 from .blas import single_threaded
 from .check import Linear, LinearLoss
-from .matrices import as_matrix, matrix, product
+from .matrices import matrix
 from .operands import Found, Pass, Sparse
-from .own_blocks import own, own_bytes, recipes, sparse_logits
+from .own_blocks import own, own_bytes, recipes
 from .plan import LinearPlan
 from .shared_blocks import shared, shared_bytes
 
 
-def _features(problem: Linear) -> Any:
+def features_of(problem: Linear) -> Any:
     """The features as passes take them."""
     x = problem.x
     if x.parts is None:
@@ -60,7 +58,7 @@ def _passed(p: Pass, jobs: list[Job], block: int | None) -> Found:
         return shared(p, plan if plan.shared else _plan(p, False, block), jobs)
 
 
-def _operands(problem: Linear) -> list[Array]:
+def operands_of(problem: Linear) -> list[Array]:
     """The arrays that are read until the last row is done."""
     x = problem.x.array
     return [
@@ -70,7 +68,8 @@ def _operands(problem: Linear) -> list[Array]:
     ]
 
 
-def _bias(problem: Linear, dtype: np.dtype[Any]) -> Array | None:
+def bias_of(problem: Linear, dtype: np.dtype[Any]) -> Array | None:
+    """The bias in a dtype."""
     return None if problem.bias is None else np.ascontiguousarray(problem.bias.array, dtype)
 
 
@@ -82,7 +81,7 @@ def cross_entropy(problem: LinearLoss) -> tuple[Any, dict[str, Array]]:
     grad_x = _grad_x(problem) if "x" in wanted else None
     loss_factor, grad_factor = run.factors_of(loss)
     p = Pass(
-        *(_features(linear), linear.weight.array, _bias(linear, linear.dtype), linear.dtype, linear.classes),
+        *(features_of(linear), linear.weight.array, bias_of(linear, linear.dtype), linear.dtype, linear.classes),
         labels=loss.labels,
         ignore_index=loss.options.ignore_index,
         soft=loss.soft,
@@ -123,7 +122,7 @@ def _grad_x(problem: LinearLoss) -> Array:
     if out is None:
         return np.zeros(x.shape, x.dtype)
     in_place = same(out, x.array)
-    operands = [*_operands(problem.linear), labels, problem.loss.soft]
+    operands = [*operands_of(problem.linear), labels, problem.loss.soft]
     disturbed = any(a is not None and overlap(out, a) for a in operands if not (in_place and a is x.array))
     there = matrix(out, x.dtype)
     if there is None or there.flipped or disturbed:
@@ -145,9 +144,9 @@ def _handed_over(problem: LinearLoss, name: str, array: Array) -> Array:
 def hessian_product(problem: Linear, direction: Linear, factors: Array | None) -> tuple[Any, Array | None]:
     """The Hessian of the sum of the rows' losses, each times its factor, times a direction."""
     dtype = problem.dtype
-    biases = [b for b in (_bias(problem, dtype), _bias(direction, dtype)) if b is not None]
+    biases = [b for b in (bias_of(problem, dtype), bias_of(direction, dtype)) if b is not None]
     p = Pass(
-        _features(problem),
+        features_of(problem),
         np.concatenate([problem.weight.array, direction.weight.array], dtype=dtype),
         np.concatenate(biases) if biases else None,
         *(dtype, problem.classes),
@@ -158,57 +157,3 @@ def hessian_product(problem: Linear, direction: Linear, factors: Array | None) -
     jobs = [Job("softmax", Flags(), SOFTMAX, dtype), Job("vjp", Flags(), SOFTMAX, dtype)]
     found = _passed(p, jobs, None)
     return found.grad_weight, found.grad_bias
-
-
-def _blocks(problem: Linear, room: Array | None) -> Iterator[tuple[slice, Array]]:
-    """The rows of one block after the other, and their logits: in `room`, or in scratch that each block overwrites."""
-    rows, features = problem.x.shape
-    x, bias = _features(problem), _bias(problem, problem.dtype)
-    by_feature = isinstance(x, Sparse)
-    weight = as_matrix(problem.weight.array.T, problem.dtype, plain=by_feature)
-    size = plan_linear.shared_rows(features, problem.classes, problem.dtype.itemsize, staged=not by_feature)
-    z = np.empty((min(size, rows), problem.classes), problem.dtype) if room is None else room
-    for start in range(0, rows, size):
-        interrupts.check()
-        at = slice(start, min(start + size, rows))
-        here = z[at] if room is not None else z[: at.stop - start]
-        if isinstance(x, Sparse):
-            sparse_logits(x, weight, bias, at, here)
-        else:
-            product(as_matrix(x[at], problem.dtype), weight, here, bias=bias)
-        yield at, here
-
-
-def predict(problem: Linear) -> Array:
-    """The class of the largest logit of each row."""
-    result = np.empty(problem.x.shape[0], np.int64)
-    with single_threaded():
-        for at, z in _blocks(problem, None):
-            z.argmax(axis=1, out=result[at])
-    return result
-
-
-def predict_proba(problem: Linear, out: Array | None) -> Array:
-    """The probabilities of the classes for each row."""
-    shape, dtype = (problem.x.shape[0], problem.classes), problem.proba_dtype
-    result = np.empty(shape, dtype) if out is None or any(overlap(out, a) for a in _operands(problem)) else out
-    job = Job("softmax", Flags(), SOFTMAX, problem.dtype)
-    room = result if result.dtype == problem.dtype and result.flags.carray else None
-    with single_threaded():
-        for at, z in _blocks(problem, room):
-            execute(job, Operands(z, out=z))
-            if room is None:
-                result[at] = z
-    return delivered(result, out)
-
-
-def top_k(problem: Linear, k: int) -> tuple[Array, Array]:
-    """The classes of the largest logits of each row, in falling order, and their log-probabilities."""
-    indices, values = (np.empty((problem.x.shape[0], k), t) for t in (np.int64, problem.dtype))
-    job = Job("softmax", Flags(), LOG_SOFTMAX, problem.dtype)
-    with single_threaded():
-        for at, z in _blocks(problem, None):
-            largest(z, values[at], indices[at])  # by logits: with +inf among them no log-probability is a number
-            execute(job, Operands(z, out=z))
-            values[at] = np.take_along_axis(z, indices[at], axis=1)
-    return indices, values

@@ -1,0 +1,130 @@
+"""Functions of arrays in main memory: prepared for arrays that look alike, or checked and run.
+
+Numba, whose import takes half a second, is imported by the first call that computes.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..core import memo
+from ..core.conversion import whole
+from ..core.dtypes import LOGSUMEXP
+from ..core.interrupts import imported
+from ..core.options import Options
+from . import check
+from .check import Array
+
+#: Calls by their keys, some 2 KB each; None where a call takes more than one launch.
+_prepared = memo.shared(4096)
+
+
+def _run() -> Any:
+    return imported(".run", __package__)
+
+
+def _key(x: Any, second: Any, axis: Any, out: Any, *constants: Any) -> tuple[Any, ...] | None:
+    """All that the checks and the plan of a call depend on but the contents of arrays.
+
+    None where an argument is no plain array (nor, for those that may be left out, None), or the axis no plain number.
+    """
+    if type(x) is not np.ndarray or type(axis) is not int:
+        return None
+    others: tuple[Any, ...] = ()
+    if second is not None:
+        if type(second) is not np.ndarray:
+            return None
+        others = (second.shape, second.strides, second.dtype)
+    if out is not None:
+        if type(out) is not np.ndarray or not out.flags.writeable:
+            return None
+        others = (*others, out.shape, out.strides, out.dtype, out is x, out is second)
+    return (x.shape, x.strides, x.dtype, others, axis, constants)
+
+
+def _keep(key: Any, prepare: str, *arguments: Any) -> None:
+    """Have later calls of the same key, one of which went well, prepared."""
+    if key is not None and key not in _prepared:
+        _prepared.keep(key, getattr(imported(".prepared", __package__), prepare)(*arguments))
+
+
+def _as_asked(written: Any, axis: Any, out: Array | None) -> Any:
+    """An output with its axes as the caller has them."""
+    if out is not None:
+        return out
+    return written if axis == -1 or written is None else np.moveaxis(written, -1, axis)
+
+
+def rows(x: Any, y: Any, axis: Any, out: Any, kernel: str, variant: int, keepdims: bool = False) -> Any:
+    """A function from rows to rows, or (of the variant LOGSUMEXP) to a number a row."""
+    key = _key(x, y, axis, out, kernel, variant)
+    prepared = _prepared.get(key)
+    results = None if prepared is None else prepared(x, y, out)
+    if results is None:
+        results, axis = _rows(key, x, y, axis, out, kernel, variant)
+    if variant != LOGSUMEXP:
+        return results[1]
+    return np.expand_dims(results[0], axis) if keepdims else results[0]
+
+
+@np.errstate(all="ignore")  # whatever the caller has NumPy do: infinities and NaN are results like others
+def _rows(key: Any, x: ArrayLike, y: Any, axis: Any, out: Any, kernel: str, variant: int) -> Any:
+    """((a number a row or None, rows or None), axes) of a call that is checked first."""
+    if kernel == "softmax" and (axis is None or isinstance(axis, tuple)):
+        axes = check.over_axes(x, axis, out)
+        if variant == LOGSUMEXP:
+            return (_run().logsumexp_over_axes(axes)[()], None), axes.axes
+        return (None, _run().map_over_axes(axes, variant)), axes.axes
+    axis = whole("axis", axis, "an integer")
+    problem = check.row_map(x, axis, out) if kernel == "softmax" else check.product(x, y, axis, out)
+    numbers = written = None
+    if variant == LOGSUMEXP:
+        numbers = _run().logsumexp(problem)[()]
+    else:
+        written = _run().row_map(problem, kernel, variant)
+    _keep(key, "prepare_map", problem, kernel, variant, check.Arguments(x, y, axis, out))
+    return (numbers, _as_asked(written, axis, out)), axis
+
+
+def loss(
+    logits: ArrayLike,
+    target: ArrayLike,
+    class_weight: Any,
+    sample_weight: Any,
+    grad_output: Any,
+    out: Any,
+    axis: Any,
+    options: Options,
+    *,
+    grad: bool,
+    check_targets: Any = None,  # on a GPU alone: here labels are always checked
+) -> Any:
+    """(loss, gradient or None) of a cross-entropy."""
+    key = None
+    if class_weight is None and sample_weight is None and grad_output is None:
+        key = _key(logits, target, axis, out, grad, options)
+    prepared = _prepared.get(key)
+    results = None if prepared is None else prepared(logits, target, out)
+    if results is not None:
+        return results
+    weights = class_weight, sample_weight
+    return _loss(key, logits, target, whole("axis", axis, "an integer"), weights, options, grad_output, out, grad)
+
+
+@np.errstate(all="ignore")  # as for `_rows`
+def _loss(
+    key: Any,
+    logits: ArrayLike,
+    target: ArrayLike,
+    axis: int,
+    weights: tuple[Any, Any],
+    options: Options,
+    grad_output: Any,
+    out: Any,
+    grad: bool,
+) -> Any:
+    problem = check.cross_entropy(logits, target, axis, *weights, options, grad_output, out)
+    value, written = _run().cross_entropy(problem, grad=grad)
+    _keep(key, "prepare_loss", problem, grad, check.Arguments(logits, target, axis, out))
+    return value, _as_asked(written, axis, out)
