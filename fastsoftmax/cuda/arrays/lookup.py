@@ -7,8 +7,9 @@ from ...core import memo
 from ...core.devices import library_of, on_cuda
 from .library import LEGACY, Cupy, Derived, Elsewhere, Exchanged, Interface, Jax, Library, Look, Numba, Torch
 
-__all__ = ["ELSEWHERE", "LEGACY", "Library", "Look", "Seen", "all_seen", "library", "seen"]
+__all__ = ["ELSEWHERE", "LEGACY", "Library", "Look", "Seen", "all_seen", "call_key", "keys", "library", "seen"]
 
+_NOTHING = None, 0, None  # what an argument that was left out looks like, its address, and what holds its memory
 
 _TORCH, _DERIVED, _CUPY, _NUMBA, _JAX = Torch(), Derived(), Cupy(), Numba(), Jax()
 _INTERFACE, _DLPACK, ELSEWHERE = Interface(), Exchanged(), Elsewhere()
@@ -67,6 +68,30 @@ def seen(value: Any, stream: int) -> Seen:
     return Seen(value, kind, *kind.peek(value, stream))
 
 
-def all_seen(values: tuple[Any, ...], stream: int) -> tuple[Any, ...]:
-    """Look at arguments of a call that goes to a stream; None remains what it is."""
-    return tuple(None if value is None else seen(value, stream) for value in values)
+def all_seen(values: tuple[Any, ...], stream: int, *, required: tuple[int, ...] = ()) -> tuple[Any, ...]:
+    """Look at arguments of a call that goes to a stream; None remains what it is, but for the `required` ones."""
+    return tuple(None if v is None and i not in required else seen(v, stream) for i, v in enumerate(values))
+
+
+def keys(arrays: tuple[Any, ...], stream: int) -> tuple[tuple[Any, ...], tuple[int, ...], tuple[Any, ...]]:
+    """(keys of some arrays, or None, with their types and alignment; their addresses; what holds their memory)."""
+    if not arrays:
+        return (), (), ()
+    looks, places, held = zip(*(_NOTHING if a is None else library(a).peek(a, stream) for a in arrays), strict=True)
+    return tuple(zip(map(type, arrays), looks, map(_alignment, places), strict=True)), places, held
+
+
+def call_key(
+    kind: Library, x: Any, y: Any, out: Any, stream: int
+) -> tuple[tuple[Any, ...], int, int, int, tuple[Any, ...]]:
+    """(key of a call's arrays, the last two of which may be None; their addresses; what holds their memory)."""
+    x_look, x_at, x_held = kind.peek(x, stream)
+    y_look, y_at, y_held = _NOTHING if y is None else library(y).peek(y, stream)
+    look, at, held = _NOTHING if out is None else library(out).peek(out, stream)
+    places = _alignment(x_at), _alignment(y_at), _alignment(at), at == x_at, at == y_at
+    return (type(y), type(out), places, x_look, y_look, look), x_at, y_at, at, (x_held, y_held, held)
+
+
+def _alignment(address: int) -> int | None:
+    """What kernels are chosen by of an address; None for one that is no memory's."""
+    return address & 15 if address else None

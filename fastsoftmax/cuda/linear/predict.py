@@ -12,7 +12,7 @@ from .chunks import Arrays, by_size, chunks
 PLAIN = Options(-100, 0.0, 0.0, 0.0, 1.0, None, "none")
 
 
-def predict(linear: Linear, arrays: Arrays) -> Any:
+def predict_classes(linear: Linear, arrays: Arrays) -> Any:
     """The class of the largest logit of each row."""
     result = arrays.new((linear.rows,), "int64")
     with linear.matrices.on(arrays.x):

@@ -389,3 +389,23 @@ def test_raw_addresses(driver):
     raises(ValueError, "out must have memory on the GPU, got the address 0", launch, 5, x=256, out=0)
     raises(ValueError, "x must be at a multiple of 4 bytes", launch, 5, x=258, out=256)
     fs.cuda.launcher("softmax", (0, 3), "float32")(5, x=0, out=0)
+
+
+def test_arguments_that_are_missing(torch):
+    x, t = torch.array(X.copy()), torch.array(T.copy())
+    got = "got a NoneType; pass torch.as_tensor"
+    raises(TypeError, f"grad must lie on the GPU, as y is a torch.Tensor on GPU 0, {got}", fs.softmax_vjp, x, None)
+    raises(TypeError, f"y must lie on the GPU, as grad is a torch.Tensor on GPU 0, {got}", fs.softmax_vjp, None, x)
+    raises(
+        TypeError, f"target must lie on the GPU, as logits is a torch.Tensor on GPU 0, {got}", fs.cross_entropy, x, None
+    )
+    raises(
+        TypeError, f"logits must lie on the GPU, as target is a torch.Tensor on GPU 0, {got}", fs.cross_entropy, None, t
+    )
+
+
+@pytest.mark.parametrize("axis", [None, (0, 1), ()])
+def test_products_are_along_one_axis(torch, axis):
+    y, g = torch.array(X.copy()), torch.array(X.copy())
+    for product in (fs.softmax_vjp, fs.log_softmax_vjp):
+        raises(TypeError, f"axis must be an integer, got {axis}", product, y, g, axis)

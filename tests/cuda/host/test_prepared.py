@@ -1,4 +1,4 @@
-"""Calls on torch's tensors that look like an earlier one are repeated in few steps, and only those that do."""
+"""Calls on torch's tensors that look like an earlier one are prepared, and only those that do."""
 
 import numpy as np
 import pytest
@@ -24,8 +24,8 @@ def near(actual, expected):
 
 
 def forget(monkeypatch):
-    """From now on whatever is not repeated fails."""
-    for name in ("mapped", "cross_entropy"):
+    """From now on whatever is not prepared fails."""
+    for name in ("_prepare_map", "_prepare_loss"):
         monkeypatch.setattr(backend, name, None)
 
 
@@ -88,15 +88,17 @@ def test_what_looks_different_is_looked_at(library, monkeypatch):
         ((library.array(drawn(8, 4).T), t), {}),
         ((x, t), {"axis": 1}),
         ((x, t), {"axis": -1.0}),
-        ((x, t), {"check_targets": True}),
         ((x, t), {"out": x}),
         ((x, t), {"out": None}),
         ((x, t), {"class_weight": t}),
-        ((x, t), {"grad_output": 1}),
+        ((x, t), {"sample_weight": t}),
+        ((x, t), {"grad_output": t}),
         ((x, np.arange(4)), {}),
     ):
         with pytest.raises(TypeError, match="NoneType"):
             fs.cross_entropy_and_grad(*arguments, **{"out": out, **options})
+    for same in ({"check_targets": True}, {"grad_output": 1}):
+        fs.cross_entropy_and_grad(x, t, out=out, **same)
     x.requires_grad = True
     with pytest.raises(TypeError, match="NoneType"):
         fs.cross_entropy_and_grad(x, t, out=out)

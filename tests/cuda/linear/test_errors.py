@@ -250,3 +250,16 @@ def test_errors_launch_nothing(driver, torch, given):
     assert not driver.launches
     assert not torch.made
     assert not torch.work
+
+
+@pytest.mark.parametrize("name", ["weight", "target"])
+def test_arguments_that_are_missing(given, name):
+    given[name] = None
+    text = f"{name} must lie on the GPU, as x is a torch.Tensor on GPU 0, got a NoneType"
+    for function in FUNCTIONS:
+        raises(TypeError, text, function, **given)
+    if name == "weight":
+        for function in (fs.linear_predict, fs.linear_predict_proba):
+            raises(TypeError, text, function, given["x"], None)
+        raises(TypeError, text, fs.linear_top_k, given["x"], None, k=1)
+        raises(TypeError, text, fs.linear_hessian_product, given["x"], None, None, given["x"], None)
