@@ -96,7 +96,7 @@ def test_imports_flow_one_way(module):
 
 def test_no_import_cycles():
     graph = {module: _imports(module, everywhere=False) for module in MODULES}
-    assert {"api.backends", "core.options"} < graph["api.cross_entropy"]
+    assert {"api.backends", "core.options"} <= graph["api.cross_entropy"]
     order = list(graphlib.TopologicalSorter(graph).static_order())
     assert order.index("core.options") < order.index("cpu.check") < order.index("cpu.run")
 
