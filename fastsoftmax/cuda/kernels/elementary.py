@@ -6,13 +6,9 @@ that are stored in float32; `quick` does not, for those that are stored in half 
 same either way, as ``d exp(d)`` is never below -1/e.
 """
 
-from llvmlite import ir
-
 from ...core.dtypes import FLOAT32
-from ..toolkit.compiler import cuda, device, intrinsic, types
-from .memory import constant
-
-_FLOAT = ir.FloatType()
+from ..toolkit.compiler import cuda, device, types
+from .memory import assembly, constant
 
 LOG2E = constant(FLOAT32, 1.4426950408889634)
 LOG2E_REST = constant(FLOAT32, 1.4426950408889634 - float(LOG2E))
@@ -20,31 +16,8 @@ LN2 = constant(FLOAT32, 0.6931471805599453)
 LOWEST = constant(FLOAT32, -200.0)  # exp is 0 there, and -inf would make the rest of its product NaN
 
 
-def _instruction(text, count):
-    """An intrinsic: one instruction on float32."""
-
-    def codegen(context, builder, signature, args):
-        names = ", ".join(f"${k}" for k in range(count + 1))
-        shape = ir.FunctionType(_FLOAT, [_FLOAT] * count)
-        return builder.call(ir.InlineAsm(shape, f"{text} {names};", ",".join(["=f"] + ["f"] * count)), args)
-
-    if count == 1:
-
-        @intrinsic
-        def unary(typing, x):
-            return types.float32(types.float32), codegen
-
-        return unary
-
-    @intrinsic
-    def binary(typing, x, y):
-        return types.float32(types.float32, types.float32), codegen
-
-    return binary
-
-
-ex2 = _instruction("ex2.approx.ftz.f32", 1)
-_max = _instruction("max.NaN.f32", 2)  # a NaN stays one
+ex2 = assembly("ex2.approx.ftz.f32 $0, $1;", "=f,f", types.float32, types.float32)
+_max = assembly("max.NaN.f32 $0, $1, $2;", "=f,f,f", types.float32, types.float32, types.float32)  # a NaN stays one
 
 
 @device

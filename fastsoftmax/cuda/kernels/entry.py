@@ -4,20 +4,20 @@ from ...core.dtypes import ITEMSIZE
 from ..toolkit.compiler import cuda, device, types
 from .memory import constant, real
 from .parameters import Integers, Numbers
-from .reductions import cluster_rank, scope
-from .score import Exact, joined, totaller
-from .words import storer
+from .reductions import cluster_rank, make_scope
+from .score import Exact, add_exact, make_deliver
+from .words import make_store
 
 i32, u32, i64 = types.int32, types.uint32, types.int64
 
 
-def kernel(work, kind, threads, group, blocks, *, losses, stored):
+def make_kernel(work, kind, threads, group, blocks, *, losses, stored):
     """A kernel that calls `work` for each row.
 
     Parameters
     ----------
     work
-        Of `held_kernels` and the like.
+        Of `held_rows` and the like.
     kind
         The computing dtype.
     threads, group, blocks
@@ -27,7 +27,7 @@ def kernel(work, kind, threads, group, blocks, *, losses, stored):
     stored
         The storage kind that the rows' numbers are written in; None: they are not.
     """
-    run = _runner(work, kind, threads, group, blocks, losses=losses, stored=stored)
+    run = _make_run(work, kind, threads, group, blocks, losses=losses, stored=stored)
 
     def entry(
         x, y, out, target, class_weight, loss_factor, grad_factor, result, partial, denominator, bad, ignore_index,
@@ -43,10 +43,10 @@ def kernel(work, kind, threads, group, blocks, *, losses, stored):
     return entry
 
 
-def _runner(work, kind, threads, group, blocks, *, losses, stored):
+def _make_run(work, kind, threads, group, blocks, *, losses, stored):
     """``run(p, o)``: the work of a thread."""
-    at_once, zero, leave = threads // group, constant(kind, 0.0), scope(kind, group, blocks, False).leave
-    deliver, write = totaller(kind, threads, group), _writer(kind, stored)
+    at_once, zero, leave = threads // group, constant(kind, 0.0), make_scope(kind, group, blocks, False).leave
+    deliver, write = make_deliver(kind, threads, group), _make_write(kind, stored)
 
     @device
     def run(p, o):
@@ -64,7 +64,7 @@ def _runner(work, kind, threads, group, blocks, *, losses, stored):
             if live and g == i32(0):
                 write(p, row, value)
                 if losses:
-                    total = joined(total, Exact(value, zero))
+                    total = add_exact(total, Exact(value, zero))
             first += stride
         if losses:
             deliver(p, total)
@@ -73,7 +73,7 @@ def _runner(work, kind, threads, group, blocks, *, losses, stored):
     return run
 
 
-def _writer(kind, stored):
+def _make_write(kind, stored):
     """``write(p, row, value)``: the number of a row where somebody wants it."""
     if stored is None:
 
@@ -82,7 +82,7 @@ def _writer(kind, stored):
             pass
 
         return nothing
-    dtype, size, put = real(kind), ITEMSIZE[stored], storer(stored, 1)
+    dtype, size, put = real(kind), ITEMSIZE[stored], make_store(stored, 1)
     count = 2 if size == 8 else 1
 
     @device

@@ -1,4 +1,4 @@
-"""The passes over all that a thread holds: its vectors, then its spare element.
+"""The passes over all that a thread holds of a row: its vectors, then its spare element.
 
 A class is found by its distance `off` from a vector's first: a vector asks once whether it holds the target.
 """
@@ -6,49 +6,39 @@ A class is found by its distance `off` from a vector's first: a vector asks once
 from functools import lru_cache
 
 from ..toolkit.compiler import cuda, device, types
-from .hidden import forgetting, waiting
-from .memory import again
-from .vectors import differer, emitter, may_keep, reader, summer
-from .words import blanker, loader, remover, words_of
+from .hidden import make_unpack_again, make_wait_for_loads
+from .memory import opaque
+from .vectors import make_add_vector, make_emit_log_vector, make_emit_vector, make_read, may_keep
+from .words import make_blank, make_load, make_remove
 
 i32, u32, i64 = types.int32, types.uint32, types.int64
 
 
-def spare_at(shape):
-    """Where the spare element lies among the words."""
-    return shape.items * words_of(shape.kind, shape.vector)
-
-
-def words_held(shape):
-    """How many words a thread holds."""
-    return spare_at(shape) + (words_of(shape.kind, 1) if shape.peeled else 0)
-
-
 @lru_cache(maxsize=64)
-def spare_reading(shape):
-    """``fill(part, words)``: the spare element of a thread that has one, -inf for others."""
-    load, blank, spare, peeled = loader(shape.kind, 1), blanker(shape.kind, 1), spare_at(shape), shape.peeled
+def make_fill_spare(shape):
+    """``fill_spare(part, words)``: load the spare element of a thread that has one, -inf for others."""
+    load, blank, spare, peeled = make_load(shape.kind, 1), make_blank(shape.kind, 1), shape.spare, shape.peeled
 
     @device
-    def fill(part, words):
+    def fill_spare(part, words):
         if peeled:
             if part.spare:
                 load(words, spare, part.spare_x)
             else:
                 blank(words, spare)
 
-    return fill
+    return fill_spare
 
 
 @lru_cache(maxsize=64)
-def reading(shape):
-    """``fill(part, words)``: all that a thread holds of the logits, by loads that do not wait for each other.
+def make_fill(shape):
+    """``fill(part, words)``: load all that a thread holds of the logits, by loads that do not wait for each other.
 
-    What is not there is -inf.
+    Elements that are not there are -inf.
     """
-    wait = waiting(words_held(shape), words_of(shape.kind, shape.vector), words_held(shape))
-    load, blank, fill_spare = loader(shape.kind, shape.vector), blanker(shape.kind, shape.vector), spare_reading(shape)
-    items, threads, count = shape.items, shape.threads, words_of(shape.kind, shape.vector)
+    load, blank = make_load(shape.kind, shape.vector), make_blank(shape.kind, shape.vector)
+    items, threads, count = shape.items, shape.threads, shape.words
+    fill_spare, wait_for_loads = make_fill_spare(shape), make_wait_for_loads(shape.held, count, shape.held)
 
     @device
     def fill(part, words):
@@ -58,81 +48,76 @@ def reading(shape):
                 load(words, i * count, part.x + i * part.x_way)
             else:
                 blank(words, i * count)
-        wait(words, words)
+        wait_for_loads(words, words)
 
     return fill
 
 
-def targets_held(shape, flags):
-    """How many words of soft targets a thread holds; 1, of an array that nobody uses, where there are none."""
-    count = shape.items * words_of(shape.y_kind, shape.vector) + (words_of(shape.y_kind, 1) if shape.peeled else 0)
-    return count if flags.soft else 1
-
-
 @lru_cache(maxsize=64)
-def reading_targets(shape, flags):
-    """``fill(part, words, targets)``: the soft targets of all that a thread holds, where there are such."""
-    load, load_spare = loader(shape.y_kind, shape.vector), loader(shape.y_kind, 1)
+def make_fill_targets(shape, flags):
+    """``fill_targets(part, words, targets)``: load the soft targets of all that a thread holds, if there are such."""
+    load, load_spare = make_load(shape.y_kind, shape.vector), make_load(shape.y_kind, 1)
     items, threads, peeled, soft = shape.items, shape.threads, shape.peeled, flags.soft
-    count = words_of(shape.y_kind, shape.vector)
-    spare, wait = items * count, waiting(targets_held(shape, flags), count, words_held(shape))
+    count = shape.y_words
+    spare, wait_for_loads = items * count, make_wait_for_loads(shape.targets(flags), count, shape.held)
 
     @device
-    def fill(part, words, targets):
+    def fill_targets(part, words, targets):
         if soft:
             if peeled and part.spare:
                 load_spare(targets, spare, part.spare_y)
             for i in range(items):
                 if i32(i * threads) < part.left:
                     load(targets, i * count, part.y + i * part.y_way)
-            wait(targets, words)
+            wait_for_loads(targets, words)
 
-    return fill
+    return fill_targets
 
 
 @lru_cache(maxsize=256)
-def taking(shape, flags):
+def make_take(shape, flags):
     """``take(o, part, words, t, z, x)``: (the transformed target's logit, the logit) if held here, else `z` and `x`.
 
     It is no longer among the words then.
     """
-    take, take_spare = _taker(shape.kind, shape.vector, flags), _taker(shape.kind, 1, flags)
+    take_vector, take_spare = (_make_take_vector(shape.kind, vector, flags) for vector in (shape.vector, 1))
     items, step, peeled = shape.items, shape.threads * shape.vector, shape.peeled
-    count, spare = words_of(shape.kind, shape.vector), spare_at(shape)
+    count, spare = shape.words, shape.spare
 
     @device
-    def take_all(o, part, words, t, z, x):
+    def take(o, part, words, t, z, x):
         if peeled and part.spare:
             z, x = take_spare(o, words, spare, i32(t - part.spare_j), z, x)
         for i in range(items):
-            z, x = take(o, words, i * count, i32(i32(t - part.j) - i32(i * step)), z, x)
-        return z, x
-
-    return take_all
-
-
-@lru_cache(maxsize=256)
-def _taker(kind, vector, flags):
-    """The same for one vector."""
-    read, get, remove = reader(kind, flags), reader(kind, flags._replace(cap=False, temper=False)), remover(kind)
-
-    @device
-    def take(o, words, at, off, z, x):
-        if u32(off) < u32(vector):
-            for k in range(vector):
-                if off == i32(k):
-                    z, x = read(o, words, at, k, True), get(o, words, at, k, True)
-                    remove(words, at, k)
+            z, x = take_vector(o, words, i * count, i32(i32(t - part.j) - i32(i * step)), z, x)
         return z, x
 
     return take
 
 
 @lru_cache(maxsize=256)
-def finding(shape, flags):
-    """``top(o, part, words, t, m)``: the largest of `m` and all that a thread holds."""
+def _make_take_vector(kind, vector, flags):
+    """``take_vector(o, words, at, off, z, x)``: the same for one vector, if it holds the class at `off`."""
+    read, read_raw = make_read(kind, flags), make_read(kind, flags._replace(cap=False, temper=False))
+    remove = make_remove(kind)
+
+    @device
+    def take_vector(o, words, at, off, z, x):
+        if u32(off) < u32(vector):
+            for k in range(vector):
+                if off == i32(k):
+                    z, x = read(o, words, at, k, True), read_raw(o, words, at, k, True)
+                    remove(words, at, k)
+        return z, x
+
+    return take_vector
+
+
+@lru_cache(maxsize=256)
+def make_top(shape, flags):
+    """``top(o, part, words, t, m)``: the largest of `m` and all that a thread holds, but for class `t`."""
     items, threads, peeled, vector = shape.items, shape.threads, shape.peeled, shape.vector
-    count, spare, read = words_of(shape.kind, shape.vector), spare_at(shape), reader(shape.kind, flags)
+    count, spare, read = shape.words, shape.spare, make_read(shape.kind, flags)
 
     @device
     def top(o, part, words, t, m):
@@ -148,96 +133,85 @@ def finding(shape, flags):
 
 
 @lru_cache(maxsize=256)
-def summing(shape, flags, *, kept=False, level=False):
-    """``add(p, o, part, words, targets, t, base, sums)``: what a thread holds is added to `sums`."""
+def make_add(shape, flags, *, kept=False, level=False):
+    """``add(p, o, part, words, targets, t, base, sums)``: add all that a thread holds to `sums`."""
     kept = kept and may_keep(shape, flags)
-    add = summer(shape.kind, shape.y_kind, shape.vector, flags, kept, level)
-    add_spare = summer(shape.kind, shape.y_kind, 1, flags, kept, level)
+    add_vector = make_add_vector(shape.kind, shape.y_kind, shape.vector, flags, kept, level)
+    add_spare = make_add_vector(shape.kind, shape.y_kind, 1, flags, kept, level)
     items, threads, peeled, vector = shape.items, shape.threads, shape.peeled, shape.vector
-    count, spare, forget = (
-        words_of(shape.kind, shape.vector),
-        spare_at(shape),
-        forgetting(shape.kind, words_held(shape)),
-    )
-    wide = words_of(shape.y_kind, shape.vector)
+    count, wide, spare = shape.words, shape.y_words, shape.spare
+    unpack_again = make_unpack_again(shape.kind, shape.held)
 
     @device
-    def add_all(p, o, part, words, targets, t, base, sums):
-        forget(words)
+    def add(p, o, part, words, targets, t, base, sums):
+        unpack_again(words)
         for i in range(items):
             j, live = i32(part.j + i32(i * threads * vector)), i32(i * threads) < part.left
-            sums = add(p, o, words, i * count, targets, i * wide, j, i32(t - j), live, base, sums)
+            sums = add_vector(p, o, words, i * count, targets, i * wide, j, i32(t - j), live, base, sums)
         if peeled:
             j = part.spare_j
             sums = add_spare(p, o, words, spare, targets, items * wide, j, i32(t - j), part.spare, base, sums)
         return sums
 
-    return add_all
+    return add
 
 
 @lru_cache(maxsize=256)
-def emitting(shape, flags, *, kept=False):
+def make_emit(shape, flags, *, kept=False):
     """``emit(p, o, part, words, targets, t, score)``: write the gradient of all that a thread holds."""
     kept = kept and may_keep(shape, flags)
-    emit = emitter(shape.kind, shape.y_kind, shape.vector, flags, kept)
-    emit_spare = emitter(shape.kind, shape.y_kind, 1, flags, kept)
+    emit_vector = make_emit_vector(shape.kind, shape.y_kind, shape.vector, flags, kept)
+    emit_spare = make_emit_vector(shape.kind, shape.y_kind, 1, flags, kept)
     items, threads, peeled, vector = shape.items, shape.threads, shape.peeled, shape.vector
-    count, spare, forget = (
-        words_of(shape.kind, shape.vector),
-        spare_at(shape),
-        forgetting(shape.kind, words_held(shape)),
-    )
-    wide, forget_targets = words_of(shape.y_kind, shape.vector), forgetting(shape.y_kind, targets_held(shape, flags))
+    count, wide, spare = shape.words, shape.y_words, shape.spare
+    unpack_again = make_unpack_again(shape.kind, shape.held)
+    unpack_targets_again = make_unpack_again(shape.y_kind, shape.targets(flags))
     soft, weights = flags.soft, flags.weighted and (flags.smooth or flags.soft)
 
     @device
-    def emit_all(p, o, part, words, targets, t, score):
-        forget(words)
+    def emit(p, o, part, words, targets, t, score):
+        unpack_again(words)
         if soft:
-            forget_targets(targets)
+            unpack_targets_again(targets)
         first = part.j
         if weights:  # are read again
-            first = i32(again(u32(first), u32(cuda.blockIdx.y)))
+            first = i32(opaque(u32(first), u32(cuda.blockIdx.y)))
         for i in range(items):
             if i32(i * threads) < part.left:
                 j, out = i32(first + i32(i * threads * vector)), part.out + i * part.out_way
-                emit(p, o, words, i * count, targets, i * wide, out, j, i32(t - j), score)
+                emit_vector(p, o, words, i * count, targets, i * wide, out, j, i32(t - j), score)
         if peeled and part.spare:
             j = part.spare_j
             emit_spare(p, o, words, spare, targets, items * wide, part.spare_out, j, i32(t - j), score)
 
-    return emit_all
+    return emit
 
 
 @lru_cache(maxsize=256)
-def differing(shape):
-    """``emit(part, words, base, log_s)``: write ``(x - base) - log_s`` for all that a thread holds."""
-    emit, emit_spare = differer(shape.kind, shape.vector), differer(shape.kind, 1)
+def make_emit_log(shape):
+    """``emit_log(part, words, base, log_s)``: write ``(x - base) - log_s`` for all that a thread holds."""
+    emit_vector, emit_spare = make_emit_log_vector(shape.kind, shape.vector), make_emit_log_vector(shape.kind, 1)
     items, threads, peeled = shape.items, shape.threads, shape.peeled
-    count, spare, forget = (
-        words_of(shape.kind, shape.vector),
-        spare_at(shape),
-        forgetting(shape.kind, words_held(shape)),
-    )
+    count, spare, unpack_again = shape.words, shape.spare, make_unpack_again(shape.kind, shape.held)
 
     @device
-    def emit_all(part, words, base, log_s):
-        forget(words)
+    def emit_log(part, words, base, log_s):
+        unpack_again(words)
         for i in range(items):
             if i32(i * threads) < part.left:
-                emit(words, i * count, part.out + i * part.out_way, base, log_s)
+                emit_vector(words, i * count, part.out + i * part.out_way, base, log_s)
         if peeled and part.spare:
             emit_spare(words, spare, part.spare_out, base, log_s)
 
-    return emit_all
+    return emit_log
 
 
-def clearing(count):
-    """``clear(words, really)``: zeros for all words of a row that is ignored, whatever its logits are."""
+def make_clear(count):
+    """``clear(words, ignored)``: zeros for all words of a row that is ignored, whatever its logits are."""
 
     @device
-    def clear(words, really):
-        if really:
+    def clear(words, ignored):
+        if ignored:
             for k in range(count):
                 words[k] = u32(0)
 

@@ -10,29 +10,18 @@ from . import elementary
 from .memory import constant
 
 
-@device
-def _exp(x):
-    return math.exp(x)
+def _primitive(function):
+    """A function of one number of `math` as a device function."""
+
+    @device
+    def primitive(x):
+        return function(x)
+
+    return primitive
 
 
-@device
-def _log(x):
-    return math.log(x)
-
-
-@device
-def _log1p(x):
-    return math.log1p(x)
-
-
-@device
-def _tanh(x):
-    return math.tanh(x)
-
-
-@device
-def _where(condition, a, b):
-    return a if condition else b
+_exp, _log, _log1p, _tanh = map(_primitive, (math.exp, math.log, math.log1p, math.tanh))
+_where = device(lambda condition, a, b: a if condition else b)
 
 
 def _in_dtype(kind):

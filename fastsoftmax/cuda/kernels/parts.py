@@ -1,4 +1,4 @@
-"""Where a row lies, and which of its elements a thread works on.
+"""Places of rows in memory, and the elements of a row that each of its threads works on.
 
 A row is a head of up to a vector less one element, whole vectors, and a tail: vectors begin where their addresses are
 multiples of their size.  Thread `g` of the row's `threads` has the vectors ``g, g + threads, ...`` and one element of
@@ -7,19 +7,55 @@ head or tail (`spare`).
 
 from collections import namedtuple
 from functools import lru_cache
+from typing import NamedTuple
 
 from ...core.dtypes import ITEMSIZE
 from ..toolkit.compiler import device, types
+from .words import words_of
 
-#: What a kernel is compiled for.  `step` says that classes are not contiguous.
-Shape = namedtuple("Shape", ("kind", "y_kind", "vector", "items", "threads", "peeled"))
+
+class Shape(NamedTuple):
+    """The constants of a kernel that say how threads share a row, and which registers hold a thread's elements."""
+
+    kind: int  # storage of the logits
+    y_kind: int  # storage of the second operand
+    vector: int  # elements of an access; 1 where classes are not contiguous
+    items: int  # vectors that a thread holds
+    threads: int  # of a row
+    peeled: bool  # rows begin and end in the midst of a vector
+
+    @property
+    def words(self):
+        """Words of a vector."""
+        return words_of(self.kind, self.vector)
+
+    @property
+    def y_words(self):
+        """Words of a vector of the second operand."""
+        return words_of(self.y_kind, self.vector)
+
+    @property
+    def spare(self):
+        """The place of the spare element, behind the words of the vectors."""
+        return self.items * self.words
+
+    @property
+    def held(self):
+        """Words that a thread holds."""
+        return self.spare + (words_of(self.kind, 1) if self.peeled else 0)
+
+    def targets(self, flags):
+        """Words of soft targets that a thread holds; 1, of an array that nobody uses, where there are none."""
+        return self.items * self.y_words + (words_of(self.y_kind, 1) if self.peeled else 0) if flags.soft else 1
+
+
 #: A thread's part of a row: addresses of its first vector in each operand, the way in bytes to the next ones, the class
 #: that the first vector begins with, how many vectors there are from the first on, and the same of its spare element.
 Part = namedtuple(
     "Part",
     ("x", "y", "out", "x_way", "y_way", "out_way", "j", "left", "spare_x", "spare_y", "spare_out", "spare_j", "spare"),
 )
-#: Those of a row: addresses of its first element, steps, and the numbers of elements in head, vectors and tail.
+#: A row: addresses of its first element in each operand, and the numbers of elements of head, vectors and tail.
 Row = namedtuple("Row", ("x", "y", "out", "head", "count", "tail", "classes"))
 
 i32, u32, i64 = types.int32, types.uint32, types.int64
@@ -35,7 +71,7 @@ def row_address(base, outer, inner, row, length):
 
 
 @lru_cache(maxsize=64)
-def locator(shape):
+def make_locate(shape):
     """``locate(p, row, live)``: where a row lies; one that is not live has no elements."""
     size, vector, peeled = ITEMSIZE[shape.kind], shape.vector, shape.peeled
 
@@ -56,13 +92,13 @@ def locator(shape):
 
 
 @lru_cache(maxsize=64)
-def parter(shape):
-    """``part(p, row, g)``: the part of a row that thread number `g` of the row works on."""
+def make_part_of(shape):
+    """``part_of(p, row, g)``: the part of a row that thread number `g` of the row works on."""
     size, y_size = ITEMSIZE[shape.kind], ITEMSIZE[shape.y_kind]
     vector, threads, peeled = shape.vector, shape.threads, shape.peeled
 
     @device
-    def part(p, row, g):
+    def part_of(p, row, g):
         x_way, y_way, out_way = i64(vector * size), i64(vector * y_size), i64(vector * size)
         if vector == 1:
             x_way, y_way, out_way = p.x_step, p.y_step, p.out_step
@@ -93,16 +129,16 @@ def parter(shape):
             live,
         )
 
-    return part
+    return part_of
 
 
 @lru_cache(maxsize=64)
-def finder(shape):
-    """``owner(row, t)``: the number of the thread that has class `t`; 0 for -1."""
+def make_owner_of(shape):
+    """``owner_of(row, t)``: the number of the thread that has class `t`; 0 for -1."""
     vector, threads, peeled = shape.vector, shape.threads, shape.peeled
 
     @device
-    def owner(row, t):
+    def owner_of(row, t):
         place = i32(t - row.head)
         number = i32(u32(u32(place) // u32(vector)) % u32(threads))
         if peeled:
@@ -112,11 +148,11 @@ def finder(shape):
                 number = i32(i32(place - i32(row.count * vector)) + i32(vector))
         return max(number, i32(0)) if t >= i32(0) else i32(0)
 
-    return owner
+    return owner_of
 
 
 @lru_cache(maxsize=64)
-def advancer(shape):
+def make_advance(shape):
     """``advance(part)``: the next vectors of the same thread; its spare element is done."""
     items, threads, vector = shape.items, shape.threads, shape.vector
 

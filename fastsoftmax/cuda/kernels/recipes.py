@@ -7,8 +7,8 @@ from ...core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, LOGSUMEXP
 from ...core.options import Flags
 from ..plan import BLOCK, CLUSTER, PART_WARP, WARP, Plan
 from ..toolkit import cache, compiler
-from . import held_kernels, streamed_kernels, sums, vjp
-from .entry import kernel
+from . import held_rows, streamed_rows, sums, vjp
+from .entry import make_kernel
 from .parameters import Counting, Integers, Numbers, Totalling
 from .parts import Shape
 
@@ -58,23 +58,23 @@ def _work(made: Recipe) -> Any:
     held = made.form in HELD and not staged
     if made.name == "cross_entropy":
         if held:
-            return held_kernels.loss(shape, made.flags, group, blocks, made.label)
-        return streamed_kernels.loss(shape, made.flags, group, blocks, staged, made.label)
+            return held_rows.make_loss(shape, made.flags, group, blocks, made.label)
+        return streamed_rows.make_loss(shape, made.flags, group, blocks, staged, made.label)
     if made.name == "softmax":
         if held:
-            return held_kernels.softmax(shape, made.variant, group, blocks)
-        return streamed_kernels.softmax(shape, made.variant, group, blocks, staged)
+            return held_rows.make_softmax(shape, made.variant, group, blocks)
+        return streamed_rows.make_softmax(shape, made.variant, group, blocks, staged)
     logarithmic = made.variant == LOG_SOFTMAX
     if held:
-        return vjp.held(shape, logarithmic, group, blocks)
-    return vjp.streamed(shape, logarithmic, group, blocks, staged)
+        return vjp.make_held(shape, logarithmic, group, blocks)
+    return vjp.make_streamed(shape, logarithmic, group, blocks, staged)
 
 
 def _row_kernel(made: Recipe) -> Any:
     """The kernel of a recipe as a Python function."""
     kind, losses = COMPUTED[made.kind], made.name == "cross_entropy"
     stored = kind if losses else (made.kind if made.name == "softmax" and made.variant == LOGSUMEXP else None)
-    return kernel(_work(made), kind, made.threads, made.group, made.cluster, losses=losses, stored=stored)
+    return make_kernel(_work(made), kind, made.threads, made.group, made.cluster, losses=losses, stored=stored)
 
 
 def count_recipe(kind: int, label: int = 8) -> Recipe:
@@ -91,9 +91,9 @@ def total_recipe(kind: int) -> Recipe:
 def _function(made: Recipe) -> tuple[Any, tuple[str, ...]]:
     """(the kernel of a recipe as a Python function, the types of its parameters): the same for every GPU."""
     if made.name == "count":
-        return sums.count(made.kind, made.label), ("int64",) * len(Counting._fields)
+        return sums.make_count(made.kind, made.label), ("int64",) * len(Counting._fields)
     if made.name == "total":
-        return sums.total(made.kind), ("int64",) * len(Totalling._fields)
+        return sums.make_total(made.kind), ("int64",) * len(Totalling._fields)
     real = "float64" if COMPUTED[made.kind] == FLOAT64 else "float32"
     return _row_kernel(made), ("int64",) * len(Integers._fields) + (real,) * len(Numbers._fields)
 

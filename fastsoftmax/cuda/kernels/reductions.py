@@ -1,6 +1,6 @@
-"""What the threads of a row tell each other: maxima, sums and the target's logit, in a fixed order.
+"""Reductions over the threads of a row: the maximum, sums and the target's logit, in a fixed order.
 
-A `Scope` is a pair of functions that every thread of a row calls together:
+A `Scope` holds functions that every thread of a row calls together, and `leave` before it ends:
 
 ``share(z, m, owner, rank)``  the `z` of the thread number `owner` of the row, and the largest `m`
 ``total(a, b, c)``            three sums; those that are not needed are computed by nobody
@@ -12,11 +12,9 @@ a barrier that everybody has passed after reading it.
 from collections import namedtuple
 from functools import lru_cache
 
-from llvmlite import ir
-
-from ...core.dtypes import FLOAT64
-from ..toolkit.compiler import cuda, device, intrinsic, types
-from .memory import real, shared_address
+from ...core.dtypes import FLOAT64, ITEMSIZE
+from ..toolkit.compiler import cuda, device, types
+from .memory import assembly, real, shared_address
 
 Scope = namedtuple("Scope", ("share", "total", "leave"))
 
@@ -26,15 +24,14 @@ ONE_MORE, THREE = WARP + 1, 3 * WARP  # the compiler takes no expressions for si
 u32 = types.uint32
 
 
-def _lane():
+@device
+def lane():
+    """The calling thread's number in its warp."""
     return u32(u32(cuda.threadIdx.x) & u32(31))
 
 
-lane = device(_lane)
-
-
 @lru_cache(maxsize=16)
-def folds(width):
+def make_folds(width):
     """(largest, sum) over lanes whose numbers differ in the bits below `width`, a power of 2; every lane gets it."""
     steps = tuple(1 << k for k in reversed(range(width.bit_length() - 1)))
 
@@ -63,13 +60,13 @@ def folds(width):
 
 @device
 def _stay():
-    """What a thread does before it ends, where nobody reads its shared memory."""
+    """Nothing to do before a thread ends: nobody reads its shared memory."""
 
 
 @lru_cache(maxsize=32)
-def _in_warp(group, several):
+def _make_warp_scope(group, several):
     """The scope of a power of 2 of up to 32 threads side by side."""
-    largest, added = folds(group)
+    largest, added = make_folds(group)
     last = u32(group - 1)
 
     @device
@@ -87,10 +84,10 @@ def _in_warp(group, several):
 
 
 @lru_cache(maxsize=64)
-def _in_block(kind, threads, several):
+def _make_block_scope(kind, threads, several):
     """The scope of a block, whose size is a power of 2."""
     dtype, warps = real(kind), threads // WARP
-    (largest, added), (most, sum_up) = folds(WARP), folds(warps)
+    (largest, added), (most, sum_up) = make_folds(WARP), make_folds(warps)
     last, mine = u32(warps - 1), u32(threads - 1)
 
     @device
@@ -126,85 +123,50 @@ def _in_block(kind, threads, several):
     return Scope(share, total, _stay)
 
 
-_I32 = ir.IntType(32)
-
-
-def _assembly(text, constraints, result, argument_types, numba_result, numba_arguments):
-    """An intrinsic of a piece of assembly that the compiler moves no access to memory across."""
-
-    def codegen(context, builder, signature, args):
-        shape = ir.FunctionType(result, argument_types)
-        made = builder.call(ir.InlineAsm(shape, text, constraints, side_effect=True), args)
-        return context.get_dummy_value() if numba_result is types.void else made
-
-    if not numba_arguments:
-
-        @intrinsic
-        def nullary(typing):
-            return numba_result(), codegen
-
-        return nullary
-
-    @intrinsic
-    def binary(typing, a, b):
-        return numba_result(*numba_arguments), codegen
-
-    return binary
-
-
-_cluster_barrier = _assembly(
+_cluster_barrier = assembly(
     "barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;",
-    "~{memory}",
-    ir.VoidType(),
-    [],
-    types.void,
-    (),
+    *("~{memory}", types.void),
+    ordered=True,
 )
-cluster_rank = _assembly("mov.u32 $0, %cluster_ctarank;", "=r", _I32, [], types.uint32, ())
-_LOAD = "{ .reg .b32 there; mapa.shared::cluster.u32 there, $1, $2; ld.shared::cluster.%s $0, [there]; }"
+cluster_rank = assembly("mov.u32 $0, %cluster_ctarank;", "=r", types.uint32, ordered=True)
 
 
-def _remote(kind):
-    """An intrinsic: the number at a shared address of another block of the cluster."""
-    wide = kind == FLOAT64
-    return _assembly(
-        _LOAD % ("f64" if wide else "f32"),
-        f"={'d' if wide else 'f'},r,r,~{{memory}}",
-        ir.DoubleType() if wide else ir.FloatType(),
-        [_I32, _I32],
-        real(kind),
-        (types.uint32, types.uint32),
-    )
+def _make_remote(kind):
+    """``remote(address, block)``: the number at a shared address of another block of the cluster."""
+    name, register = ("f64", "d") if kind == FLOAT64 else ("f32", "f")
+    load = f"mapa.shared::cluster.u32 there, $1, $2; ld.shared::cluster.{name} $0, [there];"
+    text, constraints = f"{{ .reg .b32 there; {load} }}", f"={register},r,r,~{{memory}}"
+    return assembly(text, constraints, real(kind), types.uint32, types.uint32, ordered=True)
 
 
 @lru_cache(maxsize=64)
-def _in_cluster(kind, threads, blocks, several):
-    """The scope of a cluster: each block tells the others what came of it."""
-    block, dtype, remote = _in_block(kind, threads, several), real(kind), _remote(kind)
-    size = 8 if kind == FLOAT64 else 4
-    most, sum_up = folds(blocks)
+def _make_cluster_scope(kind, threads, blocks, several):
+    """The scope of a cluster: each block lets the others read its results."""
+    block, dtype, remote = _make_block_scope(kind, threads, several), real(kind), _make_remote(kind)
+    size = ITEMSIZE[kind]
+    most, sum_up = make_folds(blocks)
     last = u32(blocks - 1)
     share_block, total_block = block.share, block.total
 
     @device
     def share(z, m, owner, rank):
-        told = cuda.shared.array(2, dtype)
+        results = cuda.shared.array(2, dtype)
         z, m = share_block(z, m, owner, rank)
         if u32(cuda.threadIdx.x) == u32(0):
-            told[0], told[1] = m, z
+            results[0], results[1] = m, z
         _cluster_barrier()
-        where = shared_address(told)
+        where = shared_address(results)
         z = remote(u32(where + u32(size)), u32(u32(owner) // u32(threads)))
         return z, most(remote(where, u32(lane() & last)))
 
     @device
     def total(a, b, c):
-        told = cuda.shared.array(3, dtype)
+        results = cuda.shared.array(3, dtype)
         a, b, c = total_block(a, b, c)
         if u32(cuda.threadIdx.x) == u32(0):
-            told[0], told[1], told[2] = a, b, c
+            results[0], results[1], results[2] = a, b, c
         _cluster_barrier()
-        where, other = shared_address(told), u32(lane() & last)
+        where, other = shared_address(results), u32(lane() & last)
         a = sum_up(remote(where, other))
         if several:
             b, c = sum_up(remote(u32(where + u32(size)), other)), sum_up(remote(u32(where + u32(2 * size)), other))
@@ -213,10 +175,10 @@ def _in_cluster(kind, threads, blocks, several):
     return Scope(share, total, _cluster_barrier)
 
 
-def scope(kind, group, blocks, several):
+def make_scope(kind, group, blocks, several):
     """The scope of `group` threads of each of `blocks` blocks, for a computing dtype; `several` sums or one."""
     if blocks > 1:
-        return _in_cluster(kind, group, blocks, several)
+        return _make_cluster_scope(kind, group, blocks, several)
     if group > WARP:
-        return _in_block(kind, group, several)
-    return _in_warp(group, several)
+        return _make_block_scope(kind, group, several)
+    return _make_warp_scope(group, several)

@@ -1,9 +1,9 @@
-"""What belongs to a row of a loss rather than to its classes: its label, its weights, its score."""
+"""A row of a loss as a whole, apart from its classes: its label, its weights, its score; and the sum of losses."""
 
 from collections import namedtuple
 from functools import lru_cache
 
-from ...core.dtypes import FLOAT64
+from ...core.dtypes import ITEMSIZE
 from ..toolkit.compiler import cuda, device, types
 from .laws import LAWS
 from .memory import constant, load_float64, load_int32, load_int64, number_access, raise_to, real, store_float64
@@ -12,12 +12,12 @@ from .vectors import Score
 
 i32, u32, i64 = types.int32, types.uint32, types.int64
 
-#: A row's target: its class (-1: none), whether the row is ignored, and whether its label is out of range.
+#: A row's target: its class (-1: none), whether the row is ignored, and whether its label is out of range (bad).
 Target = namedtuple("Target", ("t", "skipped", "bad"))
 
 
 @lru_cache(maxsize=2)
-def targeter(size):
+def make_target_of(size):
     """``target_of(p, row, live)``: the target of a row by its label of `size` bytes.
 
     Labels are compared as int64 before anything is done with them.
@@ -36,19 +36,19 @@ def targeter(size):
 
 @device
 def report(p, row, bad):
-    """Say that a row's label is out of range, where somebody wants to know: of several such rows the last."""
+    """Write the number of a row whose label is out of range, of several the last, where somebody wants to know."""
     if bad and p.bad != 0:
         raise_to(p.bad, row + 1)
 
 
 @lru_cache(maxsize=64)
-def upstream(kind, flags):
-    """``up(p, o, row)``: what a row's gradient is multiplied by."""
-    read, convert, size = number_access(kind)[0], real(kind), 8 if kind == FLOAT64 else 4
+def make_grad_factor_of(kind, flags):
+    """``grad_factor_of(p, o, row)``: the factor of a row's gradient."""
+    read, convert, size = number_access(kind)[0], real(kind), ITEMSIZE[kind]
     factors, nan, zero = flags.factors, constant(kind, float("nan")), constant(kind, 0.0)
 
     @device
-    def up(p, o, row):
+    def grad_factor_of(p, o, row):
         value = o.scale * o.inverse_temperature
         if factors and p.grad_factor != 0:
             value = value * read(p.grad_factor + row * size)
@@ -57,51 +57,52 @@ def upstream(kind, flags):
             value = value / (nan if divisor == zero else divisor)
         return value
 
-    return up
+    return grad_factor_of
 
 
 @lru_cache(maxsize=64)
-def factor(kind, flags):
-    """``factor(p, row)``: what a row's loss is multiplied by."""
-    read, size, one, factors = number_access(kind)[0], 8 if kind == FLOAT64 else 4, constant(kind, 1.0), flags.factors
+def make_loss_factor_of(kind, flags):
+    """``loss_factor_of(p, row)``: the factor of a row's loss."""
+    read, size, one, factors = number_access(kind)[0], ITEMSIZE[kind], constant(kind, 1.0), flags.factors
 
     @device
-    def factor_of(p, row):
+    def loss_factor_of(p, row):
         return read(p.loss_factor + row * size) if factors and p.loss_factor != 0 else one
 
-    return factor_of
+    return loss_factor_of
 
 
 @lru_cache(maxsize=64)
-def weight_of(kind, flags):
-    """``weight(p, t)``: the class weight of a target."""
-    read, size, one, weighted = number_access(kind)[0], 8 if kind == FLOAT64 else 4, constant(kind, 1.0), flags.weighted
+def make_weight_of(kind, flags):
+    """``weight_of(p, t)``: the class weight of a target."""
+    read, size, one, weighted = number_access(kind)[0], ITEMSIZE[kind], constant(kind, 1.0), flags.weighted
 
     @device
-    def weight(p, t):
+    def weight_of(p, t):
         if weighted and t >= i32(0):
             return read(p.class_weight + i64(t) * size)
         return one
 
-    return weight
+    return weight_of
 
 
 @lru_cache(maxsize=64)
-def scorer(kind, flags):
+def make_score(kind, flags):
     """``score(p, o, row, target, x, z, m, sums)``: (loss, Score) of a row of the logit `x`, transformed `z`."""
     law, one, zero, nan = LAWS[kind], constant(kind, 1.0), constant(kind, 0.0), constant(kind, float("nan"))
     index_score, soft_score, term, shift = law["index_score"], law["soft_score"], law["term"], law["shift"]
-    cap_slope, weight_of_target, up_of = law["cap_slope"], weight_of(kind, flags), upstream(kind, flags)
-    smooth, soft, cap, factor_of = flags.smooth, flags.soft, flags.cap, factor(kind, flags)
+    cap_slope, weight_of = law["cap_slope"], make_weight_of(kind, flags)
+    grad_factor_of, loss_factor_of = make_grad_factor_of(kind, flags), make_loss_factor_of(kind, flags)
+    smooth, soft, cap = flags.smooth, flags.soft, flags.cap
 
     @device
     def score(p, o, row, target, x, z, m, sums):
         base, dot, mass = shift(m), sums.dot, sums.mass
-        up = up_of(p, o, row)
+        up = grad_factor_of(p, o, row)
         if soft:
             loss, s, a = soft_score(flags, o, one, m, sums.others, dot, mass)
-            return loss * factor_of(p, row), Score(base, a / s * up, up, zero)
-        d, weight = z - base, weight_of_target(p, target.t)
+            return loss * loss_factor_of(p, row), Score(base, a / s * up, up, zero)
+        d, weight = z - base, weight_of(p, target.t)
         if smooth:
             dot, mass = dot + term(weight, d), mass + weight
         loss, s, a, b, at_target = index_score(flags, o, weight, m, sums.others, dot, mass, d)
@@ -111,19 +112,19 @@ def scorer(kind, flags):
         a, b, at_target = a / s * up, b * up, at_target * up
         if target.skipped:
             a, b, at_target = zero, zero, zero
-        loss = zero if target.skipped else loss * factor_of(p, row)
+        loss = zero if target.skipped else loss * loss_factor_of(p, row)
         return nan if target.bad else loss, Score(base, a, b, at_target)
 
     return score
 
 
-#: A sum of numbers of the computing dtype with what their additions lost.
+#: A compensated sum of numbers of the computing dtype: the sum, and the part that roundings lost.
 Exact = namedtuple("Exact", ("sum", "lost"))
 
 
 @device
-def joined(a, b):
-    """The sum of two such sums."""
+def add_exact(a, b):
+    """The sum of two compensated sums."""
     total = a.sum + b.sum
     part = total - a.sum
     lost = (a.sum - (total - part)) + (b.sum - part)
@@ -131,8 +132,8 @@ def joined(a, b):
 
 
 @lru_cache(maxsize=64)
-def totaller(kind, threads, group):
-    """``deliver(p, total)``: the sum of a block's `total`s becomes its partial sum of losses."""
+def make_deliver(kind, threads, group):
+    """``deliver(p, total)``: write the sum of the `total` of a block's threads as its partial sum of losses."""
     dtype, warps, alone = real(kind), threads // WARP, group == threads
     zero = constant(kind, 0.0)
 
@@ -141,14 +142,14 @@ def totaller(kind, threads, group):
         sums, rests = cuda.shared.array(WARP, dtype), cuda.shared.array(WARP, dtype)
         for step in (16, 8, 4, 2, 1):
             other = Exact(cuda.shfl_xor_sync(FULL, total.sum, step), cuda.shfl_xor_sync(FULL, total.lost, step))
-            total = joined(total, other)
+            total = add_exact(total, other)
         warp = u32(u32(cuda.threadIdx.x) >> u32(5))
         if lane() == u32(0):
             sums[warp], rests[warp] = total.sum, total.lost
         cuda.syncthreads()
         total = Exact(zero, zero)
         for k in range(warps):
-            total = joined(total, Exact(sums[k], rests[k]))
+            total = add_exact(total, Exact(sums[k], rests[k]))
         return total
 
     @device

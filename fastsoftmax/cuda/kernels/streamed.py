@@ -1,25 +1,24 @@
 """The passes over rows that threads do not hold in registers: a few vectors at a time, the maximum as it grows.
 
-A row is read once for its state; for what is written, once more from memory, or from shared memory where it was kept.
+A row is read once for its state; for its gradient, once more from memory, or from shared memory where it was kept.
 """
 
 from collections import namedtuple
 from functools import lru_cache
 
 from ..toolkit.compiler import cuda, device, types
-from .held import reading, spare_reading
 from .laws import EXPONENTIALS, LAWS
 from .memory import constant, shared_address
 from .vectors import Sums
-from .words import keeper, words_of
+from .words import make_keep_recall
 
 i32, u32 = types.int32, types.uint32
 Staging = namedtuple("Staging", ("keep", "recall"))
 
 
 @lru_cache(maxsize=64)
-def rescaler(kind, flags, *, level):
-    """``rescaled(sums, m, top)``: sums relative to a larger maximum: one side of ``law.merge``.
+def make_rescale(kind, flags, *, level):
+    """``rescale(sums, m, top)``: sums relative to a larger maximum: one side of ``law.merge``.
 
     `level` says that +inf - +inf is 0.
     """
@@ -27,44 +26,36 @@ def rescaler(kind, flags, *, level):
     shift, merge_dot, zero = law["shift"], law["merge_dot"], constant(kind, 0.0)
 
     @device
-    def rescaled(sums, m, top):
+    def rescale(sums, m, top):
         d = m - shift(top)
         if level:
             d = zero if m == top else d
         dot = merge_dot(sums.dot, sums.mass, m, top) if weighing else sums.dot
         return Sums(sums.others * exp(d), dot, sums.mass)
 
-    return rescaled
+    return rescale
 
 
 @lru_cache(maxsize=64)
-def staging(shape, group, staged):
-    """What a thread holds, to shared memory and back: ``(part, count, words)``, in a row of `count` vectors.
+def make_staging(shape, group, step, fill, staged):
+    """(keep, recall), ``keep(part, count, words)``: all that a thread holds, to shared memory, and back.
 
-    Each block of a row, of `group` threads, keeps what is its own.  Where rows are not `staged`, they come back from
-    memory.
+    That is `step` words of each vector in a row of `count` vectors; ``fill(part, words)`` reads what does not come
+    back from there: all, where rows are not `staged`.  Each block of a row, of `group` threads, keeps its own part.
     """
-    return kept(
-        shape, group, words_of(shape.kind, shape.vector), spare_reading(shape) if staged else reading(shape), staged
-    )
-
-
-def kept(shape, group, step, fill, staged):
-    """The same for `step` words a vector; `fill` reads what does not come back from shared memory."""
     items, threads, size = shape.items, shape.threads, 4 * step
-    put, get = keeper(step)
 
     if not staged:
 
         @device
-        def nothing(part, count, words):
+        def keep_nothing(part, count, words):
             pass
 
         @device
-        def again(part, count, words):
+        def read_again(part, count, words):
             fill(part, words)
 
-        return Staging(nothing, again)
+        return Staging(keep_nothing, read_again)
 
     @device
     def begin(part, count):
@@ -74,19 +65,21 @@ def kept(shape, group, step, fill, staged):
         base = shared_address(cuda.shared.array(0, types.uint32, alignment=16))
         return u32(base + u32(place * u32(size)))
 
-    @device
-    def keep(part, count, words):
-        first = begin(part, count)
-        for i in range(items):
-            if i32(i * threads) < part.left:
-                put(words, i * step, u32(first + u32(i * group * size)))
+    def make_copy(copy_vector):
+        @device
+        def copy(part, count, words):
+            first = begin(part, count)
+            for i in range(items):
+                if i32(i * threads) < part.left:
+                    copy_vector(words, i * step, u32(first + u32(i * group * size)))
+
+        return copy
+
+    keep, copy_back = map(make_copy, make_keep_recall(step))
 
     @device
     def recall(part, count, words):
-        first = begin(part, count)
-        for i in range(items):
-            if i32(i * threads) < part.left:
-                get(words, i * step, u32(first + u32(i * group * size)))
+        copy_back(part, count, words)
         fill(part, words)
 
     return Staging(keep, recall)

@@ -9,7 +9,7 @@ from ...core.dtypes import FLOAT64, ITEMSIZE
 from ..toolkit.compiler import cuda, device, types
 from .memory import constant, load_float64, load_int32, load_int64, number_access, real, store_float64
 from .parameters import Counting, Totalling
-from .reductions import scope
+from .reductions import make_scope
 from .score import report
 
 THREADS = 512
@@ -18,8 +18,8 @@ ZERO, ONE, NAN = (constant(FLOAT64, x) for x in (0.0, 1.0, float("nan")))
 
 
 @lru_cache(maxsize=8)
-def _weigher(kind, label):
-    """``weight(p, row)``: what a row adds to the denominator; says so where its label is out of range."""
+def _make_weight(kind, label):
+    """``weight(p, row)``: the weight of a row in the denominator; reports a label that is out of range."""
     read, size = number_access(kind)[0], ITEMSIZE[kind]
     read_label = load_int64 if label == 8 else load_int32
 
@@ -43,9 +43,9 @@ def _weigher(kind, label):
     return weight
 
 
-def count(kind, label):
-    """A kernel: block number b writes the weight of its rows to ``denominator[b]``."""
-    weight, total = _weigher(kind, label), scope(FLOAT64, THREADS, 1, False).total
+def make_count(kind, label):
+    """The kernel that counts: block number b writes the weight of its rows to ``denominator[b]``."""
+    weight, total = _make_weight(kind, label), make_scope(FLOAT64, THREADS, 1, False).total
 
     def kernel(target, class_weight, loss_factor, denominator, bad, ignore_index, rows, classes):
         p = Counting(target, class_weight, loss_factor, denominator, bad, ignore_index, rows, classes)
@@ -61,9 +61,9 @@ def count(kind, label):
     return kernel
 
 
-def total(kind):
-    """A kernel of one block: adds up `n` partial sums, divides them, and writes the result in a computing dtype."""
-    add, store, dtype = scope(FLOAT64, THREADS, 1, False).total, number_access(kind)[1], real(kind)
+def make_total(kind):
+    """The kernel of one block that adds up `n` partial sums, divides them, and writes a number of a computing dtype."""
+    add, store, dtype = make_scope(FLOAT64, THREADS, 1, False).total, number_access(kind)[1], real(kind)
 
     def kernel(partial, n, denominator, result):
         p = Totalling(partial, n, denominator, result)

@@ -1,4 +1,4 @@
-"""The passes of a thread over the elements that it holds: load, largest, sums, emit.
+"""The passes of a thread over one vector of a row: transform, add to sums, write.
 
 Elements are words in registers (`words`): `items` vectors and, where rows are peeled, one spare element behind them.
 What is not there is -inf, which adds nothing to any sum of exponentials; so is the target's logit once it was taken
@@ -8,16 +8,17 @@ out, as sums go without it.  Where -inf would not do (a softcap makes it finite,
 from collections import namedtuple
 from functools import lru_cache
 
-from ...core.dtypes import COMPUTED, FLOAT64, ITEMSIZE
+from ...core.dtypes import COMPUTED, ITEMSIZE
 from ..toolkit.compiler import cuda, device, types
 from .laws import EXPONENTIALS, LAWS
 from .memory import constant, number_access, real
-from .words import getter, putter, storer, words_of
+from .words import make_get, make_put, make_store, words_of
 
 i32, u32, i64 = types.int32, types.uint32, types.int64
 
-#: What emit needs of a row: the shift of its exponentials, and A / s, B and the target's gradient.
+#: The numbers of a row that its gradient takes: the shift of its exponentials, and A / s, B and the target's gradient.
 Score = namedtuple("Score", ("base", "a", "b", "at_target"))
+#: Sums over the classes but the target: of exponentials, of weights times distances from the shift, of weights.
 Sums = namedtuple("Sums", ("others", "dot", "mass"))
 
 
@@ -32,7 +33,7 @@ def may_keep(shape, flags):
 
 
 @lru_cache(maxsize=64)
-def transformer(kind, flags):
+def make_transform(kind, flags):
     """``transform(o, x)``: the logits that the loss sees, softcap, then temperature."""
     capped, one = LAWS[kind]["capped"], constant(kind, 1.0)
     cap, temper = flags.cap, flags.temper
@@ -49,30 +50,30 @@ def transformer(kind, flags):
 
 
 @lru_cache(maxsize=256)
-def reader(kind, flags):
+def make_read(kind, flags):
     """``read(o, words, at, k, there)``: a transformed logit; -inf where there is none."""
-    get, transform = getter(kind), transformer(COMPUTED[kind], flags)
-    masked, nothing = is_masked(flags), constant(COMPUTED[kind], float("-inf"))
+    get, transform = make_get(kind), make_transform(COMPUTED[kind], flags)
+    masked, minus_inf = is_masked(flags), constant(COMPUTED[kind], float("-inf"))
 
     @device
     def read(o, words, at, k, there):
         z = transform(o, get(words, at, k))
         if masked:
-            z = z if there else nothing
+            z = z if there else minus_inf
         return z
 
     return read
 
 
 @lru_cache(maxsize=256)
-def weigher(y_kind, kind, vector, flags):
-    """``weigh(p, o, targets, at, j, live, masses)``: w_j of a vector whose first class is `j`.
+def make_weigh(y_kind, kind, vector, flags):
+    """``weigh(p, o, targets, at, j, live, masses)``: fill `masses` with w_j of a vector whose first class is `j`.
 
     Its soft targets, if there are such, are the words of `targets` from `at` on.
     """
     one, zero = constant(kind, 1.0), constant(kind, 0.0)
-    size = 8 if kind == FLOAT64 else 4
-    get, read = getter(y_kind), number_access(kind)[0]
+    size = ITEMSIZE[kind]
+    get, read = make_get(y_kind), number_access(kind)[0]
     soft, weighted, convert = flags.soft, flags.weighted, real(kind)
 
     @device
@@ -90,20 +91,20 @@ def weigher(y_kind, kind, vector, flags):
 
 
 @lru_cache(maxsize=256)
-def summer(kind, y_kind, vector, flags, kept, level):
-    """``add(p, o, words, at, targets, begin, j, off, live, base, sums)``: sums with a vector's exponentials, w d and w.
+def make_add_vector(kind, y_kind, vector, flags, kept, level):
+    """``add_vector(p, o, words, at, targets, begin, j, off, live, base, sums)``: add a vector to `sums`.
 
     Its words begin at `at`, those of its soft targets at `begin`.  `level` says that +inf - +inf is 0, for results that
     an infinite maximum does not make NaN.
     """
     computed = COMPUTED[kind]
-    exp, term, read = EXPONENTIALS[computed, ITEMSIZE[kind] == 2], LAWS[computed]["term"], reader(kind, flags)
-    put, dtype = putter(computed), real(computed)
-    weigh, zero = weigher(y_kind, computed, vector, flags), constant(computed, 0.0)
+    exp, term, read = EXPONENTIALS[computed, ITEMSIZE[kind] == 2], LAWS[computed]["term"], make_read(kind, flags)
+    put, dtype = make_put(computed), real(computed)
+    weigh, zero = make_weigh(y_kind, computed, vector, flags), constant(computed, 0.0)
     weighing = flags.smooth or flags.soft
 
     @device
-    def add(p, o, words, at, targets, begin, j, off, live, base, sums):
+    def add_vector(p, o, words, at, targets, begin, j, off, live, base, sums):
         masses = cuda.local.array(vector, dtype)
         if weighing:
             weigh(p, o, targets, begin, j, live, masses)
@@ -123,25 +124,24 @@ def summer(kind, y_kind, vector, flags, kept, level):
                 dot, mass = dot + term(w, d), mass + w
         return Sums(sums.others + others, sums.dot + dot, sums.mass + mass)
 
-    return add
+    return add_vector
 
 
 @lru_cache(maxsize=256)
-def emitter(kind, y_kind, vector, flags, kept):
-    """``emit(p, o, words, at, targets, begin, out, j, off, score)``: write ``A p_j - B w_j`` by the cap's slope."""
+def make_emit_vector(kind, y_kind, vector, flags, kept):
+    """``emit_vector(p, o, words, at, targets, begin, out, j, off, score)``: write the gradient of a vector.
+
+    That is ``A p_j - B w_j``, times the slope of a softcap.
+    """
     computed = COMPUTED[kind]
-    exp, read, get = EXPONENTIALS[computed, ITEMSIZE[kind] == 2], reader(kind, flags), getter(kind)
+    exp, read, get = EXPONENTIALS[computed, ITEMSIZE[kind] == 2], make_read(kind, flags), make_get(kind)
     slope, one = LAWS[computed]["cap_slope"], constant(computed, 1.0)
-    dtype, count, store = real(computed), words_of(kind, vector), storer(kind, vector)
-    weigh, weighing, cap, hard = (
-        weigher(y_kind, computed, vector, flags),
-        flags.smooth or flags.soft,
-        flags.cap,
-        flags.hard,
-    )
+    dtype, count, store = real(computed), words_of(kind, vector), make_store(kind, vector)
+    weigh, weighing = make_weigh(y_kind, computed, vector, flags), flags.smooth or flags.soft
+    cap, hard = flags.cap, flags.hard
 
     @device
-    def emit(p, o, words, at, targets, begin, out, j, off, score):
+    def emit_vector(p, o, words, at, targets, begin, out, j, off, score):
         values, masses = cuda.local.array(vector, dtype), cuda.local.array(vector, dtype)
         room = cuda.local.array(count, types.uint32)
         if weighing:
@@ -159,20 +159,20 @@ def emitter(kind, y_kind, vector, flags, kept):
                 values[k] = score.at_target if off == i32(k) else values[k]
         store(out, values, room)
 
-    return emit
+    return emit_vector
 
 
 @lru_cache(maxsize=64)
-def differer(kind, vector):
-    """``emit(words, at, out, base, log_s)``: write a vector of ``(x - base) - log_s``."""
-    computed, get = COMPUTED[kind], getter(kind)
-    dtype, count, store = real(computed), words_of(kind, vector), storer(kind, vector)
+def make_emit_log_vector(kind, vector):
+    """``emit_log_vector(words, at, out, base, log_s)``: write a vector of ``(x - base) - log_s``."""
+    computed, get = COMPUTED[kind], make_get(kind)
+    dtype, count, store = real(computed), words_of(kind, vector), make_store(kind, vector)
 
     @device
-    def emit(words, at, out, base, log_s):
+    def emit_log_vector(words, at, out, base, log_s):
         values, room = cuda.local.array(vector, dtype), cuda.local.array(count, types.uint32)
         for k in range(vector):
             values[k] = (get(words, at, k) - base) - log_s
         store(out, values, room)
 
-    return emit
+    return emit_log_vector

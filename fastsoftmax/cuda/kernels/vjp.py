@@ -1,4 +1,4 @@
-"""What becomes of a row of a vector-Jacobian product: one sum over it, then one elementwise pass.
+"""The work on a row of a vector-Jacobian product: one sum over it, then one elementwise pass.
 
 softmax:      ``y_j (g_j - sum_i y_i g_i)``
 log_softmax:  ``g_j - exp(y_j) sum_i g_i``
@@ -10,32 +10,32 @@ from functools import lru_cache
 
 from ...core.dtypes import COMPUTED, ITEMSIZE
 from ..toolkit.compiler import cuda, device, types
-from .hidden import waiting
+from .hidden import make_wait_for_loads
 from .laws import EXPONENTIALS
 from .memory import constant, real
-from .parts import advancer, locator, parter
-from .reductions import scope
-from .streamed import kept
-from .words import getter, loader, storer, words_of
+from .parts import make_advance, make_locate, make_part_of
+from .reductions import make_scope
+from .streamed import make_staging
+from .words import make_get, make_load, make_store, words_of
 
 i32 = types.int32
 
 
 @lru_cache(maxsize=64)
-def _vector(kind, y_kind, vector, logarithmic):
+def _make_vector_passes(kind, y_kind, vector, logarithmic):
     """(fill, add, emit) for one vector of both operands, whose words are those of `y` and, behind them, of `g`."""
-    computed, load, get = COMPUTED[kind], loader(kind, vector), getter(kind)
-    load_g, get_g = loader(y_kind, vector), getter(y_kind)
-    exp, store, dtype = EXPONENTIALS[computed, ITEMSIZE[kind] == 2], storer(kind, vector), real(computed)
+    computed, load, get = COMPUTED[kind], make_load(kind, vector), make_get(kind)
+    load_g, get_g = make_load(y_kind, vector), make_get(y_kind)
+    exp, store, dtype = EXPONENTIALS[computed, ITEMSIZE[kind] == 2], make_store(kind, vector), real(computed)
     zero, count = constant(computed, 0.0), words_of(kind, vector)
 
     @device
-    def fill(words, at, y, g):
+    def fill_vector(words, at, y, g):
         load(words, at, y)
         load_g(words, at + count, g)
 
     @device
-    def add(words, at):
+    def add_vector(words, at):
         total = zero
         for k in range(vector):
             g = get_g(words, at + count, k)
@@ -43,71 +43,66 @@ def _vector(kind, y_kind, vector, logarithmic):
         return total
 
     @device
-    def emit(words, at, out, total):
+    def emit_vector(words, at, out, total):
         values, room = cuda.local.array(vector, dtype), cuda.local.array(count, types.uint32)
         for k in range(vector):
             y, g = get(words, at, k), get_g(words, at + count, k)
             values[k] = g - exp(y) * total if logarithmic else y * (g - total)
         store(out, values, room)
 
-    return fill, add, emit
-
-
-def _words(shape, vector):
-    """The words of a vector of both operands."""
-    return words_of(shape.kind, vector) + words_of(shape.y_kind, vector)
+    return fill_vector, add_vector, emit_vector
 
 
 @lru_cache(maxsize=64)
-def _passes(shape, logarithmic):
-    """(fill, fill_spare, add, emit) for all that a thread holds at a time; how many words that takes."""
-    fill, add, emit = _vector(shape.kind, shape.y_kind, shape.vector, logarithmic)
-    fill_spare, add_spare, emit_spare = _vector(shape.kind, shape.y_kind, 1, logarithmic)
-    count = _words(shape, shape.vector)
-    items, threads, peeled, spare = shape.items, shape.threads, shape.peeled, shape.items * count
-    held = spare + (_words(shape, 1) if peeled else 0)
-    wait = waiting(held, words_of(shape.kind, shape.vector), held)
+def _make_passes(shape, logarithmic):
+    """(fill, fill_spare, add, emit) for all that a thread holds at a time; and how many words that takes."""
+    load_vector, add_vector, emit_vector = _make_vector_passes(shape.kind, shape.y_kind, shape.vector, logarithmic)
+    load_one, add_one, emit_one = _make_vector_passes(shape.kind, shape.y_kind, 1, logarithmic)
+    count, items, threads, peeled = shape.words + shape.y_words, shape.items, shape.threads, shape.peeled
+    spare = items * count
+    held = spare + (words_of(shape.kind, 1) + words_of(shape.y_kind, 1) if peeled else 0)
+    wait_for_loads = make_wait_for_loads(held, shape.words, held)
 
     @device
-    def fill_ends(part, words):
+    def fill_spare(part, words):
         if peeled and part.spare:
-            fill_spare(words, spare, part.spare_x, part.spare_y)
+            load_one(words, spare, part.spare_x, part.spare_y)
 
     @device
-    def fill_all(part, words):
-        fill_ends(part, words)
+    def fill(part, words):
+        fill_spare(part, words)
         for i in range(items):
             if i32(i * threads) < part.left:
-                fill(words, i * count, part.x + i * part.x_way, part.y + i * part.y_way)
-        wait(words, words)
+                load_vector(words, i * count, part.x + i * part.x_way, part.y + i * part.y_way)
+        wait_for_loads(words, words)
 
     @device
-    def add_all(part, words, total):
+    def add(part, words, total):
         for i in range(items):
             if i32(i * threads) < part.left:
-                total = total + add(words, i * count)
+                total = total + add_vector(words, i * count)
         if peeled and part.spare:
-            total = total + add_spare(words, spare)
+            total = total + add_one(words, spare)
         return total
 
     @device
-    def emit_all(part, words, total):
+    def emit(part, words, total):
         for i in range(items):
             if i32(i * threads) < part.left:
-                emit(words, i * count, part.out + i * part.out_way, total)
+                emit_vector(words, i * count, part.out + i * part.out_way, total)
         if peeled and part.spare:
-            emit_spare(words, spare, part.spare_out, total)
+            emit_one(words, spare, part.spare_out, total)
 
-    return fill_all, fill_ends, add_all, emit_all, held
+    return fill, fill_spare, add, emit, held
 
 
-def held(shape, logarithmic, group, blocks):
-    """The work on a row that its threads hold; see `held_kernels`."""
+def make_held(shape, logarithmic, group, blocks):
+    """The work on a row that its threads hold; see `held_rows`."""
     kind = COMPUTED[shape.kind]
-    locate, part_of, zero = locator(shape), parter(shape), constant(kind, 0.0)
-    fill, _, add, emit, count = _passes(shape, logarithmic)
+    locate, part_of, zero = make_locate(shape), make_part_of(shape), constant(kind, 0.0)
+    fill, _, add, emit, count = _make_passes(shape, logarithmic)
     # A first exchange that says nothing: each of the two uses the other's barrier to leave its memory alone.
-    share, total_of, _ = scope(kind, group, blocks, False)
+    share, total_of, _ = make_scope(kind, group, blocks, False)
     separate = group * blocks > 32
 
     @device
@@ -124,14 +119,13 @@ def held(shape, logarithmic, group, blocks):
     return work
 
 
-def streamed(shape, logarithmic, group, blocks, staged):
+def make_streamed(shape, logarithmic, group, blocks, staged):
     """The work on a row that is read twice, or kept in shared memory."""
     kind = COMPUTED[shape.kind]
-    locate, part_of, advance, zero = locator(shape), parter(shape), advancer(shape), constant(kind, 0.0)
-    fill, fill_ends, add, emit, count = _passes(shape, logarithmic)
-    width = _words(shape, shape.vector)
-    keep, recall = kept(shape, group, width, fill_ends if staged else fill, staged)
-    share, total_of, _ = scope(kind, group, blocks, False)
+    locate, part_of, advance, zero = make_locate(shape), make_part_of(shape), make_advance(shape), constant(kind, 0.0)
+    fill, fill_spare, add, emit, count = _make_passes(shape, logarithmic)
+    keep, recall = make_staging(shape, group, shape.words + shape.y_words, fill_spare if staged else fill, staged)
+    share, total_of, _ = make_scope(kind, group, blocks, False)
     separate = group * blocks > 32
 
     @device

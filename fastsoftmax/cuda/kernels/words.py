@@ -1,4 +1,4 @@
-"""What a thread holds of a row: vectors as 32-bit words of an array.
+"""Vectors of a row in a thread's registers: 32-bit words of an array, loaded, read, changed and stored.
 
 The array is never indexed by anything but a constant, once loops are unrolled, so that it consists of registers.
 """
@@ -9,10 +9,10 @@ from math import gcd
 from ...core.dtypes import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, ITEMSIZE
 from ..toolkit.compiler import device, types
 from .memory import (
-    KEEP,
     READ,
-    RECALL,
+    READ_SHARED,
     WRITE,
+    WRITE_SHARED,
     as_double,
     as_float,
     as_long,
@@ -32,16 +32,16 @@ ZERO, ALL = u32(0), u32(0xFFFFFFFF)
 
 
 def words_of(kind, vector):
-    """How many words a vector takes."""
+    """Number of words of a vector."""
     return max(1, vector * ITEMSIZE[kind] // 4)
 
 
 @lru_cache(maxsize=64)
-def loader(kind, vector):
-    """A function that reads a vector: ``load(words, at, address)``; accesses are of 16 bytes, or the whole of less."""
+def make_load(kind, vector):
+    """``load(words, at, address)``: read a vector, by accesses of 16 bytes, or one of all of a shorter vector."""
     count = words_of(kind, vector)
-    piece = min(4, count)
-    fetch = READ[piece]
+    access = min(4, count)
+    fetch = READ[access]
 
     if vector * ITEMSIZE[kind] == 2:
 
@@ -52,15 +52,15 @@ def loader(kind, vector):
 
         @device
         def load(words, at, address):
-            for k in range(0, count, piece):
+            for k in range(0, count, access):
                 fetch(words, at + k, address + 4 * k)
 
     return load
 
 
 @lru_cache(maxsize=64)
-def blanker(kind, vector):
-    """A function that fills a vector with -inf: ``blank(words, at)``."""
+def make_blank(kind, vector):
+    """``blank(words, at)``: fill a vector with -inf."""
     count = words_of(kind, vector)
     high = u32(0xFFF00000) if kind == FLOAT64 else u32(MINUS_INFINITY[kind])
     low = ZERO if kind == FLOAT64 else high
@@ -74,8 +74,8 @@ def blanker(kind, vector):
 
 
 @lru_cache(maxsize=64)
-def getter(kind):
-    """A function for an element of a vector in registers: ``get(words, at, k)``, in the computing dtype."""
+def make_get(kind):
+    """``get(words, at, k)``: element `k` of a vector in registers, in the computing dtype."""
     if kind == FLOAT32:
 
         @device
@@ -103,8 +103,8 @@ def getter(kind):
 
 
 @lru_cache(maxsize=64)
-def putter(kind):
-    """A function that replaces an element of a vector in registers: ``put(words, at, k, value)``; no half types."""
+def make_put(kind):
+    """``put(words, at, k, value)``: replace element `k` of a vector in registers; not for half types."""
     if kind == FLOAT32:
 
         @device
@@ -122,8 +122,8 @@ def putter(kind):
 
 
 @lru_cache(maxsize=64)
-def remover(kind):
-    """A function that makes an element of a vector in registers -inf: ``remove(words, at, k)``."""
+def make_remove(kind):
+    """``remove(words, at, k)``: make element `k` of a vector in registers -inf."""
     if kind == FLOAT32:
         word = u32(MINUS_INFINITY[kind])
 
@@ -151,11 +151,11 @@ def remover(kind):
 
 
 @lru_cache(maxsize=64)
-def storer(kind, vector):
-    """A function that writes a vector: ``store(address, values, words)``, with as many words to work with."""
+def make_store(kind, vector):
+    """``store(address, values, words)``: write a vector; `words` is an array of as many words to work with."""
     count = words_of(kind, vector)
-    piece = min(4, count)
-    put, size = WRITE[piece], vector * ITEMSIZE[kind]
+    access = min(4, count)
+    put, size = WRITE[access], vector * ITEMSIZE[kind]
 
     if size == 2:
         narrow = to_half if kind == FLOAT16 else to_bfloat
@@ -164,19 +164,19 @@ def storer(kind, vector):
         def store(address, values, words):
             store_short(address, narrow(values[0]))
     else:
-        pack = _packer(kind, vector)
+        pack = _make_pack(kind, vector)
 
         @device
         def store(address, values, words):
             pack(values, words)
-            for k in range(0, count, piece):
+            for k in range(0, count, access):
                 put(words, k, address + 4 * k)
 
     return store
 
 
-def _packer(kind, vector):
-    """A function that turns values into words."""
+def _make_pack(kind, vector):
+    """``pack(values, words)``: turn the values of a vector into words."""
     if kind in (FLOAT16, BFLOAT16):
         pair, count = pair_half if kind == FLOAT16 else pair_bfloat, vector // 2
 
@@ -185,7 +185,7 @@ def _packer(kind, vector):
             for k in range(count):
                 words[k] = pair(values[2 * k], values[2 * k + 1])
     else:
-        put = putter(kind)
+        put = make_put(kind)
 
         @device
         def pack(values, words):
@@ -196,19 +196,19 @@ def _packer(kind, vector):
 
 
 @lru_cache(maxsize=64)
-def keeper(count):
-    """(keep, recall): `count` words to an address in shared memory and back: ``keep(words, at, address)``."""
-    piece = gcd(4, count)
-    put, get = KEEP[piece], RECALL[piece]
+def make_keep_recall(count):
+    """(keep, recall), ``keep(words, at, address)``: copy `count` words to an address in shared memory, and back."""
+    access = gcd(4, count)
+    put, get = WRITE_SHARED[access], READ_SHARED[access]
 
     @device
     def keep(words, at, address):
-        for k in range(0, count, piece):
+        for k in range(0, count, access):
             put(words, at + k, u32(address + u32(4 * k)))
 
     @device
     def recall(words, at, address):
-        for k in range(0, count, piece):
+        for k in range(0, count, access):
             get(words, at + k, u32(address + u32(4 * k)))
 
     return keep, recall
