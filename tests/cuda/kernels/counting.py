@@ -17,19 +17,19 @@ def text_of(recipe, ptx_of=None):
 def counted(kind, target, weight, factor, *, label=8, classes=7, blocks=1, wants_bad=True, ptx_of=None):
     """(the sums of the blocks, the flag of a bad label, the traffic)."""
     rows, dtype = len(factor if target is None else target), KINDS[kind]
-    placed, sums, flag = Placed(), np.full(blocks, 5.0), np.zeros(1, np.int64)
+    placed, totals, flag = Placed(), np.full(blocks, 5.0), np.zeros(1, np.int64)
     arguments = Counting(
         target=placed.vector(target, np.int64 if label == 8 else np.int32, "target"),
         class_weight=placed.vector(None if weight is None else weight.astype(dtype), dtype, "class_weight"),
         loss_factor=placed.vector(None if factor is None else factor.astype(dtype), dtype, "loss_factor"),
-        denominator=placed.memory.add(sums, "sums"),
+        denominator=placed.memory.add(totals, "sums"),
         bad=placed.memory.add(flag, "bad") if wants_bad else 0,
         rows=rows,
         classes=classes,
     )
     program = ptx.program(text_of(recipes.count_recipe(kind, label), ptx_of))
     done = ptx.launch(program, placed.memory, blocks, sums.THREADS, arguments)
-    return sums, int(flag[0]), done.traffic
+    return totals, int(flag[0]), done.traffic
 
 
 def totalled(kind, partial, denominator=None, *, ptx_of=None):
