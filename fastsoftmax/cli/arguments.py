@@ -213,3 +213,8 @@ def _add_bench(commands: Any) -> None:
         help="to go on with each case (default: 4; 1 with --quick; a GPU: less)",
     )
     bench.add_argument("--threads", type=_count, metavar="N", help="of every contestant (default: all)")
+
+
+def wants_json(args: argparse.Namespace) -> bool:
+    """Whether results are printed as JSON."""
+    return getattr(args, "json", False)

@@ -19,7 +19,7 @@ from ..bench.cuda import suite as cuda_suite
 from ..bench.report import cuda_table, table
 from ..bench.results import Run
 from . import output
-from .errors import BadInput, shown
+from .errors import SUCCESS, BadInput, shown
 from .progress import Advance, progress
 
 STDOUT = Path("-")
@@ -34,7 +34,7 @@ class Device(NamedTuple):
     text: Callable[[Run], str]
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int:
     """Measure the cases that are chosen.
 
     What was measured until an interruption is printed and written before that goes on.
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     cases = _chosen(device, args.cases, quick=args.quick)
     if args.list:
         print("\n".join(f"{case.name}  {case.reason}" for case in cases))
-        return
+        return SUCCESS
     as_json = STDOUT if getattr(args, "json", None) is True else getattr(args, "json", None)
     _check(args, as_json)
     found, interruption = _measured(device, cases, args)
@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> None:
         _write(found, device.text, as_json, args.html)
     if interruption is not None:
         raise interruption
+    return SUCCESS
 
 
 def _chosen(device: Device, pattern: str, *, quick: bool) -> list[Case]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+SUCCESS, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130  # exit statuses
 SHOWN = 40  # characters of a name that came out of a file
 
 

@@ -4,8 +4,10 @@ import argparse
 import sys
 
 from . import model as modelfile
-from .errors import BadInput, one_line
-from .files.table import Table, open_table
+from .arguments import wants_json
+from .errors import SUCCESS, BadInput, one_line
+from .files.open import open_table
+from .files.table import Table
 from .output import Sink, check_place, sink, strict_json
 from .progress import Advance, progress
 from .score import Indices, Score
@@ -13,9 +15,9 @@ from .score import Indices, Score
 ENDINGS = (".csv", ".npy", ".npz")
 
 
-def run(args: argparse.Namespace, *, as_json: bool) -> None:
+def run(args: argparse.Namespace) -> int:
     """Predict a class for each row, or with --proba the probability of each class, and write them as they come."""
-    if as_json and args.out is None:
+    if wants_json(args) and args.out is None:
         raise BadInput(
             "--json describes a file that was written, and predictions go to standard output; add --out FILE"
         )
@@ -27,7 +29,8 @@ def run(args: argparse.Namespace, *, as_json: bool) -> None:
     bar = args.out is not None or not sys.stdout.isatty()  # or the bar would be among the predictions
     with progress(show=bar) as advance, sink(args.out, header, model.classes) as to:
         rows, score = _predict(model, table, to, args, advance)
-    _report(args, rows, score, as_json=as_json)
+    _report(args, rows, score)
+    return SUCCESS
 
 
 def _predict(
@@ -51,9 +54,9 @@ def _predict(
     return rows, score
 
 
-def _report(args: argparse.Namespace, rows: int, score: Score | None, *, as_json: bool) -> None:
+def _report(args: argparse.Namespace, rows: int, score: Score | None) -> None:
     """What was done: on standard error where the predictions themselves are on standard output."""
-    if as_json:
+    if wants_json(args):
         facts = {"model": str(args.model), "data": str(args.data), "out": str(args.out), "rows": rows}
         print(strict_json({**facts, "score": None if score is None else score.as_json()}))
         return

@@ -12,8 +12,10 @@ import numpy as np
 from ..version import __version__
 from . import model as modelfile
 from . import plot
-from .errors import BadInput, listed, one_line, shown
-from .files.table import Array, Matrix, Table, coded, open_table, rows_of_block, text_array, text_classes
+from .arguments import wants_json
+from .errors import SUCCESS, BadInput, listed, one_line, shown
+from .files.open import open_table
+from .files.table import Array, Matrix, Table, coded, rows_of_block, text_array, text_classes
 from .model import Model
 from .output import check_place, replacing, strict_json
 from .progress import Advance, progress
@@ -56,7 +58,7 @@ class Trained(NamedTuple):
     rows: int  # trained on
 
 
-def run(args: argparse.Namespace, *, as_json: bool) -> None:
+def run(args: argparse.Namespace) -> int:
     """Train softmax regression on a table, say how good it is on held-out rows, and write the model."""
     import sklearn  # noqa: F401, PLC0415  extras: whatever is missing is said before anything is read
 
@@ -79,7 +81,8 @@ def run(args: argparse.Namespace, *, as_json: bool) -> None:
         picture = plot.png(trained.loss_curve, matrix, trained.model.classes)
         with replacing(args.plot) as file:
             file.write(picture)
-    print(strict_json(_as_json(args, trained)) if as_json else _text(args, trained))
+    print(strict_json(_as_json(args, trained)) if wants_json(args) else _text(args, trained))
+    return SUCCESS
 
 
 def read(table: Table, target: str, advance: Advance) -> Examples:

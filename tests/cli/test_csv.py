@@ -10,7 +10,8 @@ import pytest
 from fastsoftmax.cli.errors import BadInput
 from fastsoftmax.cli.files import csvfile
 from fastsoftmax.cli.files import table as tables
-from fastsoftmax.cli.files.table import Features, open_table, text_array, text_classes
+from fastsoftmax.cli.files.open import open_table
+from fastsoftmax.cli.files.table import Features, text_array, text_classes
 from fastsoftmax.cli.train import read
 from tests.support import child
 
@@ -181,7 +182,8 @@ def test_other_packages_make_no_difference(tmp_path):
 import sys, pathlib
 if sys.argv[2] == "hidden":
     sys.modules["pyarrow"] = None
-from fastsoftmax.cli.files.table import Features, open_table
+from fastsoftmax.cli.files.open import open_table
+from fastsoftmax.cli.files.table import Features
 for block in open_table(pathlib.Path(sys.argv[1]), "y", Features(1, ("a",))).blocks():
     print(block.x.tolist(), block.labels)
 """

@@ -12,7 +12,8 @@ import pytest
 from fastsoftmax.cli import model
 from fastsoftmax.cli.errors import BadInput
 from fastsoftmax.cli.files import arrayfile, sparsefile, table
-from fastsoftmax.cli.files.table import Features, open_table
+from fastsoftmax.cli.files.open import open_table
+from fastsoftmax.cli.files.table import Features
 from fastsoftmax.cli.train import read
 
 ROWS = 12
@@ -137,7 +138,7 @@ def test_columns_of_no_rows(columns, tmp_path, monkeypatch):
     monkeypatch.setattr(arrayfile, "choose_numbered", lambda *_: pytest.fail("columns were listed"))
     (tmp_path / "d.npy").write_bytes(_header((0, columns)) + bytes(8))
     with pytest.raises(BadInput, match=r"has no rows|can be read"):
-        table.open_table(tmp_path / "d.npy", "0")
+        open_table(tmp_path / "d.npy", "0")
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.longdouble])
@@ -163,7 +164,7 @@ def test_sparse_matrix_that_unpacks_to_much(name, tmp_path, monkeypatch):
     arrays = {"indptr": [0, 1], "indices": [0], "data": [1.0], "format": np.array(b"csr"), "shape": [1, 2]}
     np.savez_compressed(tmp_path / "d.npz", **arrays | {name: np.zeros(1000, np.int64)})
     with pytest.raises(BadInput, match="longer than a name and two numbers"):
-        table.open_table(tmp_path / "d.npz", None)
+        open_table(tmp_path / "d.npz", None)
 
 
 def test_header_that_unpacks_to_much(tmp_path):
@@ -174,7 +175,7 @@ def test_header_that_unpacks_to_much(tmp_path):
     tracemalloc.start()
     try:
         with pytest.raises(BadInput, match="can be read"):
-            table.open_table(tmp_path / "d.npz", None)
+            open_table(tmp_path / "d.npz", None)
         assert tracemalloc.get_traced_memory()[1] < size // 4
     finally:
         tracemalloc.stop()

@@ -16,18 +16,21 @@ import pytest
 import fastsoftmax
 from fastsoftmax import system
 from fastsoftmax.bench.cpu import suite
-from fastsoftmax.cli import digits, program
+from fastsoftmax.cli import demo, digits, info, program
 from fastsoftmax.cli.progress import interruptions
 from tests.support import ROOT, child
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but tabs and newlines
 #: The main job on one small shape, with the usual answer to SIGINT even where this process ignores it.
 SMALL = """
-import signal, sys
+import contextlib, signal, sys
 from fastsoftmax import cli
 from fastsoftmax.bench.cpu import suite
 signal.signal(signal.SIGINT, signal.default_int_handler)
-suite.SHOWN, cli.SECONDS = suite.SHOWN[:1], 0.0
+suite.SHOWN = suite.SHOWN[:1]
+with contextlib.suppress(ImportError):
+    from fastsoftmax.cli import demo
+    demo.SECONDS = 0.0
 """
 RUN = SMALL + "sys.exit(cli.main(sys.argv[1:]))"
 
@@ -35,7 +38,7 @@ RUN = SMALL + "sys.exit(cli.main(sys.argv[1:]))"
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(suite, "SHOWN", suite.SHOWN[:1])
-    monkeypatch.setattr(program, "SECONDS", 0.0)
+    monkeypatch.setattr(demo, "SECONDS", 0.0)
 
 
 def test_demonstration_as_json(small, capsys):
@@ -98,9 +101,8 @@ def test_missing_extra(module):
 
 
 def test_other_missing_modules_are_no_excuse(monkeypatch):
-    monkeypatch.setitem(sys.modules, "fastsoftmax.cli.digits", None)
-    monkeypatch.delattr(fastsoftmax.cli, "digits")
-    with pytest.raises(ModuleNotFoundError, match=r"fastsoftmax\.cli\.digits"):
+    monkeypatch.setitem(sys.modules, "fastsoftmax.cli.demo", None)
+    with pytest.raises(ModuleNotFoundError, match=r"fastsoftmax\.cli\.demo"):
         program.main(["--json"])
 
 
@@ -110,15 +112,15 @@ def test_warmup_without_rich_still_warms(monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out)["calls"] > 0
 
 
-@pytest.mark.parametrize("where", ["_compile", "_train", "_measure"])
+@pytest.mark.parametrize("where", ["compile_kernels", "_train", "_measure"])
 def test_interrupted(where):
     """An interruption that comes in at any stage ends the run with one line."""
     interrupt = f"""
-stage = cli.{where}
+stage = demo.{where}
 def interrupted(*arguments):
     signal.raise_signal(signal.SIGINT)
     return stage(*arguments)
-cli.{where} = interrupted
+demo.{where} = interrupted
 """
     done = child(f"{SMALL}{interrupt}\nsys.exit(cli.main(sys.argv[1:]))")
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
@@ -151,11 +153,12 @@ def test_reader_that_leaves():
 ESCAPED = """
 import sys
 from fastsoftmax import cli
+from fastsoftmax.cli import info
 from fastsoftmax.cli.errors import BadInput
 def said(args):
     print("a \\u2026 class")
     raise BadInput("no \\u00e9")
-cli.info = said
+info.run = said
 sys.exit(cli.main(["info"]))
 """
 
@@ -195,7 +198,7 @@ def test_too_little_memory(monkeypatch, capsys):
     def full(_):
         raise MemoryError("Unable to allocate 7 PiB\nfor an array")
 
-    monkeypatch.setattr(program, "info", full)
+    monkeypatch.setattr(info, "run", full)
     assert program.main(["info"]) == program.USAGE
     assert capsys.readouterr().err == "there is not enough memory for this: Unable to allocate 7 PiB\\nfor an array\n"
 

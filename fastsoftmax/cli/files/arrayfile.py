@@ -162,22 +162,7 @@ def pieces(member: Member, stream: IO[bytes], counts: Iterable[int]) -> Iterator
     stream.read(1)  # nothing: zipfile compares the checksum when it has seen the end
 
 
-def open_npz(path: Path, target: str | None, wanted: Features | None) -> Table:
-    """The table of the arrays in a NPZ file."""
-    with reading(path), zipfile.ZipFile(path) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-        members = {name: member_stream(archive, name)[0] for name in names}
-    if target is not None and target not in members:
-        raise BadInput(f"{path} has no array {shown(target)!r} for the target; it has: {listed(names)}")
-    if set(members) >= SPARSE:
-        from .sparsefile import SparseTable  # noqa: PLC0415  it imports this module
-
-        return SparseTable(path, _labels_of(path, members, target, None), wanted)
-    x = _matrix_of(path, members, target)
-    return NpzTable(path, x, _labels_of(path, members, target, x.shape[0]), wanted)
-
-
-def _matrix_of(path: Path, members: dict[str, Member], target: str | None) -> Member:
+def matrix_of(path: Path, members: dict[str, Member], target: str | None) -> Member:
     """The array of the features: `X` or `x`, or the only one with two axes."""
     named = [members[name] for name in ("X", "x") if name in members and name != target]
     flat = [member for name, member in members.items() if len(member.shape) == 2 and name != target]
@@ -193,7 +178,8 @@ def _matrix_of(path: Path, members: dict[str, Member], target: str | None) -> Me
     return x
 
 
-def _labels_of(path: Path, members: dict[str, Member], target: str | None, rows: int | None) -> Member | None:
+def labels_of(path: Path, members: dict[str, Member], target: str | None, rows: int | None) -> Member | None:
+    """The array of the target, if there is one, with as many labels as there are rows."""
     if target is None:
         return None
     y = members[target]

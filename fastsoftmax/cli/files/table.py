@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BadInput, existing_file, listed, shown
+from ..errors import BadInput, listed, shown
 
 Array = NDArray[Any]
 Matrix = Any  # an array (n, d), or a CSR matrix of scipy.sparse
@@ -20,7 +20,6 @@ INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")  # written as Python writes it: "0
 NUMBER = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf(?:inity)?)", re.IGNORECASE)
 WHOLE = re.compile(r"([+-]?)(0|[1-9][0-9]*)(?:\.0*)?")
 DIGITS = re.compile(r"[0-9]+")
-FORMATS = (".csv", ".tsv", ".npy", ".npz")
 
 
 class Features(NamedTuple):
@@ -71,36 +70,6 @@ class Columns(NamedTuple):
 
     features: list[int]
     target: int | None
-
-
-def open_table(path: Path, target: str | None, wanted: Features | None = None) -> Table:
-    """The table in a file.
-
-    Parameters
-    ----------
-    path : Path
-        A file that ends in .csv, .tsv, .npy or .npz.
-    target : str or None
-        What holds the labels: a column, or in NPZ an array. None: labels are not read.
-    wanted : Features or None
-        The features of a model; None: all columns but the target.
-
-    Raises
-    ------
-    BadInput
-        For a file that cannot be used, or that has not what was asked for.
-    """
-    from . import arrayfile, csvfile  # noqa: PLC0415  both read tables
-
-    ending = path.suffix.lower()
-    if ending not in FORMATS and not path.is_dir():
-        raise BadInput(f"{path} does not end in one of {', '.join(FORMATS)}; convert the data to one of these")
-    existing_file(path, "data")
-    if ending == ".npy":
-        return arrayfile.open_npy(path, target, wanted)
-    if ending == ".npz":
-        return arrayfile.open_npz(path, target, wanted)
-    return csvfile.CsvTable(path, target, wanted)
 
 
 def rows_of_block(width: int) -> int:
