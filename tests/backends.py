@@ -1,6 +1,9 @@
 """Both devices behind one face, for tests of what holds on each: NumPy's arrays go in, and NumPy's arrays come out."""
 
+import re
+
 import numpy as np
+import pytest
 
 from tests.support import DTYPES, LAYOUTS, computed
 
@@ -80,3 +83,10 @@ class Gpu(Backend):
     def targets(dtype):
         """The dtypes that soft targets may have for logits of a dtype: nothing is converted."""
         return list(dict.fromkeys((dtype, computed(dtype))))
+
+
+def raises(error, text, function, *arguments, backend=None, **options):
+    """A public function refuses its arguments, on a device, in words that hold the text."""
+    call = backend.call if backend else lambda function, *rest, **more: function(*rest, **more)
+    with pytest.raises(error, match=re.escape(text)):
+        call(function, *arguments, **options)

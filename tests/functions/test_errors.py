@@ -1,23 +1,15 @@
 """Bad input: every message says what was expected, what came, where, and no argument is changed."""
 
-import re
-
 import numpy as np
 import pytest
 
 import fastsoftmax as fs
-from tests.backends import Cpu
+from tests.backends import raises
 
 X = np.zeros((4, 3))
 T = np.array([0, 1, 2, 0])
-CPU = Cpu()
 LOSSES = [fs.cross_entropy, fs.cross_entropy_and_grad]
 both_losses = pytest.mark.parametrize("function", LOSSES, ids=lambda f: f.__name__)
-
-
-def raises(error, text, function, *args, backend=CPU, **kwargs):
-    with pytest.raises(error, match=re.escape(text)):
-        backend.call(function, *args, **kwargs)
 
 
 @both_losses
@@ -220,7 +212,7 @@ def test_out(backend, name, out, error, text):
     ],
 )
 def test_out_in_main_memory(name, out, error, text):
-    _refused(CPU, name, out, error, text)
+    _refused(None, name, out, error, text)
 
 
 @pytest.mark.parametrize("function", [fs.softmax_vjp, fs.log_softmax_vjp], ids=lambda f: f.__name__)

@@ -1,12 +1,12 @@
 """Bad input on a GPU: what was expected, what came, how to mend it."""
 
-import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import fastsoftmax as fs
+from tests.backends import raises
 
 emulated = pytest.importorskip("tests.standins.numpy_kernels")
 
@@ -22,11 +22,6 @@ def torch(monkeypatch, driver):
 
 
 X, T = np.zeros((4, 3), np.float32), np.array([0, 1, 2, 0])
-
-
-def raises(error, text, function, *args, **kwargs):
-    with pytest.raises(error, match=re.escape(text)):
-        function(*args, **kwargs)
 
 
 def has_driver():

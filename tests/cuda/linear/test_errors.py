@@ -1,12 +1,12 @@
 """Arrays on a GPU where a linear pass does not take them: what was expected, what came, how to mend it."""
 
-import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import fastsoftmax as fs
+from tests.backends import raises
 
 X, W, B, T = np.zeros((4, 3), np.float32), np.zeros((5, 3), np.float32), np.zeros(5, np.float32), np.array([0, 1, 2, 4])
 
@@ -15,11 +15,6 @@ def on_gpu(array):
     """An array on a GPU, as far as it is asked about it: there is no driver to look further."""
     about = {"shape": array.shape, "typestr": array.dtype.str, "data": (256, False), "version": 3}
     return SimpleNamespace(__cuda_array_interface__=about)
-
-
-def raises(error, text, function, *args, **kwargs):
-    with pytest.raises(error, match=re.escape(text)):
-        function(*args, **kwargs)
 
 
 def test_the_estimator_stays_in_main_memory():
@@ -120,20 +115,6 @@ def test_tensors_with_a_gradient(given):
 
 
 @loss
-def test_shapes(torch, given, function):
-    def wrong(error, text, **changed):
-        changed = {k: torch.array(np.zeros(v, given[k].values.dtype)) for k, v in changed.items()}
-        raises(error, text, function, **given | changed)
-
-    wrong(ValueError, "x must have shape (n, d), one row of features for each of n samples, got shape (4,)", x=4)
-    wrong(ValueError, "weight must have shape (K, d) = (K, 3), as x has shape (4, 3), got (3, 5); pass", weight=(3, 5))
-    wrong(ValueError, "weight must have at least one class, got shape (0, 3)", weight=(0, 3))
-    wrong(ValueError, "bias must have shape (K,) = (5,), got (4,)", bias=4)
-    text = "target must have shape (4,) (class indices) or (4, 5) (probabilities) for logits of shape (4, 5), got (3,)"
-    wrong(ValueError, text, target=3)
-
-
-@loss
 def test_dtypes(torch, given, function):
     """Nothing is converted."""
     text = "x must have dtype float16 or bfloat16 or float32 or float64 on a GPU, got int32 with shape (4, 3)"
@@ -154,21 +135,10 @@ def test_products_with_the_hessian(monkeypatch, driver, torch, given):
     along, bias_along = torch.array(W.copy()), torch.array(B.copy())
     del given["target"]
     given |= {"weight_direction": along, "bias_direction": bias_along}
-    function, new = fs.linear_hessian_product, lambda *shape: torch.array(np.zeros(shape, np.float32))
+    function = fs.linear_hessian_product
     for name in given:
         raises(TypeError, f"{name} must lie on the GPU", function, **given | {name: np.zeros((4, 3), np.float32)})
     raises(TypeError, "sample_weight must lie on", function, **given, sample_weight=np.ones(4))
-    text = "weight_direction must have the shape of weight, (5, 3), got (4, 3)"
-    raises(ValueError, text, function, **given | {"weight_direction": new(4, 3)})
-    raises(ValueError, "bias and bias_direction must both be", function, **given | {"bias": None})
-    raises(
-        ValueError,
-        "bias_direction must have shape (K,) = (5,), got (4,)",
-        function,
-        **given | {"bias_direction": new(4)},
-    )
-    raises(ValueError, "reduction must be 'mean' or 'sum', got 'none'", function, **given, reduction="none")
-    raises(ValueError, "sample_weight must have shape (4,), one weight a row", function, **given, sample_weight=new(5))
     other = fake("cupy", monkeypatch, driver).array(np.ones(4, np.float32))
     raises(TypeError, "sample_weight must be of the library that x is from", function, **given, sample_weight=other)
     double = torch.array(np.ones(4))
@@ -176,43 +146,15 @@ def test_products_with_the_hessian(monkeypatch, driver, torch, given):
 
 
 def test_most_probable_classes(given):
-    x, weight = given["x"], given["weight"]
-    raises(TypeError, "weight must lie on the GPU", fs.linear_top_k, x, W, k=2)
-    for k in (0, 6):
-        raises(ValueError, f"k must be in [1, 5], got {k}", fs.linear_top_k, x, weight, k=k)
-
-
-@loss
-def test_options(given, function):
-    raises(ValueError, "reduction must be one of", function, **given, reduction="all")
-    raises(ValueError, "block_rows must be >= 1, got 0", function, **given, block_rows=0)
-    fs.linear_cross_entropy(**given, block_rows=1)
-    raises(TypeError, "block_rows must be an integer >= 1, got 1.0", function, **given, block_rows=1.0)
-    given["target"] = given["x"].view(np.zeros((4, 5), np.float32))
-    raises(ValueError, "ignore_index must be negative", function, **given, ignore_index=1)
-    raises(ValueError, "focal_gamma is defined for class indices", function, **given, focal_gamma=1.0)
+    raises(TypeError, "weight must lie on the GPU", fs.linear_top_k, given["x"], W, k=2)
 
 
 def test_gradients_and_their_outputs(torch, given):
-    function, new = fs.linear_cross_entropy_and_grad, lambda *shape: torch.array(np.zeros(shape, np.float32))
-    raises(ValueError, "wrt must name some of 'x', 'weight', 'bias', got 'w'", function, **given, wrt="w")
-    for _ in range(2):  # a call that was prepared looks at what is given too
-        raises(TypeError, "out must be a mapping such as {'weight': array}, got list", function, **given, out=[])
-        options = {"wrt": "weight", "out": {"bias": new(5)}}
-        raises(ValueError, "what wrt names, ('weight',), got one for 'bias'", function, **given, **options)
-        function(**given)
-    text = "out['bias'] must have the shape of the result, (5,), got (4,)"
-    raises(ValueError, text, function, **given, out={"bias": new(4)})
+    function = fs.linear_cross_entropy_and_grad
     text = "out['weight'] must have dtype float32 on a GPU, got float64"
     raises(TypeError, text, function, **given, out={"weight": torch.array(np.zeros((5, 3)))})
-    windows = np.ndarray((5, 3), np.float32, np.zeros(7, np.float32), 0, (4, 4))
-    text = "out['weight'] must not overlap itself, got strides (4, 4)"
-    raises(ValueError, text, function, **given, out={"weight": torch.array(windows)})
     scattered = torch.array(np.zeros((3, 5), np.float32).T)
     raises(ValueError, "out['weight'] must be C-contiguous on a GPU", function, **given, out={"weight": scattered})
-    raises(ValueError, "grad_output must be a scalar", function, **given, grad_output=new(4))
-    del given["bias"]
-    raises(ValueError, "for what wrt names, ('weight',), got one for 'bias'", function, **given, out={"bias": new(5)})
 
 
 def test_outputs_that_disturb_what_is_read(torch):
@@ -241,8 +183,6 @@ def test_outputs_that_disturb_what_is_read(torch):
     raises(ValueError, "out must not share memory with x", fs.linear_predict_proba, x, weight, out=soft)
     out = torch.array(np.zeros((4, 8), np.float32)[:, :5])
     raises(ValueError, "out must be C-contiguous on a GPU", fs.linear_predict_proba, x, weight, out=out)
-    out = torch.array(np.zeros((5, 4), np.float32))
-    raises(ValueError, "out must have the shape of the result, (4, 5)", fs.linear_predict_proba, x, weight, out=out)
 
 
 def test_errors_launch_nothing(driver, torch, given):
