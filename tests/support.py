@@ -193,6 +193,33 @@ SOFT_OPTIONS = [
 ]
 
 
+class Fails:
+    """An object that fails whenever it is asked for anything."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise KeyError("no array")
+
+    def __repr__(self):
+        raise RuntimeError("no text")
+
+    def __bool__(self):
+        raise OSError("neither")
+
+    def __float__(self):
+        raise ZeroDivisionError
+
+    __index__ = __int__ = __iter__ = __len__ = __float__
+
+    def __eq__(self, other):
+        raise RuntimeError("no comparison")
+
+    def __hash__(self):
+        raise RuntimeError("no hash")
+
+    def __getattr__(self, name):
+        raise RuntimeError("no attribute")
+
+
 def names(options):
     """A test's name for a set of options."""
     return "+".join(options) or "plain"

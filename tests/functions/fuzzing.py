@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 import fastsoftmax as fs
+from tests.support import Fails
 
 ROWS, CLASSES, FEATURES = 4, 3, 2
 ALLOWED = (TypeError, ValueError, MemoryError)
@@ -85,33 +86,6 @@ FUNCTIONS = {
         "block_rows": "option",
     },
 }
-
-
-class Fails:
-    """An object that fails whenever it is asked for anything."""
-
-    def __array__(self, dtype=None, copy=None):
-        raise KeyError("no array")
-
-    def __repr__(self):
-        raise RuntimeError("no text")
-
-    def __bool__(self):
-        raise OSError("neither")
-
-    def __float__(self):
-        raise ZeroDivisionError
-
-    __index__ = __int__ = __iter__ = __len__ = __float__
-
-    def __eq__(self, other):
-        raise RuntimeError("no comparison")
-
-    def __hash__(self):
-        raise RuntimeError("no hash")
-
-    def __getattr__(self, name):
-        raise RuntimeError("no attribute")
 
 
 class Changes:

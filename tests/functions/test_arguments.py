@@ -13,7 +13,7 @@ import scipy.sparse
 
 import fastsoftmax as fs
 from fastsoftmax import reference
-from tests.support import assert_exact
+from tests.support import Fails, assert_exact
 
 X, T = np.random.default_rng(3).standard_normal((4, 3)).astype(np.float32), np.array([0, 1, 2, 0])
 W, B = np.random.default_rng(4).standard_normal((5, 3)).astype(np.float32), np.zeros(5, np.float32)
@@ -88,31 +88,6 @@ def test_masked_arrays_in_other_places():
     for option in ("temperature", "softcap", "z_loss"):
         with pytest.raises(TypeError, match=f"{option} must be a number"):
             fs.cross_entropy(X, T, **{option: np.ma.array(1.0)})
-
-
-class Fails:
-    """An object that lies about being an array, and fails whenever it is asked for anything else."""
-
-    def __array__(self, dtype=None, copy=None):
-        raise KeyError("no array")
-
-    def __repr__(self):
-        raise RuntimeError("no text")
-
-    def __float__(self):
-        raise ZeroDivisionError
-
-    def __index__(self):
-        raise ZeroDivisionError
-
-    def __eq__(self, other):
-        raise RuntimeError("no comparison")
-
-    def __hash__(self):
-        raise RuntimeError("no hash")
-
-    def __getattr__(self, name):
-        raise RuntimeError("no attribute")
 
 
 RECORDS = np.zeros((4, 3), [("a", "f4"), ("b", "f8")])

@@ -49,6 +49,11 @@ def test_position_of_a_bad_index():
     raises(ValueError, "got -5 at position (0, 4)", fs.cross_entropy, np.zeros((2, 5, 3)), target)
 
 
+def test_labels_are_checked_in_main_memory_whatever_is_said():
+    for check in (None, True, False):
+        raises(ValueError, "got 9 at row 0", fs.cross_entropy, X[:1], np.array([9]), check_targets=check)
+
+
 def test_nothing_is_written_before_labels_are_checked():
     out = np.full((4, 3), 5.0)
     raises(ValueError, "got 9", fs.cross_entropy_and_grad, X, [0, 1, 2, 9], out=out)

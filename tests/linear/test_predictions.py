@@ -196,19 +196,23 @@ def test_hessian_product_is_the_derivative_of_the_gradient(classes, way):
                 np.testing.assert_allclose(found, expected, rtol=1e-6, atol=3e-8)
 
 
-def test_no_rows():
-    x, weight = np.zeros((0, 7), F32), np.ones((5, 7), F32)
-    assert linear.linear_predict(x, weight).shape == (0,)
-    assert linear.linear_predict_proba(x, weight).shape == (0, 5)
-    assert [a.shape for a in linear.linear_top_k(x, weight, k=2)] == [(0, 2), (0, 2)]
-    product, _ = linear.linear_hessian_product(x, weight, None, weight, None, reduction="sum")
-    np.testing.assert_array_equal(product, np.zeros((5, 7)))
+def test_no_rows(backend):
+    x, weight, bias = np.zeros((0, 7), F32), np.ones((5, 7), F32), np.ones(5, F32)
+    assert backend.call(linear.linear_predict, x, weight).shape == (0,)
+    assert backend.call(linear.linear_predict_proba, x, weight).shape == (0, 5)
+    assert [a.shape for a in backend.call(linear.linear_top_k, x, weight, k=2)] == [(0, 2), (0, 2)]
+    for along in (None, bias):
+        product = backend.call(linear.linear_hessian_product, x, weight, along, weight, along, reduction="sum")
+        np.testing.assert_array_equal(product.weight, np.zeros((5, 7)))
+        assert product.bias is None if along is None else not product.bias.any()
 
 
-def test_no_features():
+def test_no_features(backend):
     """Only the bias is left."""
     x, weight, bias = np.zeros((4, 0), F32), np.zeros((3, 0), F32), np.log(np.array([1, 4, 3], F32))
-    np.testing.assert_array_equal(linear.linear_predict(x, weight, bias), np.ones(4))
-    np.testing.assert_array_equal(linear.linear_predict(x, weight), np.zeros(4))
-    np.testing.assert_allclose(linear.linear_predict_proba(x, weight, bias), np.tile([1, 4, 3], (4, 1)) / 8, rtol=1e-6)
-    np.testing.assert_array_equal(linear.linear_top_k(x, weight, bias, k=2).indices, np.tile([1, 2], (4, 1)))
+    np.testing.assert_array_equal(backend.call(linear.linear_predict, x, weight, bias), np.ones(4))
+    np.testing.assert_array_equal(backend.call(linear.linear_predict, x, weight), np.zeros(4))
+    proba = backend.call(linear.linear_predict_proba, x, weight, bias)
+    np.testing.assert_allclose(proba, np.tile([1, 4, 3], (4, 1)) / 8, rtol=1e-6)
+    top = backend.call(linear.linear_top_k, x, weight, bias, k=2)
+    np.testing.assert_array_equal(top.indices, np.tile([1, 2], (4, 1)))

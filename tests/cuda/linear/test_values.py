@@ -29,19 +29,11 @@ def test_values_over_several_chunks(library, name, dtype, soft):
 
 @torch
 def test_upstream_gradients(library, name):
-    """A number makes no call look different; an array has a number for each row of each chunk."""
+    """A number makes no call look different."""
     *given, options = problem(2, SHAPE, np.float32)
     for up in (0.5, np.float32(-2), 7):
         as_reference(library, np.float32, given, options, block_rows=16, grad_output=up, size=10)
     assert len(backend._prepared) == 1
-    up = np.random.default_rng(0).standard_normal(50).astype(np.float32)
-    wide = [a if a.dtype.kind == "i" else a.astype(np.float64) for a in given]
-    right = reference.linear_cross_entropy_and_grad(*wide, wrt=ALL, reduction="none", grad_output=up)
-    result = fs.linear_cross_entropy_and_grad(
-        *on(library, *given), wrt=ALL, reduction="none", grad_output=library.array(up), block_rows=16
-    )
-    for found, expected in zip(result, right, strict=True):
-        near(library.host(found), expected, size=20)
 
 
 @torch
