@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from ml_dtypes import bfloat16
 
-import fastsoftmax.cuda
 from fastsoftmax.bench.cuda import arrays, contestants, gpu, memcheck, suite
 from fastsoftmax.bench.results import IN_PLACE, OURS
 from fastsoftmax.bench.unable import Unable
+from fastsoftmax.cuda import toolkit
 from tests.standins.gpu import HAS_TORCH, StandIn
 from tests.support import HANG
 
@@ -149,7 +149,7 @@ def compiler(monkeypatch, cuda):
     """A compiler with a GPU below it."""
     standin = SimpleNamespace(facts=lambda number: ABOUT, cuda=cuda)
     monkeypatch.setitem(sys.modules, "fastsoftmax.cuda.toolkit.compiler", standin)
-    monkeypatch.setattr(fastsoftmax.cuda.toolkit, "compiler", standin, raising=False)
+    monkeypatch.setattr(toolkit, "compiler", standin, raising=False)
     arrays.found.cache_clear()
     yield standin
     arrays.found.cache_clear()
