@@ -169,8 +169,8 @@ def loss(
             written = kind.like(logits, stream)
         at = kind.address(written)
     value = kind.new(logits, prepared.shape, prepared.dtype, stream) if prepared.make is None else prepared.make()
-    room = call.rooms.get(stream) or call.roomed(stream, workspace(call.device, stream))
-    call((x_at, y_at, at, *places, kind.address(value)), stream, room, 1.0 if up is None else up, check_targets)
+    state = call.states.get(stream) or call.state_for(stream, workspace(call.device, stream))
+    call((x_at, y_at, at, *places, kind.address(value)), stream, state, 1.0 if up is None else up, check_targets)
     if borrowed:
         keep(call.device, stream, borrowed)
     if prepared.delivers:

@@ -16,8 +16,8 @@ from .run import LossCall, MapCall
 from .workspace import Workspace
 
 
-class Made(NamedTuple):
-    """What a function's kernels are called, and its operands: those it always has, and those it may have."""
+class Function(NamedTuple):
+    """The name of a function's kernel, and its operands: those it always has, and those it may have."""
 
     kernel: str
     variant: int
@@ -27,15 +27,17 @@ class Made(NamedTuple):
 
 _WEIGHTS = ("class_weight", "sample_weight")
 FUNCTIONS = {
-    "softmax": Made("softmax", SOFTMAX, ("x", "out")),
-    "log_softmax": Made("softmax", LOG_SOFTMAX, ("x", "out")),
-    "logsumexp": Made("softmax", LOGSUMEXP, ("x", "result")),
-    "softmax_vjp": Made("vjp", SOFTMAX, ("y", "grad", "out")),
-    "log_softmax_vjp": Made("vjp", LOG_SOFTMAX, ("y", "grad", "out")),
-    "cross_entropy": Made("cross_entropy", 0, ("logits", "target", "loss"), _WEIGHTS),
-    "cross_entropy_and_grad": Made("cross_entropy", 1, ("logits", "target", "loss", "out"), (*_WEIGHTS, "grad_output")),
+    "softmax": Function("softmax", SOFTMAX, ("x", "out")),
+    "log_softmax": Function("softmax", LOG_SOFTMAX, ("x", "out")),
+    "logsumexp": Function("softmax", LOGSUMEXP, ("x", "result")),
+    "softmax_vjp": Function("vjp", SOFTMAX, ("y", "grad", "out")),
+    "log_softmax_vjp": Function("vjp", LOG_SOFTMAX, ("y", "grad", "out")),
+    "cross_entropy": Function("cross_entropy", 0, ("logits", "target", "loss"), _WEIGHTS),
+    "cross_entropy_and_grad": Function(
+        "cross_entropy", 1, ("logits", "target", "loss", "out"), (*_WEIGHTS, "grad_output")
+    ),
 }
-_WIDE = ("x", "y", "logits", "grad", "out")  # with all classes, and so with strides
+_WIDE = ("x", "y", "logits", "grad", "out")  # operands with all classes, and so with strides
 
 
 def launcher(
@@ -125,10 +127,10 @@ class Launcher:
         target_dtype: Any,
         options: dict[str, Any],
     ) -> None:
-        self.function, self.shape, self.device, self.made = function, shape, device, FUNCTIONS[function]
+        self.name, self.shape, self.device, self.function = function, shape, device, FUNCTIONS[function]
         self.dtype = _name("dtype", dtype, tuple(SIZES)[:4])
-        self.names = (*self.made.needs, *operands)
-        self.loss = self.made.kernel == "cross_entropy"
+        self.names = (*self.function.needs, *operands)
+        self.loss = self.function.kernel == "cross_entropy"
         if options and not self.loss:
             raise TypeError(f"{function} has no options, got {next(iter(options))!r}")
         self.options = in_precision(_options(options), computed(self.dtype)) if self.loss else None
@@ -144,48 +146,49 @@ class Launcher:
 
     def _wide(self) -> list[str]:
         """The operands that have all classes."""
-        return [n for n in self.made.needs if n in _WIDE or (n == "target" and not self.hard)]
+        return [n for n in self.function.needs if n in _WIDE or (n == "target" and not self.hard)]
 
-    def _strides(self, name: str, given: tuple[int, ...] | None) -> tuple[int, ...]:
-        size = SIZES[self.target if name == "target" else self.dtype]
-        if given is None:
+    def _dtype(self, name: str) -> str:
+        return self.target if name == "target" else self.dtype
+
+    def _strides(self, name: str, strides: tuple[int, ...] | None) -> tuple[int, ...]:
+        size = SIZES[self._dtype(name)]
+        if strides is None:
             return contiguous(self.shape, size)
-        if len(given) != len(self.shape) or any(s % size for s in given):
+        if len(strides) != len(self.shape) or any(s % size for s in strides):
             raise ValueError(
-                f"strides of {name} must be {len(self.shape)} numbers of bytes, multiples of {size}, got {given}"
+                f"strides of {name} must be {len(self.shape)} numbers of bytes, multiples of {size}, got {strides}"
             )
-        if name == "out" and overlapping(self.shape, tuple(given), size):
-            raise ValueError(f"strides of out must give each element a place of its own, got {given} for {self.shape}")
-        return tuple(given)
+        if name == "out" and overlapping(self.shape, tuple(strides), size):
+            raise ValueError(
+                f"strides of out must give each element a place of its own, got {strides} for {self.shape}"
+            )
+        return tuple(strides)
 
     def _call(self, remainders: tuple[int, ...]) -> Any:
         """The prepared call for addresses with these remainders modulo 16."""
-        found = self._calls.get(remainders)
-        if found is not None:
-            return found
+        call = self._calls.get(remainders)
+        if call is None:
+            call = self._calls[remainders] = self._prepare(remainders)
+        return call
+
+    def _prepare(self, remainders: tuple[int, ...]) -> Any:
+        operands = {}
         for name, at in zip(self._wide(), remainders, strict=True):
-            size = SIZES[self.target if name == "target" else self.dtype]
+            size = SIZES[self._dtype(name)]
             if at % size:
                 raise ValueError(f"{name} must be at a multiple of {size} bytes, got an address that ends in {at:#x}")
-        wide = {
-            name: Operand(self.shape, self.strides[name], self.target if name == "target" else self.dtype, at)
-            for name, at in zip(self._wide(), remainders, strict=True)
-        }
-        if self.loss:
-            assert self.options is not None
-            weighted, factor, up = (name in self.names for name in (*_WEIGHTS, "grad_output"))
-            grad = self.made.variant == 1
-            label = SIZES[self.target] if self.hard else 8
-            x, soft, out = (wide.get(name) for name in ("logits", "target", "out"))
-            assert x is not None
-            call: Any = LossCall(Loss(x, soft, out, weighted, factor, up, self.options, grad, self.device, label))
-            call.roomed(0, self._workspace)
-        else:
-            first, second = (wide.get(name) for name in (self.made.needs[0], "grad"))
-            assert first is not None
-            problem = Map(first, second, wide.get("out"), self.device)
-            call = MapCall(problem, self.made.kernel, self.made.variant, numbers="result" in self.names)
-        self._calls[remainders] = call
+            operands[name] = Operand(self.shape, self.strides[name], self._dtype(name), at)
+        kernel, variant, needs, _ = self.function
+        if not self.loss:
+            problem = Map(operands[needs[0]], operands.get("grad"), operands.get("out"), self.device)
+            return MapCall(problem, kernel, variant, numbers="result" in self.names)
+        assert self.options is not None
+        weighted, factor, up = (name in self.names for name in (*_WEIGHTS, "grad_output"))
+        x, soft, out = operands["logits"], operands.get("target"), operands.get("out")
+        label = SIZES[self.target] if self.hard else 8
+        call = LossCall(Loss(x, soft, out, weighted, factor, up, self.options, variant == 1, self.device, label))
+        call.state_for(0, self._workspace)
         return call
 
     def warm_up(self, stream: int) -> None:
@@ -198,7 +201,7 @@ class Launcher:
             for, as the workspace is written to.
         """
         for call in self._calls.values():
-            call.idle(stream)
+            call.launch_empty(stream)
 
     def __call__(self, stream: int, **addresses: int) -> None:
         """Put the function on a stream.
@@ -215,26 +218,26 @@ class Launcher:
         """
         if addresses.keys() != set(self.names):
             missing = [n for n in self.names if n not in addresses] or [n for n in addresses if n not in self.names]
-            raise TypeError(f"{self.function} takes the addresses {', '.join(self.names)}; see to {missing[0]!r}")
+            raise TypeError(f"{self.name} takes the addresses {', '.join(self.names)}; see to {missing[0]!r}")
         if 0 in addresses.values() and 0 not in self.shape:
             missing = [name for name, address in addresses.items() if address == 0]
             raise ValueError(f"{missing[0]} must have memory on the GPU, got the address 0 for the shape {self.shape}")
         call = self._call(tuple([addresses[name] & 15 for name in self._wide()]))
         if self.loss:
             at = [addresses.get(name, 0) for name in ("logits", "target", "out", *_WEIGHTS, "grad_output", "loss")]
-            call(tuple(at), stream, call.rooms.get(stream) or call.roomed(stream, self._workspace))
+            call(tuple(at), stream, call.states.get(stream) or call.state_for(stream, self._workspace))
             return
         y, out, result = (addresses.get(name, 0) for name in ("grad", "out", "result"))
-        call(addresses[self.made.needs[0]], y, out, result, stream)
+        call(addresses[self.function.needs[0]], y, out, result, stream)
 
 
-def _options(given: dict[str, Any]) -> Options:
+def _options(options: dict[str, Any]) -> Options:
     """The checked options of a loss."""
     defaults = dict(zip(Options._fields, (-100, 0.0, 0.0, 0.0, 1.0, None, "mean"), strict=True))
-    unknown = [name for name in given if name not in defaults]
+    unknown = [name for name in options if name not in defaults]
     if unknown:
         raise TypeError(f"a loss has the options {', '.join(defaults)}, got {unknown[0]!r}")
-    return checked(*{**defaults, **given}.values())
+    return checked(*{**defaults, **options}.values())
 
 
 untraced(Launcher.__call__, Launcher.warm_up)

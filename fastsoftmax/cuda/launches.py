@@ -1,4 +1,4 @@
-"""Which launches the rows of a call on a GPU take: kernels that are ready, and what each is given."""
+"""The launches that the rows of a call on a GPU take: loaded kernels, and the shapes and strides of their rows."""
 
 from threading import Lock
 from typing import Any, NamedTuple
@@ -17,19 +17,27 @@ STORAGE = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": FLOAT32, "float6
 NOTHING = Flags()
 
 
-class Step(NamedTuple):
-    """A kernel that is ready, and its launch."""
+class LoadedKernel(NamedTuple):
+    """A kernel on a GPU, and how many blocks and threads it is launched with."""
 
     loaded: Any
     grid: int
     threads: int
     shared: int
 
+    def with_arguments(self, *arguments: Any) -> compiler.Kernel:
+        """The kernel with its parameters."""
+        return compiler.Kernel(self.loaded, self.grid, self.threads, self.shared, arguments)
 
-class Piece(NamedTuple):
-    """Rows on at most two levels of strides, which one launch takes."""
+    def launch(self, device: int, stream: int, *arguments: Any) -> None:
+        """Launch it once."""
+        compiler.launch(self.loaded, device, stream, self.grid, self.threads, self.shared, arguments)
 
-    step: Step
+
+class Launch(NamedTuple):
+    """The launch of a row kernel on rows that lie on at most two levels of strides."""
+
+    kernel: LoadedKernel
     shape: tuple[int, ...]  # the integers that follow ignore_index
     begins: tuple[int, ...]  # bytes from the addresses of x, y and out
     row: int  # the number of the first row
@@ -45,25 +53,25 @@ def loaded(recipe: recipes.Recipe, device: int) -> Any:
 
     One that keeps rows in shared memory is loaded for as much of it as any plan asks for.
     """
-    found = _loaded.get((recipe, device))
-    if found is None:
-        about = compiler.facts(device)
-        compiled = recipes.compiled(recipe, about.capability)
+    kernel = _loaded.get((recipe, device))
+    if kernel is None:
+        facts = compiler.facts(device)
+        compiled = recipes.compiled(recipe, facts.capability)
         with _loading:  # of two threads the second takes what the first has loaded
-            found = _loaded.get((recipe, device))
-            if found is None:
-                most = about.shared - plan_cuda.RESERVED if recipe.staged else 0
-                found = _loaded.keep((recipe, device), compiler.load(compiled, device, most))
-    return found
+            kernel = _loaded.get((recipe, device))
+            if kernel is None:
+                most = facts.shared - plan_cuda.RESERVED if recipe.staged else 0
+                kernel = _loaded.keep((recipe, device), compiler.load(compiled, device, most))
+    return kernel
 
 
-def step_of(recipe: recipes.Recipe, device: int, grid: int, shared: int = 0) -> Step:
-    """A kernel that is ready for a GPU, and its launch."""
-    return Step(loaded(recipe, device), grid, recipe.threads, shared)
+def loaded_kernel(recipe: recipes.Recipe, device: int, grid: int, shared: int = 0) -> LoadedKernel:
+    """The kernel of a recipe on a GPU, to be launched with a number of blocks."""
+    return LoadedKernel(loaded(recipe, device), grid, recipe.threads, shared)
 
 
-class Rows(NamedTuple):
-    """What is to be done with each row."""
+class RowWork(NamedTuple):
+    """The work on each row: a kernel and its compile-time options."""
 
     kernel: str
     variant: int = 0
@@ -71,7 +79,7 @@ class Rows(NamedTuple):
     label: int = 8  # bytes of a class index
 
 
-def pieces_of(what: Rows, x: Operand, y: Operand | None, out: Operand | None, device: int) -> tuple[Piece, ...]:
+def launches_of(work: RowWork, x: Operand, y: Operand | None, out: Operand | None, device: int) -> tuple[Launch, ...]:
     """The launches of a row kernel."""
     if 0 in x.shape:
         return ()
@@ -80,10 +88,10 @@ def pieces_of(what: Rows, x: Operand, y: Operand | None, out: Operand | None, de
     (outer, inner), steps = two(levels)
     rows, classes, facts = outer * inner, x.shape[-1], compiler.facts(device)
     kinds = STORAGE[x.dtype], STORAGE[(y or x).dtype]
-    given = iter(range(len(operands)))
-    place = [None if a is None else next(given) for a in (x, y, out)]
-    asked = plan_cuda.burden(what.kernel, what.flags, wide=y is not None and y.dtype != x.dtype)
-    pieces: list[Piece] = []
+    numbers = iter(range(len(operands)))
+    place = [None if a is None else next(numbers) for a in (x, y, out)]
+    asked = plan_cuda.burden(work.kernel, work.flags, wide=y is not None and y.dtype != x.dtype)
+    launches: list[Launch] = []
     for offset in offsets(levels):
         layouts = tuple(
             Layout(ITEMSIZE[STORAGE[a.dtype]], (a.address + begin) % 16, *step, _class_step(a))
@@ -93,11 +101,11 @@ def pieces_of(what: Rows, x: Operand, y: Operand | None, out: Operand | None, de
         plan = plan_cuda.plan(rows, classes, layouts, about, asked)
         strides = [s for i in place for s in ((0, 0, 0) if i is None else layouts[i][2:])]
         begins = [0 if i is None else offset[i] for i in place]
-        recipe = recipes.recipe(what.kernel, plan, *kinds, what.variant, what.flags, what.label)
-        step = step_of(recipe, device, plan.grid, plan.shared)
-        block = pieces[-1].block + pieces[-1].step.grid if pieces else 0
-        pieces.append(Piece(step, (rows, inner, classes, *strides), tuple(begins), len(pieces) * rows, block))
-    return tuple(pieces)
+        recipe = recipes.recipe(work.kernel, plan, *kinds, work.variant, work.flags, work.label)
+        kernel = loaded_kernel(recipe, device, plan.grid, plan.shared)
+        block = launches[-1].block + launches[-1].kernel.grid if launches else 0
+        launches.append(Launch(kernel, (rows, inner, classes, *strides), tuple(begins), len(launches) * rows, block))
+    return tuple(launches)
 
 
 def _class_step(a: Operand) -> int:

@@ -21,7 +21,7 @@ _cutting = threading.Lock()
 
 
 def _cut(device: int) -> int:
-    """The address of the least that a workspace has."""
+    """The address of a piece of a slab, of the least size of a workspace."""
     with _cutting:
         address, left = _slabs.get(device, (0, 0))
         if left == 0:
@@ -31,7 +31,7 @@ def _cut(device: int) -> int:
 
 
 class Workspace:
-    """Memory of one GPU, for one stream.
+    """Memory of a GPU for one stream.
 
     Attributes
     ----------
@@ -62,5 +62,5 @@ _known: memo.Memo[tuple[int, int], Workspace] = memo.shared()
 def workspace(device: int, stream: int) -> Workspace:
     """The workspace of a stream."""
     key = device, stream
-    found = _known.get(key)
-    return _known.setdefault(key, Workspace(device)) if found is None else found
+    known = _known.get(key)
+    return _known.setdefault(key, Workspace(device)) if known is None else known

@@ -101,7 +101,7 @@ def _function(made: Recipe) -> tuple[Any, tuple[str, ...]]:
 @lru_cache(maxsize=1024)
 def compiled(made: Recipe, capability: tuple[int, int]) -> compiler.Compiled:
     """The kernel of a recipe for GPUs of a compute capability: of this process, of the disk, or compiled."""
-    return cache.kept((made, capability), lambda: _compile(made, capability))
+    return cache.load_or_compile((made, capability), lambda: _compile(made, capability))
 
 
 def _compile(made: Recipe, capability: tuple[int, int]) -> compiler.Compiled:

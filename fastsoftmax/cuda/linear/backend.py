@@ -62,9 +62,9 @@ def loss(
         if name not in results:
             results[name] = kind.new(x, tuple(of_name[name].shape), linear.dtype, stream)
     value = kind.new(x, () if call.reduced else (linear.rows,), call.dtype, stream)
-    room = call.roomed(workspace(call.device, stream))
+    state = call.state_for(workspace(call.device, stream))
     operands = Arrays(x, weight, bias, kind, stream)
-    call(operands, (*places[3:], kind.address(value)), results, room, 1.0 if up is None else up, check_targets)
+    call(operands, (*places[3:], kind.address(value)), results, state, 1.0 if up is None else up, check_targets)
     if borrowed:
         keep(call.device, stream, borrowed)
     return value, results

@@ -8,7 +8,7 @@ from ..check import computed
 from .check import Linear
 from .products import Matrices
 
-Made = TypeVar("Made")
+T = TypeVar("T")
 
 
 class Arrays(NamedTuple):
@@ -26,29 +26,29 @@ class Arrays(NamedTuple):
 
 
 def sizes(linear: Linear) -> list[tuple[int, int]]:
-    """(rows, how many) of the chunks: of whole ones, and of the last."""
+    """(rows, number) of the chunks: of whole ones, and of the last."""
     whole, last = divmod(linear.rows, linear.chunk)
     return [(rows, times) for rows, times in ((linear.chunk, whole), (last, 1)) if rows and times]
 
 
-def by_size(linear: Linear, make: Callable[[int], Made]) -> dict[int, Made]:
-    """What is prepared for chunks, by their rows."""
+def by_size(linear: Linear, make: Callable[[int], T]) -> dict[int, T]:
+    """Calls that `make` prepares for chunks, by their numbers of rows."""
     return {rows: make(rows) for rows, _ in sizes(linear)}
 
 
 def buffer(linear: Linear, arrays: Arrays) -> Any:
-    """Where the logits of a chunk go, and those of the next one after it."""
-    room = arrays.new((linear.chunk, linear.pitch), linear.dtype)
-    return room[:, : linear.classes] if linear.pitch > linear.classes else room
+    """An array for the logits of a chunk, and for those of the next one after it."""
+    whole = arrays.new((linear.chunk, linear.pitch), linear.dtype)
+    return whole[:, : linear.classes] if linear.pitch > linear.classes else whole
 
 
-def chunks(linear: Linear, arrays: Arrays, room: Any = None) -> Iterator[tuple[int, Any, Any]]:
-    """(first row, features, logits) of one chunk after the other; in `room`, or a buffer that each chunk overwrites."""
-    room = buffer(linear, arrays) if room is None else room
+def chunks(linear: Linear, arrays: Arrays, logits: Any = None) -> Iterator[tuple[int, Any, Any]]:
+    """(first row, features, logits) of one chunk after the other, in `logits`, or a buffer used anew for each."""
+    logits = buffer(linear, arrays) if logits is None else logits
     for start in range(0, linear.rows, linear.chunk):
         stop = min(start + linear.chunk, linear.rows)
         x = arrays.x if stop - start == linear.rows else arrays.x[start:stop]
-        z = room if stop - start == linear.chunk else room[: stop - start]
+        z = logits if stop - start == linear.chunk else logits[: stop - start]
         linear.matrices.logits(x, arrays.weight, arrays.bias, z)
         yield start, x, z
 
@@ -59,10 +59,10 @@ class Total:
     Parameters
     ----------
     matrices
-        The library's.
+        The library's products.
     result, total, part
-        Where it goes, where it is added up (the same where nothing is rounded), and where a chunk's part goes that is
-        not added at once, if there is such.
+        Arrays for the gradient, for its sum (the same where nothing is rounded), and for a chunk's part, if there is
+        one that is not added at once.
     direct
         Whether a chunk's part can be written to the total as it is computed.
     """
@@ -83,7 +83,7 @@ class Total:
         self.begun = True
 
     def finish(self) -> None:
-        """Hand over what was added up."""
+        """Write the sum to the result."""
         if not self.begun:
             self.matrices.zero(self.result)
         elif self.total is not self.result:
@@ -113,7 +113,7 @@ class Gradients:
             self.bias = Total(linear.matrices, result, total, part, direct=True)
 
     def add(self, start: int, x: Any, grad: Any) -> None:
-        """Those of a chunk, from its features and the gradients with respect to its logits."""
+        """Add those of a chunk, from its features and the gradients with respect to its logits."""
         m = self.matrices
         if self.weight is not None:
             across = grad.T
@@ -125,7 +125,7 @@ class Gradients:
             m.product(grad, self.arrays.weight, self.x[start : start + x.shape[0]])
 
     def finish(self) -> None:
-        """Hand over what was added up."""
+        """Write the sums to the results."""
         for total in (self.weight, self.bias):
             if total is not None:
                 total.finish()

@@ -1,11 +1,11 @@
-"""What is made of the logits of a linear map row by row on a GPU: classes, probabilities, the most probable classes."""
+"""Predictions of a linear map on a GPU, from its logits row by row: classes, and the most probable ones."""
 
 from threading import Lock
 from typing import Any
 
 from ...core.options import Options
 from ..check import Loss, computed
-from ..run import Losses
+from ..run import RowLaunches
 from .check import Linear
 from .chunks import Arrays, by_size, chunks
 
@@ -31,18 +31,18 @@ def fill(linear: Linear, arrays: Arrays, out: Any) -> None:
 class TopCall:
     """The largest logits of each row and their log-probabilities, for operands that look alike.
 
-    The library finds them.  The loss of the first of them, which our kernel computes in float32, is what the others'
-    log-probabilities are counted from: nothing is rounded to a half type, and the logits are read once more, not
-    written.
+    The array library selects them.  The loss of the first of them, which our kernel computes in float32, is where the
+    others' log-probabilities are counted from: nothing is rounded to a half type, and the logits are read once more,
+    not written.
     """
 
     def __init__(self, linear: Linear) -> None:
         self.linear, self.device = linear, linear.device
-        self.losses = by_size(linear, self._losses)
+        self.rows = by_size(linear, self._row_launches)
 
-    def _losses(self, rows: int) -> Losses:
+    def _row_launches(self, rows: int) -> RowLaunches:
         z = self.linear.logits(rows)
-        return Losses(Loss(z, None, None, False, False, False, PLAIN, False, self.device))
+        return RowLaunches(Loss(z, None, None, False, False, False, PLAIN, False, self.device))
 
     def __call__(self, arrays: Arrays, k: int, lock: Lock) -> tuple[Any, Any]:
         """(classes, log-probabilities), put on their stream; `lock` is that of the stream's workspace."""
@@ -57,6 +57,6 @@ class TopCall:
                 m.copy(classes, indices[at])
                 m.copy(classes[:, 0], first[:rows])
                 places = address(z), address(first), 0, 0, 0, 0, address(loss)
-                self.losses[rows](places, arrays.stream, 0, 0, 1.0)
+                self.rows[rows](places, arrays.stream, 0, 0, 1.0)
                 m.log_proba(numbers, loss[:rows], values[at])
         return indices, values

@@ -11,8 +11,7 @@ from typing import Any
 from ...core.dtypes import SOFTMAX
 from ...core.operands import SIZES
 from ..check import Map, computed
-from ..run import Counted, Losses, MapCall, Summed
-from ..toolkit import compiler
+from ..run import CountLaunches, MapCall, RowLaunches, SumLaunches
 from ..workspace import HEADER, Workspace
 from .check import Linear, LinearLoss
 from .chunks import Arrays, Gradients, buffer, by_size, chunks, sizes
@@ -25,37 +24,32 @@ class LinearCall:
         self.linear, self.wanted, loss = problem.linear, problem.wanted, problem.loss
         self.device, linear = loss.device, problem.linear
         self.mean, self.reduced = loss.options.reduction == "mean", loss.options.reduction != "none"
-        self.hard, self.label, self.dtype = loss.soft is None, loss.label, computed(linear.dtype)
+        self.dtype = computed(linear.dtype)
         self.size, self.step = SIZES[self.dtype], loss.label if loss.soft is None else loss.soft.strides[0]
-        self.losses = by_size(linear, lambda rows: self._losses(problem, rows))
-        self.counted, self.summed = Counted(loss), Summed(loss)
-        # Each chunk's sums are added up before the next one's go to the same place, so that their room does not grow
+        self.rows = by_size(linear, lambda rows: self._row_launches(problem, rows))
+        self.count, self.sum = CountLaunches(loss), SumLaunches(loss)
+        # Each chunk's sums are added up before the next one's go to the same place, so that their memory does not grow
         # with the rows: a call that is captured on another stream finds it there.
         self.several, self.parts = linear.rows > linear.chunk, sum(times for _, times in sizes(linear))
 
     @staticmethod
-    def _losses(problem: LinearLoss, rows: int) -> Losses:
+    def _row_launches(problem: LinearLoss, rows: int) -> RowLaunches:
         """The kernels for a chunk: each chunk's targets lie alike, as `plan.chunk_rows` sees to."""
         z, loss = problem.linear.logits(rows), problem.loss
         soft = None if loss.soft is None else loss.soft._replace(shape=z.shape)
-        return Losses(loss._replace(x=z, soft=soft, out=z if loss.grad else None))
+        return RowLaunches(loss._replace(x=z, soft=soft, out=z if loss.grad else None))
 
-    def roomed(self, room: Workspace) -> tuple[Lock, int]:
-        """A stream's workspace: its lock, and the address of memory that is large enough."""
-        blocks = max((losses.blocks for losses in self.losses.values()), default=0)
-        return room.lock, room.reserve(max(self.parts + blocks, self.counted.blocks))
-
-    def _join(self, stream: int, sums: int, blocks: int, to: int) -> None:
-        """Put the sum of a chunk's sums on the stream."""
-        step = self.counted.joining
-        compiler.launch(step.loaded, self.device, stream, step.grid, step.threads, 0, (sums, blocks, 0, to))
+    def state_for(self, workspace: Workspace) -> tuple[Lock, int]:
+        """The lock of a stream's workspace, and the address of enough of its memory."""
+        blocks = max((rows.blocks for rows in self.rows.values()), default=0)
+        return workspace.lock, workspace.reserve(max(self.parts + blocks, self.count.blocks))
 
     def __call__(
         self,
         arrays: Arrays,
         places: tuple[int, ...],
         results: dict[str, Any],
-        room: tuple[Lock, int],
+        state: tuple[Lock, int],
         up: float,
         check: bool | None,
     ) -> None:
@@ -70,33 +64,33 @@ class LinearCall:
             are not.
         results
             Where the gradients go, by their names.
-        room
-            What `roomed` says.
+        state
+            The result of `state_for`.
         up
-            What gradients are multiplied by.
+            The factor of gradients.
         check
             Wait for the stream to find labels out of range, before anything is written.
         """
-        lock, header = room
+        lock, header = state
         target, class_weight, factor, upstream, loss = places
         stream, denominator = arrays.stream, header if self.mean else 0
         gradients, joined = Gradients(self.linear, arrays, results, self.linear.dtype), header + HEADER
         sums, parts = joined + 8 * self.parts if self.several else joined, 0
         with lock, self.linear.matrices.on(arrays.x):
             if self.mean or check:
-                self.counted((target, class_weight, factor), stream, header, check=bool(check))
+                self.count((target, class_weight, factor), stream, header, check=bool(check))
             for start, x, z in chunks(self.linear, arrays):
-                losses, z_at, past = self.losses[z.shape[0]], arrays.library.address(z), self.size * start
+                launches, z_at, past = self.rows[z.shape[0]], arrays.library.address(z), self.size * start
                 at = [place + past if place else 0 for place in (factor, upstream, loss)]
                 rows = (z_at, target + self.step * start, z_at if self.wanted else 0, class_weight, *at)
-                losses(rows, stream, sums, denominator, up)
+                launches(rows, stream, sums, denominator, up)
                 if self.several and self.reduced:
-                    self._join(stream, sums, losses.blocks, joined + 8 * parts)
-                parts += 1 if self.several else losses.blocks
+                    self.count.join.launch(self.device, stream, sums, launches.blocks, 0, joined + 8 * parts)
+                parts += 1 if self.several else launches.blocks
                 if self.wanted:
                     gradients.add(start, x, z)
             if self.reduced:
-                self.summed(stream, header, parts, loss)
+                self.sum(stream, header, parts, loss)
             gradients.finish()
 
 
@@ -114,7 +108,7 @@ class HessianCall:
         return MapCall(Map(z, y, z, self.linear.device), kernel, SOFTMAX, numbers=False)
 
     def _factor(self, arrays: Arrays, sample_weight: Any, *, mean: bool) -> Any:
-        """What each row, or all of them, are multiplied by; None for 1."""
+        """The factor of each row, or of all of them; None for 1."""
         if not mean:
             return sample_weight
         if sample_weight is None:
@@ -126,7 +120,7 @@ class HessianCall:
     def __call__(
         self, arrays: Arrays, direction: tuple[Any, Any], sample_weight: Any, *, mean: bool
     ) -> tuple[Any, Any | None]:
-        """Put it on its stream, for a direction of weights and bias: the products, of the computing dtype."""
+        """The products for a direction of weights and bias, of the computing dtype, put on their stream."""
         linear, library, stream = self.linear, arrays.library, arrays.stream
         m, wide = linear.matrices, computed(linear.dtype)
         results = {"weight": arrays.new((linear.classes, linear.features), wide)}
@@ -134,10 +128,10 @@ class HessianCall:
             results["bias"] = arrays.new((linear.classes,), wide)
         with m.on(arrays.x):
             factor = self._factor(arrays, sample_weight, mean=mean)
-            gradients, room = Gradients(linear, arrays, results, wide), buffer(linear, arrays)
+            gradients, products = Gradients(linear, arrays, results, wide), buffer(linear, arrays)
             for start, x, p in chunks(linear, arrays):
                 rows = x.shape[0]
-                u = room if rows == linear.chunk else room[:rows]
+                u = products if rows == linear.chunk else products[:rows]
                 m.logits(x, *direction, u)
                 p_at, u_at = library.address(p), library.address(u)
                 self.softmax[rows](p_at, 0, p_at, 0, stream)

@@ -13,7 +13,7 @@ from .compiler import Compiled
 
 PACKAGES = ("numba-cuda", "numba", "llvmlite", "cuda-core", "cuda-bindings")
 ASSEMBLERS = ("nvidia-nvvm", "nvidia-nvjitlink", "nvidia-cuda-nvcc", "nvidia-nvjitlink-cu12", "nvidia-cuda-nvcc-cu12")
-STEERING = ("NUMBA_CUDA", "NUMBA_OPT", "NUMBA_DEBUG", "CUDA_HOME", "CUDA_PATH")  # how variables begin that matter
+SWITCHES = ("NUMBA_CUDA", "NUMBA_OPT", "NUMBA_DEBUG", "CUDA_HOME", "CUDA_PATH")  # beginnings of environment variables
 
 
 def _version(name: str) -> str:
@@ -25,8 +25,8 @@ def _version(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def digest() -> str:
-    """A name for all that kernels are compiled from and by, besides their recipe: our sources, versions, switches."""
-    switches = sorted((k, v) for k, v in os.environ.items() if k.startswith(STEERING) and k != "NUMBA_CACHE_DIR")
+    """A name for all that decides on a compiled kernel, besides its recipe: our sources, versions, switches."""
+    switches = sorted((k, v) for k, v in os.environ.items() if k.startswith(SWITCHES) and k != "NUMBA_CACHE_DIR")
     return repr(
         (
             store.digest("core/law", "core/dtypes", "core/options", "cuda"),
@@ -37,15 +37,15 @@ def digest() -> str:
     )
 
 
-def kept(about: Any, compile: Callable[[], Compiled]) -> Compiled:
-    """A compiled kernel from the store, or else compiled and kept; `about` is all that makes it another than others."""
+def load_or_compile(about: Any, compile: Callable[[], Compiled]) -> Compiled:
+    """A compiled kernel from the store, or else compiled and kept there; `about` tells it from others."""
     key = f"{about!r} {digest()}"
-    found = store.load(store.CUDA, key)
-    if found is not None:
-        fields, code = found
+    entry = store.load(store.CUDA, key)
+    if entry is not None:
+        fields, code = entry
         return Compiled(**fields | {"code": code, "capability": tuple(fields["capability"])})
     with Deferred():
-        made = compile()
-        fields = made._asdict()
+        kernel = compile()
+        fields = kernel._asdict()
         store.keep(store.CUDA, key, fields, fields.pop("code"))
-    return made
+    return kernel

@@ -1,4 +1,4 @@
-"""The one module that knows the CUDA package: numba-cuda compiles; cuda-core, by way of `gpu`, loads and launches.
+"""The one module that knows the CUDA package: numba-cuda compiles; cuda-core, by way of `driver`, loads and launches.
 
 Compiling takes no GPU and no driver.
 """
@@ -92,9 +92,9 @@ __all__ = [
     "wait",
 ]
 
-#: What NVVM writes PTX for at the most, without clusters and with them: newer GPUs are assembled from that.  The text
-#: for 9.0 is the same but for its head, so that one will do; the other compiler, for 10.0 and more, leaves the arrays
-#: of held vectors in local memory (128 bytes a thread, 130 accesses).
+#: The newest GPUs that NVVM writes PTX for, without clusters and with them; newer ones are assembled from that.  The
+#: text for 9.0 is the same but for its head, so that one will do; the other compiler, for 10.0 and more, leaves the
+#: arrays of held vectors in local memory (128 bytes a thread, 130 accesses).
 NEWEST_TEXT, NEWEST_CLUSTERED = (8, 0), (9, 0)
 #: The version of the PTX language that texts are written in, whatever NVVM calls them: 9.5 is refused by assemblers of
 #: CUDA 12 and 13.0.  They have nothing newer than clusters, of 7.8, and the machine code is the same.
@@ -104,7 +104,7 @@ compiling = threading.RLock()
 
 
 class Compiled(NamedTuple):
-    """A kernel for one kind of GPU."""
+    """A compiled kernel for one kind of GPU."""
 
     entry: str  # its name
     ptx: str  # what `code` was assembled from
@@ -118,8 +118,8 @@ class Compiled(NamedTuple):
 device: Callable[[Any], Any] = cuda.jit(device=True, forceinline=True)
 
 
-class _Stand:
-    """What a compilation of device functions asks of a GPU."""
+class _Target:
+    """The GPU that device functions are compiled for, as the compiler asks for it."""
 
     def __init__(self, capability: tuple[int, int]) -> None:
         self.compute_capability = capability
@@ -130,7 +130,7 @@ def _compiling_for(capability: tuple[int, int]) -> Iterator[None]:
     """Compile device functions without a GPU; other threads' compilations wait for the compiler's own lock."""
     with compiling, compiler.global_compiler_lock:
         before = dispatcher.get_current_device
-        dispatcher.get_current_device = lambda: _Stand(capability)
+        dispatcher.get_current_device = lambda: _Target(capability)
         try:
             yield
         finally:
@@ -165,7 +165,7 @@ def compile(
     arguments
         The names of its parameters' types, such as "int64".
     capability
-        What is compiled for: (9, 0).
+        The compute capability: (9, 0).
     threads, resident
         The threads of a block, and how many blocks are to share a multiprocessor: bounds for its registers.
     cluster
@@ -178,7 +178,7 @@ def compile(
     """
     newest = NEWEST_CLUSTERED if cluster > 1 else NEWEST_TEXT
     entry, ptx = _text(function, arguments, min(capability, newest), threads, resident, cluster)
-    return Compiled(entry, ptx, assembled(ptx, capability), threads, _static(ptx), capability, cluster)
+    return Compiled(entry, ptx, assembled(ptx, capability), threads, _shared_bytes(ptx), capability, cluster)
 
 
 def assembled(ptx: str, capability: tuple[int, int]) -> bytes:
@@ -195,9 +195,9 @@ def _text(
     """(the name of a kernel, its PTX)."""
     signature, options = tuple(getattr(types, name) for name in arguments), {"opt": 3, "prec_div": 0}
     with _compiling_for(capability):
-        made = compiler.compile_cuda(function, types.void, signature, nvvm_options=options, cc=capability)
-        library = made.library
-        kernel = library.get_function(made.fndesc.llvm_func_name)
+        result = compiler.compile_cuda(function, types.void, signature, nvvm_options=options, cc=capability)
+        library = result.library
+        kernel = library.get_function(result.fndesc.llvm_func_name)
         library._entry_name = kernel.name
         compiler.kernel_fixup(kernel, False)
         nvvm.set_launch_bounds(kernel, (threads, resident))
@@ -207,7 +207,7 @@ def _text(
     return kernel.name, re.sub(r"^\.version .*", f".version {LANGUAGE}", text, count=1, flags=re.MULTILINE)
 
 
-def _static(ptx: str) -> int:
+def _shared_bytes(ptx: str) -> int:
     """Bytes of the static shared memory that a kernel declares, up to where its dynamic memory begins."""
     # A line each, whatever comments contain; without a size it is the dynamic memory, which is behind the others.
     declared = r"^[^/\n]*\.shared\s+\.align\s+(\d+)\s+\.b8\s+[\w$]+\[(\d*)\]"

@@ -1,6 +1,6 @@
-"""What is asked of NVIDIA's driver, by way of cuda-core: GPUs, memory, kernels and their launches.
+"""NVIDIA's driver, by way of cuda-core: GPUs, memory, kernels and their launches.
 
-All of it takes a driver, and says how to install it where it is missing.  Other modules know these by `package`.
+All of it takes a driver, and says how to install it where it is missing.  Other modules know these by `compiler`.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ _current_device = driver.cuCtxGetDevice
 
 
 class Facts(NamedTuple):
-    """What the plan wants to know of a GPU."""
+    """The facts about a GPU that plans depend on."""
 
     name: str
     capability: tuple[int, int]
@@ -37,7 +37,7 @@ class Facts(NamedTuple):
     clusters: bool  # whether blocks can read each other's shared memory
 
 
-def _asked(answer: tuple[Any, ...]) -> Any:
+def _value_of(answer: tuple[Any, ...]) -> Any:
     """The value of a driver's answer; an error where it has none."""
     status, *values = answer
     if status == driver.CUresult.CUDA_SUCCESS:
@@ -45,12 +45,13 @@ def _asked(answer: tuple[Any, ...]) -> Any:
     raise RuntimeError(f"the CUDA driver answered {status.name}; nothing was computed")
 
 
+@lru_cache(maxsize=1)
 def _core() -> Any:
     """cuda-core, with a driver below it."""
     try:
         from cuda import core  # noqa: PLC0415
 
-        _asked(driver.cuInit(0))
+        _value_of(driver.cuInit(0))
     except (ImportError, RuntimeError, OSError) as error:
         raise Missing(f"arrays on a GPU need NVIDIA's driver and cuda-core ({error}): {INSTALL}") from error
     return core
@@ -58,22 +59,18 @@ def _core() -> Any:
 
 @lru_cache(maxsize=64)
 def facts(number: int) -> Facts:
-    """What the plan wants to know of GPU `number`."""
+    """The facts about GPU `number` that plans depend on."""
     gpu = _core().Device(number)
-    about = gpu.properties
-    capability = (about.compute_capability_major, about.compute_capability_minor)
-    return Facts(
-        str(gpu.name),
-        capability,
-        about.multiprocessor_count,
-        about.max_shared_memory_per_block_optin,
-        capability >= (9, 0) and bool(about.cluster_launch),
-    )
+    has = gpu.properties
+    capability = (has.compute_capability_major, has.compute_capability_minor)
+    clusters = capability >= (9, 0) and bool(has.cluster_launch)
+    multiprocessors, shared = has.multiprocessor_count, has.max_shared_memory_per_block_optin
+    return Facts(str(gpu.name), capability, multiprocessors, shared, clusters)
 
 
 def current_device() -> int:
     """The number of the calling thread's current GPU."""
-    _core_ready()
+    _core()
     status, number = driver.cuCtxGetDevice()
     if status == driver.CUresult.CUDA_SUCCESS:
         return int(number)
@@ -84,9 +81,9 @@ def current_device() -> int:
 
 def device_of(pointer: int) -> int:
     """The number of the GPU that an address belongs to."""
-    _core_ready()
+    _core()
     attribute = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
-    return int(_asked(driver.cuPointerGetAttribute(attribute, pointer)))
+    return int(_value_of(driver.cuPointerGetAttribute(attribute, pointer)))
 
 
 def load(compiled: Any, number: int, shared: int = 0) -> Any:
@@ -95,8 +92,8 @@ def load(compiled: Any, number: int, shared: int = 0) -> Any:
     kernel = core.ObjectCode.from_cubin(compiled.code).get_kernel(compiled.entry)
     if shared:  # from 48 KB on, static memory included, a kernel has to be told so; it may be told of less
         attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        gpu = _asked(driver.cuDeviceGet(number))
-        _asked(driver.cuKernelSetAttribute(attribute, shared, kernel.handle, gpu))
+        gpu = _value_of(driver.cuDeviceGet(number))
+        _value_of(driver.cuKernelSetAttribute(attribute, shared, kernel.handle, gpu))
     return kernel
 
 
@@ -109,7 +106,7 @@ def _stream(handle: int, number: int) -> Any:
 class Kernel(NamedTuple):
     """A kernel, how it is launched, and its parameters: cells, integers, and NumPy's float32 or float64."""
 
-    loaded: Any  # what `load` gave
+    loaded: Any  # the result of `load`
     grid: int
     block: int
     shared: int
@@ -159,7 +156,7 @@ def put(number: int, launches: Launches, values: tuple[int, ...]) -> None:
     for go in launches.go:
         answer = go()
         if answer[0] is not SUCCESS:
-            _asked(answer)
+            _value_of(answer)
 
 
 def launch(
@@ -169,15 +166,10 @@ def launch(
     put(number, Launches(stream, [Kernel(loaded, grid, block, shared, arguments)], 0), ())
 
 
-@lru_cache(maxsize=1)
-def _core_ready() -> Any:
-    return _core()
-
-
 @contextmanager
 def _current(number: int) -> Iterator[Any]:
     """GPU `number` as the calling thread's current one, for a while."""
-    core = _core_ready()
+    core = _core()
     status, current = driver.cuCtxGetDevice()
     before = core.Device(int(current)) if status == driver.CUresult.CUDA_SUCCESS else None
     gpu = core.Device(number)
@@ -192,7 +184,7 @@ def _current(number: int) -> Iterator[Any]:
 def reserve(number: int, size: int) -> int:
     """The address of memory that is never given back: graphs that were captured may hold it."""
     with _current(number):
-        return int(_asked(driver.cuMemAlloc(size)))
+        return int(_value_of(driver.cuMemAlloc(size)))
 
 
 def allocate(number: int, size: int, stream: int) -> Any:
@@ -204,17 +196,17 @@ def allocate(number: int, size: int, stream: int) -> Any:
 def clear(number: int, stream: int, pointer: int, size: int) -> None:
     """Fill memory with zeros, in the order of a stream."""
     with _current(number):
-        _asked(driver.cuMemsetD8Async(pointer, 0, size, stream))
+        _value_of(driver.cuMemsetD8Async(pointer, 0, size, stream))
 
 
 def read(number: int, stream: int, pointer: int, size: int) -> bytes:
     """Bytes of a GPU's memory once a stream has come this far: the only function here that waits."""
-    found = bytearray(size)
+    values = bytearray(size)
     with _current(number):
-        place = (ctypes.c_char * size).from_buffer(found)
-        _asked(driver.cuMemcpyDtoHAsync(ctypes.addressof(place), pointer, size, stream))
-        _asked(driver.cuStreamSynchronize(stream))
-    return bytes(found)
+        place = (ctypes.c_char * size).from_buffer(values)
+        _value_of(driver.cuMemcpyDtoHAsync(ctypes.addressof(place), pointer, size, stream))
+        _value_of(driver.cuStreamSynchronize(stream))
+    return bytes(values)
 
 
 def mark(number: int, stream: int, event: Any = None) -> Any:
@@ -223,11 +215,11 @@ def mark(number: int, stream: int, event: Any = None) -> Any:
     if status is not SUCCESS or int(current) != number:
         with _current(number):
             return mark(number, stream, event)
-    if _asked(driver.cuStreamIsCapturing(stream)) != driver.CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_NONE:
+    if _value_of(driver.cuStreamIsCapturing(stream)) != driver.CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_NONE:
         return None
     if event is None:
-        event = _asked(driver.cuEventCreate(driver.CUevent_flags.CU_EVENT_DISABLE_TIMING))
-    _asked(driver.cuEventRecord(event, stream))
+        event = _value_of(driver.cuEventCreate(driver.CUevent_flags.CU_EVENT_DISABLE_TIMING))
+    _value_of(driver.cuEventRecord(event, stream))
     return event
 
 
@@ -235,7 +227,7 @@ def passed(event: Any) -> bool:
     """Whether a stream has come past an event."""
     # A capture on another thread would be ended by the question otherwise.
     relaxed = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
-    before = _asked(driver.cuThreadExchangeStreamCaptureMode(relaxed))
+    before = _value_of(driver.cuThreadExchangeStreamCaptureMode(relaxed))
     try:
         return driver.cuEventQuery(event)[0] is SUCCESS
     finally:

@@ -1,4 +1,4 @@
-"""Parameters of kernels in memory, as a driver reads them: packed once; some are cells, which kernels may share."""
+"""Parameters of kernels in memory, as the driver reads them: packed once, but for cells, which kernels may share."""
 
 import ctypes
 import struct
@@ -9,13 +9,13 @@ import numpy as np
 
 
 class Cell(NamedTuple):
-    """A parameter that each launch is given anew: which of the addresses (or sizes)."""
+    """A parameter that each launch gives a new value: one of the addresses (or sizes) that kernels share."""
 
     number: int
 
 
 class Cells:
-    """Memory for addresses and sizes.
+    """The values of cells.
 
     Attributes
     ----------

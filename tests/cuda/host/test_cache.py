@@ -51,10 +51,10 @@ def test_kernels_are_told_apart(where, monkeypatch):
     """By their recipe and GPU, and by what they are made of."""
     compiler = Compiler()
     for about in ("a", "b", "a"):
-        assert cache.kept(about, compiler) == MADE
+        assert cache.load_or_compile(about, compiler) == MADE
     assert compiler.count == 2
     monkeypatch.setattr(cache, "digest", lambda: "another")
-    assert cache.kept("a", compiler) == MADE
+    assert cache.load_or_compile("a", compiler) == MADE
     assert compiler.count == 3
     assert {path.suffix for path in where.iterdir()} == {".kernel"}
 
@@ -74,23 +74,23 @@ def test_the_digest_is_of_sources_versions_and_switches(monkeypatch):
 @pytest.mark.parametrize("damage", [lambda c: c[:-1], lambda c: b"", lambda c: c[:80] + b"x" + c[81:]])
 def test_damaged_files_are_compiled_anew_and_replaced(where, damage):
     compiler = Compiler()
-    cache.kept("a", compiler)
+    cache.load_or_compile("a", compiler)
     (path,) = where.iterdir()
     good = path.read_bytes()
     path.write_bytes(damage(good))
-    assert cache.kept("a", compiler) == MADE
+    assert cache.load_or_compile("a", compiler) == MADE
     assert compiler.count == 2
     assert path.read_bytes() == good
 
 
 def test_a_file_under_another_name_is_not_taken(where):
     compiler = Compiler()
-    cache.kept("a", compiler)
+    cache.load_or_compile("a", compiler)
     (first,) = where.iterdir()
-    cache.kept("b", compiler)
+    cache.load_or_compile("b", compiler)
     (second,) = {*where.iterdir()} - {first}
     os.replace(first, second)
-    cache.kept("b", compiler)
+    cache.load_or_compile("b", compiler)
     assert compiler.count == 3
 
 
@@ -102,14 +102,14 @@ def test_where_nothing_can_be_written_nothing_is_kept(where, monkeypatch, how):
     else:
         where.write_text("in the way")
     for _ in range(2):
-        assert cache.kept("a", compiler) == MADE
+        assert cache.load_or_compile("a", compiler) == MADE
     assert compiler.count == 2
     assert where.is_file() or not list(where.iterdir())
 
 
 def test_it_can_be_switched_off(where, monkeypatch):
     monkeypatch.setenv("FASTSOFTMAX_CACHE", "0")
-    assert cache.kept("a", Compiler()) == MADE
+    assert cache.load_or_compile("a", Compiler()) == MADE
     assert not where.exists()
     assert store.folder(store.CUDA) is None
 

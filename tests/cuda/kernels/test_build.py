@@ -118,9 +118,9 @@ def test_shared_memory_that_a_text_declares():
         ".visible .entry kernel(",
         "\t.shared .align 4 .b8 $inner[4];",
     ]
-    assert [compiler._static("\n".join(lines[:n])) for n in range(1, 6)] == [516, 516, 620, 620, 624]
-    assert compiler._static("\n".join([".extern .shared .align 16 .b8 rest[];", *lines[:1]])) == 528
-    assert compiler._static("ld.shared.f32 %f1, [first];") == 0
+    assert [compiler._shared_bytes("\n".join(lines[:n])) for n in range(1, 6)] == [516, 516, 620, 620, 624]
+    assert compiler._shared_bytes("\n".join([".extern .shared .align 16 .b8 rest[];", *lines[:1]])) == 528
+    assert compiler._shared_bytes("ld.shared.f32 %f1, [first];") == 0
 
 
 def test_a_numpy_that_numba_cuda_does_not_know(monkeypatch):
