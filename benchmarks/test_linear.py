@@ -9,28 +9,29 @@ import os
 
 import pytest
 
-from benchmarks import files, linear_cases, linear_check, linear_contestants
-from benchmarks.linear_cases import FIT, MEMORY
-from benchmarks.linear_contestants import OURS, PRODUCTS, TIGHTER
+from benchmarks import files
+from benchmarks.linear import cases, check, contestants
+from benchmarks.linear.cases import FIT, MEMORY
+from benchmarks.linear.contestants import OURS, PRODUCTS, TIGHTER
 from fastsoftmax.bench import timing
 
 TOY = os.environ.get("FASTSOFTMAX_TOY", "0") != "0"
-PAIRS = [(case, name) for case in linear_cases.CASES for name in linear_contestants.contestants(case)]
-FACTS = files.facts() | linear_contestants.libraries()
+PAIRS = [(case, name) for case in cases.CASES for name in contestants.contestants(case)]
+FACTS = files.facts() | contestants.libraries()
 ROUNDS = 1 if TOY else 5
 
 
 @pytest.fixture(autouse=True)
 def threads():
-    with linear_contestants.same_threads() as threads:
+    with contestants.same_threads() as threads:
         yield threads
 
 
 @functools.lru_cache(maxsize=1)
 def prepared(case):
     """The data of a case, its calls, why others are missing, and what one that is not ours finds."""
-    found = linear_cases.data(case)
-    calls, missing = linear_contestants.made(case, found)
+    found = cases.data(case)
+    calls, missing = contestants.made(case, found)
     others = [name for name in calls if name not in (OURS, TIGHTER, PRODUCTS)]
     return found, calls, missing, calls[others[0]]() if others and case.operation != MEMORY else None
 
@@ -40,7 +41,7 @@ def test_linear(benchmark, threads, case, contestant):
     name, case = case.name, case.toy if TOY else case
     try:
         found, calls, missing, expected = prepared(case)
-    except linear_cases.Missing as reason:
+    except cases.Missing as reason:
         pytest.skip(str(reason))
     if contestant in missing:
         pytest.skip(f"{contestant}: {missing[contestant]}")
@@ -50,11 +51,11 @@ def test_linear(benchmark, threads, case, contestant):
         case._asdict(), bytes=case.nbytes, flops=case.flops, threads=threads, versions=FACTS, pause=timing.PAUSE
     )
     if case.operation == MEMORY:
-        benchmark.extra_info["extra_bytes"] = linear_check.extra_memory(case, found, contestant)
+        benchmark.extra_info["extra_bytes"] = check.extra_memory(case, found, contestant)
     rounds = 1 if case.operation in {FIT, MEMORY} else ROUNDS
     result = benchmark.pedantic(call, setup=lambda: timing.settle(call, timing.PAUSE), rounds=rounds)
     if case.operation == FIT:
-        benchmark.extra_info["excess"] = linear_check.excess(found, result, expected)
-        assert benchmark.extra_info["excess"] < linear_check.NEAR
+        benchmark.extra_info["excess"] = check.excess(found, result, expected)
+        assert benchmark.extra_info["excess"] < check.NEAR
     elif contestant != PRODUCTS and expected is not None:
-        assert linear_check.disagreement(case, found, result, expected) == ""
+        assert check.disagreement(case, found, result, expected) == ""

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from benchmarks import files, report, report_cuda, report_linear
+from benchmarks import files, report, report_cuda
+from benchmarks.linear import report as report_linear
 
 
 def _block_and_names(module):
@@ -30,7 +31,7 @@ def test_linear_figures_are_of_the_committed_results():
     path = files.RESULTS / f"{name}.json"
     facts, found = report_linear.load(path)
     assert len(found) == len(json.loads(path.read_text("utf-8"))["cases"])
-    assert block == report_linear.readme_block(name, facts, found), "run: python -m benchmarks.report_linear --readme"
+    assert block == report_linear.readme_block(name, facts, found), "run: python -m benchmarks.linear.report --readme"
 
 
 def test_gpu_table_is_of_committed_results_or_says_that_there_are_none():

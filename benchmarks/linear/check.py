@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import scipy.special
 
-from .linear_cases import FIT, LOSS, PREDICT, Array, Case, Data
-from .linear_contestants import contestants
+from .cases import FIT, LOSS, PREDICT, Array, Case, Data
+from .contestants import contestants
 
 TOLERANCE = 1e-3  # of a result's largest number: float32 sums of 60000 rows one by one, as some do, are not better
 SAME_CLASS = 0.999  # of the rows: two logits may be as good as equal

@@ -10,9 +10,9 @@ from fastsoftmax.bench import timing
 from fastsoftmax.bench.results import Timing
 from fastsoftmax.bench.timing import Call
 
-from . import linear_cases, linear_check, linear_contestants
-from .linear_cases import FIT, LOSS, MEMORY, PREDICT, Case
-from .linear_contestants import CHUNKED, EAGER, NUMPY, OURS, PRODUCTS, SKLEARN, SKLEARN_1, TIGHTER
+from . import cases, check, contestants
+from .cases import FIT, LOSS, MEMORY, PREDICT, Case
+from .contestants import CHUNKED, EAGER, NUMPY, OURS, PRODUCTS, SKLEARN, SKLEARN_1, TIGHTER
 
 READ, PEAK = "read", "peak"
 READ_BYTES, PEAK_SIZE = 1 << 28, 2048
@@ -88,8 +88,8 @@ def _keeping(calls: dict[str, Call], results: dict[str, Any]) -> dict[str, Call]
 
 def timed(case: Case, date: str, seconds: float, floors: dict[str, Call]) -> Found:
     """Time a case; those whose results differ from an independent one's are left out."""
-    found = linear_cases.data(case)
-    calls, absent = linear_contestants.made(case, found)
+    found = cases.data(case)
+    calls, absent = contestants.made(case, found)
     results: dict[str, Any] = {}
     calls = _keeping(calls, results)
     if case.operation != FIT:
@@ -99,11 +99,11 @@ def timed(case: Case, date: str, seconds: float, floors: dict[str, Call]) -> Fou
     names = [name for name in results if name != PRODUCTS]
     expected = next((results[name] for name in names if name not in {OURS, TIGHTER}), None)
     for name in names:
-        if wrong := linear_check.disagreement(case, found, results[name], expected):
+        if wrong := check.disagreement(case, found, results[name], expected):
             absent[name] = wrong
             print(f"{case.name}: {name} {wrong}", file=sys.stderr)
     fits = names if case.operation == FIT else []
-    excess = {name: linear_check.excess(found, results[name], expected) for name in fits}
+    excess = {name: check.excess(found, results[name], expected) for name in fits}
     spinning = [timing.spinning(calls[name]) for name in results if times[name].median < timing.LONG]
     right = {name: time for name, time in times.items() if name not in absent}
     busy = next(iter(others), None)
@@ -112,22 +112,22 @@ def timed(case: Case, date: str, seconds: float, floors: dict[str, Call]) -> Fou
 
 def weighed(case: Case, date: str) -> Found:
     """Measure the memory of a case's fits."""
-    found = linear_cases.data(case)
-    calls, absent = linear_contestants.made(case, found)
-    extra = {name: linear_check.extra_memory(case, found, name) for name in calls}
+    found = cases.data(case)
+    calls, absent = contestants.made(case, found)
+    extra = {name: check.extra_memory(case, found, name) for name in calls}
     return Found(case, date, {}, absent, extra, {}, 0.0, None)
 
 
-def run(cases: list[Case], date: str, seconds: float) -> list[Found]:
+def run(chosen: list[Case], date: str, seconds: float) -> list[Found]:
     """Measure the cases one after the other, saying so on standard error."""
     measured: list[Found] = []
-    with linear_contestants.same_threads() as threads, ThreadPoolExecutor(threads) as pool:
+    with contestants.same_threads() as threads, ThreadPoolExecutor(threads) as pool:
         floors = floor_calls(pool, threads)
-        for case in cases:
-            print(f"{len(measured) + 1}/{len(cases)} {case.name}", file=sys.stderr)
+        for case in chosen:
+            print(f"{len(measured) + 1}/{len(chosen)} {case.name}", file=sys.stderr)
             try:
                 found = weighed(case, date) if case.operation == MEMORY else timed(case, date, seconds, floors)
-            except linear_cases.Missing as reason:
+            except cases.Missing as reason:
                 found = Found(case, date, {}, {OURS: str(reason)}, {}, {}, 0.0, None)
             measured.append(found)
     return measured

@@ -16,7 +16,7 @@ from fastsoftmax.bench import results
 from fastsoftmax.bench.cpu import by_numpy
 from fastsoftmax.bench.timing import Call
 
-from .linear_cases import FIT, LOSS, MEMORY, PREDICT, Case, Data, Missing, module
+from .cases import FIT, LOSS, MEMORY, PREDICT, Case, Data, Missing, module
 
 OURS, NUMPY, SKLEARN, SKLEARN_1 = results.OURS, results.NUMPY, results.SKLEARN, "scikit-learn, 1 thread"
 TIGHTER = (

@@ -1,6 +1,6 @@
 """Run the linear cases in turn and write what was found to ``benchmarks/results/NAME-linear.md`` and ``.json``.
 
-    python -m benchmarks.report_linear [--readme] [--cases GLOB] [--seconds S]
+    python -m benchmarks.linear.report [--readme] [--cases GLOB] [--seconds S]
 
 Everything in those files is generated. With ``--cases`` the others stay as the last run on the same machine with the
 same versions has left them, so that a long report can be made in pieces. ``--readme`` also rewrites its sentence in
@@ -26,12 +26,12 @@ from fastsoftmax.bench import timing
 from fastsoftmax.bench.report.summary import ms
 from fastsoftmax.bench.results import Timing
 
-from . import files
-from .linear_cases import CASES, FIT, LOSS, MEMORY, PREDICT, Case
-from .linear_contestants import OURS, SKLEARN, TIGHTER, libraries
-from .linear_run import PEERS, READ, Found, run
+from .. import files
+from .cases import CASES, FIT, LOSS, MEMORY, PREDICT, Case
+from .contestants import OURS, SKLEARN, TIGHTER, libraries
+from .run import PEERS, READ, Found, run
 
-BEGIN = "<!-- linear results: begin (benchmarks/report_linear.py writes what follows) -->"
+BEGIN = "<!-- linear results: begin (benchmarks/linear/report.py writes what follows) -->"
 END = "<!-- linear results: end -->"
 DERIVED = ("bytes", "flops")  # in the JSON beside what was found
 
@@ -158,7 +158,7 @@ def _conditions(measured: list[Found]) -> list[str]:
 
 def markdown(facts: dict[str, str], measured: list[Found]) -> str:
     """The report for people."""
-    lines = [f"# Linear passes on {facts['CPU']}", "", "Written by `benchmarks/report_linear.py`; do not edit.", ""]
+    lines = [f"# Linear passes on {facts['CPU']}", "", "Written by `benchmarks/linear/report.py`; do not edit.", ""]
     lines += files.listed(facts)
     lines += ["", "Medians of repetitions taken in turn. × NAME: how many times as long that one takes.", ""]
     lines += _conditions(measured)

@@ -1,0 +1,1 @@
+"""The linear benchmark: passes over features and fits of classifiers, beside scikit-learn and PyTorch."""
