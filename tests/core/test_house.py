@@ -33,6 +33,33 @@ FLOORS = [
     {"cli"},
     {"", "__main__"},
 ]
+#: The rooms that each device has, under the same names.
+ROOMS = {
+    "backend",
+    "check",
+    "plan",
+    "run",
+    *(f"linear.{name}" for name in ("backend", "check", "plan", "run", "predict")),
+}
+#: Imports in functions, which are there for what need not be installed, or takes long: (module, what it imports).
+LATE = {
+    ("", "regression.estimator"),  # needs scikit-learn
+    ("bench.cuda.arrays", "bench.by_torch"),
+    ("bench.cuda.arrays", "cuda.toolkit.compiler"),  # needs numba-cuda
+    ("bench.cuda.gpu", "cuda.toolkit.compiler"),
+    ("cli.bench", "bench.report.page"),  # needs Matplotlib
+    ("cli.train", "regression.estimator"),
+    ("cuda.arrays.array", "cuda.toolkit.compiler"),
+    ("cuda.arrays.library", "cuda.toolkit.compiler"),
+    ("system", "core.rules"),
+    ("system", "core.store"),
+    ("system", "cpu.forks"),
+    ("system", "cpu.jit"),  # imports Numba
+}
+LINES = 45  # of a function, below its docstring
+MODULE_LINES = 320
+#: Longer modules: signatures and documentation, or one subject that nothing divides.
+LONG = {"api.linear", "cpu.simd.memory", "cpu.simd.vectors", "cuda.arrays.library", "regression.estimator"}
 FUNCTIONS = [name for name in fastsoftmax.__all__ if inspect.isfunction(getattr(fastsoftmax, name))]
 SECTION = re.compile(r"^([A-Z]\w+)\n(-+)$", re.MULTILINE)
 
@@ -81,6 +108,39 @@ def _room(module):
 
 def test_every_module_is_on_a_floor():
     assert {_room(module) for module in MODULES} == set().union(*FLOORS)
+
+
+def test_the_root_holds_folders_and_few_modules():
+    assert len([module for module in MODULES if "." not in module and MODULES[module].parent == PACKAGE]) <= 6
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert folders == {"api", "core", "cpu", "cuda", "regression", "cli", "bench"}
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_devices_have_the_same_rooms(device):
+    assert {f"{device}.{room}" for room in ROOMS} <= set(MODULES)
+
+
+def test_imports_in_functions_have_a_reason():
+    late = set()
+    for module, path in MODULES.items():
+        functions = [n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.FunctionDef)]
+        nodes = itertools.chain.from_iterable(map(ast.walk, functions))
+        imports = [_imported(module, n) for n in nodes if isinstance(n, (ast.Import, ast.ImportFrom))]
+        late |= {(module, imported) for imported in itertools.chain.from_iterable(imports)}
+    assert late == LATE
+
+
+def test_modules_are_short():
+    assert {m for m, path in MODULES.items() if len(path.read_text("utf-8").splitlines()) > MODULE_LINES} <= LONG
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_functions_are_short(module):
+    for node in ast.walk(ast.parse(MODULES[module].read_text("utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
+            assert body[-1].end_lineno - body[0].lineno < LINES, f"{node.name} of {module}"
 
 
 @pytest.mark.parametrize("module", MODULES)
