@@ -1,4 +1,4 @@
-"""What this installation is made of, and compiling ahead."""
+"""The facts about this installation, and compiling ahead."""
 
 import importlib.metadata
 import importlib.util

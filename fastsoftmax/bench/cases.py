@@ -45,7 +45,7 @@ class Case(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What tells the case from the others: ``shapes/softmax/64x10/float32``, and what is not as usual."""
+        """The case's own name, ``shapes/softmax/64x10/float32``, with what is not usual about it."""
         rows, classes = self.shape
         unusual = [self.layout] * (self.layout != ROWS) + [self.option] * bool(self.option)
         unusual += [f"threads={self.threads}"] * bool(self.threads)

@@ -41,7 +41,7 @@ SPACING = {
 
 
 class Inputs(NamedTuple):
-    """What the contestants share; who writes to it makes a copy."""
+    """The inputs that contestants share; a contestant that writes to them makes a copy."""
 
     x: Array  # (rows, classes), whatever the layout: of axis=0 it is the transpose
     target: Array
@@ -152,7 +152,7 @@ def off(found: Array, right: Any, dtype: str) -> bool:
 
 
 def disagreement(case: Case, d: Inputs, result: Any, right: tuple[Any, Array | None]) -> str:
-    """What is wrong with what a contestant returned; nothing if it is right."""
+    """The fault of a contestant's result; an empty text if it is right."""
     loss, rows = right
     if case.function == LOSS:
         result = (result, None)

@@ -1,4 +1,4 @@
-"""What a run of the suite has found, as Python has it and as JSON has it, and the figures that follow from it."""
+"""The results of a run, in Python and in JSON, and the figures that follow from them."""
 
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ class Timing(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What was found out about a case."""
+    """The result of a case."""
 
     case: Case
     timings: dict[str, Timing]  # of contestants
@@ -68,7 +68,7 @@ class Found(NamedTuple):
         return self.case.nbytes / self.timings[name].median / 1e9
 
     def fraction(self, name: str) -> float | None:
-        """What part of a contestant's time the floor takes."""
+        """The floor's share of a contestant's time."""
         floor = self.floor_in_place if name == IN_PLACE else self.floor
         if floor is None or name not in self.timings:
             return None

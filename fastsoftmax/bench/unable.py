@@ -22,7 +22,7 @@ def one_line(error: BaseException) -> str:
 def attempted(
     attempts: Mapping[str, Callable[[], Prepared]], turn: Callable[[], object] = lambda: None
 ) -> tuple[dict[str, Prepared], dict[str, str]]:
-    """What each attempt has given, and why the others have given nothing.
+    """The results of attempts, and the reasons of those that failed.
 
     Parameters
     ----------
@@ -54,6 +54,6 @@ def attempted(
 
 
 def missing(error: ModuleNotFoundError) -> str:
-    """What is not installed, and its package's name where that differs."""
+    """The module that is not installed, and its package's name where that differs."""
     module = (error.name or "").partition(".")[0]
     return f"{module} is not installed" + (f": pip install {PACKAGES[module]}" if module in PACKAGES else "")

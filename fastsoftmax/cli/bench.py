@@ -92,7 +92,7 @@ def _check_gpu(args: argparse.Namespace) -> None:
 def _measured(
     device: Device, cases: Sequence[Case], args: argparse.Namespace
 ) -> tuple[Run | None, KeyboardInterrupt | None]:
-    """What was measured, and what has ended that too early."""
+    """The measurements, and the interruption that ended them early."""
     begun: list[Run] = []
     try:
         with progress() as advance:

@@ -66,7 +66,7 @@ def _measure(advance: Advance) -> list[Found]:
 
 
 def machine_text(facts: dict[str, str]) -> str:
-    """What machine and which versions these are."""
+    """The machine and the versions, as text."""
     width = max(map(len, facts))
     return "\n".join(["Machine", *(f"  {name:<{width}}  {fact}" for name, fact in facts.items())])
 

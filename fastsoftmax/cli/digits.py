@@ -55,7 +55,7 @@ class Trained(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What the demonstration found."""
+    """The results of the demonstration."""
 
     images: int
     held_out: int

@@ -1,4 +1,4 @@
-"""What is wrong with what a user gave, in one line that says how to mend it."""
+"""Errors of users, in one line that says how to mend them."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -115,7 +115,7 @@ def _checked(path: Path, arrays: dict[str, Array], names: Sequence[str]) -> Mode
 
 
 def _fault(arrays: dict[str, Array]) -> str | None:
-    """What is wrong with the arrays of a model."""
+    """The fault of a model's arrays, if any."""
     missing = [name for name in ARRAYS if name not in arrays]
     if missing:
         return f"it lacks {listed(missing)}"

@@ -55,7 +55,7 @@ def _predict(
 
 
 def _report(args: argparse.Namespace, rows: int, score: Score | None) -> None:
-    """What was done: on standard error where the predictions themselves are on standard output."""
+    """Say what was done: on standard error where the predictions themselves are on standard output."""
     if wants_json(args):
         facts = {"model": str(args.model), "data": str(args.data), "out": str(args.out), "rows": rows}
         print(strict_json({**facts, "score": None if score is None else score.as_json()}))

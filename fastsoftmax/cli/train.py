@@ -193,12 +193,12 @@ def _evaluate(model: Model, data: Examples) -> Score:
 
 
 def _text(args: argparse.Namespace, trained: Trained) -> str:
-    model = trained.model
+    model, ended = trained.model, trained.iterations >= args.max_iter
     lines = [
         "Training",
         f"  {trained.rows} rows, {model.features.size} features, {len(model.classes)} classes",
         f"  {trained.iterations} iterations in {trained.seconds:.2f} s"
-        + ("" if trained.converged else ": NOT CONVERGED, raise --max-iter or scale the features"),
+        + ("" if trained.converged else f": NOT CONVERGED, {'raise --max-iter or ' * ended}scale the features"),
     ]
     if trained.score is not None:
         score = trained.score

@@ -160,7 +160,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         self.verbose = verbose
 
     def __sklearn_tags__(self) -> Any:
-        """What scikit-learn is to know of this classifier."""
+        """The tags by which scikit-learn knows this classifier."""
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
@@ -396,5 +396,5 @@ def _rows(classes: Array) -> int:
 
 
 def _dtype(X: Any) -> Any:
-    """What scikit-learn may convert X to: half precision to float32, all but float32 and float64 to float64."""
+    """The dtypes that scikit-learn converts X to: half precision to float32, all but float32 and float64 to float64."""
     return np.float32 if getattr(X, "dtype", None) == np.float16 else [np.float64, np.float32]

@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 
 class Data(NamedTuple):
-    """What a model is fitted to."""
+    """The data that a model is fitted to."""
 
     x: Any  # (n, d): ndarray, memmap, CSR or CSC
     labels: Array  # (n,) int64, 0 .. K-1
@@ -35,7 +35,7 @@ class Data(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """What is minimised, but for the data."""
+    """The loss that is minimised, apart from the data."""
 
     classes: int  # K
     penalty: float  # λ: what half the squared norm of the coefficients is multiplied by

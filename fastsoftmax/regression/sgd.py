@@ -37,7 +37,7 @@ class Schedule(NamedTuple):
 
 
 class State(NamedTuple):
-    """What an online learner remembers besides its coefficients."""
+    """The state of an online learner besides its coefficients."""
 
     rows: int  # seen so far
     moments: Moments | None  # of their features
@@ -109,7 +109,7 @@ def _batches(count: int, size: int, random: np.random.RandomState) -> Iterator[A
 
 
 def _scale(batch: Data, mean_weight: float) -> float:
-    """What the weighted mean over a batch is multiplied by: its mean is that over all rows then."""
+    """The factor of a batch's weighted mean, whose mean over batches is that over all rows."""
     return (1.0 if batch.weight is None else float(batch.weight.mean())) / mean_weight
 
 

@@ -51,7 +51,7 @@ class Step(NamedTuple):
 
 
 class Solution(NamedTuple):
-    """What a solver found."""
+    """The result of a solver."""
 
     theta: Array
     converged: bool

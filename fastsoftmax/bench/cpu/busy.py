@@ -59,7 +59,7 @@ def _nothing() -> None:
 
 
 def _torch_works() -> Callable[[], object]:
-    """What torch does before a call."""
+    """A product by torch, before a call."""
     torch: Any = importlib.import_module("torch")
     return functools.partial(torch.ones(WORK).add_, 1.0)
 

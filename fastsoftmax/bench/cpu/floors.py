@@ -47,7 +47,7 @@ def _aligned(size: int, value: float, dtype: Any = np.float32) -> NDArray[Any]:
 
 @functools.lru_cache(maxsize=1)
 def _arrays(size: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """What all floors of a size read and write."""
+    """The arrays that all floors of a size read and write."""
     return _aligned(size, 1.0), _aligned(size, 0.0)
 
 
@@ -123,7 +123,7 @@ def measured(threads: int, seconds: float) -> dict[str, float]:
 
 
 def calls_for(case: Case, threads: int) -> dict[str, Call]:
-    """What is to be timed in turn with a case's contestants; nothing where arithmetic is its floor."""
+    """The floors to time in turn with a case's contestants; none where arithmetic is its floor."""
     if case.memory != DRAM:
         return {}
     names = (COPY, UPDATE) if case.function in WRITERS else (SUM,)

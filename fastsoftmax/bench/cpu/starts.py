@@ -1,4 +1,4 @@
-"""What a process pays before its first result: imports and first calls, in processes of their own."""
+"""Imports and first calls, timed in processes of their own: the price of a process's first result."""
 
 import importlib.util
 import os
@@ -42,7 +42,7 @@ def _code(case: Case, name: str) -> str:
 
 
 def _seconds(code: str, folder: str) -> float:
-    """What a process says that keeps its compiled code in a folder; RuntimeError where it fails."""
+    """The seconds that a process prints, with its compiled code kept in a folder; RuntimeError where it fails."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     caches = {"NUMBA_CACHE_DIR": f"{folder}/numba", "TORCHINDUCTOR_CACHE_DIR": f"{folder}/torch"}
     environment = {**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu", "FASTSOFTMAX_CACHE": "1", **caches}

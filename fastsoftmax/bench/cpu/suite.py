@@ -59,7 +59,7 @@ def chosen(pattern: str = "*", *, quick: bool = False) -> list[Case]:
 
 
 def facts(threads: int = 0) -> dict[str, str]:
-    """What the numbers of a run depend on, and its date."""
+    """The machine, the versions and the date of a run."""
     found = {name: fact for name, fact in system.versions().items() if name != "cache folder"}
     found["threads"] = f"{threads or numba.get_num_threads()} of {config.NUMBA_NUM_THREADS}"
     return found | libraries() | {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}

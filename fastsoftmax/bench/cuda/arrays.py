@@ -58,7 +58,7 @@ class Torch(Gpu):
         self._torch.cuda.synchronize()
 
     def free(self) -> float:
-        """What the driver says; torch has kept nothing yet, or given it back."""
+        """Free bytes by the driver; torch has kept none yet, or given them back."""
         return float(self._torch.cuda.mem_get_info()[0])
 
     def trim(self) -> None:
@@ -112,7 +112,7 @@ class Cupy(Gpu):
         self._cupy.cuda.runtime.deviceSynchronize()
 
     def free(self) -> float:
-        """What the driver says."""
+        """Free bytes by the driver."""
         return float(self._cupy.cuda.runtime.memGetInfo()[0])
 
     def trim(self) -> None:
@@ -164,7 +164,7 @@ class Numba(Gpu):
         self._cuda.synchronize()
 
     def free(self) -> float:
-        """What the driver says."""
+        """Free bytes by the driver."""
         return float(self._cuda.current_context().get_memory_info()[0])
 
 

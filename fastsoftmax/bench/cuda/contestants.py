@@ -21,7 +21,7 @@ LATE = "the time for this case was over before it could be prepared"
 
 
 class Drawn(NamedTuple):
-    """What the contestants of a case share on a GPU; who writes to it makes a copy."""
+    """The inputs that the contestants of a case share on a GPU; a contestant that writes to them makes a copy."""
 
     gpu: Gpu
     rows: Inputs  # the distinct ones, the host's
@@ -119,7 +119,7 @@ def _quack_fused(_: Case, d: Drawn) -> Call:
 
 
 def _mean(result: Any) -> Any:
-    """What becomes of losses and gradients of rows in a mean."""
+    """The mean of losses of rows, and its gradient."""
     losses, grad = result
     return losses.float().mean(), grad.float() / len(losses)
 
@@ -144,7 +144,7 @@ CONTESTANTS = {
 
 
 def disagreement(case: Case, d: Drawn, result: Any, right: tuple[Any, Array | None]) -> str:
-    """What is wrong with a result: the distinct rows against the reference, and all the others against those."""
+    """The fault of a result, if any: distinct rows are compared with the reference, all others with those."""
     loss, rows = right
     given: Any = (result, None) if case.function == LOSS else result
     if case.function not in LOSSES:

@@ -63,7 +63,7 @@ class Gpu:
         return float(np.abs(self.host(a) - self.host(b)).max(initial=0.0))
 
     def facts(self) -> dict[str, str]:
-        """What the numbers of a run depend on."""
+        """The GPU, its driver and the versions of libraries."""
         from ...cuda.toolkit import compiler  # noqa: PLC0415  an extra
 
         about = compiler.facts(0)

@@ -27,7 +27,7 @@ OTHERS = 64  # classes without a label whose gradient is looked at
 
 
 class Drawn(NamedTuple):
-    """What the contestants of a case share, and the host's rows that it repeats."""
+    """The inputs that the contestants of a case share, and the host's rows that they repeat."""
 
     gpu: Gpu
     rows: Array
@@ -124,7 +124,7 @@ def expected(case: Case, d: Drawn) -> Expected:
 
 
 def disagreement(case: Case, d: Drawn, result: Any, right: Expected) -> str:
-    """What is wrong with a result: classes that labels name have large gradients, and the others small ones."""
+    """The fault of a result, if any: gradients are large for classes that labels name, and small for others."""
     loss, grad_x, grad_weight = (d.gpu.host(a) for a in (result[0], result[1][: len(d.rows)], result[2][right.classes]))
     named = np.isin(right.classes, d.labels)
     pairs = {

@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def verdict(seconds: float) -> str:
-    """What compute-sanitizer says about the small calls, or why it was not asked."""
+    """The verdict of compute-sanitizer on the small calls, or the reason that it did not run."""
     tool = shutil.which(TOOL)
     if tool is None:
         return f"not run: {TOOL} is not on PATH (it comes with NVIDIA's CUDA toolkit)"

@@ -47,7 +47,7 @@ class Settings(NamedTuple):
 
 
 class Clock:
-    """What is left of a budget, shared out among the cases that are left.
+    """The rest of a budget, shared out among the cases that are left.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def chosen(pattern: str = "*", *, quick: bool = False) -> list[Case]:
 
 
 def facts(gpu: Gpu) -> dict[str, str]:
-    """What the numbers of a run depend on, and its date."""
+    """The machine, the versions and the date of a run."""
     known = system.versions()
     host = {name: known[name] for name in FACTS}
     date = {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}

@@ -203,7 +203,7 @@ def _multiples(series: Values, xlabel: str, bound: float, text: str, what: str) 
 
 
 def dtypes(run: Run) -> Drawn | None:
-    """What half precision costs."""
+    """The cost of half precision."""
     series = _against(run, DTYPES, lambda case: f"{case.dtype}, {case.function}", FLOAT32)
     axis = "time of fastsoftmax, as a multiple of that in float32 (further left: faster)"
     what = "the time in half precision over that in float32"
@@ -211,14 +211,14 @@ def dtypes(run: Run) -> Drawn | None:
 
 
 def options(run: Run) -> Drawn | None:
-    """What the options of the loss cost."""
+    """The cost of the loss's options."""
     series = _against(run, OPTIONS, lambda case: case.option or "plain", PLAIN)
     axis = "time of fastsoftmax with the option, as a multiple of the plain loss's"
     return _multiples(series, axis, 1.1, "10 % more", "the time with each option over that of the plain loss")
 
 
 def layouts(run: Run) -> Drawn | None:
-    """What other layouts than contiguous rows cost."""
+    """The cost of layouts other than contiguous rows."""
     series = _against(run, LAYOUTS, lambda case: case.layout, CONTIGUOUS)
     axis = "time of fastsoftmax, as a multiple of that for contiguous rows"
     return _multiples(series, axis, 1.5, "1.5 times", "the time for each layout over that for contiguous rows")

@@ -1,4 +1,4 @@
-"""What a run on a GPU has found, for the terminal: plain text of at most 120 columns."""
+"""The results of a run on a GPU as plain text for the terminal, at most 120 columns wide."""
 
 from ..cases import FUNCTIONS, LAUNCH, LINEAR, LINEAR_PASS, SHAPES
 from ..results import COMPILED, IN_PLACE, INTO, LIGER, OURS, QUACK, QUACK_FUSED, TORCH, Found, Run

@@ -1,4 +1,4 @@
-"""What the kernels on a GPU are expected to reach, and where a run stands."""
+"""The targets of kernels on a GPU, and how far a run reaches them."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -43,7 +43,7 @@ def _times(found: list[Found], name: str, least: float) -> Target:
 
 
 def targets(run: Run) -> list[Target]:
-    """What is known of each target, for loss and gradient with a fresh result; those of which nothing is are left out.
+    """The measured ratio for each target, for loss and gradient with a fresh result; targets not measured are left out.
 
     Parameters
     ----------

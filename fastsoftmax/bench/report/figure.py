@@ -1,4 +1,4 @@
-"""What all charts of a report share: colours and markers, dots in rows, and figures as SVG without a display.
+"""The parts that all charts share: colours and markers, dots in rows, and figures as SVG without a display.
 
 Colours are those of Okabe and Ito, "Color Universal Design" (2008, https://jfly.uni-koeln.de/color/), made to be told
 apart without normal colour vision; each series has a marker and a line of its own besides.

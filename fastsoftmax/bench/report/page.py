@@ -113,7 +113,7 @@ def _chart(chart: Chart) -> str:
 
 
 def _shared(found: list[Found]) -> dict[str, str]:
-    """Who has no time in any of the cases, for the same reason in each."""
+    """The contestants without a time in any case, for the same reason in each."""
     first, *rest = (f.skipped for f in found)
     return {name: why for name, why in first.items() if all(other.get(name) == why for other in rest)}
 

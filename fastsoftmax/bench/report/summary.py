@@ -1,4 +1,4 @@
-"""What a run comes to, in a few figures that the report and the README share."""
+"""The few figures of a run that the report and the README share."""
 
 import statistics
 from collections.abc import Iterable
@@ -66,7 +66,7 @@ def brief(found: Summary) -> str:
 
 
 def sentence(found: Summary) -> str:
-    """What a summary says, also where it is bad."""
+    """A summary in a sentence, also where it is bad."""
     peer = found.least.peer[0] if found.least.peer else ""
     text = (
         f"Against the fastest of the others at each of the {found.shapes} shapes, fastsoftmax is {found.mean:.1f} "

@@ -1,4 +1,4 @@
-"""What a run has found, for the terminal: plain text of at most 120 columns."""
+"""The results of a run as plain text for the terminal, at most 120 columns wide."""
 
 from collections.abc import Callable, Iterable
 
@@ -126,7 +126,7 @@ def _group(run: Run, group: str) -> list[str]:
 
 
 def skipped(run: Run) -> list[str]:
-    """Who was left out and why, once a contestant and reason."""
+    """The contestants that were left out and the reasons, each pair once."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for found in run.found:
         for name, why in found.skipped.items():

@@ -90,7 +90,7 @@ class NpyTable:
 
 
 class Member(NamedTuple):
-    """What the header of an array in a NPZ file says."""
+    """The header of an array in a NPZ file."""
 
     name: str
     shape: tuple[int, ...]
