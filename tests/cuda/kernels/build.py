@@ -4,7 +4,6 @@ Run as a script it prints the table of registers in ``benchmarks/results/cuda-re
 """
 
 import re
-from itertools import product
 from typing import NamedTuple
 
 from fastsoftmax.core.dtypes import (
@@ -22,6 +21,7 @@ from fastsoftmax.core.options import Flags
 from fastsoftmax.cuda.kernels import recipes
 from fastsoftmax.cuda.plan import BLOCK, CLUSTER, ONLINE, PART_WARP, SCALAR, SHARED, WARP, Layout, Plan, burden, plan
 from tests.cuda.kernels.machine_code import Built, compiler, taken_apart
+from tests.pairs import pairwise
 
 #: Multiprocessors, bytes of shared memory for a block, clusters: of an A100, an H200 and a B200.
 GPUS = {(8, 0): (108, 166912, False), (9, 0): (132, 232448, True), (10, 0): (148, 232448, True)}
@@ -113,24 +113,13 @@ SHORT = [
 
 def pairs():
     """Few cases that have every pair of work, dtype, form and whether rows are peeled."""
-    axes = (tuple(WORK), tuple(KINDS), (SCALAR, *ORDER), (False, True))
-    every = [c for c in product(*axes) if is_possible(c[2], c[3])]
-    missing = {pair for c in every for pair in _pairs_of(c)}
-    found = []
-    while missing:
-        best = max(every, key=lambda c: len(missing & _pairs_of(c)))
-        missing -= _pairs_of(best)
-        found.append(Case(*best, label=4 if len(found) % 3 == 0 else 8, wide=len(found) % 2 == 0))
-    return found
+    chosen = pairwise(list(WORK), list(KINDS), (SCALAR, *ORDER), (False, True), possible=is_possible)
+    return [Case(*case, label=4 if i % 3 == 0 else 8, wide=i % 2 == 0) for i, case in enumerate(chosen)]
 
 
-def is_possible(form, peeled):
+def is_possible(_work, _kind, form, peeled):
     """Whether there is such a kernel: short rows are not peeled."""
     return not (peeled and form in (PART_WARP, SCALAR))
-
-
-def _pairs_of(case):
-    return {(i, case[i], j, case[j]) for i in range(4) for j in range(i)}
 
 
 class Made(NamedTuple):

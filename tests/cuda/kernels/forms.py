@@ -10,6 +10,7 @@ import numpy as np
 
 from fastsoftmax.cuda.plan import BLOCK, CLUSTER, ONLINE, PART_WARP, SCALAR, SHARED, WARP
 from tests.cuda.kernels.support import A100, H200, KINDS, Lie
+from tests.pairs import covering
 from tests.support import INDEX_OPTIONS, SOFT_OPTIONS, filled, logits, names, probabilities
 
 FLOAT16, BFLOAT16, FLOAT32, FLOAT64 = (KINDS[k] for k in range(4))
@@ -103,3 +104,13 @@ SOFTS = [
     Case(FLOAT32, 33001, SHARED, facts=A100, options=SOFT_ALL, soft=FLOAT32),
     Case(FLOAT16, 65701, ONLINE, facts=TINY, options=SOFT_ALL, soft=FLOAT32),
 ]
+
+
+def _about(case):
+    """The values of a case that the default run is to meet."""
+    options = ((name, name in case.options) for name in INDEX_OPTIONS[-1])
+    return case.dtype, case.form, (case.soft, bool(case.options)), case.label, case.lie.major, *options
+
+
+#: For the default run: each form, dtype and option; the others are exhaustive.
+USUAL = covering(EACH + OTHERS + SOFTS, 1, _about)

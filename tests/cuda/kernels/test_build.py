@@ -29,8 +29,12 @@ from tests.cuda.kernels.build import (
     row_loads,
 )
 from tests.cuda.kernels.machine_code import compiler, taken_apart
+from tests.pairs import covering, exhaustive_but
 
 CASES = pairs() if os.environ.get("FASTSOFTMAX_BUILD") == "pairs" else SHORT
+BUILDS = [(case, gpu) for case in CASES for gpu, facts in GPUS.items() if largest(case, facts) is not None]
+#: Every form, dtype and kind of GPU; each work is in the tests of values.
+USUAL = covering(BUILDS, 1, about=lambda build: (*build[0][1:], build[1]))
 REGISTERS = 65536  # of a multiprocessor; a thread's are given out by eights
 #: In float32 kernels: a row's loss is added to the block's sum, the mean's denominator is read, and both are rounded.
 ADDED, DIVIDED = {"DADD": 1, "F2F.F64.F32": 2}, {"F2F.F32.F64": 1}
@@ -38,7 +42,7 @@ ADDED, DIVIDED = {"DADD": 1, "F2F.F64.F32": 2}, {"F2F.F32.F64": 1}
 
 @pytest.mark.parametrize(
     ("case", "capability"),
-    [(case, gpu) for case in CASES for gpu, facts in GPUS.items() if largest(case, facts) is not None],
+    exhaustive_but(USUAL, BUILDS),
     ids=lambda x: str(x) if isinstance(x, Case) else f"sm_{x[0]}{x[1]}",
 )
 def test_machine_code(case, capability):
@@ -99,7 +103,7 @@ def test_one_text_serves_all_gpus():
     assert ".target sm_80" in texts.pop()
 
 
-@pytest.mark.parametrize("case", SHORT[::9], ids=str)
+@pytest.mark.parametrize("case", exhaustive_but([USUAL[0][0]], [USUAL[0][0], *SHORT[1::9]]), ids=str)
 def test_the_language_of_a_text_does_not_matter(case):
     """What NVVM calls newer is assembled to the same code, where an assembler takes it at all."""
     made = built(case, (9, 0)).compiled

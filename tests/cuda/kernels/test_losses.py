@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 
 from fastsoftmax.cuda.plan import BLOCK, CLUSTER, ONLINE, PART_WARP, SCALAR, SHARED, WARP
-from tests.cuda.kernels.forms import BFLOAT16, EACH, FLOAT16, FLOAT32, FLOAT64, OTHERS, SOFTS, Case
+from tests.cuda.kernels.forms import BFLOAT16, EACH, FLOAT16, FLOAT32, FLOAT64, OTHERS, SOFTS, USUAL, Case
 from tests.cuda.kernels.support import Lie, assert_as_reference, loss_of, options_of
 from tests.interpreter.spaces import Global, Space
+from tests.pairs import exhaustive_but
 from tests.support import SOFT_OPTIONS, labels, logits
 
 HARD = EACH + OTHERS
-every = pytest.mark.parametrize("case", HARD + SOFTS, ids=lambda case: case.name)
-indices = pytest.mark.parametrize("case", HARD, ids=lambda case: case.name)
-probabilities = pytest.mark.parametrize("case", SOFTS, ids=lambda case: case.name)
+every = pytest.mark.parametrize("case", exhaustive_but(USUAL, HARD + SOFTS), ids=lambda case: case.name)
+indices = pytest.mark.parametrize("case", exhaustive_but(USUAL, HARD), ids=lambda case: case.name)
+probabilities = pytest.mark.parametrize("case", exhaustive_but(USUAL, SOFTS), ids=lambda case: case.name)
 inf, nan = np.inf, np.nan
 
 
@@ -56,13 +57,15 @@ def test_values(case):
 #: What the plan makes of 131073 and more classes, for fewer: a cluster whose blocks keep rounds of 64 vectors.
 STAGED = {"form": CLUSTER, "threads": 64, "group": 64, "items": 2, "cluster": 2, "grid": 4, "shared": 6 * 64 * 16}
 
+IN_CLUSTERS = [
+    Case(FLOAT32, 3001, CLUSTER, Lie(offset=3)),
+    Case(BFLOAT16, 5003, CLUSTER, options=SOFT_OPTIONS[-1], soft=BFLOAT16),
+]
+
 
 @pytest.mark.parametrize(
     "case",
-    [
-        Case(FLOAT32, 3001, CLUSTER, Lie(offset=3)),
-        Case(BFLOAT16, 5003, CLUSTER, options=SOFT_OPTIONS[-1], soft=BFLOAT16),
-    ],
+    exhaustive_but(IN_CLUSTERS[1:], IN_CLUSTERS),
     ids=lambda case: case.name,
 )
 def test_rows_in_the_shared_memory_of_a_cluster(case):
@@ -192,7 +195,7 @@ def test_ignore_index_may_be_a_class_or_no_class(ignore_index):
     assert_as_reference(x, target, options, loss_of(x, target, options, **case.how))
 
 
-@pytest.mark.parametrize("case", EACH, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", exhaustive_but(USUAL, EACH), ids=lambda case: case.name)
 def test_in_place(case):
     """The logits' own memory takes the gradient: no thread reads what another one may have overwritten."""
     x, target, options = case.drawn(5)

@@ -9,6 +9,7 @@ import pytest
 from fastsoftmax.cuda.plan import BLOCK, CLUSTER, ONLINE, PART_WARP, SHARED, WARP
 from tests.cuda.kernels.forms import BFLOAT16, EACH, FLOAT32, FLOAT64, OTHERS, Case
 from tests.cuda.kernels.support import A100, Lie, loss_of
+from tests.pairs import exhaustive_but
 from tests.support import labels, logits
 
 #: One of each form that holds its rows, peeled and not.
@@ -19,7 +20,8 @@ HELD = [
 ]
 PART, LONG, CLUSTERED, ALIGNED, HALF_WARP, HALF_BLOCK, DOUBLE = HELD
 STAGED, STREAMED = (case for case in EACH if case.form in (SHARED, ONLINE))
-held = pytest.mark.parametrize("case", HELD, ids=lambda case: case.name)
+USUAL = [PART, LONG, ALIGNED, STREAMED]
+held = pytest.mark.parametrize("case", exhaustive_but(USUAL, HELD), ids=lambda case: case.name)
 LIMIT = 1.02  # of the bytes that must be moved
 
 
@@ -43,7 +45,11 @@ def test_a_row_that_is_held_is_read_once_and_written_once(case, in_place):
     assert result.moved("x")[0] == x.nbytes  # and not a byte less: none is left out
 
 
-@pytest.mark.parametrize("case", [PART, HALF_WARP, DOUBLE, CLUSTERED, STAGED, STREAMED], ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    exhaustive_but(USUAL, [PART, HALF_WARP, DOUBLE, CLUSTERED, STAGED, STREAMED]),
+    ids=lambda case: case.name,
+)
 def test_without_a_gradient_nothing_is_written_but_losses(case):
     """And they are the same to the last bit."""
     x, target = drawn(case)
@@ -73,7 +79,9 @@ def test_a_row_in_shared_memory_is_read_once():
     assert moved(result, "x", "out") <= LIMIT * 2 * x.nbytes
 
 
-@pytest.mark.parametrize("case", [ALIGNED, Case(BFLOAT16, 2048, WARP)], ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case", exhaustive_but(USUAL, [ALIGNED, Case(BFLOAT16, 2048, WARP)]), ids=lambda case: case.name
+)
 def test_the_sectors_of_aligned_rows(case):
     """What neighbouring threads ask for lies side by side, and labels and losses are next to nothing."""
     n = 8
@@ -86,7 +94,7 @@ def test_the_sectors_of_aligned_rows(case):
 
 
 @pytest.mark.parametrize("offset", [0, 1, 3])
-@pytest.mark.parametrize("case", [LONG, HALF_BLOCK], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", exhaustive_but(USUAL, [LONG, HALF_BLOCK]), ids=lambda case: case.name)
 def test_all_but_a_head_and_a_tail_goes_by_16_bytes(case, offset):
     x, target = drawn(case)
     result = loss_of(x, target, {}, lie=Lie(offset=offset))
