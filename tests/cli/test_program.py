@@ -18,6 +18,7 @@ from fastsoftmax import system
 from fastsoftmax.bench.cpu import suite
 from fastsoftmax.cli import demo, digits, info, program
 from fastsoftmax.cli.progress import interruptions
+from tests.pairs import exhaustive_but
 from tests.support import ROOT, child
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but tabs and newlines
@@ -73,6 +74,7 @@ def test_demonstration_in_a_pipe():
         assert expected in done.stdout
 
 
+@pytest.mark.exhaustive  # `train` on a terminal is in test_train
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals on this system")
 def test_progress_on_a_terminal():
     terminal, end = os.openpty()
@@ -112,7 +114,7 @@ def test_warmup_without_rich_still_warms(monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out)["calls"] > 0
 
 
-@pytest.mark.parametrize("where", ["compile_kernels", "_train", "_measure"])
+@pytest.mark.parametrize("where", exhaustive_but(["compile_kernels"], ["compile_kernels", "_train", "_measure"]))
 def test_interrupted(where):
     """An interruption that comes in at any stage ends the run with one line."""
     interrupt = f"""

@@ -1,5 +1,7 @@
 """Class-major input of many classes, in blocks of them; few classes from rows that lie apart; strided classes."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ import fastsoftmax as fs
 from fastsoftmax import reference
 from fastsoftmax.cpu import plan
 from fastsoftmax.cpu.layouts.constants import BLOCKS, LANE_BLOCK
+from tests.pairs import exhaustive_but
 from tests.support import check, labels, logits, probabilities
 
 CLASSES = plan.PACKED + LANE_BLOCK + 5  # whole blocks and a part of one
@@ -38,9 +41,10 @@ def test_plan():
     assert plan.plan(1, TILE + VECTOR, CLASSES, 4, True, True, False, False).tile == (plan.TILE_VECTORS + 2) // 2
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("name", exhaustive_but(["plain", "weights"], OPTIONS))
 @pytest.mark.parametrize("rows", [1, VECTOR - 1, VECTOR, TILE + VECTOR + 3])
-def test_losses_and_gradients(rows, options):
+def test_losses_and_gradients(rows, name):
+    options = OPTIONS[name]
     values = logits(rows, (rows, CLASSES), np.float32)
     target = labels(np.random.default_rng(rows), values.shape)
     room, x = class_major(values)
@@ -57,8 +61,11 @@ def test_losses_and_gradients(rows, options):
         assert_guarded(some, rows)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@pytest.mark.parametrize("function", [fs.softmax, fs.log_softmax, fs.logsumexp], ids=lambda f: f.__name__)
+MAPS = [(fs.softmax, np.float32), (fs.log_softmax, np.float64), (fs.logsumexp, np.float16)]
+EVERY_MAP = list(product((fs.softmax, fs.log_softmax, fs.logsumexp), (np.float16, np.float32, np.float64)))
+
+
+@pytest.mark.parametrize(("function", "dtype"), exhaustive_but(MAPS, EVERY_MAP), ids=lambda part: part.__name__)
 def test_maps(function, dtype):
     _, x = class_major(logits(3, (VECTOR + 5, CLASSES), dtype))
     check(function, x, actual=function(x), along=None if function is fs.logsumexp else -1)
@@ -118,8 +125,10 @@ def test_sums_of_many_classes_are_exact():
     np.testing.assert_allclose(fs.softmax(x).sum(1, dtype=float), 1.0, rtol=2e-6)
 
 
-@pytest.mark.parametrize("classes", [1, 3, 10, plan.REGISTERS])
-@pytest.mark.parametrize("apart", ["rows", "classes"])
+APART = list(product(("rows", "classes"), (1, 3, 10, plan.REGISTERS)))
+
+
+@pytest.mark.parametrize(("apart", "classes"), exhaustive_but([("rows", 10), ("classes", 3)], APART))
 def test_few_classes_of_rows_that_lie_apart(apart, classes):
     """They are copied together, worked on in registers, and nothing between them is written to."""
     rows = plan.WORTHWHILE // classes + 5
@@ -137,19 +146,24 @@ def test_few_classes_of_rows_that_lie_apart(apart, classes):
     np.testing.assert_array_equal(room[between], np.full(between.sum(), GUARD))
 
 
-@pytest.mark.parametrize("classes", [60, 300, 5000])
-def test_strided_classes_are_copied_once_and_right(classes):
+STRIDED = list(product((60, 300, 5000), ("plain", "capped and smooth", "capped")))
+COPIED = {"plain": {}, "capped and smooth": {"softcap": 3.0, "label_smoothing": 0.1}, "capped": {"softcap": 3.0}}
+
+
+@pytest.mark.parametrize(
+    ("classes", "name"), exhaustive_but([(60, "capped and smooth"), (300, "plain"), (5000, "plain")], STRIDED)
+)
+def test_strided_classes_are_copied_once_and_right(classes, name):
     values = logits(classes, (9, classes), np.float32)
     room = np.full((9, 2 * classes), np.nan, np.float32)
     x = room[:, ::2]
     x[...] = values
     target = labels(np.random.default_rng(classes), values.shape)
-    for options in ({}, {"softcap": 3.0, "label_smoothing": 0.1}, {"softcap": 3.0}):
-        plain = fs.cross_entropy_and_grad(values, target, **options)
-        result = fs.cross_entropy_and_grad(x, target, **options)
-        np.testing.assert_array_equal(result.loss, plain.loss)
-        np.testing.assert_allclose(result.grad, plain.grad, rtol=1e-6, atol=1e-9)
-        np.testing.assert_array_equal(fs.cross_entropy(x, target, **options), plain.loss)
+    plain = fs.cross_entropy_and_grad(values, target, **COPIED[name])
+    result = fs.cross_entropy_and_grad(x, target, **COPIED[name])
+    np.testing.assert_array_equal(result.loss, plain.loss)
+    np.testing.assert_allclose(result.grad, plain.grad, rtol=1e-6, atol=1e-9)
+    np.testing.assert_array_equal(fs.cross_entropy(x, target, **COPIED[name]), plain.loss)
     np.testing.assert_array_equal(fs.logsumexp(x), fs.logsumexp(values))
     np.testing.assert_array_equal(fs.log_softmax(x), fs.log_softmax(values))
     np.testing.assert_array_equal(x, values)

@@ -7,6 +7,7 @@ import pytest
 
 import fastsoftmax as fs
 from fastsoftmax.cpu.threads import launch
+from tests.pairs import exhaustive_but
 from tests.support import HANG, child
 
 LAYERS = ("workqueue", "omp", "tbb")
@@ -86,18 +87,28 @@ def under(layer, code, threads="2"):
     return printed
 
 
-ways = pytest.mark.parametrize(
-    ("before", "layer"),
-    [("", "workqueue"), ("", "omp"), *((NUMBAS, layer) for layer in LAYERS)],
-    ids=["own, workqueue", "own, omp", *LAYERS],
+WAYS = {
+    "own, workqueue": ("", "workqueue"),
+    "own, omp": ("", "omp"),
+    **{layer: (NUMBAS, layer) for layer in LAYERS},
+}
+
+
+def ways(*usual):
+    """A decorator: the test runs in all of the `WAYS`, by default in the usual ones."""
+    cases = exhaustive_but([WAYS[name] for name in usual], list(WAYS.values()))
+    return pytest.mark.parametrize(("before", "layer"), cases, ids=list(WAYS))
+
+
+@pytest.mark.parametrize(
+    ("before", "dtype"),
+    exhaustive_but([("", "f4")], [(before, dtype) for before in ("", NUMBAS) for dtype in ("f4", "f8", "f2")]),
+    ids=[f"{who}-{dtype}" for who in ("own", "Numba's") for dtype in ("f4", "f8", "f2")],
 )
-
-
-@pytest.mark.parametrize("before", ["", NUMBAS], ids=["own", "Numba's"])
-def test_bit_identical_for_any_number_of_threads(before):
-    code = BEGIN + before + "for x in operands('f4', 'f8', 'f2'): print(x.dtype, x.shape, digest(x))\n"
+def test_bit_identical_for_any_number_of_threads(before, dtype):
+    code = BEGIN + before + f"for x in operands({dtype!r}): print(x.dtype, x.shape, digest(x))\n"
     alone = run(code, NUMBA_NUM_THREADS="1")
-    assert len(alone.splitlines()) == 15
+    assert len(alone.splitlines()) == 5
     other_driver = "with ThreadPoolExecutor(1) as pool: assert pool.submit(digest, x).result() == digest(x)\n"
     for threads in ("2", "4"):
         assert run(code + other_driver, NUMBA_NUM_THREADS=threads) == alone
@@ -110,8 +121,14 @@ def _by_row(x, labels, grad):
     return fs.softmax(x), fs.log_softmax(x), fs.logsumexp(x), losses, gradient, fs.softmax_vjp(x, grad)
 
 
-@pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize(("rows", "classes"), [(41, 1), (41, 10), (41, 48), (41, 100), (9, 5000), (9000, 10)])
+#: One of each layout of work comes first.
+SHAPES = [
+    *((41, 10, "C"), (41, 100, "C"), (9, 5000, "C"), (9000, 10, "C"), (41, 48, "F"), (9, 5000, "F")),
+    *((41, 1, "C"), (41, 1, "F"), (41, 10, "F"), (41, 48, "C"), (41, 100, "F"), (9000, 10, "F")),
+]
+
+
+@pytest.mark.parametrize(("rows", "classes", "order"), exhaustive_but(SHAPES[:6], SHAPES))
 def test_rows_do_not_depend_on_each_other(rows, classes, order):
     """Bit by bit, among many, among few and alone."""
     rng = np.random.default_rng(rows + classes)
@@ -125,10 +142,13 @@ def test_rows_do_not_depend_on_each_other(rows, classes, order):
             np.testing.assert_array_equal(result, of_all[part], strict=True)
 
 
+NUMBERS = [("", "workqueue", "3 1 2"), (NUMBAS, "workqueue", "1 1 1"), (NUMBAS, "omp", "3 1 2"), ("", "omp", "3 1 2")]
+
+
 @pytest.mark.parametrize(
     ("before", "layer", "elsewhere"),
-    [("", "workqueue", "3 1 2"), ("", "omp", "3 1 2"), (NUMBAS, "workqueue", "1 1 1"), (NUMBAS, "omp", "3 1 2")],
-    ids=["own, workqueue", "own, omp", "workqueue", "omp"],
+    exhaustive_but(NUMBERS[:2], NUMBERS),
+    ids=["own, workqueue", "workqueue", "omp", "own, omp"],
 )
 def test_number_of_threads_is_that_of_numba(before, layer, elsewhere):
     """The environment's, or what the calling thread has set; and a call leaves it as it was."""
@@ -150,7 +170,7 @@ print(numba.get_num_threads())
     assert lines == ["3 1 2 3", elsewhere, "1"]  # workqueue can be entered from the main thread alone
 
 
-@ways
+@ways("own, workqueue", "workqueue")
 def test_concurrent_calls(before, layer):
     """From eight threads, while the main thread launches a user's function: workqueue aborts when two enter it."""
     code = """
@@ -200,7 +220,7 @@ def forked(check=lambda: None):
 
 
 @needs_fork
-@ways
+@ways("own, omp", "omp")
 def test_fork_after_a_launch(before, layer):
     """Threads do not survive: children of every kind compute in one thread, rightly, and end well."""
     code = """
@@ -220,7 +240,7 @@ print("parent", all(map(right, xs)) and len(launched) > before)
 
 
 @needs_fork
-@ways
+@ways("own, workqueue")
 def test_fork_during_a_launch(before, layer):
     """A lock that another thread of the parent holds would never be released in the child."""
     code = """

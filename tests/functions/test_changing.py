@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from tests.pairs import exhaustive_but
 from tests.support import child
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pages are protected by mprotect")
@@ -36,18 +37,18 @@ def run(code):
 
 
 #: Calls of every layout (their numbers as in spec), of rows and classes that few kernels serve.
+SINGLE = "for shape in ((40, 10), (40, 100), (30, 300)): check(logits(*shape, np.float32))"
+REGISTERS, BLOCKS = "check(logits(1024, 10, np.float32))", "check(guarded(logits(600, 40, np.float32)).T)"
 LAYOUTS = {
-    "float32": ("for shape in ((40, 10), (40, 100), (30, 300)): check(logits(*shape, np.float32))", [0, 1, 2]),
+    "float32": (f"{SINGLE}\n{REGISTERS}\n{BLOCKS}", [0, 1, 2, 3, 4]),
     "float64": ("for shape in ((40, 10), (40, 100), (30, 300)): check(logits(*shape, np.float64))", [0, 1, 2]),
     "float16": ("for shape in ((40, 10), (40, 100), (30, 300)): check(logits(*shape, np.float16))", [0, 1, 2]),
-    "registers": ("check(logits(1024, 10, np.float32))", [3]),
-    "blocks": ("check(guarded(logits(600, 40, np.float32)).T)", [4]),
     "strided": ("for k in (100, 300): check(logits(30, k, np.float32, step=2))", [0, 2]),
     "weights": ("for k in (100, 300): check(logits(30, k, np.float32), class_weight=np.linspace(0.5, 1, k))", [0, 2]),
 }
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", exhaustive_but(["float32"], LAYOUTS))
 def test_labels(name):
     """Rows whose labels stay as they were have their losses and gradients."""
     begin = """
@@ -111,7 +112,11 @@ for x, weight, good, bias, *way in passes():
     assert run(PASSES + code) == ["right"] * 5
 
 
-def test_structure_of_sparse_features():
+FORMS = [(form, index) for form in ("csr", "csc") for index in ("int32", "int64")]
+
+
+@pytest.mark.parametrize(("form", "index"), exhaustive_but([("csr", "int32"), ("csc", "int64")], FORMS))
+def test_structure_of_sparse_features(form, index):
     """Numbers of columns and rows that are none, and starts that lead anywhere.
 
     A row in CSR that stays as it was has its probabilities and its loss.
@@ -142,18 +147,16 @@ def results(x):
     linear.linear_hessian_product(x, weight, bias, weight, bias)
 
 HUGE = (1 << 31) - 1
-for form in ("csr", "csc"):
-    for index in (np.int32, np.int64):
-        x = sparse(12, (70, 30), np.float32, form, index)
-        expected = list(results(x))
-        for spoil in (bad_indices, *map(bad_starts, ([-5, HUGE, HUGE], [HUGE, -5, -HUGE], [-HUGE, 0, 10_000]))):
-            with structure(spoil):
-                found = list(results(x))
-            if form == "csr":
-                same([a[~touched] for a in found], [a[~touched] for a in expected])
-        print("right")
+x = sparse(12, (70, 30), np.float32, form, np.dtype(index))
+expected = list(results(x))
+for spoil in (bad_indices, *map(bad_starts, ([-5, HUGE, HUGE], [HUGE, -5, -HUGE], [-HUGE, 0, 10_000]))):
+    with structure(spoil):
+        found = list(results(x))
+    if form == "csr":
+        same([a[~touched] for a in found], [a[~touched] for a in expected])
+print("right")
 """
-    assert run(code) == ["right"] * 4
+    assert run(f"form, index = {form!r}, {index!r}\n{code}") == ["right"]
 
 
 def test_labels_that_a_thread_changes():
