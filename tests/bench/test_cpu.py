@@ -102,6 +102,7 @@ def assert_right(case, d, result):
         np.testing.assert_allclose(found, expected.grad, rtol=tolerance, atol=1e-6)
 
 
+@pytest.mark.exhaustive  # half a minute of PyTorch's compiler
 def test_compiled_torch_is_right():
     pytest.importorskip("torch")
     case = small("shapes/cross_entropy_and_grad/64x10/float32")

@@ -91,6 +91,7 @@ def test_bfloat16_has_dlpack_only(driver):
     np.testing.assert_array_equal(driver.host(array), np.ones(3, bfloat16))
 
 
+@pytest.mark.usefixtures("few_objects")
 def test_memory_that_nobody_holds_is_gone(driver):
     held = driver.allocate(0, 128, 1)
     address = held.handle

@@ -18,6 +18,8 @@ from tests.standins import numpy_kernels  # noqa: F401  skips where numba-cuda i
 from tests.standins.arrays import ExchangedArray, InterfaceArray
 from tests.standins.libraries import Torch
 
+pytestmark = pytest.mark.usefixtures("few_objects")
+
 
 class Owner:
     """What holds an array's memory: the reference that a capsule is, until nobody has it any more."""
