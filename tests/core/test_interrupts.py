@@ -179,7 +179,8 @@ for _ in range(2):
     try: fs.softmax_vjp([0.5] * 100, [1.0] * 100)
     except KeyboardInterrupt: print("interrupted", jit.counts["compiled"])
 jit._keep = keep
-print(f"{fs.softmax_vjp([0.5] * 100, [1.0] * 100)[0]:.4f}", signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+result = fs.softmax_vjp([0.5] * 100, [1.0] * 100)
+print(f"{result[0]:.4f}", signal.getsignal(signal.SIGINT) is signal.default_int_handler)
 """
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(
