@@ -1,10 +1,11 @@
-"""The facts about this installation, and compiling ahead."""
+"""Versions, machine and caches of this installation; kernels compiled ahead of use."""
 
+import ctypes
 import importlib.metadata
-import importlib.util
 import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from .core.conversion import dtype_of, truth
 from .version import __version__
 
 Progress = Callable[[int, int, str], None]
+
+CUDA_PACKAGES = ("numba-cuda", "numba-cuda-mlir")
 
 
 def _cpu_name() -> str:
@@ -34,10 +37,28 @@ def _vector_bits(features: str) -> int:
     return 256 if "avx" in present else 128
 
 
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _driver() -> str:
+    """The CUDA version of NVIDIA's driver, where there is one; its library is loaded, but nothing starts on a GPU."""
+    version = ctypes.c_int()
+    try:
+        library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        library.cuDriverGetVersion(ctypes.byref(version))
+    except (OSError, AttributeError):
+        return "no driver found"
+    return f"driver for CUDA {version.value // 1000}.{version.value % 1000 // 10}"
+
+
 def _cuda() -> str:
-    packages = ("numba-cuda", "numba-cuda-mlir")
-    found = [f"{p} {importlib.metadata.version(p)}" for p in packages if importlib.util.find_spec(p.replace("-", "_"))]
-    return ", ".join(found) or "no numba-cuda installed"
+    """The CUDA package, and the driver, neither of which is imported or started."""
+    installed = [f"{package} {_version(package)}" for package in CUDA_PACKAGES if _version(package)]
+    return f"{', '.join(installed) or 'no numba-cuda installed'}; {_driver()}"
 
 
 def versions() -> dict[str, str]:
@@ -46,7 +67,7 @@ def versions() -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        Versions, the CPU and its vector width, threads, and where compiled kernels are kept.
+        Versions, the CPU and its vector width, threads, where compiled kernels are kept, and what there is of CUDA.
 
     Examples
     --------
@@ -97,18 +118,19 @@ def show_versions() -> None:
 
 
 def _calls(dtype: np.dtype[Any]) -> Iterator[tuple[str, Callable[[], object]]]:
-    """A small call of each function for each layout that is met often: what it compiles is what later calls load."""
+    """A small call of each function for each layout that is met often, by name; later calls load what it compiles."""
     for layout, shape in (("few classes", (64, 10)), ("many classes", (4, 1000))):
         x = np.zeros(shape, dtype)
         y = np.zeros(shape[0], np.int64)
-        yield f"cross_entropy_and_grad, {layout}", lambda x=x, y=y: cross_entropy.cross_entropy_and_grad(x, y)  # type: ignore[misc]
-        yield f"cross_entropy, {layout}", lambda x=x, y=y: cross_entropy.cross_entropy(x, y)  # type: ignore[misc]
-        for function in (softmax.softmax, softmax.log_softmax, softmax.logsumexp):
-            yield f"{function.__name__}, {layout}", lambda f=function, x=x: f(x)  # type: ignore[misc]
-        for product in (softmax.softmax_vjp, softmax.log_softmax_vjp):
-            yield f"{product.__name__}, {layout}", lambda f=product, x=x: f(x, x)  # type: ignore[misc]
-    big = np.zeros((1 << 8, 1 << 8), dtype)
-    yield "threads", lambda: softmax.softmax(big)
+        calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = [
+            (cross_entropy.cross_entropy_and_grad, (x, y)),
+            (cross_entropy.cross_entropy, (x, y)),
+            *((function, (x,)) for function in (softmax.softmax, softmax.log_softmax, softmax.logsumexp)),
+            *((function, (x, x)) for function in (softmax.softmax_vjp, softmax.log_softmax_vjp)),
+        ]
+        for function, arguments in calls:
+            yield f"{function.__name__}, {layout}", partial(function, *arguments)
+    yield "threads", partial(softmax.softmax, np.zeros((1 << 8, 1 << 8), dtype))
 
 
 def _line(done: int, total: int, name: str) -> None:

@@ -51,7 +51,7 @@ class Trained(NamedTuple):
 
     model: Model
     loss_curve: list[float]
-    converged: bool
+    trouble: str  # why the fit did not converge, "" where it did
     iterations: int
     seconds: float
     score: Score | None
@@ -169,16 +169,18 @@ def _train(args: argparse.Namespace, table: Table, fitted: Examples, held_out: E
         except ValueError as error:
             raise BadInput(f"the data cannot be learnt from: {one_line(error)}") from error
     seconds = time.perf_counter() - start
-    stuck = [entry for entry in raised if issubclass(entry.category, ConvergenceWarning)]
-    for entry in raised:
-        if entry not in stuck:
-            warnings.warn_explicit(entry.message, entry.category, entry.filename, entry.lineno)
-    made = {"release": __version__, "target": args.target, "rows": len(fitted.y), "estimator": parameters}
-    model = Model(estimator.coef_, estimator.intercept_, fitted.classes, table.features, made)
+    trouble = ""
+    for warning in raised:
+        if issubclass(warning.category, ConvergenceWarning):
+            trouble = str(warning.message)
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    origin = {"release": __version__, "target": args.target, "rows": len(fitted.y), "estimator": parameters}
+    model = Model(estimator.coef_, estimator.intercept_, fitted.classes, table.features, origin)
     curve = [float(loss) for loss in getattr(estimator, "loss_curve_", [])]
     score = None if held_out is None else _evaluate(model, held_out)
     iterations = int(np.max(estimator.n_iter_))
-    return Trained(model, curve, not stuck, iterations, seconds, score, len(fitted.y))
+    return Trained(model, curve, trouble, iterations, seconds, score, len(fitted.y))
 
 
 def _evaluate(model: Model, data: Examples) -> Score:
@@ -192,13 +194,18 @@ def _evaluate(model: Model, data: Examples) -> Score:
     return score
 
 
+def _advice(trouble: str) -> str:
+    """Advice for a fit that has not converged: more iterations, if those allowed were used up, and not otherwise."""
+    return "raise --max-iter or scale the features" if "max_iter=" in trouble else one_line(trouble)
+
+
 def _text(args: argparse.Namespace, trained: Trained) -> str:
-    model, ended = trained.model, trained.iterations >= args.max_iter
+    model = trained.model
     lines = [
         "Training",
         f"  {trained.rows} rows, {model.features.size} features, {len(model.classes)} classes",
         f"  {trained.iterations} iterations in {trained.seconds:.2f} s"
-        + ("" if trained.converged else f": NOT CONVERGED, {'raise --max-iter or ' * ended}scale the features"),
+        + (f": NOT CONVERGED, {_advice(trained.trouble)}" if trained.trouble else ""),
     ]
     if trained.score is not None:
         score = trained.score
@@ -225,7 +232,7 @@ def _as_json(args: argparse.Namespace, trained: Trained) -> dict[str, Any]:
         "classes": trained.model.classes.tolist(),
         "parameters": trained.model.parameters["estimator"],
         "iterations": trained.iterations,
-        "converged": trained.converged,
+        "converged": not trained.trouble,
         "seconds": trained.seconds,
         "loss_curve": trained.loss_curve,
         "held_out": None if trained.score is None else trained.score.as_json(),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from importlib import metadata
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -214,6 +215,25 @@ def test_info(capsys):
     assert json.loads(capsys.readouterr().out) == before == system.versions()
     for name, fact in before.items():
         assert re.search(rf"^{re.escape(name)} +{re.escape(fact)}$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [(13000, "driver for CUDA 13.0"), (12080, "driver for CUDA 12.8"), (None, "no driver found")],
+)
+def test_info_of_cuda(version, expected, monkeypatch):
+    """The packages that are installed, and the driver, without the import of either; nothing missing is an error."""
+
+    def library(_):
+        if version is None:
+            raise OSError("libcuda.so.1: cannot open shared object file")
+        return SimpleNamespace(cuDriverGetVersion=lambda number: setattr(number._obj, "value", version))
+
+    monkeypatch.setattr(system.ctypes, "CDLL", library)
+    monkeypatch.setattr(system, "CUDA_PACKAGES", ("numpy",))
+    assert system.versions()["CUDA"] == f"numpy {np.__version__}; {expected}"
+    monkeypatch.setattr(system, "CUDA_PACKAGES", ("no-such-package",))
+    assert system.versions()["CUDA"] == f"no numba-cuda installed; {expected}"
 
 
 @pytest.mark.parametrize(
