@@ -11,6 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 from fastsoftmax import reference
+from fastsoftmax.core.options import TERMS
 
 ROOT = Path(__file__).parent.parent
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -21,6 +22,8 @@ LANES, BATCHES, LONG = (1, 2, 3, 10, 17), (47, 49, 100), (1000, 5000)
 CLASSES = [*LANES, *BATCHES, *LONG]
 #: What a test in the dtype is compared with; longdouble has more digits than float64 on x86 only.
 WIDE = {2: np.float64, 4: np.float64, 8: np.longdouble}
+
+INDICES_ONLY = {term.option for term in TERMS if term.indices_only}
 
 #: Seconds that only what hangs takes, however slow the machine is and whoever keeps it busy.
 HANG = 1200
@@ -153,43 +156,31 @@ LAYOUTS = {
     "byte-swapped": lambda x: x.astype(x.dtype.newbyteorder()) if x.dtype != BFLOAT16 else x.copy(),
 }
 
-#: Sets of options, each with kernels of its own: every option alone, and together with the ones it meets in formulas.
+#: Every option of a loss alone, and together with the ones it meets in formulas.  Each set has kernels of its own; in
+#: the sets of one, and in the last one, each two options meet: on and off, both on.
+ALONE = {term.option: {term.option: term.tried[0]} for term in TERMS}
+WEIGHTS = {"class_weight": True, "sample_weight": True}
+SMOOTH_AND = {**WEIGHTS, "label_smoothing": 0.2}
+FOCAL_AND = {"focal_gamma": 0.5, "label_smoothing": 0.1, "class_weight": True, "temperature": 2.0}
+CAP_AND = {"z_loss": 0.1, "softcap": 3.0, "sample_weight": True, "label_smoothing": 1.0}
+ALL = {**{term.option: term.tried[1] for term in TERMS}, **WEIGHTS}
 INDEX_OPTIONS = [
     {},
-    {"label_smoothing": 0.1},
-    {"z_loss": 1e-2},
-    {"focal_gamma": 2.0},
-    {"temperature": 0.7},
-    {"softcap": 5.0},
+    *ALONE.values(),
     {"class_weight": True},
     {"sample_weight": True},
-    {"class_weight": True, "sample_weight": True, "label_smoothing": 0.2},
-    {"focal_gamma": 0.5, "label_smoothing": 0.1, "class_weight": True, "temperature": 2.0},
-    {"z_loss": 0.1, "softcap": 3.0, "sample_weight": True, "label_smoothing": 1.0},
-    {
-        "label_smoothing": 0.3,
-        "z_loss": 1e-3,
-        "focal_gamma": 1.5,
-        "temperature": 1.5,
-        "softcap": 8.0,
-        "class_weight": True,
-        "sample_weight": True,
-    },
+    SMOOTH_AND,
+    FOCAL_AND,
+    CAP_AND,
+    ALL,
 ]
-SOFT_OPTIONS = [
-    {},
-    {"label_smoothing": 0.1},
-    {"z_loss": 1e-2, "temperature": 0.7},
-    {"softcap": 5.0, "sample_weight": True},
-    {"class_weight": True, "label_smoothing": 0.2},
-    {
-        "label_smoothing": 0.3,
-        "z_loss": 1e-3,
-        "temperature": 1.5,
-        "softcap": 8.0,
-        "class_weight": True,
-        "sample_weight": True,
-    },
+SOFT_Z = {"z_loss": 1e-2, "temperature": 0.7}
+SOFT_CAP = {"softcap": 5.0, "sample_weight": True}
+SOFT_SMOOTH_AND = {"class_weight": True, "label_smoothing": 0.2}
+SOFT_ALL = {option: value for option, value in ALL.items() if option not in INDICES_ONLY}
+SOFT_OPTIONS = [{}, ALONE["label_smoothing"], SOFT_Z, SOFT_CAP, SOFT_SMOOTH_AND, SOFT_ALL]
+SOFT_OPTIONS[1:1] = [
+    alone for option, alone in ALONE.items() if option not in INDICES_ONLY | set().union(*SOFT_OPTIONS[:-1])
 ]
 
 

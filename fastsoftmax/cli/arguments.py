@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..core.options import BOUNDS, Bounds
+
 SOLVERS = ("lbfgs", "newton-cg", "sgd")
 
 DATA = """\
@@ -47,19 +49,16 @@ exit status: 0 success; 2 wrong usage, data or a model that cannot be used, or a
 line that says what to mend; 130 interrupted. An output file is written whole or not at all{more}"""
 
 
-def _number(
-    low: float, high: float = math.inf, *, above: bool = False, below: bool = False, infinite: bool = False
-) -> Callable[[str], float]:
-    """A number between bounds, which `above` and `below` leave out; `infinite` admits infinity."""
+def _number(bounds: Bounds, *, infinite: bool = False) -> Callable[[str], float]:
+    """A number between bounds; `infinite` admits infinity."""
 
     def convert(text: str) -> float:
         number = float(text)
-        good = (number > low or (number == low and not above)) and (number < high or (number == high and not below))
-        if not good or not (infinite or math.isfinite(number)):
-            bounds = f"{'>' if above else '>='} {low:g}" + (
-                "" if high == math.inf else f" and {'<' if below else '<='} {high:g}"
-            )
-            raise argparse.ArgumentTypeError(f"must be a {'' if infinite else 'finite '}number {bounds}, got {text}")
+        if not bounds.admit(number) or not (infinite or math.isfinite(number)):
+            where = f"{'>' if bounds.above else '>='} {bounds.low:g}"
+            if bounds.high < math.inf:
+                where += f" and {'<' if bounds.below else '<='} {bounds.high:g}"
+            raise argparse.ArgumentTypeError(f"must be a {'' if infinite else 'finite '}number {where}, got {text}")
         return number
 
     convert.__name__ = "number"
@@ -84,7 +83,7 @@ def _seed(text: str) -> int:
 
 def _rate(text: str) -> float | str:
     """A step size, or auto."""
-    return text if text == "auto" else _number(0, above=True)(text)
+    return text if text == "auto" else _number(Bounds(0, above=True))(text)
 
 
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -121,7 +120,7 @@ def _add_train(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     train.add_argument(
         "--test-size",
-        type=_number(0, 1, below=True),
+        type=_number(Bounds(0, 1, below=True)),
         default=0.2,
         metavar="PART",
         help="the part of the rows that is held out, of each class alike; 0 for none (default: 0.2)",
@@ -133,21 +132,23 @@ def _add_train(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _add_parameters(group: Any) -> None:
-    positive = _number(0, above=True)
+    positive = Bounds(0, above=True)
     group.add_argument(
         "--C",
-        type=_number(0, above=True, infinite=True),
+        type=_number(positive, infinite=True),
         default=1.0,
         help="inverse strength of the L2 penalty, inf for none (default: 1)",
     )
     group.add_argument("--solver", choices=SOLVERS, default="lbfgs", help="default: lbfgs")
-    group.add_argument("--tol", type=positive, default=1e-4, help="when to stop: by the gradient (default: 1e-4)")
+    group.add_argument(
+        "--tol", type=_number(positive), default=1e-4, help="when to stop: by the gradient (default: 1e-4)"
+    )
     group.add_argument("--max-iter", type=_count, default=100, metavar="N", help="iterations or epochs (default: 100)")
     group.add_argument("--no-intercept", dest="fit_intercept", action="store_false", help="scores without a constant")
     group.add_argument("--class-weight", choices=["balanced"], help="weigh classes by the inverse of their rows")
     group.add_argument(
         "--label-smoothing",
-        type=_number(0, 1),
+        type=_number(BOUNDS["label_smoothing"]),
         default=0.0,
         metavar="PART",
         help="spread over all classes (default: 0)",
@@ -155,14 +156,14 @@ def _add_parameters(group: Any) -> None:
     group.add_argument("--batch-size", type=_count, default=1024, metavar="ROWS", help="of sgd (default: 1024)")
     group.add_argument("--learning-rate", type=_rate, default="auto", metavar="RATE", help="of sgd (default: auto)")
     group.add_argument(
-        "--momentum", type=_number(0, 1, below=True), default=0.9, metavar="PART", help="of sgd (default: 0.9)"
+        "--momentum", type=_number(Bounds(0, 1, below=True)), default=0.9, metavar="PART", help="of sgd (default: 0.9)"
     )
     group.add_argument(
         "--early-stopping", action="store_true", help="stop sgd when rows it does not learn get no better"
     )
     group.add_argument(
         "--validation-fraction",
-        type=_number(0, 1, above=True, below=True),
+        type=_number(Bounds(0, 1, above=True, below=True)),
         default=0.1,
         metavar="PART",
         help="rows for --early-stopping (default: 0.1)",
@@ -208,7 +209,7 @@ def _add_bench(commands: Any) -> None:
     bench.add_argument("--html", type=Path, metavar="FILE", help="write a page with charts, .html; needs matplotlib")
     bench.add_argument(
         "--seconds",
-        type=_number(0),
+        type=_number(Bounds(0)),
         metavar="S",
         help="to go on with each case (default: 4; 1 with --quick; a GPU: less)",
     )

@@ -1,6 +1,11 @@
-"""The options of a loss: checked once as they are, and once in the precision that they are used in, on any device."""
+"""One list of the options of a loss: name, default, bounds, what they are to kernels, and values that tests try.
+
+An option is a `Term`, a field of `Options`, a switch in `Flags` and one number or more in `Numbers`, which every
+backend takes as they are.  They are checked once as they come, and once in the precision that they are used in.
+"""
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -14,79 +19,152 @@ REDUCTIONS = ("mean", "sum", "none")
 LARGE = {"float32": 2.0**64, "float64": 2.0**512}
 
 
+class Bounds(NamedTuple):
+    """The numbers that an option may be."""
+
+    low: float
+    high: float = math.inf
+    above: bool = False  # `low` itself is none of them
+    below: bool = False  # nor is `high`
+
+    def admit(self, value: Any) -> bool:
+        """Whether a number is one of them."""
+        return bool(
+            (self.low < value if self.above else self.low <= value)
+            and (value < self.high if self.below else value <= self.high)
+        )
+
+    def __str__(self) -> str:
+        """Their interval, or where it begins."""
+        if self.high == math.inf:
+            return f"{'>' if self.above else '>='} {self.low:g}"
+        return f"in {'(' if self.above else '['}{self.low:g}, {self.high:g}{')' if self.below else ']'}"
+
+
+class Term(NamedTuple):
+    """An option of a loss."""
+
+    option: str
+    default: float | None  # with which it is off; None stands for infinity, which is off too
+    bounds: Bounds
+    flag: str  # of `Flags`, on for other values than the default
+    numbers: dict[str, Callable[[Any, int], float]]  # of `Numbers`, from its value and the number of classes
+    tried: tuple[float, ...]  # values that tests take, the first of them alone and the second together with others
+    indices_only: bool = False  # probabilities have no such option
+
+
+TERMS = (
+    Term(
+        "label_smoothing",
+        0.0,
+        Bounds(0, 1),
+        "smooth",
+        {"keep": lambda value, _: 1.0 - value, "share": lambda value, classes: value / classes},
+        (0.1, 0.3),
+    ),
+    Term("z_loss", 0.0, Bounds(0), "z_loss", {"z_loss": lambda value, _: value}, (1e-2, 1e-3)),
+    Term("focal_gamma", 0.0, Bounds(0), "focal", {"gamma": lambda value, _: value}, (2.0, 1.5), indices_only=True),
+    Term(
+        "temperature",
+        1.0,
+        Bounds(0, above=True),
+        "temper",
+        {"inverse_temperature": lambda value, _: 1.0 / value},
+        (0.7, 1.5),
+    ),
+    Term("softcap", None, Bounds(0, above=True), "cap", {"cap": lambda value, _: value or 0.0}, (5.0, 8.0)),
+)
+
+BOUNDS = {term.option: term.bounds for term in TERMS}
+
+
+class Options(NamedTuple):
+    """The options of a loss, checked."""
+
+    ignore_index: int = -100
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+    focal_gamma: float = 0.0
+    temperature: float = 1.0
+    softcap: float | None = None
+    reduction: str = "mean"
+
+
 class Flags(NamedTuple):
     """What a loss has to do, as constants that kernels are compiled for; what is off costs nothing."""
 
     hard: bool = False  # the target is class indices
     soft: bool = False  # the target is probabilities
     weighted: bool = False  # class weights
+    factors: bool = False  # each row has its own weight or upstream gradient
+    grad: bool = False
     smooth: bool = False  # label smoothing (of indices; soft targets are smoothed as they are read)
     z_loss: bool = False
     focal: bool = False
-    cap: bool = False  # softcap
     temper: bool = False  # temperature
-    factors: bool = False  # each row has its own weight or upstream gradient
-    grad: bool = False
+    cap: bool = False  # softcap
 
 
-class Options(NamedTuple):
-    """The options of a loss, checked."""
+class Numbers(NamedTuple):
+    """The numbers of a loss, which kernels are given in this order in the computing dtype."""
 
-    ignore_index: int
-    label_smoothing: float
-    z_loss: float
-    focal_gamma: float
-    temperature: float
-    softcap: float | None
-    reduction: str
+    scale: float = 1.0  # of gradients
+    keep: float = 1.0  # 1 - label_smoothing
+    share: float = 0.0  # label_smoothing / K
+    z_loss: float = 0.0
+    gamma: float = 0.0
+    inverse_temperature: float = 1.0
+    cap: float = 0.0
 
 
-def _number(name: str, value: Any, low: float, *, strict: bool = False, high: float = math.inf) -> float:
+@lru_cache(maxsize=1024)
+def flags_of(o: Options, *, hard: bool, weighted: bool, factors: bool, grad: bool) -> Flags:
+    """The switches of a loss for class indices (`hard`) or probabilities."""
+    switches = {term.flag: getattr(o, term.option) != term.default for term in TERMS}
+    switches["smooth"] &= hard
+    return Flags(hard=hard, soft=not hard, weighted=weighted, factors=factors, grad=grad, **switches)
+
+
+@lru_cache(maxsize=1024)
+def numbers_of(o: Options, classes: int) -> Numbers:
+    """The numbers of a loss of so many classes; gradients are multiplied by 1."""
+    return Numbers(
+        **{name: of(getattr(o, term.option), classes) for term in TERMS for name, of in term.numbers.items()}
+    )
+
+
+def _within(name: str, value: Any, bounds: Bounds) -> float:
     """A finite option within its bounds."""
-    bounds = f"{'>' if strict else '>='} {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
     found = number(name, value, f"a number {bounds}")
-    if not (math.isfinite(found) and low <= found <= high and (found > low or not strict)):
+    if not (math.isfinite(found) and bounds.admit(found)):
         raise ValueError(f"{name} must be a finite number {bounds}, got {shown(value)}")
     return found
 
 
-def _softcap(value: Any) -> float | None:
-    """A softcap; None and infinity are none."""
-    if value is None or number("softcap", value, "a number > 0, or None") == math.inf:
+def _value(term: Term, value: Any) -> float | None:
+    """The value of an option; of one that is off at infinity, None stands for that."""
+    infinite = f"a number {term.bounds}, or None"
+    if term.default is None and (value is None or number(term.option, value, infinite) == math.inf):
         return None
-    return _number("softcap", value, 0.0, strict=True)
+    return _within(term.option, value, term.bounds)
 
 
-def _options(
-    ignore_index: Any,
-    label_smoothing: Any,
-    z_loss: Any,
-    focal_gamma: Any,
-    temperature: Any,
-    softcap: Any,
-    reduction: Any,
-) -> Options:
+def _options(ignore_index: Any, *values: Any) -> Options:
+    *values_of_terms, reduction = values
     if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, got {shown(reduction)}")
     ignored = whole("ignore_index", ignore_index, "an integer")
     if not -(2**63) <= ignored < 2**63:
         raise ValueError(f"ignore_index must fit in 64 bits, got {shown(ignored)}")
-    return Options(
-        ignored,
-        _number("label_smoothing", label_smoothing, 0.0, high=1.0),
-        _number("z_loss", z_loss, 0.0),
-        _number("focal_gamma", focal_gamma, 0.0),
-        _number("temperature", temperature, 0.0, strict=True),
-        _softcap(softcap),
-        str(reduction),
-    )
+    checked = [_value(term, value) for term, value in zip(TERMS, values_of_terms, strict=True)]
+    return Options._make([ignored, *checked, str(reduction)])
 
 
 _cached_options = lru_cache(maxsize=256, typed=True)(_options)  # 1.0 is no ignore_index
 
 
 def options(*values: Any) -> Options:
-    """The checked options; a set of values that was seen before costs one look-up."""
+    """The checked options, of values in the order of `Options`; a set that was seen before costs one look-up."""
     try:
         return _cached_options(*values)
     except Exception:  # of values that cannot be hashed or compared, or that are refused with an error of their own
@@ -94,19 +172,22 @@ def options(*values: Any) -> Options:
     return once_more(*values)
 
 
+def for_probabilities(o: Options) -> None:
+    """Refuse an option that is defined for class indices alone."""
+    for term in TERMS:
+        if term.indices_only and getattr(o, term.option) != term.default:
+            said = f"{term.option} is defined for class indices, got target with probabilities"
+            raise ValueError(f"{said}; leave it at {term.default:g}")
+
+
 def _beyond(given: Options, dtype: str) -> tuple[str, float, float] | None:
     """An option that has no product with ordinary logits in a dtype, or no inverse where it needs one; its bounds."""
     large = LARGE[dtype]
-    bounds: dict[str, tuple[float, float]] = {
-        "z_loss": (0, large),
-        "focal_gamma": (0, large),
-        "temperature": (1 / large, large),
-        "softcap": (1 / large, math.inf),
-    }
-    for name, (low, high) in bounds.items():
-        value = getattr(given, name)
+    for term in TERMS:
+        value, low = getattr(given, term.option), 1 / large if term.bounds.above else term.bounds.low
+        high = math.inf if term.default is None else large
         if value is not None and not low <= value <= high:
-            return name, low, high
+            return term.option, low, high
     return None
 
 

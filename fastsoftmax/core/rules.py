@@ -105,12 +105,6 @@ def not_probabilities(dtype: Any, shape: tuple[int, ...], rows: tuple[int, ...],
     )
 
 
-def not_focal(focal_gamma: float) -> None:
-    """The focal factor is a function of the target's probability."""
-    if focal_gamma:
-        raise ValueError("focal_gamma is defined for class indices, got target with probabilities; leave it at 0")
-
-
 def wrong_weights(name: str, shape: tuple[int, ...], meaning: str, got: tuple[int, ...]) -> ValueError:
     """The error for weights that do not fit."""
     return ValueError(f"{name} must have shape {shape}, one weight {meaning}, got {got}")

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..core import rules
 from ..core.conversion import array_of, is_convertible, is_read, numbers, real
 from ..core.dtypes import storage_of
-from ..core.options import Options, in_precision, wide_enough
+from ..core.options import Options, for_probabilities, in_precision, wide_enough
 from ..core.weights import held, scaled, upstream, weights
 
 Array = NDArray[Any]
@@ -192,7 +192,7 @@ def cross_entropy(
     opts = in_precision(opts, dtype)
     labels, soft = _target(target, x.array, axis, opts.ignore_index)
     if soft is not None:
-        rules.not_focal(opts.focal_gamma)
+        for_probabilities(opts)
     if out is not None:
         output(out, given, x.dtype)
     return Loss(

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core.dtypes import COMPUTED, FLOAT64, SOFTMAX, storage_of
-from ..core.options import Flags
+from ..core.options import Flags, Numbers
 from .addresses import address
 from .layouts import table
 from .layouts.constants import BLOCKS, IN_REGISTERS, LANES
-from .parameters import FIELDS, Numbers, Shape, pack_block, pack_shape, unpack_float
+from .parameters import FIELDS, Shape, pack_block, pack_shape, unpack_float
 from .plan import CHUNK, PARALLEL, Way, plan, rows_in_lanes, rows_in_registers
 from .threads import launch
 

@@ -1,7 +1,9 @@
-"""The block of parameters that every kernel reads: 8-byte fields, first those of one call, then those of its shape."""
+"""The block of parameters that every kernel reads: 8-byte fields, of a call, of its loss and of its shape."""
 
 import struct
 from typing import NamedTuple
+
+from ..core.options import Numbers
 
 #: Integers of a call: a counter, addresses of operands, results and scratch, and the label to ignore.
 CALL = (
@@ -12,19 +14,8 @@ NEXT_CHUNK, X, Y, OUT, TARGET, CLASS_WEIGHT, LOSS_FACTOR, GRAD_FACTOR = range(8)
 RESULT, PARTIAL, SCRATCH, IGNORE_INDEX = range(8, 12)
 
 
-class Numbers(NamedTuple):
-    """The floats of a call."""
-
-    scale: float = 1.0  # of gradients
-    keep: float = 1.0  # 1 - label_smoothing
-    share: float = 0.0  # label_smoothing / K
-    z_loss: float = 0.0
-    gamma: float = 0.0
-    cap: float = 0.0
-    inverse_temperature: float = 1.0
-
-
-SCALE, KEEP, SHARE, Z_LOSS, GAMMA, CAP, INVERSE_TEMPERATURE = range(12, 19)
+NUMBERS = len(CALL)  # the first of a loss's numbers, which is
+SCALE = NUMBERS + Numbers._fields.index("scale")
 
 
 class Shape(NamedTuple):
@@ -47,9 +38,10 @@ class Shape(NamedTuple):
     out_step: int = 0
 
 
-ROWS, INNER, CLASSES, CHUNK, TILE, SCRATCH_SIZE = range(19, 25)
-X_STRIDES, Y_STRIDES, OUT_STRIDES = 25, 28, 31  # three fields each
-FIELDS = 34
+_SHAPE = NUMBERS + len(Numbers._fields)
+ROWS, INNER, CLASSES, CHUNK, TILE, SCRATCH_SIZE = range(_SHAPE, _SHAPE + 6)
+X_STRIDES, Y_STRIDES, OUT_STRIDES = range(_SHAPE + 6, _SHAPE + 15, 3)  # three fields each
+FIELDS = _SHAPE + len(Shape._fields)
 
 #: The fields of a shape as bytes: ``pack_shape(*shape)``.
 pack_shape = struct.Struct(f"={len(Shape._fields)}q").pack

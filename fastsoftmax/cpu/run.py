@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..core import rules, terms
+from ..core import rules
 from ..core.dtypes import LOGSUMEXP
-from ..core.options import Flags, Options
+from ..core.options import Flags, Numbers, Options, flags_of, numbers_of
 from ..core.strides import joined
 from . import check
 from .addresses import address
@@ -16,7 +16,7 @@ from .check import Array, Loss, Map, overlap
 from .execute import CONVERTED, Job, Operands, computed, execute, pieces
 from .layouts import table
 from .layouts.labels import count as count_labels
-from .parameters import FIELDS, Numbers, Shape, pack_block, pack_shape
+from .parameters import FIELDS, Shape, pack_block, pack_shape
 from .plan import LABELS, PARALLEL_LABELS, PARALLEL_WEIGHTS
 from .threads import launch
 
@@ -193,7 +193,7 @@ def _numbers(o: Options, classes: int, up: float, count: float) -> Numbers:
     """The numbers of a cross-entropy; `up` multiplies gradients, `count` is the denominator of the mean."""
     if o.reduction == "mean":
         up = up / count if count else math.nan  # as in torch, with smoothing too
-    return Numbers(up, *terms.numbers(o, classes))
+    return numbers_of(o, classes)._replace(scale=up)
 
 
 def factors_of(problem: Loss) -> tuple[Array | None, Array | None]:
@@ -215,7 +215,7 @@ def loss_job(problem: Loss, count: float, *, grad: bool, streamed: bool = False)
     numbers = _numbers(options, problem.x.array.shape[-1], 1.0 if isinstance(up, np.ndarray) else up, count)
     factors = problem.sample_weight is not None or isinstance(up, np.ndarray)
     hard, weighted = problem.labels is not None, class_weight is not None
-    flags = terms.flags(options, hard=hard, weighted=weighted, factors=factors, grad=grad)
+    flags = flags_of(options, hard=hard, weighted=weighted, factors=factors, grad=grad)
     return Job("cross_entropy", flags, 0, problem.x.dtype, numbers, options.ignore_index, class_weight, streamed)
 
 

@@ -233,11 +233,10 @@ class Launcher:
 
 def _options(options: dict[str, Any]) -> Options:
     """The checked options of a loss."""
-    defaults = dict(zip(Options._fields, (-100, 0.0, 0.0, 0.0, 1.0, None, "mean"), strict=True))
-    unknown = [name for name in options if name not in defaults]
+    unknown = [name for name in options if name not in Options._fields]
     if unknown:
-        raise TypeError(f"a loss has the options {', '.join(defaults)}, got {unknown[0]!r}")
-    return checked(*{**defaults, **options}.values())
+        raise TypeError(f"a loss has the options {', '.join(Options._fields)}, got {unknown[0]!r}")
+    return checked(*{**Options._field_defaults, **options}.values())
 
 
 untraced(Launcher.__call__, Launcher.warm_up)

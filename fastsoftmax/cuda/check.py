@@ -12,7 +12,7 @@ import numpy as np
 from ..core import rules
 from ..core.conversion import number
 from ..core.operands import SIZES, Operand, disturbed
-from ..core.options import Options, in_precision
+from ..core.options import Options, for_probabilities, in_precision
 from ..core.strides import joined
 from ..core.weights import SINGLE, held
 from .arrays.dlpack import contiguous
@@ -167,7 +167,7 @@ def _target(target: Seen, x: Operand, like: Look, axis: Any, options: Options) -
         raise rules.not_probabilities(look.dtype, look.shape, rows, mend)
     if look.shape == like.shape:
         rules.no_ignored_rows(options.ignore_index)
-        rules.not_focal(options.focal_gamma)
+        for_probabilities(options)
         return _rows("target", target, axis, tuple(dict.fromkeys((x.dtype, computed(x.dtype)))))
     if look.shape == rows:
         raise TypeError(

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core import rules, terms
+from ..core import rules
 from ..core.dtypes import FLOAT64, ITEMSIZE
 from ..core.memo import Memo
+from ..core.options import Numbers, flags_of, numbers_of
 from . import plan
 from .check import Loss, Map, computed
 from .kernels import recipes
-from .kernels.parameters import Integers, Numbers
+from .kernels.parameters import Integers
 from .launches import STORAGE, Launch, RowWork, launches_of, loaded_kernel
 from .toolkit import compiler
 from .toolkit.packed import Cell
@@ -119,14 +120,14 @@ class RowLaunches:
     def __init__(self, problem: Loss) -> None:
         x, o, self.device = problem.x, problem.options, problem.device
         self.hard, factors = problem.soft is None, problem.loss_factor or problem.grad_factor
-        flags = terms.flags(o, hard=self.hard, weighted=problem.weighted, factors=factors, grad=problem.grad)
+        flags = flags_of(o, hard=self.hard, weighted=problem.weighted, factors=factors, grad=problem.grad)
         work = RowWork("cross_entropy", 0, flags, problem.label)
         self.launches = launches_of(work, x, problem.soft, problem.out, self.device)
         self.blocks = self.launches[-1].block + self.launches[-1].kernel.grid if self.launches else 0
         dtype = computed(x.dtype)
         self.number, self.size, self.label = _NUMBER[dtype], ITEMSIZE[STORAGE[dtype]], problem.label
         self.reduced, self.ignore_index = o.reduction != "none", o.ignore_index
-        self.numbers = tuple(map(self.number, terms.numbers(o, x.shape[-1])))
+        self.numbers = tuple(map(self.number, numbers_of(o, x.shape[-1])))
         self.up = UPSTREAM if problem.grad_factor else SAMPLE_WEIGHT
         self.prepared: Memo[int, LaunchSequence] = Memo(STREAMS)
 
@@ -139,7 +140,7 @@ class RowLaunches:
         for number, launch in enumerate(self.launches):
             own = [Cell(a.number + number * len(CELLS)) if isinstance(a, Cell) else a for a in at]
             integers = *own, 0, self.ignore_index, *launch.shape
-            kernels.append(launch.kernel.with_arguments(*integers, self.number(1), *self.numbers))
+            kernels.append(launch.kernel.with_arguments(*integers, *self.numbers))
         return kernels
 
     def values(self, places: tuple[int, ...]) -> tuple[int, ...]:
@@ -279,4 +280,4 @@ class LossCall:
             self.count.kernel.launch(self.device, stream, 0, 0, 0, header + HEADER, 0, 0, 0, 1)
             for kernel in (self.count.join, self.sum.kernel):
                 kernel.launch(self.device, stream, header + HEADER, 0, 0, header)
-            _launch_empty(self.rows.launches, self.device, stream, (self.rows.number(1), *self.rows.numbers))
+            _launch_empty(self.rows.launches, self.device, stream, self.rows.numbers)

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ..core.options import BOUNDS, Bounds
+
 SOLVERS = ("lbfgs", "newton-cg", "sgd")
 STRONGEST = 1e300  # penalty
 SWITCHES = ("fit_intercept", "warm_start", "early_stopping")
@@ -13,22 +15,21 @@ SWITCHES = ("fit_intercept", "warm_start", "early_stopping")
 
 def check(model: Any) -> None:
     """Raise for a parameter out of its range."""
-    _number("C", model.C, 0, math.inf, "a number greater than 0", open_low=True)
-    _number("label_smoothing", model.label_smoothing, 0, 1, "a number in [0, 1]")
-    _number("tol", model.tol, 0, math.inf, "a number of at least 0")
-    _number("max_iter", model.max_iter, 1, math.inf, "an integer of at least 1", kind=numbers.Integral)
-    _number("batch_size", model.batch_size, 1, math.inf, "an integer of at least 1", kind=numbers.Integral)
+    _number("C", model.C, Bounds(0, above=True))
+    _number("label_smoothing", model.label_smoothing, BOUNDS["label_smoothing"])
+    _number("tol", model.tol, Bounds(0))
+    _number("max_iter", model.max_iter, Bounds(1), kind=numbers.Integral)
+    _number("batch_size", model.batch_size, Bounds(1), kind=numbers.Integral)
     if not _is(model.learning_rate, "auto"):
-        _number("learning_rate", model.learning_rate, 0, math.inf, "'auto' or a number greater than 0", open_low=True)
-    _number("momentum", model.momentum, 0, math.nextafter(1, 0), "a number in [0, 1)")
+        _number("learning_rate", model.learning_rate, Bounds(0, above=True), "'auto' or ")
+    _number("momentum", model.momentum, Bounds(0, 1, below=True))
     for name in SWITCHES:
         if not isinstance(getattr(model, name), (bool, np.bool_)):
             raise ValueError(f"{name} must be True or False, got {getattr(model, name)!r}")
     if not isinstance(model.verbose, (numbers.Integral, np.bool_)):
         raise ValueError(f"verbose must be an integer, got {model.verbose!r}")
     if model.early_stopping:
-        fraction = model.validation_fraction
-        _number("validation_fraction", fraction, 0, math.nextafter(1, 0), "a number in (0, 1)", open_low=True)
+        _number("validation_fraction", model.validation_fraction, Bounds(0, 1, above=True, below=True))
     if not isinstance(model.solver, str) or model.solver not in SOLVERS:
         raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {model.solver!r}")
     _class_weight(model.class_weight)
@@ -71,18 +72,18 @@ def _is_float(value: Any) -> bool:
     return True
 
 
-def _number(
-    name: str, value: Any, low: float, high: float, expected: str, *, open_low: bool = False, kind: Any = numbers.Real
-) -> None:
+def _number(name: str, value: Any, bounds: Bounds, instead: str = "", *, kind: Any = numbers.Real) -> None:
+    """Refuse what is no number of a kind within bounds; `instead` says what else is none the less right."""
     if (
         isinstance(value, kind)
         and not isinstance(value, bool)
-        and (low < value if open_low else low <= value)
-        and value <= high
+        and bounds.admit(value)
         and (_is_float(value) or kind is numbers.Integral)
     ):
         return
     shown = (
         repr(value) if not isinstance(value, int) or _is_float(value) else f"an integer of {value.bit_length()} bits"
     )
-    raise ValueError(f"{name} must be {expected}, got {shown}")
+    where = str(bounds).replace(">= ", "of at least ").replace("> ", "greater than ")
+    what = "an integer" if kind is numbers.Integral else "a number"
+    raise ValueError(f"{name} must be {instead}{what} {where}, got {shown}")

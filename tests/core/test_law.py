@@ -12,9 +12,9 @@ from numba import njit
 
 from fastsoftmax import reference
 from fastsoftmax.core import law
-from fastsoftmax.core.options import Flags
-from fastsoftmax.cpu.parameters import Numbers
+from fastsoftmax.core.options import TERMS, Flags, Numbers, Options, flags_of, numbers_of
 from fastsoftmax.cpu.simd import laws
+from tests.support import INDICES_ONLY
 
 INF, NAN = np.float64(np.inf), np.float64(np.nan)
 PRIMITIVES = {"exp": np.exp, "log": np.log, "log1p": np.log1p, "tanh": np.tanh, "where": np.where}
@@ -166,20 +166,23 @@ def soft_loss(flags, o, z, v):
     return loss, a * (np.exp(z - m) / s) - v
 
 
+#: Options of the score, and the values that they are drawn from: those that tests try, if they are not said here.
+DRAWN = {
+    **{t.option: st.sampled_from(t.tried) for t in TERMS if t.option not in ("temperature", "softcap")},
+    "label_smoothing": st.floats(0.01, 0.9),
+    "z_loss": st.floats(1e-4, 1),
+    "focal_gamma": st.floats(0.5, 4),
+}
+
+
 @st.composite
 def problems(draw, **kinds):
     """(flags, numbers, logits, class weights, target, options of the reference): any losses together."""
     z, w = draw(rows(2, 6, **kinds).filter(lambda row: row[0].max() > -INF))
-    classes = len(z)
-    flags = Flags(smooth=draw(st.booleans()), z_loss=draw(st.booleans()), focal=draw(st.booleans()))
-    smoothing = draw(st.floats(0.01, 0.9)) if flags.smooth else 0.0
-    options = {
-        "label_smoothing": smoothing,
-        "z_loss": draw(st.floats(1e-4, 1)) if flags.z_loss else 0.0,
-        "focal_gamma": draw(st.floats(0.5, 4)) if flags.focal else 0.0,
-    }
-    o = Numbers(keep=1 - smoothing, share=smoothing / classes, z_loss=options["z_loss"], gamma=options["focal_gamma"])
-    return flags, o, z, w, draw(st.integers(0, classes - 1)), options
+    options = {name: draw(values) for name, values in DRAWN.items() if draw(st.booleans())}
+    o = Options(**options)
+    flags = flags_of(o, hard=True, weighted=True, factors=False, grad=True)
+    return flags, numbers_of(o, len(z)), z, w, draw(st.integers(0, len(z) - 1)), options
 
 
 def assert_near(found, expected, size):  # of the terms that are added
@@ -189,7 +192,7 @@ def assert_near(found, expected, size):  # of the terms that are added
 @given(problems())
 def test_index_score_agrees_with_the_reference(problem):
     flags, o, z, w, t, options = problem
-    (loss, grad), size = index_loss(flags, o, z, w, t), sum(w) * (1 + options["z_loss"] * 100)
+    (loss, grad), size = index_loss(flags, o, z, w, t), sum(w) * (1 + options.get("z_loss", 0) * 100)
     expected = reference.cross_entropy_and_grad([z], [t], class_weight=w, reduction="sum", **options)
     assert_near(loss, expected.loss, size)
     assert_near(grad, expected.grad[0], size)
@@ -198,11 +201,11 @@ def test_index_score_agrees_with_the_reference(problem):
 @given(problems(), rows(6, 6))
 def test_soft_score_agrees_with_the_reference(problem, other):
     flags, o, z, w, _, options = problem
-    del options["focal_gamma"]
+    options = {name: value for name, value in options.items() if name not in INDICES_ONLY}
     y = other[1][: len(z)]
     loss, grad = soft_loss(flags, o, z, w * (y * o.keep + o.share))
     expected = reference.cross_entropy_and_grad([z], [y], class_weight=w, reduction="sum", **options)
-    size = sum(w) * (1 + y.sum()) + options["z_loss"] * 100
+    size = sum(w) * (1 + y.sum()) + options.get("z_loss", 0) * 100
     assert_near(loss, expected.loss, size)
     assert_near(grad, expected.grad[0], size)
 

@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 import fastsoftmax as fs
+from fastsoftmax.core.options import TERMS, Options
 from tests.support import Fails
 
 ROWS, CLASSES, FEATURES = 4, 3, 2
@@ -36,10 +37,7 @@ SHAPES = {
     "x": (ROWS, FEATURES),
     "weight": (CLASSES, FEATURES),
 }
-OPTIONS = {
-    **dict.fromkeys(("ignore_index", "label_smoothing", "z_loss", "focal_gamma", "temperature"), "option"),
-    **dict.fromkeys(("softcap", "reduction", "check_targets"), "option"),
-}
+OPTIONS = dict.fromkeys((*Options._fields, "check_targets"), "option")
 LOSS = {"target": "labels", "class_weight": "by class", "sample_weight": "by row", **OPTIONS}
 LINEAR = {"x": "x", "weight": "weight", "bias": "by class"}
 #: What each argument is where it is right; "option" is left out then.
@@ -259,6 +257,7 @@ WIDE = {
 WIDE |= {"reduction": ["sum", "none"], "label_smoothing": [0.1, 1], "grad_output": [2.0, [1.0, -1.0, 0.5, 1e30]]}
 WIDE |= {"wrt": ["x", ("x", "weight")], "block_rows": [1, 3], "keepdims": [True], "ignore_index": [1], "threads": [1]}
 WIDE |= {"axis": [0, None, ()], "dtype": ["float16", "float64"], "check_targets": [True]}
+WIDE |= {term.option: [*term.tried] for term in TERMS if term.option not in WIDE}
 
 
 @st.composite

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastsoftmax as fs
+from fastsoftmax.core.options import TERMS
 from tests.support import (
     INDEX_OPTIONS,
     SOFT_OPTIONS,
@@ -122,7 +123,7 @@ def test_permutations(seed, rows, classes):
 @pytest.mark.parametrize(
     "options",
     [
-        {"label_smoothing": 0.0, "z_loss": 0.0, "focal_gamma": 0.0, "temperature": 1.0, "softcap": np.inf},
+        {term.option: np.inf if term.default is None else term.default for term in TERMS},
         {"class_weight": 1.0},
         {"sample_weight": 1.0},
         {"grad_output": 1.0},
@@ -146,7 +147,7 @@ def test_degenerate_options_change_nothing(backend, options, classes):
 
 @pytest.mark.parametrize(
     "options",
-    [{"label_smoothing": 1e-12}, {"focal_gamma": 1e-12}, {"softcap": 1e6}, {"temperature": 1 + 1e-12}],
+    [{term.option: 1e6 if term.default is None else term.default + 1e-12} for term in TERMS],
     ids=names,
 )
 @pytest.mark.parametrize("classes", [10, 300])

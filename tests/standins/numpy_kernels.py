@@ -21,10 +21,19 @@ compiler = pytest.importorskip(
 recipes = pytest.importorskip("fastsoftmax.cuda.kernels.recipes")
 
 from fastsoftmax.core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, LOGSUMEXP  # noqa: E402
-from fastsoftmax.cuda.kernels.parameters import Counting, Integers, Numbers, Totalling  # noqa: E402
+from fastsoftmax.core.options import TERMS, Numbers  # noqa: E402
+from fastsoftmax.cuda.kernels.parameters import Counting, Integers, Totalling  # noqa: E402
 
 DTYPES = (np.float16, bfloat16, np.float32, np.float64)
 WIDE = np.float64
+
+
+def options_of(flags, o):
+    """The options that a kernel's flags and numbers were made of."""
+    values = {term.option: float(getattr(o, next(iter(term.numbers)))) for term in TERMS}
+    values |= {"label_smoothing": 1 - float(o.keep), "temperature": 1 / float(o.inverse_temperature)}
+    on = {term.option for term in TERMS if getattr(flags, term.flag)}
+    return {name: values[name] for name in {*on, "label_smoothing"}}
 
 
 class NumpyDriver(Driver):
@@ -118,12 +127,8 @@ class NumpyDriver(Driver):
             *(x, target),
             class_weight=self.floats(p.class_weight, k, real) if f.weighted else None,
             ignore_index=p.ignore_index,
-            label_smoothing=1 - float(o.keep),
-            z_loss=float(o.z_loss) if f.z_loss else 0.0,
-            focal_gamma=float(o.gamma) if f.focal else 0.0,
-            temperature=1 / float(o.inverse_temperature) if f.temper else 1.0,
-            softcap=float(o.cap) if f.cap else None,
             reduction="none",
+            **options_of(f, o),
         )
         loss, grad = np.where(bad, np.nan, loss), np.where(bad[:, None], np.nan, grad)
         loss = loss * self.factor(p.loss_factor, n, real)

@@ -1,27 +1,19 @@
 """What the kernels of both layouts share: reading their parameters and the elementwise part of the losses."""
 
+from ...core.options import Numbers
 from .. import parameters as P
 from ..jit import inline
 from ..simd.laws import vector
-from ..simd.memory import float_at, integer_at, label_at, lanes_of, load, load_n, quotient, ref, store, store_n, within
+from ..simd.memory import floats_at, integer_at, label_at, lanes_of, load, load_n, quotient, ref, store, store_n, within
 from ..simd.vectors import fma
 
-Options = P.Numbers  # of floats that are read from the parameters
 _capped = vector["capped"]
 
 
 @inline
 def read_options(params):
-    """The floats of a call."""
-    return Options(
-        float_at(params, P.SCALE),
-        float_at(params, P.KEEP),
-        float_at(params, P.SHARE),
-        float_at(params, P.Z_LOSS),
-        float_at(params, P.GAMMA),
-        float_at(params, P.CAP),
-        float_at(params, P.INVERSE_TEMPERATURE),
-    )
+    """The numbers of a loss."""
+    return floats_at(params, P.NUMBERS, Numbers)
 
 
 @inline

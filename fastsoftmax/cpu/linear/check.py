@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 from ...core.compressed import Compressed, compressed, sparse_format
 from ...core.conversion import dtype_of, natural, numbers, positive
 from ...core.options import Options, wide_enough
-from ...core.options import options as checked
 from ...core.rules import bias_shape, direction, features_shape, outputs, shown, weight_shape, wrt_names
 from ...core.weights import held, scaled, weights
 from .. import check
@@ -196,7 +195,7 @@ def virtual_problem(rows: Any, features: Any, classes: Any, dtype: Any, wrt: Any
         return np.lib.stride_tricks.as_strided(np.zeros(1, of), shape, strides, writeable=False)
 
     about = linear(array((n, d), kind), array((k, d), kind), array((k,), kind))
-    options = checked(-100, 0.0, 0.0, 0.0, 1.0, None, "mean")
+    options = Options()
     loss_ = Loss(
         Rows(_virtual(about), about.dtype), array((n,), np.dtype(np.int64)), None, None, None, 1.0, options, None
     )

@@ -390,6 +390,21 @@ def float_at(_typing, address, index):
 
 
 @intrinsic
+def floats_at(_typing, address, index, fields):
+    """The float64 numbers from number `index` on at an address, as a NamedTuple of the class `fields`."""
+    count = len(fields.instance_class._fields)
+    made = types.NamedUniTuple(types.float64, count, fields.instance_class)
+
+    def emit(context, builder, _sig, args):
+        first = builder.add(args[0], builder.mul(args[1], I64(8)))
+        places = [builder.add(first, I64(8 * i)) for i in range(count)]
+        values = [builder.load(builder.inttoptr(at, ir.DoubleType().as_pointer()), align=8) for at in places]
+        return context.make_tuple(builder, made, values)
+
+    return made(types.int64, types.int64, fields), emit
+
+
+@intrinsic
 def put_float(_typing, address, index, x):
     """Write the float64 number `index` at an address."""
 

@@ -3,7 +3,6 @@
 from ...core.dtypes import ITEMSIZE
 from ..toolkit.compiler import cuda, device, types
 from .memory import constant, real
-from .parameters import Integers, Numbers
 from .reductions import cluster_rank, make_scope
 from .score import Exact, add_exact, make_deliver
 from .words import make_store
@@ -29,16 +28,8 @@ def make_kernel(work, kind, threads, group, blocks, *, losses, stored):
     """
     run = _make_run(work, kind, threads, group, blocks, losses=losses, stored=stored)
 
-    def entry(
-        x, y, out, target, class_weight, loss_factor, grad_factor, result, partial, denominator, bad, ignore_index,
-        rows, inner, classes, x_outer, x_inner, x_step, y_outer, y_inner, y_step, out_outer, out_inner, out_step,
-        scale, keep, share, z_loss, gamma, cap, inverse_temperature,
-    ):  # fmt: skip
-        p = Integers(
-            x, y, out, target, class_weight, loss_factor, grad_factor, result, partial, denominator, bad, ignore_index,
-            rows, inner, classes, x_outer, x_inner, x_step, y_outer, y_inner, y_step, out_outer, out_inner, out_step,
-        )  # fmt: skip
-        run(p, Numbers(scale, keep, share, z_loss, gamma, cap, inverse_temperature))
+    def entry(integers, numbers):
+        run(integers, numbers)
 
     return entry
 

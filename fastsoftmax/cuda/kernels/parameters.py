@@ -36,18 +36,6 @@ class Integers(NamedTuple):
     out_step: int = 0
 
 
-class Numbers(NamedTuple):
-    """The parameters that follow, of the computing dtype."""
-
-    scale: float = 1.0  # of gradients
-    keep: float = 1.0  # 1 - label_smoothing
-    share: float = 0.0  # label_smoothing / K
-    z_loss: float = 0.0
-    gamma: float = 0.0
-    cap: float = 0.0
-    inverse_temperature: float = 1.0
-
-
 class Counting(NamedTuple):
     """The int64 parameters of "count", which sums the weights of the rows that count, and of nothing else."""
 

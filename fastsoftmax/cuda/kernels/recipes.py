@@ -4,12 +4,12 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ...core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, LOGSUMEXP
-from ...core.options import Flags
+from ...core.options import Flags, Numbers
 from ..plan import BLOCK, CLUSTER, PART_WARP, WARP, Plan
 from ..toolkit import cache, compiler
 from . import held_rows, streamed_rows, sums, vjp
 from .entry import make_kernel
-from .parameters import Counting, Integers, Numbers, Totalling
+from .parameters import Counting, Integers, Totalling
 from .parts import Shape
 
 HELD = (PART_WARP, WARP, BLOCK, CLUSTER)
@@ -88,14 +88,14 @@ def total_recipe(kind: int) -> Recipe:
 
 
 @lru_cache(maxsize=64)
-def _function(made: Recipe) -> tuple[Any, tuple[str, ...]]:
+def _function(made: Recipe) -> tuple[Any, tuple[Any, ...]]:
     """(the kernel of a recipe as a Python function, the types of its parameters): the same for every GPU."""
     if made.name == "count":
         return sums.make_count(made.kind, made.label), ("int64",) * len(Counting._fields)
     if made.name == "total":
         return sums.make_total(made.kind), ("int64",) * len(Totalling._fields)
     real = "float64" if COMPUTED[made.kind] == FLOAT64 else "float32"
-    return _row_kernel(made), ("int64",) * len(Integers._fields) + (real,) * len(Numbers._fields)
+    return _row_kernel(made), (("int64", Integers), (real, Numbers))
 
 
 @lru_cache(maxsize=1024)

@@ -9,7 +9,7 @@ from ..run import RowLaunches
 from .check import Linear
 from .chunks import Arrays, by_size, chunks
 
-PLAIN = Options(-100, 0.0, 0.0, 0.0, 1.0, None, "none")
+PLAIN = Options(reduction="none")
 
 
 def predict_classes(linear: Linear, arrays: Arrays) -> Any:

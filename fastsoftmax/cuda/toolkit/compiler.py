@@ -149,7 +149,7 @@ def _annotate_cluster(kernel: Any, blocks: int) -> None:
 
 def compile(
     function: Any,
-    arguments: tuple[str, ...],
+    arguments: tuple[Any, ...],
     capability: tuple[int, int],
     threads: int,
     *,
@@ -163,7 +163,8 @@ def compile(
     function
         A Python function.
     arguments
-        The names of its parameters' types, such as "int64".
+        The names of its parameters' types, such as "int64"; ("int64", fields) is a NamedTuple of such, whose fields a
+        launch is given one by one.
     capability
         The compute capability: (9, 0).
     threads, resident
@@ -188,12 +189,19 @@ def assembled(ptx: str, capability: tuple[int, int]) -> bytes:
     return bytes(linker.complete().code)
 
 
+def _type(name: str | tuple[str, Any]) -> Any:
+    """The type of a parameter by its name, or of a NamedTuple by the name of its fields' type and its class."""
+    if isinstance(name, str):
+        return getattr(types, name)
+    return types.NamedUniTuple(getattr(types, name[0]), len(name[1]._fields), name[1])
+
+
 @lru_cache(maxsize=64)
 def _text(
-    function: Any, arguments: tuple[str, ...], capability: tuple[int, int], threads: int, resident: int, cluster: int
+    function: Any, arguments: tuple[Any, ...], capability: tuple[int, int], threads: int, resident: int, cluster: int
 ) -> tuple[str, str]:
     """(the name of a kernel, its PTX)."""
-    signature, options = tuple(getattr(types, name) for name in arguments), {"opt": 3, "prec_div": 0}
+    signature, options = tuple(map(_type, arguments)), {"opt": 3, "prec_div": 0}
     with _compiling_for(capability):
         result = compiler.compile_cuda(function, types.void, signature, nvvm_options=options, cc=capability)
         library = result.library

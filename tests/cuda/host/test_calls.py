@@ -12,6 +12,7 @@ import pytest
 import fastsoftmax as fs
 from fastsoftmax import reference
 from fastsoftmax.core.dtypes import FLOAT32
+from fastsoftmax.core.options import Numbers
 from fastsoftmax.cuda import backend, launches, plan, workspace
 from fastsoftmax.cuda.kernels import parameters, recipes
 from tests.cuda.host.support import drawn, entries, near, spread
@@ -31,7 +32,7 @@ def test_the_arguments_of_a_launch(driver):
         x=on.address, out=out.address, target=to.address, partial=room + 16, ignore_index=-7, rows=6, inner=2,
         classes=8, x_outer=32, x_inner=96, x_step=4, out_outer=64, out_inner=32, out_step=4,
     )  # fmt: skip
-    assert rows.arguments[24:] == (0.5, 1, 0, 0.25, 0, 0, 1)
+    assert rows.arguments[24:] == Numbers(scale=0.5, z_loss=0.25)
     assert total.arguments[:3] == (room + 16, rows.grid, 0)
     assert (rows.shared, total.grid) == (0, 1)
 

@@ -11,7 +11,23 @@ import numpy as np
 from fastsoftmax.cuda.plan import BLOCK, CLUSTER, ONLINE, PART_WARP, SCALAR, SHARED, WARP
 from tests.cuda.kernels.support import A100, H200, KINDS, Lie
 from tests.pairs import covering
-from tests.support import INDEX_OPTIONS, SOFT_OPTIONS, filled, logits, names, probabilities
+from tests.support import (
+    ALL,
+    ALONE,
+    CAP_AND,
+    FOCAL_AND,
+    INDEX_OPTIONS,
+    SMOOTH_AND,
+    SOFT_ALL,
+    SOFT_CAP,
+    SOFT_OPTIONS,
+    SOFT_SMOOTH_AND,
+    SOFT_Z,
+    filled,
+    logits,
+    names,
+    probabilities,
+)
 
 FLOAT16, BFLOAT16, FLOAT32, FLOAT64 = (KINDS[k] for k in range(4))
 TINY = (2, 1024, False)  # a GPU without shared memory to speak of
@@ -70,18 +86,17 @@ EACH = [
     Case(FLOAT32, 40001, CLUSTER),
     Case(FLOAT32, 33001, ONLINE, facts=TINY),
 ]
-_, SMOOTH, Z_LOSS, FOCAL, TEMPERATURE, CAP, CLASSES, SAMPLES, WEIGHTS, FOCAL_AND, CAP_AND, ALL = INDEX_OPTIONS
-SOFT, SOFT_SMOOTH, SOFT_Z, SOFT_CAP, SOFT_WEIGHTS, SOFT_ALL = SOFT_OPTIONS
+CLASSES, SAMPLES = {"class_weight": True}, {"sample_weight": True}
 OTHERS = [
-    Case(FLOAT32, 1, PART_WARP, options=SMOOTH),
-    Case(FLOAT32, 2, PART_WARP, options=Z_LOSS),
-    Case(FLOAT32, 33, PART_WARP, options=FOCAL, label=4),
+    Case(FLOAT32, 1, PART_WARP, options=ALONE["label_smoothing"]),
+    Case(FLOAT32, 2, PART_WARP, options=ALONE["z_loss"]),
+    Case(FLOAT32, 33, PART_WARP, options=ALONE["focal_gamma"], label=4),
     Case(FLOAT32, 20, PART_WARP, MAJOR, options=CLASSES),
-    Case(BFLOAT16, 7, PART_WARP, options=TEMPERATURE, label=4),
+    Case(BFLOAT16, 7, PART_WARP, options=ALONE["temperature"], label=4),
     Case(BFLOAT16, 515, WARP),
     Case(BFLOAT16, 5003, BLOCK),
-    Case(BFLOAT16, 33005, CLUSTER, options=WEIGHTS, label=4),
-    Case(BFLOAT16, 65701, SHARED, Lie(offset=1), A100, CAP, label=4),
+    Case(BFLOAT16, 33005, CLUSTER, options=SMOOTH_AND, label=4),
+    Case(BFLOAT16, 65701, SHARED, Lie(offset=1), A100, ALONE["softcap"], label=4),
     Case(BFLOAT16, 65701, ONLINE, facts=TINY, options=FOCAL_AND),
     Case(FLOAT16, 515, WARP, Lie(offset=3), options=SAMPLES),
     Case(FLOAT64, 121, WARP, options=CAP_AND, label=4),
@@ -92,17 +107,27 @@ OTHERS = [
     Case(FLOAT32, 33001, SHARED, facts=A100, options=ALL),
     Case(FLOAT32, 17001, CLUSTER, options=ALL, label=4),
 ]
+OTHERS += [
+    Case(FLOAT32, 9, PART_WARP, options=options)
+    for options in INDEX_OPTIONS
+    if all(options != case.options for case in EACH + OTHERS)
+]
 SOFTS = [
     Case(BFLOAT16, 50, SCALAR, MAJOR, options=SOFT_Z, soft=FLOAT32),
-    Case(FLOAT16, 21, PART_WARP, options=SOFT_SMOOTH, soft=FLOAT16),
-    Case(FLOAT64, 6, PART_WARP, options=SOFT_WEIGHTS, soft=FLOAT64),
+    Case(FLOAT16, 21, PART_WARP, options=ALONE["label_smoothing"], soft=FLOAT16),
+    Case(FLOAT64, 6, PART_WARP, options=SOFT_SMOOTH_AND, soft=FLOAT64),
     Case(FLOAT16, 3000, BLOCK, options=SOFT_CAP, soft=FLOAT32),
-    Case(FLOAT64, 16500, ONLINE, facts=TINY, options=SOFT, soft=FLOAT64),
+    Case(FLOAT64, 16500, ONLINE, facts=TINY, soft=FLOAT64),
     Case(BFLOAT16, 251, WARP, options=SOFT_ALL, soft=FLOAT32),
     Case(FLOAT32, 3001, BLOCK, options=SOFT_ALL, soft=FLOAT32),
     Case(BFLOAT16, 33005, CLUSTER, options=SOFT_ALL, soft=BFLOAT16),
     Case(FLOAT32, 33001, SHARED, facts=A100, options=SOFT_ALL, soft=FLOAT32),
     Case(FLOAT16, 65701, ONLINE, facts=TINY, options=SOFT_ALL, soft=FLOAT32),
+]
+SOFTS += [
+    Case(FLOAT32, 9, PART_WARP, options=options, soft=FLOAT32)
+    for options in SOFT_OPTIONS
+    if all(options != case.options for case in SOFTS)
 ]
 
 

@@ -7,9 +7,9 @@ from ml_dtypes import bfloat16
 
 from fastsoftmax import cross_entropy_and_grad
 from fastsoftmax.core.dtypes import storage_of
-from fastsoftmax.core.options import Flags
+from fastsoftmax.core.options import Flags, Numbers, Options, flags_of, numbers_of
 from fastsoftmax.cuda.kernels import recipes
-from fastsoftmax.cuda.kernels.parameters import Integers, Numbers
+from fastsoftmax.cuda.kernels.parameters import Integers
 from fastsoftmax.cuda.plan import Layout, Plan, burden, plan
 from tests.cuda.kernels import machine_code  # noqa: F401  skips where numba-cuda is not installed
 from tests.interpreter import ptx
@@ -37,27 +37,10 @@ class Result:
         return (0, 0) if traffic is None else (traffic.loaded, traffic.stored)
 
 
-def options_of(classes, *, soft=False, label_smoothing=0.0, z_loss=0.0, focal_gamma=0.0, temperature=1.0, softcap=None):
+def options_of(classes, *, soft=False, **options):
     """(flags, numbers) of options without arrays."""
-    flags = Flags(
-        hard=not soft,
-        soft=soft,
-        smooth=bool(label_smoothing) and not soft,
-        z_loss=bool(z_loss),
-        focal=bool(focal_gamma),
-        cap=softcap is not None,
-        temper=temperature != 1.0,
-    )
-    smoothing = label_smoothing / classes
-    numbers = Numbers(
-        keep=1.0 - label_smoothing,
-        share=smoothing,
-        z_loss=z_loss,
-        gamma=focal_gamma,
-        cap=0.0 if softcap is None else softcap,
-        inverse_temperature=1.0 / temperature,
-    )
-    return flags, numbers
+    o = Options(**options)
+    return flags_of(o, hard=not soft, weighted=False, factors=False, grad=False), numbers_of(o, classes)
 
 
 @dataclass(frozen=True)
