@@ -59,7 +59,7 @@ LATE = {
 LINES = 45  # of a function, below its docstring
 MODULE_LINES = 320
 #: Longer modules: signatures and documentation, or one subject that nothing divides.
-LONG = {"api.linear", "cpu.simd.memory", "cpu.simd.vectors", "cuda.arrays.library", "regression.estimator"}
+LONG = {"api.linear", "cuda.arrays.library", "regression.estimator"}
 FUNCTIONS = [name for name in fastsoftmax.__all__ if inspect.isfunction(getattr(fastsoftmax, name))]
 SECTION = re.compile(r"^([A-Z]\w+)\n(-+)$", re.MULTILINE)
 

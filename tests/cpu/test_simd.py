@@ -16,9 +16,10 @@ from fastsoftmax.core.dtypes import BFLOAT16, COMPUTED, FLOAT16, FLOAT32, FLOAT6
 from fastsoftmax.cpu import jit
 from fastsoftmax.cpu.layouts import rows
 from fastsoftmax.cpu.simd import memory
+from fastsoftmax.cpu.simd.lanes import extract, first_lanes, hmax, hsum, lane_is
 from fastsoftmax.cpu.simd.memory import get, lanes_of, load, load_n, put, ref, store, store_n
 from fastsoftmax.cpu.simd.squares import transpose_in, transpose_out
-from fastsoftmax.cpu.simd.vectors import extract, first_lanes, hmax, hsum, lane_is, select, splat
+from fastsoftmax.cpu.simd.vectors import select, splat
 from tests.support import HANG, ROOT
 
 DTYPES = dict(enumerate(map(np.dtype, (np.float16, ml_dtypes.bfloat16, np.float32, np.float64))))

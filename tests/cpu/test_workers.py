@@ -11,7 +11,7 @@ import pytest
 from numba import cfunc, njit, types
 
 from fastsoftmax.cpu import jit
-from fastsoftmax.cpu.simd.memory import integer_at, put_integer
+from fastsoftmax.cpu.simd.words import integer_at, put_integer
 from fastsoftmax.cpu.threads import launch, posix, workers
 
 pytestmark = pytest.mark.skipif(not launch.OWN, reason="launches have no threads of their own on this system")

@@ -6,8 +6,10 @@ a chunk, and the address of a float64 for each chunk.
 
 from ...cpu import jit
 from ...cpu.simd.elementary import exp_nonpositive
-from ...cpu.simd.memory import fence, integer_at, lanes_of, load, prefetch, put_float, ref, store, stream
-from ...cpu.simd.vectors import hsum, splat
+from ...cpu.simd.lanes import hsum
+from ...cpu.simd.memory import lanes_of, load, prefetch, ref, store, stream
+from ...cpu.simd.vectors import splat
+from ...cpu.simd.words import fence, integer_at, put_float
 
 COUNTER, READ, WRITTEN, BYTES, CHUNK, RESULTS = range(6)
 FIELDS = 6

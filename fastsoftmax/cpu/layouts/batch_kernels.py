@@ -8,10 +8,12 @@ from ...core.dtypes import COMPUTED, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from .. import jit
 from .. import parameters as P
 from ..simd.elementary import exp_constants
+from ..simd.lanes import hsum
 from ..simd.laws import vector
-from ..simd.memory import address, get, integer_at, lanes_of, load, moved, put, put_float, ref, store, store_n
+from ..simd.memory import address, get, lanes_of, load, moved, put, ref, store, store_n
 from ..simd.squares import line_sums
-from ..simd.vectors import hsum, splat
+from ..simd.vectors import splat
+from ..simd.words import integer_at, put_float
 from .batches import lines_at, put_maxima, put_shifts, put_sums
 from .common import bounds, class_of, read_options, read_ref, row_ref, scratch_of, transform
 from .constants import BATCH_HEADER

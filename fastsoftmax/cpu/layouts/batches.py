@@ -8,10 +8,10 @@ of a vector, before the next: rows do not wait for each other, and what belongs 
 from collections import namedtuple
 
 from ..jit import inline
+from ..simd.lanes import lane_numbers
 from ..simd.laws import vector
 from ..simd.memory import get, lanes_of, moved, prefetch, prefetch_to_write, ref, store
 from ..simd.squares import line_maxima
-from ..simd.vectors import lane_numbers
 from .common import transform
 from .rows import RUN, block_maxima, gather, no_sums, plus, plus_vector
 

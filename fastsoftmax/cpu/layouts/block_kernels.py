@@ -8,9 +8,10 @@ from ...core.dtypes import COMPUTED, LOGSUMEXP, SOFTMAX
 from .. import jit
 from .. import parameters as P
 from ..simd.elementary import exp_constants
+from ..simd.lanes import hsum
 from ..simd.laws import vector
-from ..simd.memory import integer_at, labels, lanes_of, moved, put_float, ref, store_n
-from ..simd.vectors import hsum
+from ..simd.memory import lanes_of, moved, ref, store_n
+from ..simd.words import integer_at, labels, put_float
 from .blocks import (
     Tile,
     emit_derivatives,

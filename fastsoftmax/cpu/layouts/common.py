@@ -4,8 +4,9 @@ from ...core.options import Numbers
 from .. import parameters as P
 from ..jit import inline
 from ..simd.laws import vector
-from ..simd.memory import floats_at, integer_at, label_at, lanes_of, load, load_n, quotient, ref, store, store_n, within
+from ..simd.memory import lanes_of, load, load_n, ref, store, store_n
 from ..simd.vectors import fma
+from ..simd.words import floats_at, integer_at, label_at, quotient, within
 
 _capped = vector["capped"]
 

@@ -9,8 +9,10 @@ from numba import types
 from ...core.dtypes import FLOAT64
 from .. import jit
 from .. import parameters as P
-from ..simd.memory import get, integer_at, label_at, lanes_of, load, put_float, ref
-from ..simd.vectors import bits, hsum, select, splat, to_float
+from ..simd.lanes import hsum
+from ..simd.memory import get, lanes_of, load, ref
+from ..simd.vectors import bits, select, splat, to_float
+from ..simd.words import integer_at, label_at, put_float
 from .common import bounds
 
 

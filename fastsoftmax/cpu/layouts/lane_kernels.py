@@ -8,9 +8,11 @@ from ...core.dtypes import COMPUTED, LOGSUMEXP, SOFTMAX
 from .. import jit
 from .. import parameters as P
 from ..simd.elementary import exp_constants
+from ..simd.lanes import first_lanes, hsum
 from ..simd.laws import vector
-from ..simd.memory import integer_at, labels, lanes_of, load_n, put_float, ref, ref_like, store_n
-from ..simd.vectors import first_lanes, hsum, select, splat
+from ..simd.memory import lanes_of, load_n, ref, ref_like, store_n
+from ..simd.vectors import select, splat
+from ..simd.words import integer_at, labels, put_float
 from .common import bounds, read_options, scratch_of, tile_ref
 from .lanes import Tile, emit_difference, emit_rows, locate, log_sum_exp, pack, reduce_rows, unpack
 

@@ -12,9 +12,10 @@ from .. import parameters as P
 from ..jit import inline
 from ..simd.elementary import exp_by
 from ..simd.laws import vector
-from ..simd.memory import get, integer_at, itemsize_of, lanes_of, load, load_n, moved, store, store_n
+from ..simd.memory import get, itemsize_of, lanes_of, load, load_n, moved, store, store_n
 from ..simd.squares import transpose_in, transpose_out
 from ..simd.vectors import select, splat
+from ..simd.words import integer_at
 from .common import class_mass, transform
 
 RUN = 32  # classes whose exponentials are summed plainly before a compensated addition

@@ -3,8 +3,10 @@
 from .. import jit
 from .. import parameters as P
 from ..jit import inline
-from ..simd.memory import get, integer_at, lanes_of, load, load_n, put, put_integer, ref
-from ..simd.vectors import hmax, select, splat
+from ..simd.lanes import hmax
+from ..simd.memory import get, lanes_of, load, load_n, put, ref
+from ..simd.vectors import select, splat
+from ..simd.words import integer_at, put_integer
 from .common import bounds
 
 STRIDE = 128  # elements that are compared with the least of those that were found, all at once

@@ -12,9 +12,11 @@ from .. import jit
 from .. import parameters as P
 from ..jit import inline
 from ..simd.elementary import exp_by, exp_constants
+from ..simd.lanes import hsum
 from ..simd.laws import vector
-from ..simd.memory import get, integer_at, lanes_of, moved, put_float, ref, store_n
-from ..simd.vectors import hsum, splat
+from ..simd.memory import get, lanes_of, moved, ref, store_n
+from ..simd.vectors import splat
+from ..simd.words import integer_at, put_float
 from .common import address_of, bounds, class_mass, copy, read_options, scratch_of, transform
 from .lane_kernels import scored, targets
 from .lanes import added, below, derivative, larger, locate, no_sums, state

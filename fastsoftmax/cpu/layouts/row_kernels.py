@@ -8,9 +8,11 @@ from ...core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, SOFTMAX
 from .. import jit
 from .. import parameters as P
 from ..simd.elementary import exp_constants
+from ..simd.lanes import extract
 from ..simd.laws import scalar, vector
-from ..simd.memory import address, fence, get, integer_at, put, put_float, ref
-from ..simd.vectors import extract, splat
+from ..simd.memory import address, get, put, ref
+from ..simd.vectors import splat
+from ..simd.words import fence, integer_at, put_float
 from .common import bounds, class_of, read_options, read_ref, row_ref, scratch_of
 from .constants import BLOCK
 from .rows import INF, Row, clear_row, emit_difference, emit_row, infinite, reduce_row, transformed

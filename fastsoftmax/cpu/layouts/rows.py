@@ -10,9 +10,10 @@ from collections import namedtuple
 
 from ..jit import inline
 from ..simd.elementary import exp_by
+from ..simd.lanes import extract, first_lanes, hmax, hsum, lane_is
 from ..simd.laws import scalar, vector
 from ..simd.memory import get, lanes_of, load, load_n, moved, prefetch, put, store, store_n, stream, until_aligned
-from ..simd.vectors import extract, first_lanes, hmax, hsum, lane_is, select, splat
+from ..simd.vectors import select, splat
 from .common import class_mass, copy, transform
 from .constants import BLOCK
 

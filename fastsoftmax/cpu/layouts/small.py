@@ -11,7 +11,7 @@ from numba import types
 from .. import jit
 from .. import parameters as P
 from ..parameters import FIELDS
-from ..simd.memory import float_at, integer_at, put_float, put_integer
+from ..simd.words import float_at, integer_at, put_float, put_integer
 from ..threads.chunks import call as call_kernel
 from .labels import tally
 

@@ -11,8 +11,10 @@ from .. import jit
 from .. import parameters as P
 from ..jit import inline
 from ..simd.elementary import exp
-from ..simd.memory import integer_at, lanes_of, load, load_n, ref, store, store_n
-from ..simd.vectors import first_lanes, hsum, splat
+from ..simd.lanes import first_lanes, hsum
+from ..simd.memory import lanes_of, load, load_n, ref, store, store_n
+from ..simd.vectors import splat
+from ..simd.words import integer_at
 from .common import bounds, row_ref, tile_ref
 from .constants import BLOCK
 from .lanes import RUN, load_rows, locate, store_rows

@@ -9,23 +9,11 @@ from ...core.dtypes import FLOAT64
 from .. import parameters as P
 from ..jit import inline
 from ..layouts.common import copy
-from ..simd.memory import (
-    get,
-    integer_at,
-    itemsize_of,
-    label_at,
-    lanes_of,
-    load,
-    load_n,
-    moved,
-    put,
-    put_integer,
-    ref,
-    store_as,
-    store_n,
-)
+from ..simd.lanes import hsum
+from ..simd.memory import get, itemsize_of, lanes_of, load, load_n, moved, put, ref, store_as, store_n
 from ..simd.squares import transpose_in
-from ..simd.vectors import hsum, splat
+from ..simd.vectors import splat
+from ..simd.words import integer_at, label_at, put_integer
 from ..threads.chunks import call
 from . import parameters as L
 from .blas import multiply

@@ -8,7 +8,8 @@ from ...core.dtypes import COMPUTED
 from .. import jit
 from .. import parameters as P
 from ..jit import inline
-from ..simd.memory import float_at, integer_at, itemsize_of, put_float, put_integer, ref
+from ..simd.memory import itemsize_of, ref
+from ..simd.words import float_at, integer_at, put_float, put_integer
 from . import parameters as L
 from .block import (
     add_gradient,

@@ -4,8 +4,10 @@ from ...core.dtypes import FLOAT64
 from .. import jit
 from ..jit import inline
 from ..layouts.common import copy
-from ..simd.memory import get, integer_at, itemsize_of, lanes_of, load_n, moved, put, ref
-from ..simd.vectors import extract, splat
+from ..simd.lanes import extract
+from ..simd.memory import get, itemsize_of, lanes_of, load_n, moved, put, ref
+from ..simd.vectors import splat
+from ..simd.words import integer_at
 from . import parameters as L
 from .blas import multiply
 

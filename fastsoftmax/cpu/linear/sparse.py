@@ -9,7 +9,8 @@ once and compared with what there is: any result may come of it, but no address 
 """
 
 from ..jit import inline
-from ..simd.memory import index_at, integer_at, lanes_of, moved, put_integer, ref, within
+from ..simd.memory import lanes_of, moved, ref
+from ..simd.words import index_at, integer_at, put_integer, within
 from . import parameters as L
 from .tiles import outer_step, read, write
 

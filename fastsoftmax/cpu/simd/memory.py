@@ -11,7 +11,8 @@ from numba.extending import intrinsic, models, register_model
 
 from ...core.dtypes import ITEMSIZE
 from .half import narrow, widen
-from .vectors import AVX512, I8, I16, I32, I64, Vec, as_vector, call, integers_like, live_mask, splat_ir
+from .lanes import live_mask
+from .vectors import AVX512, I8, I16, I32, I64, Vec, as_vector, call
 
 BYTES = 64  # of a vector of the computing type: one cache line, one AVX-512 register
 
@@ -103,17 +104,6 @@ def until_aligned(_typing, r):
         return builder.udiv(builder.and_(behind, I64(size - 1)), I64(r.itemsize))
 
     return types.int64(r), emit
-
-
-@intrinsic
-def fence(_typing):
-    """Order this thread's streamed stores before whatever it does next."""
-
-    def emit(context, builder, _sig, _args):
-        builder.fence("seq_cst")
-        return context.get_dummy_value()
-
-    return types.void(), emit
 
 
 def pointer_to(builder, r, value, index, llvm):
@@ -317,124 +307,3 @@ def _asking(write):
 
 #: Ask for the cache line of an element, to read it or to write it; any address is allowed.
 prefetch, prefetch_to_write = _asking(0), _asking(1)
-
-
-@intrinsic
-def labels(_typing, like, address, index, n, ignore):
-    """The first `n` of the int64 labels from number `index` on, as integer lanes that go with the floats of `like`.
-
-    Labels equal to `ignore`, and the lanes past `n`, become -1.  The comparison is done before the labels are narrowed.
-    """
-    ints, lanes = integers_like(like.vec), like.vec.lanes
-    wide = ir.VectorType(I64, lanes)
-    none = ir.Constant(wide, [-1] * lanes)
-
-    def emit(_context, builder, _sig, args):
-        _, address, index, n, ignore = args
-        where = builder.add(address, builder.mul(index, I64(8)))
-        arguments = [builder.inttoptr(where, wide.as_pointer()), I32(8), live_mask(builder, lanes, n), none]
-        loaded = call(builder, f"llvm.masked.load.v{lanes}i64.p0", wide, arguments)
-        ignored = builder.icmp_signed("==", loaded, splat_ir(builder, ignore, wide))
-        loaded = builder.select(ignored, none, loaded)
-        return loaded if ints.dtype is types.int64 else builder.trunc(loaded, ints.llvm)
-
-    return ints(like, types.int64, types.int64, types.int64, types.int64), emit
-
-
-@intrinsic
-def integer_at(_typing, address, index):
-    """The int64 number `index` at an address."""
-
-    def emit(_context, builder, _sig, args):
-        where = builder.add(args[0], builder.mul(args[1], I64(8)))
-        return builder.load(builder.inttoptr(where, I64.as_pointer()), align=8)
-
-    return types.int64(types.int64, types.int64), emit
-
-
-@intrinsic
-def label_at(_typing, address, index):
-    """The int64 label number `index` at an address, read once: atomically, as somebody may be writing it.
-
-    A plain load of what changes meanwhile may be one value where it is compared, and another where it is used.
-    """
-
-    def emit(_context, builder, _sig, args):
-        where = builder.add(args[0], builder.mul(args[1], I64(8)))
-        return builder.load_atomic(builder.inttoptr(where, I64.as_pointer()), "monotonic", 8)
-
-    return types.int64(types.int64, types.int64), emit
-
-
-@intrinsic
-def within(_typing, index, count):
-    """Whether ``0 <= index < count``, in one comparison."""
-    return types.boolean(types.int64, types.int64), lambda _c, builder, _s, args: builder.icmp_unsigned("<", *args)
-
-
-@intrinsic
-def quotient(_typing, a, b):
-    """``a // b`` of integers that are not negative: Numba's own has a dozen instructions besides the division."""
-    return types.int64(types.int64, types.int64), lambda _c, builder, _s, args: builder.udiv(*args)
-
-
-@intrinsic
-def float_at(_typing, address, index):
-    """The float64 number `index` at an address."""
-
-    def emit(_context, builder, _sig, args):
-        where = builder.add(args[0], builder.mul(args[1], I64(8)))
-        return builder.load(builder.inttoptr(where, ir.DoubleType().as_pointer()), align=8)
-
-    return types.float64(types.int64, types.int64), emit
-
-
-@intrinsic
-def floats_at(_typing, address, index, fields):
-    """The float64 numbers from number `index` on at an address, as a NamedTuple of the class `fields`."""
-    count = len(fields.instance_class._fields)
-    made = types.NamedUniTuple(types.float64, count, fields.instance_class)
-
-    def emit(context, builder, _sig, args):
-        first = builder.add(args[0], builder.mul(args[1], I64(8)))
-        places = [builder.add(first, I64(8 * i)) for i in range(count)]
-        values = [builder.load(builder.inttoptr(at, ir.DoubleType().as_pointer()), align=8) for at in places]
-        return context.make_tuple(builder, made, values)
-
-    return made(types.int64, types.int64, fields), emit
-
-
-@intrinsic
-def put_float(_typing, address, index, x):
-    """Write the float64 number `index` at an address."""
-
-    def emit(context, builder, _sig, args):
-        where = builder.add(args[0], builder.mul(args[1], I64(8)))
-        builder.store(args[2], builder.inttoptr(where, ir.DoubleType().as_pointer()), align=8)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.float64), emit
-
-
-@intrinsic
-def put_integer(_typing, address, index, x):
-    """Write the int64 number `index` at an address."""
-
-    def emit(context, builder, _sig, args):
-        where = builder.add(args[0], builder.mul(args[1], I64(8)))
-        builder.store(args[2], builder.inttoptr(where, I64.as_pointer()), align=8)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), emit
-
-
-@intrinsic(prefer_literal=True)
-def index_at(_typing, address, index, size):
-    """The integer number `index`, of `size` bytes (4 or 8, a constant), at an address, as an int64."""
-    word = ir.IntType(8 * size.literal_value)
-
-    def emit(_context, builder, _sig, args):
-        where = builder.add(args[0], builder.mul(args[1], I64(size.literal_value)))
-        return builder.sext(builder.load(builder.inttoptr(where, word.as_pointer()), align=1), I64)
-
-    return types.int64(types.int64, types.int64, size), emit

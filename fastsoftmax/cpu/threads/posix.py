@@ -13,8 +13,8 @@ from numba import types
 from numba.extending import intrinsic
 
 from ..jit import inline
-from ..simd.memory import integer_at
 from ..simd.vectors import I32, I64
+from ..simd.words import integer_at
 
 LINUX = sys.platform == "linux"
 

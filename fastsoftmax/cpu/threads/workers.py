@@ -21,7 +21,7 @@ import numpy as np
 from numba import types
 
 from .. import jit
-from ..simd.memory import integer_at, put_integer
+from ..simd.words import integer_at, put_integer
 from .chunks import all_of, share_of
 from .posix import (
     CLOCK,
