@@ -17,12 +17,12 @@ except ImportError:
         return method
 
 
-__all__ = ["CallbackSupportMixin", "Hooks", "with_callbacks"]
+__all__ = ["CallbackSupportMixin", "Callbacks", "with_callbacks"]
 
 Array = NDArray[Any]
 
 
-class Hooks:
+class Callbacks:
     """Calls scikit-learn's callbacks, if the fit has any: begin and end of the fit and of each iteration.
 
     `fitted` makes the attributes of a fitted model of θ, which the model itself gets when all is over.
@@ -61,7 +61,7 @@ class Hooks:
         return bool(self.stopped)
 
     def end(self, fitted: dict[str, Any]) -> None:
-        """End the iteration that did not take place, and the fit, with the attributes that it has found."""
+        """End the iteration that did not take place, and the fit, whose attributes are `fitted`."""
         if self.context is not None:
             self.inner.call_on_fit_task_end(estimator=self.model)
             self.context.call_on_fit_task_end(**self.facts, reconstruction_attributes=lambda: fitted)

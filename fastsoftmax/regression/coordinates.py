@@ -17,7 +17,7 @@ import scipy.linalg
 import scipy.sparse
 from numpy.typing import NDArray
 
-from .moments import Moments, moments, refined
+from .moments import Moments, moments_of, refined
 from .objective import Data, Loss
 
 Array = NDArray[Any]
@@ -34,8 +34,8 @@ TINY = 1e-290  # deviation of a feature whose coefficient may leave float64's ra
 NARROW = 1e25  # scales that float32 holds, and their inverses, with room for what is multiplied by them
 
 
-class White(NamedTuple):
-    """A change of coordinates: θ = base + step(v)."""
+class Whitening(NamedTuple):
+    """A change to coordinates v in which the Hessian is near 1: θ = base + step(v)."""
 
     mean: Array  # (1 or R, d): where the features of a class are centred
     factor: Array  # (1 or R, d, d), transposed inverse Cholesky factors, or (1, d), scales
@@ -76,9 +76,9 @@ def _inverse(size: Array) -> Array:
     return np.divide(1.0, size, out=np.zeros(len(size)), where=size >= TINY)
 
 
-def scales(of: Moments, loss: Loss, curvature: float) -> Array:
+def scales(moments: Moments, loss: Loss, curvature: float) -> Array:
     """Inverse square roots of the features' curvatures, 0 for those that do not vary, whose coefficients stay."""
-    spread = of.about(centred=loss.intercept)[1]
+    spread = moments.about(centred=loss.intercept)[1]
     size, vary = np.hypot(curvature**0.5 * spread, loss.penalty**0.5), spread > 0
     if len(small := np.flatnonzero(vary & (size < TINY))):
         at = int(small[0])
@@ -89,34 +89,34 @@ def scales(of: Moments, loss: Loss, curvature: float) -> Array:
     return _inverse(np.where(vary, size, 0.0))
 
 
-def standard(of: Moments, loss: Loss) -> White:
+def standard(moments: Moments, loss: Loss) -> Whitening:
     """Coordinates of features that have mean 0, where there are intercepts, and variance 1."""
-    mean, size = of.about(centred=loss.intercept)
-    return White(mean[None], _inverse(size)[None], np.full(1, float(loss.intercept)))
+    mean, size = moments.about(centred=loss.intercept)
+    return Whitening(mean[None], _inverse(size)[None], np.full(1, float(loss.intercept)))
 
 
-def by_scale(of: Moments, loss: Loss) -> White:
+def by_scale(moments: Moments, loss: Loss) -> Whitening:
     """Coordinates by the features' means and deviations alone: the Hessian's diagonal at θ = 0."""
     curvature = (1 - 1 / loss.classes) / loss.classes
-    mean = of.about(centred=loss.intercept)[0]
-    return White(mean[None], scales(of, loss, curvature)[None], np.full(1, curvature**-0.5 * loss.intercept))
+    mean = moments.about(centred=loss.intercept)[0]
+    return Whitening(mean[None], scales(moments, loss, curvature)[None], np.full(1, curvature**-0.5 * loss.intercept))
 
 
-def folded(theta: Array, of: Moments, loss: Loss) -> Array:
+def folded(theta: Array, moments: Moments, loss: Loss) -> Array:
     """θ of the same logits without coefficients of features that do not vary: the intercepts take them."""
-    flat = of.about(centred=loss.intercept)[1] == 0
+    flat = moments.about(centred=loss.intercept)[1] == 0
     if not theta[:, :-1][:, flat].any():
         return theta
     result = theta.copy()
     result[:, :-1][:, flat] = 0
-    result[:, -1] += loss.intercept * (theta[:, :-1][:, flat] @ of.mean[flat])
+    result[:, -1] += loss.intercept * (theta[:, :-1][:, flat] @ moments.mean[flat])
     return result
 
 
-def fits_float32(white: White) -> bool:
+def fits_float32(whitening: Whitening) -> bool:
     """Whether float32 holds coefficients of features of these scales, and their gradients."""
-    used = white.factor[white.factor > 0]
-    return bool(((used < NARROW) & (used > 1 / NARROW)).all() and (np.abs(white.mean) < NARROW).all())
+    used = whitening.factor[whitening.factor > 0]
+    return bool(((used < NARROW) & (used > 1 / NARROW)).all() and (np.abs(whitening.mean) < NARROW).all())
 
 
 def affordable(loss: Loss, shape: tuple[int, int], passes: int) -> int:
@@ -167,10 +167,10 @@ class Sample(NamedTuple):
         return weight
 
 
-def standardised(rows: Data, of: Moments, loss: Loss, *, whole: bool) -> Sample:
+def standardised(rows: Data, moments: Moments, loss: Loss, *, whole: bool) -> Sample:
     """A sample in these coordinates, in float64 where it is all rows: nothing but rounding hides small eigenvalues."""
-    white = by_scale(of, loss)
-    mean, factor = white.mean[0], white.factor[0]
+    whitening = by_scale(moments, loss)
+    mean, factor = whitening.mean[0], whitening.factor[0]
     scale = np.where(factor > 0, np.ldexp(1.0, np.frexp(factor)[1]), 0.0)
     z = np.empty(rows.x.shape, np.float64 if whole else rows.x.dtype)
     step = 256
@@ -212,7 +212,7 @@ def _inverse_factor(block: Array, diagonal: Array) -> Array:
     return np.diag(diagonal**-0.5)
 
 
-def by_blocks(rows: Sample, loss: Loss, theta: Array, factors: int) -> White:
+def by_blocks(rows: Sample, loss: Loss, theta: Array, factors: int) -> Whitening:
     """Coordinates by the Hessian's blocks at θ on a sample of rows."""
     weight = rows.variances(loss, theta)
     if factors == 1 and loss.rows > 1:
@@ -220,7 +220,7 @@ def by_blocks(rows: Sample, loss: Loss, theta: Array, factors: int) -> White:
     parts = [_factor(rows, np.ascontiguousarray(w), loss) for w in weight.T]
     bias = 1 / np.sqrt(np.maximum(weight.sum(axis=0, dtype=np.float64), 1e-6))
     means, inverses = zip(*parts, strict=True)
-    return White(np.stack(means), np.stack(inverses), bias * loss.intercept)
+    return Whitening(np.stack(means), np.stack(inverses), bias * loss.intercept)
 
 
 class Coordinates:
@@ -237,10 +237,10 @@ class Coordinates:
     def moments(self) -> Moments:
         """Those of all rows where features are sparse: a sample may miss the few that a feature is not 0 in."""
         if scipy.sparse.issparse(self.data.x):
-            return moments(self.data)
+            return moments_of(self.data)
         rows, whole = self._rows
-        of = moments(rows)
-        return of if whole else refined(of, len(rows.labels), self.data)
+        sampled = moments_of(rows)
+        return sampled if whole else refined(sampled, len(rows.labels), self.data)
 
     @cached_property
     def _sample(self) -> Sample:
@@ -248,11 +248,11 @@ class Coordinates:
         return standardised(rows, self.moments, self.loss, whole=whole)
 
     @cached_property
-    def by_scale(self) -> White:
+    def by_scale(self) -> Whitening:
         """Coordinates by the features' scales alone."""
         return by_scale(self.moments, self.loss)
 
-    def __call__(self, theta: Array, length: int) -> White:
+    def __call__(self, theta: Array, length: int) -> Whitening:
         """Coordinates at θ for a round of some length."""
         factors = affordable(self.loss, self.data.x.shape, length)
         return by_blocks(self._sample, self.loss, theta, factors) if factors else self.by_scale

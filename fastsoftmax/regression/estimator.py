@@ -1,6 +1,5 @@
 """`SoftmaxRegression`: a scikit-learn classifier on the fused linear passes."""
 
-import copy
 import warnings
 from typing import Any
 
@@ -8,30 +7,27 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..api import linear, softmax
-from ..core.compressed import sound
-from ..core.devices import in_main_memory
-from . import outcome, parameters, sgd, solvers
+from . import coefficients, convergence, parameters, sgd, solvers
+from .nesterov import Schedule
 from .objective import Data, Loss
+from .online import State, learn
 from .progress import Progress
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.utils import check_random_state
-    from sklearn.utils.multiclass import check_classification_targets
-    from sklearn.utils.validation import check_is_fitted, validate_data
 
-    from . import training_rows
+    from . import inputs, training_rows
 except ImportError as error:
     raise ImportError(
         f"SoftmaxRegression needs scikit-learn 1.6 or newer ({error}); "
         "install it with: pip install 'fastsoftmax[sklearn]'"
     ) from error
 
-from .callbacks import CallbackSupportMixin, Hooks, with_callbacks
+from .callbacks import Callbacks, CallbackSupportMixin, with_callbacks
 
 Array = NDArray[Any]
-_COPY = "pass a copy of {0} in main memory"
 
 FITTED = (
     *("classes_", "coef_", "intercept_", "n_iter_", "loss_curve_", "validation_loss_curve_"),
@@ -222,7 +218,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
             )
         with np.errstate(all="ignore"):
             fitted, value = self._learned(X, y, classes, sample_weight)
-        if trouble := outcome.strayed(self, value, len(fitted["classes_"])):
+        if trouble := convergence.strayed(self, value, len(fitted["classes_"])):
             warnings.warn(trouble, ConvergenceWarning, stacklevel=2)
         curve = fitted["loss_curve_"]
         del curve[fitted["n_iter_"] - 1 :]  # of a call that was interrupted below
@@ -232,7 +228,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
 
     def decision_function(self, X: Any) -> Array:
         """The logits, (n, K); for two classes that of the second, (n,)."""
-        x = self._features(X)
+        x = inputs.features(self, X)
         with np.errstate(all="ignore"):
             logits = np.asarray(x @ self.coef_.T)
             logits += self.intercept_.astype(logits.dtype, copy=False)
@@ -240,14 +236,14 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
 
     def predict(self, X: Any) -> Array:
         """The most probable labels, (n,), without the logits of all rows."""
-        x = self._features(X)
-        labels: Array = self.classes_[linear.linear_predict(x, *self._layers())]
+        x = inputs.features(self, X)
+        labels: Array = self.classes_[linear.linear_predict(x, *coefficients.layers(self))]
         return labels
 
     def predict_proba(self, X: Any) -> Array:
         """Probabilities of the classes, (n, K)."""
-        x = self._features(X)
-        return linear.linear_predict_proba(x, *self._layers())
+        x = inputs.features(self, X)
+        return linear.linear_predict_proba(x, *coefficients.layers(self))
 
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithms of the probabilities, (n, K), also of those too small to be told from 0."""
@@ -258,47 +254,43 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
 
     def _fitted(self, X: Any, y: Any, sample_weight: Any) -> tuple[dict[str, Any], str]:
         """The attributes of a fit, and what is to be warned of."""
-        x, y, seen = self._validated(X, y)
+        x, y, columns = inputs.examples(self, X, y)
         classes, labels = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(f"y must hold at least two classes to tell apart, got one class: {classes[0]!r}")
-        start = self._start(classes, x.shape[1])
+        start = coefficients.start(self, classes, x.shape[1])
         data = training_rows.weighted(x, labels, classes, sample_weight, self.class_weight)
         training_rows.none_left(data, sample_weight, self.class_weight)
         loss = self._loss(classes, data.total(), x.dtype)
-        seen["classes_"] = classes
-        hooks = Hooks(self, x, y, sample_weight, lambda theta: seen | outcome.coefficients(theta, x.dtype))
+        known = columns | {"classes_": classes}
+        callbacks = Callbacks(self, x, y, sample_weight, lambda theta: known | coefficients.attributes(theta, x.dtype))
         with Progress(self.max_iter, shown=bool(self.verbose)) as progress:
 
             def report(step: solvers.Step) -> bool:
                 progress.update(step)
-                return hooks.iterated(step.theta)
+                return callbacks.iterated(step.theta)
 
-            hooks.begin(start)
+            callbacks.begin(start)
             solution, validation = self._solve(data, loss, classes, start, report)
-            fitted = seen | outcome.coefficients(solution.theta, x.dtype) | validation
+            fitted = known | coefficients.attributes(solution.theta, x.dtype) | validation
             fitted["loss_curve_"], fitted["n_iter_"] = solution.losses, len(solution.losses)
-            fitted["_online"] = sgd.State(len(labels), None, None, data.total())
-            hooks.end(fitted)
-        return fitted, "" if hooks.stopped else outcome.trouble(self, solution, x.dtype)
+            fitted["_online"] = State(rows=len(labels), weight=data.total())
+            callbacks.end(fitted)
+        return fitted, "" if callbacks.stopped else convergence.trouble(self, solution, x.dtype)
 
     def _learned(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> tuple[dict[str, Any], float]:
         """The attributes after a call of `partial_fit`, and the mean loss of its rows."""
         first = not hasattr(self, "classes_")
-        known = self._classes(classes, first=first)
-        x, y, fitted = self._validated(X, y, reset=first, by_rows=True)
-        labels = np.minimum(np.searchsorted(known, y), len(known) - 1)
-        if (unknown := known[labels] != y).any():
-            raise ValueError(
-                f"y must hold labels out of classes={known.tolist()}, got {np.unique(y[unknown]).tolist()}"
-            )
-        theta = np.zeros((_rows(known), x.shape[1] + 1)) if first else self._theta(known, x.shape[1])
-        state = sgd.State(0, None, None, 0.0) if first else getattr(self, "_online", sgd.State(0, None, None, 0.0))
+        known = inputs.online_classes(self, classes, first=first)
+        x, y, fitted = inputs.examples(self, X, y, reset=first, by_rows=True)
+        labels, d = inputs.indices(y, known), x.shape[1]
+        theta = coefficients.zeros(known, d) if first else coefficients.theta_of(self, known, d)
+        state = State() if first else getattr(self, "_online", State())
         data = training_rows.weighted(x, labels, known, sample_weight, self.class_weight)
         loss = self._loss(known, state.weight + data.total(), x.dtype)
         random = check_random_state(self.random_state)
-        theta, value, state = sgd.learn(data, loss, theta, state, self._schedule(), random)
-        fitted |= {"classes_": known, "_online": state} | outcome.coefficients(theta, x.dtype)
+        theta, value, state = learn(data, loss, theta, state, self._schedule(), random)
+        fitted |= {"classes_": known, "_online": state} | coefficients.attributes(theta, x.dtype)
         fitted["loss_curve_"] = [] if first else getattr(self, "loss_curve_", [])
         fitted["n_iter_"] = 1 if first else getattr(self, "n_iter_", 0) + 1
         return fitted, value
@@ -325,76 +317,10 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         )
         return solution, {} if held_out is None else {"validation_loss_curve_": validation}
 
-    def _schedule(self) -> sgd.Schedule:
+    def _schedule(self) -> Schedule:
         rate = None if self.learning_rate == "auto" else float(self.learning_rate)
-        return sgd.Schedule(int(self.batch_size), rate, float(self.momentum))
+        return Schedule(int(self.batch_size), rate, float(self.momentum))
 
     def _loss(self, classes: Array, weight: float, dtype: Any) -> Loss:
         penalty = parameters.penalty(float(self.C), weight)
         return Loss(len(classes), penalty, float(self.label_smoothing), bool(self.fit_intercept), dtype)
-
-    def _validated(
-        self, X: Any, y: Any, *, reset: bool = True, by_rows: bool = False
-    ) -> tuple[Any, Array, dict[str, Any]]:
-        """X, y, and the attributes that scikit-learn keeps of them."""
-        in_main_memory("SoftmaxRegression", _COPY, X=X, y=y)
-        X = sound(X, "X")
-        sparse = ("csr",) if by_rows or self.solver == "sgd" else ("csr", "csc")
-        scratch = copy.copy(self)  # it sets them at once, whatever is refused later
-        x, y = validate_data(scratch, X, y, reset=reset, accept_sparse=sparse, dtype=_dtype(X))
-        check_classification_targets(y)
-        names = ("n_features_in_", "feature_names_in_")
-        return x, y, {name: vars(scratch)[name] for name in names if name in vars(scratch)}
-
-    def _features(self, X: Any) -> Any:
-        check_is_fitted(self, ["classes_", "coef_", "intercept_"])
-        in_main_memory("SoftmaxRegression", _COPY, X=X)
-        return validate_data(self, sound(X, "X"), reset=False, accept_sparse=("csr", "csc"), dtype=_dtype(X))
-
-    def _classes(self, classes: ArrayLike | None, *, first: bool) -> Array:
-        """The labels that `partial_fit` is to tell apart."""
-        if classes is None:
-            if first:
-                raise ValueError("classes must be passed on the first call to partial_fit: all labels there will be")
-            known: Array = self.classes_
-            return known
-        found = np.unique(np.asarray(classes))
-        if not first and not np.array_equal(found, self.classes_):
-            raise ValueError(f"classes must be those of the first call, {self.classes_.tolist()}, got {found.tolist()}")
-        if len(found) < 2:
-            raise ValueError(f"classes must hold at least two labels, got {found.tolist()}")
-        return found
-
-    def _theta(self, classes: Array, features: int) -> Array:
-        return outcome.theta(self, (_rows(classes), features))
-
-    def _start(self, classes: Array, features: int) -> Array:
-        """θ to begin a fit with."""
-        shape = (_rows(classes), features + 1)
-        if not self.warm_start or not hasattr(self, "coef_"):
-            return np.zeros(shape)
-        try:
-            theta = self._theta(classes, features)
-        except ValueError as error:
-            raise ValueError(f"warm_start needs coefficients that fit: {error}; or set warm_start=False") from None
-        if not self.fit_intercept:
-            theta[:, -1] = 0
-        return theta
-
-    def _layers(self) -> tuple[Array, Array]:
-        """Weight (K, d) and bias (K,)."""
-        if len(self.classes_) > 2:
-            return self.coef_, self.intercept_
-        return (
-            np.concatenate([np.zeros_like(self.coef_), self.coef_]),
-            np.concatenate([np.zeros_like(self.intercept_), self.intercept_]),
-        )
-
-
-def _rows(classes: Array) -> int:
-    return 1 if len(classes) == 2 else len(classes)
-
-
-def _dtype(X: Any) -> Any:
-    """The dtypes that scikit-learn converts X to: half precision to float32, all but float32 and float64 to float64."""
-    return np.float32 if getattr(X, "dtype", None) == np.float16 else [np.float64, np.float32]

@@ -46,7 +46,7 @@ class Moments(NamedTuple):
         return np.zeros_like(self.mean), np.hypot(self.mean, self.deviation)
 
 
-def moments(data: Data) -> Moments:
+def moments_of(data: Data) -> Moments:
     """The moments of all rows that have a weight, in a pass or two by blocks."""
     weight = np.ones(len(data.labels)) if data.weight is None else data.weight
     if not weight.any():
@@ -195,21 +195,21 @@ def _farthest(x: Array, columns: Array, value: Array) -> Array:
     return peak
 
 
-def refined(of: Moments, count: int, data: Data) -> Moments:
+def refined(sampled: Moments, count: int, data: Data) -> Moments:
     """The moments of a sample of `count` dense rows, corrected by all rows.
 
     Means become those of all rows: a sample's are wrong by a part of the deviation that costs some iterations.  Where
     they differ by more than chance, or the sample sees no variation, few rows vary, and the deviation is that of one.
     """
-    n, shift = len(data.labels), of.mean.astype(data.x.dtype)
-    still = np.flatnonzero(of.deviation == 0)
-    far = (np.abs(of.mean) > 100 * of.deviation) & (of.deviation > 0)  # what rounding could hide
+    n, shift = len(data.labels), sampled.mean.astype(data.x.dtype)
+    still = np.flatnonzero(sampled.deviation == 0)
+    far = (np.abs(sampled.mean) > 100 * sampled.deviation) & (sampled.deviation > 0)  # what rounding could hide
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         mean = _means(data, shift if far.any() else None)
     if not np.isfinite(mean).all():
-        return moments(data)
-    off = np.abs(mean - of.mean)
-    deviation = np.where(off * count**0.5 > RARE * of.deviation, off * n**0.5, of.deviation)
+        return moments_of(data)
+    off = np.abs(mean - sampled.mean)
+    deviation = np.where(off * count**0.5 > RARE * sampled.deviation, off * n**0.5, sampled.deviation)
     deviation[still] = _farthest(data.x, still, shift[still]) / n**0.5
-    mean[still] = np.where(deviation[still] > 0, mean[still], of.mean[still])
+    mean[still] = np.where(deviation[still] > 0, mean[still], sampled.mean[still])
     return Moments(mean, deviation, data.total())

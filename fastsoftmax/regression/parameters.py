@@ -39,13 +39,13 @@ def penalty(c: float, weight: float) -> float:
     """1 / (C weight), for rows of a weight; rows of weight 0 have none."""
     if not weight:
         return 0.0
-    found = 1 / (c * weight) if c * weight else math.inf
-    if found > STRONGEST:
+    strength = 1 / (c * weight) if c * weight else math.inf
+    if strength > STRONGEST:
         raise ValueError(
             f"C must be at least {1 / STRONGEST / weight:.3g} for rows whose weights add up to {weight:g}, as the "
             f"penalty 1 / (C * weights) is beyond float64, got {c:g}"
         )
-    return found
+    return strength
 
 
 def _is(value: Any, name: str) -> bool:
@@ -53,12 +53,12 @@ def _is(value: Any, name: str) -> bool:
     return isinstance(value, str) and value == name
 
 
-def _class_weight(found: Any) -> None:
-    if found is None or _is(found, "balanced"):
+def _class_weight(weights: Any) -> None:
+    if weights is None or _is(weights, "balanced"):
         return
-    if not isinstance(found, dict):
-        raise ValueError(f"class_weight must be a dict, 'balanced' or None, got {found!r}")
-    for name, value in found.items():
+    if not isinstance(weights, dict):
+        raise ValueError(f"class_weight must be a dict, 'balanced' or None, got {weights!r}")
+    for name, value in weights.items():
         if not isinstance(value, numbers.Real) or not _is_float(value) or not 0 <= float(value) < math.inf:
             raise ValueError(f"class_weight must hold finite numbers of at least 0, got {value!r} for class {name!r}")
 

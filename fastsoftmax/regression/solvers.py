@@ -59,11 +59,11 @@ class Solution(NamedTuple):
     lost: float  # how much larger the objective is with coefficients in the dtype of X
 
 
-def lost(data: Data, loss: Loss, theta: Array, of: Moments) -> float:
+def lost(data: Data, loss: Loss, theta: Array, moments: Moments) -> float:
     """How much larger the objective is when θ is rounded to the dtype of X, where that changes logits at all."""
     rounded = theta.astype(data.x.dtype).astype(np.float64)
     apart = np.abs(rounded - theta)
-    change = apart[:, :-1] @ np.hypot(of.mean, of.deviation) + apart[:, -1]
+    change = apart[:, :-1] @ np.hypot(moments.mean, moments.deviation) + apart[:, -1]
     if not change.max() > LOGITS:
         return 0.0
     wide = loss._replace(dtype=np.float64)
@@ -80,34 +80,13 @@ class NotFinite(ArithmeticError):
 def minimise(
     data: Data, loss: Loss, theta: Array, *, method: str, tol: float, max_iter: int, report: Report
 ) -> Solution:
-    """Minimise the objective from θ until no element of its gradient is larger than `tol`.
+    """Minimise the objective from θ, by one of SciPy's methods, until no element of its gradient is larger than `tol`.
 
     The gradient is that by coefficients of standardised features (mean 0, where there are intercepts, and variance 1),
     each element of which is at most 1 without a penalty: the end does not depend on units.  The decrease still to be
     expected, half the squared gradient in the coordinates of the round, must besides be no more than 0.003 `tol`,
-    relative to the objective: on separable data small gradients are far from the optimum.
-
-    Parameters
-    ----------
-    data : Data
-        Rows, labels and weights.
-    loss : Loss
-        The objective; its dtype is that of the first rounds.
-    theta : ndarray, shape (R, d + 1)
-        Where to start, float64.
-    method : {"lbfgs", "newton-cg"}
-        Which of SciPy's methods.
-    tol : float
-        Largest element of the gradient.
-    max_iter : int
-        Iterations, at most.
-    report : callable
-        Called with the `Step` of each iteration; True stops.
-
-    Returns
-    -------
-    Solution
-        Converged also where float64 cannot resolve a further decrease, and 1e-10 of the objective is expected at most.
+    relative to the objective: on separable data small gradients are far from the optimum.  A solution has converged
+    also where float64 cannot resolve a further decrease, and 1e-10 of the objective is expected at most.
 
     Raises
     ------
@@ -189,12 +168,12 @@ class Search:
         """Rounds until one of them ends the search: by blocks of the Hessian, by scales alone where that is stuck."""
         length, plain = FIRST_ROUND, False
         while True:
-            white = self.coordinates.by_scale if plain else self.coordinates(self.theta, length)
-            self._expect(white.gradient(self.grad))
+            whitening = self.coordinates.by_scale if plain else self.coordinates(self.theta, length)
+            self._expect(whitening.gradient(self.grad))
             if self._over:
                 return
             start = self.value
-            finished = self._round(method, white, length)
+            finished = self._round(method, whitening, length)
             if self._over:
                 return
             length = min(2 * length, LONGEST_ROUND)
@@ -202,15 +181,15 @@ class Search:
                 self.loss = self.loss._replace(dtype=np.float64)
                 self._begin(self.theta)
             elif finished and start - self.value <= EXACT * abs(self.value):
-                self.exhausted = white is self.coordinates.by_scale
+                self.exhausted = whitening is self.coordinates.by_scale
                 plain = True
 
     def _too_narrow(self, before: float) -> bool:
         return before - self.value < NARROW * abs(self.value)
 
-    def _round(self, method: str, white: coordinates.White, length: int) -> bool:
+    def _round(self, method: str, whitening: coordinates.Whitening, length: int) -> bool:
         """Up to `length` evaluations in some coordinates; whether SciPy gave up by itself."""
-        task = Round(self, white, self.spent + length, unit_step=method == "lbfgs")
+        task = Round(self, whitening, self.spent + length, unit_step=method == "lbfgs")
         name, options = OPTIONS[method]
         try:
             minimize(
@@ -242,42 +221,43 @@ class Round:
     Where the objective is small it is multiplied by a number: SciPy's tolerances are relative to numbers near 1.
     """
 
-    def __init__(self, search: Search, white: coordinates.White, until: int, *, unit_step: bool) -> None:
-        self.search, self.white, self.until = search, white, until
+    def __init__(self, search: Search, whitening: coordinates.Whitening, until: int, *, unit_step: bool) -> None:
+        self.search, self.whitening, self.until = search, whitening, until
         self.base = search.theta
         # Newton-CG solves its equations the less precisely, the larger the gradient: it gets objectives of 0.001.
         self.per = max(1.0, (1.0 if unit_step else 1e-3) / max(search.value, np.finfo(np.float64).tiny))
-        self._note(np.zeros(self.base.size), (self.base, search.value, search.grad))
+        self._note(np.zeros(self.base.size), self.base, search.value, search.grad)
         # The first step of L-BFGS has length 1; where the Hessian is near 1, the right one is as long as the gradient.
         self.unit = (float(np.linalg.norm(self.gradient)) or 1.0) if unit_step else 1.0
         self.interrupted = False
 
-    def _note(self, u: Array, found: tuple[Array, float, Array]) -> None:
-        self.at, self.found, self.gradient = u.copy(), found, self.white.gradient(found[2]).ravel()
+    def _note(self, u: Array, theta: Array, value: float, grad: Array) -> None:
+        self.at, self.theta, self.value, self.grad = u.copy(), theta, value, grad
+        self.gradient = self.whitening.gradient(grad).ravel()
 
     def _step(self, u: Array) -> Array:
-        return _central(self.white.step(self.unit * u.reshape(self.base.shape)))
+        return _central(self.whitening.step(self.unit * u.reshape(self.base.shape)))
 
     def evaluate(self, u: Array) -> tuple[float, Array]:
         """The objective and its gradient."""
         if not np.array_equal(u, self.at):
             theta = self.base + self._step(u)
-            self._note(u, (theta, *self.search.evaluated(theta)))
-        return self.per * self.found[1], (self.per * self.unit) * self.gradient
+            self._note(u, theta, *self.search.evaluated(theta))
+        return self.per * self.value, (self.per * self.unit) * self.gradient
 
     def product(self, u: Array, along: Array) -> Array:
         """The product of the Hessian with a direction."""
         self.evaluate(u)
         self.search.spent += 2
-        found = self.search.loss.hessian_product(self.search.data, self.found[0], self._step(along))
-        if not np.isfinite(found).all():
+        product = self.search.loss.hessian_product(self.search.data, self.theta, self._step(along))
+        if not np.isfinite(product).all():
             raise NotFinite
-        return np.asarray((self.per * self.unit) * self.white.gradient(found).ravel())
+        return np.asarray((self.per * self.unit) * self.whitening.gradient(product).ravel())
 
     def iterated(self, u: Array) -> None:
         """Note an iteration, and end the round where that is due."""
         self.evaluate(u)
-        over = self.search.iterated(*self.found, self.gradient)
+        over = self.search.iterated(self.theta, self.value, self.grad, self.gradient)
         self.interrupted = over or self.search.spent >= self.until
         if self.interrupted:
             raise StopIteration

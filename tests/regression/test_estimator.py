@@ -19,7 +19,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 
 from fastsoftmax import SoftmaxRegression
-from fastsoftmax.regression import estimator, sgd
+from fastsoftmax.regression import inputs, nesterov, sgd
 from fastsoftmax.regression.objective import Data, Loss
 from tests.pairs import exhaustive_but
 from tests.support import child
@@ -208,10 +208,9 @@ def test_weighted_batches_have_the_right_mean():
     s = np.random.default_rng(0).lognormal(0, 2, len(y))
     data = Data(x, y, s)
     theta = np.random.default_rng(1).standard_normal((3, 5))
-    descent = sgd.Descent(
-        data, Loss(3, 1e-3, 0.0, True, np.float64), theta, sgd.Schedule(50, None, 0.9), None, RandomState(0)
-    )
-    results = [descent.stepper.loss(batch, theta, sgd._scale(batch, descent.mean_weight)) for batch in descent._draw()]
+    loss, schedule = Loss(3, 1e-3, 0.0, True, np.float64), nesterov.Schedule(50, None, 0.9)
+    descent = sgd.Descent(data, loss, theta, schedule, None, RandomState(0))
+    results = [descent.stepper.loss(batch, theta, scale) for batch, scale in descent.batches()]
     assert len(results) == 3
     value, grad = descent.stepper.loss(data, theta)
     assert np.mean([v for v, _ in results]) == pytest.approx(value, rel=1e-12)
@@ -538,7 +537,7 @@ def test_sparse_features_are_checked_in_a_copy_of_their_structure(form, monkeypa
     """Another thread that changes indices after they were checked does not lead SciPy's compiled code astray."""
     x = scipy.sparse.random(40, 30, 0.2, "csr", random_state=0, dtype=np.float32)
     x = x.tobsr((2, 3)) if form == "bsr" else x.asformat(form)
-    y, seen, validate = np.arange(40) % 3, [], estimator.validate_data
+    y, seen, validate = np.arange(40) % 3, [], inputs.validate_data
     structure = list(x.coords) if form == "coo" else [x.indptr, x.indices]
     before = [a.copy() for a in structure]
 
@@ -548,7 +547,7 @@ def test_sparse_features_are_checked_in_a_copy_of_their_structure(form, monkeypa
         seen.append(result[0] if isinstance(result, tuple) else result)
         return result
 
-    monkeypatch.setattr(estimator, "validate_data", recording)
+    monkeypatch.setattr(inputs, "validate_data", recording)
     model = SoftmaxRegression(max_iter=500).fit(x, y)
     SoftmaxRegression(max_iter=500).partial_fit(x, y, [0, 1, 2])
     model.decision_function(x)

@@ -45,7 +45,7 @@ def test_moments_in_any_units(dtype, unit, form, weighted, monkeypatch):
     weight = np.random.default_rng(1).uniform(0, 2, 500) * (np.arange(500) % 5 > 0) if weighted else None
     if weighted:
         x[5] = np.finfo(dtype).max  # counts for nothing
-    found = moments.moments(Data(FORMS[form](x), np.zeros(500, np.int64), weight))
+    found = moments.moments_of(Data(FORMS[form](x), np.zeros(500, np.int64), weight))
     share = np.full(500, 1 / 500) if weight is None else weight / weight.sum()
     kept = share > 0
     first = x[kept][0].astype(np.longdouble)
@@ -61,17 +61,17 @@ def test_moments_in_any_units(dtype, unit, form, weighted, monkeypatch):
 
 
 def test_rows_without_weight_have_no_moments():
-    found = moments.moments(Data(np.ones((3, 2)), np.zeros(3, np.int64), np.zeros(3)))
+    found = moments.moments_of(Data(np.ones((3, 2)), np.zeros(3, np.int64), np.zeros(3)))
     assert found.total == 0
-    known = moments.moments(Data(np.eye(3)[:, :2], np.zeros(3, np.int64), None))
+    known = moments.moments_of(Data(np.eye(3)[:, :2], np.zeros(3, np.int64), None))
     assert known.merge(found) is known
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e200])
 def test_moments_of_parts_merge_to_those_of_all(unit):
     x = features(np.float64, unit)
-    parts = [moments.moments(Data(part, np.zeros(len(part), np.int64), None)) for part in (x[:120], x[120:])]
-    merged, whole = parts[0].merge(parts[1]), moments.moments(Data(x, np.zeros(500, np.int64), None))
+    parts = [moments.moments_of(Data(part, np.zeros(len(part), np.int64), None)) for part in (x[:120], x[120:])]
+    merged, whole = parts[0].merge(parts[1]), moments.moments_of(Data(x, np.zeros(500, np.int64), None))
     np.testing.assert_allclose(merged.deviation, whole.deviation, rtol=1e-9)
     np.testing.assert_allclose(merged.mean, whole.mean, rtol=1e-9, atol=1e-14 * unit)
 

@@ -1,45 +1,12 @@
-"""The outcome of a fit: the coefficients of a model, and what is to be warned of."""
+"""Warnings of a fit that has not converged, of coefficients that are too coarse, and of online learning that strays."""
 
 import math
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from .solvers import Solution
-
-Array = NDArray[Any]
 
 LOST = 1e-3  # of the objective, by coefficients in the dtype of X: more than what tol leaves
 ABSURD = 100.0  # times the loss of a model without features: descent that may have diverged
-
-
-def coefficients(theta: Array, dtype: Any) -> dict[str, Array]:
-    """The attributes that hold θ in the dtype of X."""
-    found = {"coef_": theta[:, :-1].astype(dtype), "intercept_": theta[:, -1].astype(dtype)}
-    if not all(np.isfinite(array).all() for array in found.values()):
-        at = int(np.abs(theta[:, :-1]).max(axis=0).argmax())
-        raise ValueError(
-            f"X must have units in which {np.dtype(dtype)} holds its coefficients, got {np.abs(theta).max():g}, the "
-            f"largest in column {at}; multiply columns that vary little, or pass float64"
-        )
-    return found
-
-
-def theta(model: Any, shape: tuple[int, int]) -> Array:
-    """θ of the coefficients that a model has, which may have been set by hand."""
-    if missing := [name for name in ("coef_", "intercept_") if not hasattr(model, name)]:
-        raise ValueError(f"a model to go on from must have {' and '.join(missing)}; set them beside classes_, or fit")
-    coef, intercept = np.asarray(model.coef_), np.asarray(model.intercept_)
-    if coef.shape != shape or intercept.shape != shape[:1]:
-        raise ValueError(
-            f"a model to go on from must have coef_ of shape {shape} and intercept_ of shape {shape[:1]} for these "
-            f"classes and features, got {coef.shape} and {intercept.shape}"
-        )
-    found = np.concatenate([coef, intercept[:, None]], axis=1).astype(np.float64)
-    if not np.isfinite(found).all():
-        raise ValueError("a model to go on from must have finite coef_ and intercept_; fit it anew")
-    return found
 
 
 def trouble(model: Any, solution: Solution, dtype: Any) -> str:
