@@ -1,0 +1,23 @@
+"""Files that the documents name exist."""
+
+import re
+
+import pytest
+
+from benchmarks.files import README
+
+ROOT = README.parent
+DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FOLDERS = [ROOT / name for name in ("fastsoftmax", "tests", "benchmarks", ".ci")]
+PATHS = {f"/{path.relative_to(ROOT).as_posix()}" for folder in FOLDERS for path in [folder, *folder.rglob("*")]}
+#: Files and folders as text has them, `core/law.py` or `tests/cuda/host/`, and files as blocks of code have them.
+NAME = re.compile(r"`((?:[\w-]+/)*[\w-]+\.(?:py|c)|(?:[\w-]+/)+)`")
+BLOCK = re.compile(r"^    .*$", re.MULTILINE)
+NAME_IN_BLOCK = re.compile(r"\b\w+\.py\b")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_named_files_exist(document):
+    text = document.read_text("utf-8")
+    names = {*NAME.findall(text), *NAME_IN_BLOCK.findall("\n".join(BLOCK.findall(text)))}
+    assert [name for name in names if not any(path.endswith(f"/{name.rstrip('/')}") for path in PATHS)] == []
