@@ -115,8 +115,8 @@ def cross_entropy(
     [0.105, 1.609]
     """
     options = checked(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
-    arrays = logits, target, class_weight, sample_weight, None, None
-    return backend(*arrays).loss(*arrays, axis, options, grad=False, check_targets=check_targets)[0]
+    at = backend(logits, target, class_weight, sample_weight)
+    return at.loss(logits, target, class_weight, sample_weight, None, None, axis, options, False, check_targets)[0]
 
 
 def cross_entropy_and_grad(
@@ -192,5 +192,7 @@ def cross_entropy_and_grad(
     (0.6931, [[-0.5, 0.5]])
     """
     options = checked(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
-    arrays = logits, target, class_weight, sample_weight, grad_output, out
-    return _pair(backend(*arrays).loss(*arrays, axis, options, grad=True, check_targets=check_targets))
+    at = backend(logits, target, class_weight, sample_weight, grad_output, out)
+    return _pair(
+        at.loss(logits, target, class_weight, sample_weight, grad_output, out, axis, options, True, check_targets)
+    )

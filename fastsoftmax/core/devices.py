@@ -10,22 +10,10 @@ from . import memo
 from .untraced import skip_frames
 
 CUDA, CUDA_MANAGED = 2, 13  # DLPack's device types
-_ELSEWHERE = {NoneType, np.ndarray, bool, int, float, str, list, tuple, np.float32, np.float64, np.int64}
+#: Types whose objects never lie there.
+IN_MAIN_MEMORY = {NoneType, np.ndarray, bool, int, float, str, list, tuple, np.float32, np.float64, np.int64}
 
-
-_known = memo.shared()  # by type: whether an array of it lies on a GPU
-
-
-def on_cuda(*values: Any) -> bool:
-    """Whether any of some arguments lies on a GPU."""
-    for value in values:
-        kind = type(value)
-        if kind in _ELSEWHERE:
-            continue
-        ask = _known.get(kind)
-        if ask(value) if ask is not None else _on_cuda(value):
-            return True
-    return False
+asks = memo.shared()  # by type: a function that says whether an object of it lies on a GPU
 
 
 def library_of(kind: type) -> str:
@@ -33,14 +21,17 @@ def library_of(kind: type) -> str:
     return kind.__module__.partition(".")[0]
 
 
-def _on_cuda(value: Any) -> bool:
+def on_cuda(value: Any) -> bool:
+    """Whether an argument lies on a GPU; `asks` says it of types that were met before."""
     kind = type(value)
+    if kind in IN_MAIN_MEMORY:
+        return False
     if hasattr(kind, "is_cuda") and "torch" in map(library_of, kind.__mro__):  # of a class derived from torch's, too
         skip_frames()
-        _known[kind] = attrgetter("is_cuda")  # by its other attributes a tensor with a gradient raises
+        asks[kind] = attrgetter("is_cuda")  # by its other attributes a tensor with a gradient raises
         return bool(value.is_cuda)
     if library_of(kind) == "cupy" and hasattr(kind, "__cuda_array_interface__"):
-        _known[kind] = lambda _: True
+        asks[kind] = lambda _: True
         return True
     try:
         if not hasattr(kind, "__dlpack_device__"):

@@ -96,7 +96,6 @@ def loss(
     out: Any,
     axis: Any,
     options: Options,
-    *,
     grad: bool,
     check_targets: Any = None,  # on a GPU alone: here labels are always checked
 ) -> Any:

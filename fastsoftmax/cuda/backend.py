@@ -13,8 +13,9 @@ from ..core.operands import Operand, bounds
 from ..core.options import Options
 from . import check
 from .arrays.borrowed import keep
-from .arrays.lookup import LEGACY, Library, Seen, all_seen, call_key, keys, library, seen
-from .check import Given, upstream_fits, upstream_number
+from .arrays.library import LEGACY, Argument, Library
+from .arrays.lookup import argument, arguments, by_type, call_key, keys, library
+from .check import Arguments, upstream_fits, upstream_number
 from .run import LossCall, MapCall
 from .toolkit import compiler
 from .workspace import workspace
@@ -26,16 +27,16 @@ class Prepared(NamedTuple):
     call: Any
     shape: tuple[int, ...]  # of the loss, or of a number a row
     dtype: str
-    make: Callable[[], Any] | None  # makes that, where the library has a shorter way than `new`
+    factory: Callable[[], Any] | None  # makes that, where the library has a shorter way than `empty`
     reach: tuple[int, ...]  # between which distances from the operands an output may share memory with them
     waits: bool  # whether operands may be ordered on other streams
-    delivers: bool  # whether results are handed over as the library knows them
+    exports: bool  # whether results are others than the library's until they are exported
 
 
 _prepared = memo.shared(4096)  # calls, some 5 KB each
 
 
-def _may_wait(kind: Library, arrays: tuple[Seen | None, ...]) -> bool:
+def _may_wait(kind: Library, arrays: tuple[Argument | None, ...]) -> bool:
     """Whether some operand's contents may be ordered on another stream than a call on arrays of a library goes to."""
     return any(one is not None and not (one.library is kind and kind.current) for one in arrays)
 
@@ -74,39 +75,41 @@ def _reach(out: Operand | None, *operands: Operand | None) -> tuple[int, ...]:
 
 def rows(x: Any, y: Any, axis: Any, out: Any, kernel: str, variant: int, keepdims: bool = False) -> Any:
     """A function from rows to rows, or (of the variant LOGSUMEXP) to a number a row."""
-    kind = library(x)
-    stream = kind.stream(x)
-    looks, x_at, y_at, at, held = kind.call_key(x, y, out) or call_key(kind, x, y, out, stream)
-    key = kind, looks, axis, type(axis), kernel, variant, keepdims  # 1.0 and True are no axes, though equal to one
-    prepared, written = _prepared.find(key), out
-    if prepared is None or _near(prepared.reach, at - x_at, at - y_at):
+    kind = by_type.get(type(x)) or library(x)
+    arrays_key, stream, x_at, y_at, at, owners = kind.call_key(x, y, out) or call_key(kind, x, y, out)
+    key = kind, arrays_key, axis, type(axis), kernel, variant, keepdims  # 1.0 and True are no axes, though equal to one
+    try:
+        prepared = _prepared.get(key)
+    except TypeError:  # an argument that no call can have
+        prepared = None
+    if at and prepared is not None:
+        low, high, y_low, y_high = prepared.reach
+        if low < at - x_at < high or y_low < at - y_at < y_high:
+            prepared = None
+    written = out
+    if prepared is None:
         prepared, written = _prepare_map((x, y, out), axis, kernel, variant, keepdims, stream)
         _prepared.keep(key, prepared)
-    call, borrowed = prepared.call, None
-    if prepared.waits:
-        borrowed = order(kind, stream, call.device, (x, y, out), held)
+    call, shape, dtype, factory, _, waits, exports = prepared
+    borrowed = order(kind, stream, call.device, (x, y, out), owners) if waits else None
     if call.numbers:
-        written = kind.new(x, prepared.shape, prepared.dtype, stream) if prepared.make is None else prepared.make()
+        written = kind.empty(x, shape, dtype, stream) if factory is None else factory()
         call(x_at, 0, 0, kind.address(written), stream)
     else:
-        if written is None:
-            written = kind.like(x, stream)
-        call(x_at, y_at, at if out is not None else kind.address(written), 0, stream)
+        if out is None:
+            written = kind.empty_like(x, stream) if written is None else written
+            at = kind.address(written)
+        call(x_at, y_at, at, 0, stream)
     if borrowed:
         keep(call.device, stream, borrowed)
-    return kind.delivered(written) if prepared.delivers else written
-
-
-def _near(reach: tuple[int, ...], from_x: int, from_y: int) -> bool:
-    """Whether an output, at some distances from the operands, may share memory with one that it is not itself."""
-    return reach[0] < from_x < reach[1] or reach[2] < from_y < reach[3]
+    return kind.exported(written) if exports else written
 
 
 def _prepare_map(
     arrays: tuple[Any, Any, Any], axis: Any, kernel: str, variant: int, keepdims: bool, stream: int
 ) -> tuple[Prepared, Any]:
     """A prepared call, and where its first results go: the output, or a new array."""
-    first, second, into = all_seen(arrays, stream, required=(0, 1) if kernel == "vjp" else (0,))
+    first, second, into = arguments(arrays, stream, required=(0, 1) if kernel == "vjp" else (0,))
     axes: tuple[Any, ...] = (axis,)
     numbers = variant == LOGSUMEXP
     if kernel == "vjp":
@@ -115,18 +118,18 @@ def _prepare_map(
         problem, axes = check.over_axes(first, axis, into)
     else:
         problem = check.row_map(first, axis, into)
-    look, written, reach = first.look, arrays[2], _reach(problem.out, problem.x, problem.y)
-    axes = tuple(a % len(look.shape) for a in axes)
+    about, written, reach = first.description, arrays[2], _reach(problem.out, problem.x, problem.y)
+    axes = tuple(a % len(about.shape) for a in axes)
     if into is None and not numbers:
-        written = first.library.like(first.value, stream)
-        problem = problem._replace(out=check.made(seen(written, stream), axes, look))
+        written = first.library.empty_like(first.value, stream)
+        problem = problem._replace(out=check.new_output(argument(written, stream), axes, about))
     shape = problem.x.shape[:-1]
     if keepdims:
-        shape = tuple(1 if a in axes else n for a, n in enumerate(look.shape))
+        shape = tuple(1 if a in axes else n for a, n in enumerate(about.shape))
     call = MapCall(problem, kernel, variant, numbers=numbers)
-    make = first.library.maker(first.value, shape, look.dtype) if numbers else None
-    waits, delivers = _may_wait(first.library, (first, second, into)), into is None and not first.library.mutable
-    return Prepared(call, shape, look.dtype, make, reach, waits, delivers), written
+    factory = first.library.factory(first.value, shape, about.dtype) if numbers else None
+    waits, exports = _may_wait(first.library, (first, second, into)), into is None and not first.library.mutable
+    return Prepared(call, shape, about.dtype, factory, reach, waits, exports), written
 
 
 def loss(
@@ -138,43 +141,52 @@ def loss(
     out: Any,
     axis: Any,
     options: Options,
-    *,
     grad: bool,
     check_targets: bool | None = None,
 ) -> tuple[Any, Any]:
     """(loss, gradient or None) of a cross-entropy."""
-    kind = library(logits)
-    stream = kind.stream(logits)
+    kind = by_type.get(type(logits)) or library(logits)
+    looks = kind.call_key(logits, target, out) or call_key(kind, logits, target, out)
+    arrays_key, stream, x_at, y_at, at, owners = looks
     up = 1.0 if grad_output is None else upstream_number(grad_output)
-    looks, x_at, y_at, at, held = kind.call_key(logits, target, out) or call_key(kind, logits, target, out, stream)
     each: tuple[Any, ...] = ()  # arrays with a number for each class, or row
-    row_looks: Any = None
-    places: tuple[int, ...] = (0, 0, 0)
+    each_owners: tuple[Any, ...] = ()
+    each_key: Any = None
+    class_at = sample_at = up_at = 0
     if up is None or class_weight is not None or sample_weight is not None:
         each = class_weight, sample_weight, grad_output if up is None else None
-        row_looks, places, rows_held = keys(each, stream)
-        held += rows_held
-    key = kind, looks, axis, type(axis), options, grad, row_looks  # 1.0 and True are no axes, though equal to one
-    prepared, written = _prepared.find(key), out
-    if prepared is None or _near(prepared.reach, at - x_at, at - y_at):
+        each_key, (class_at, sample_at, up_at), each_owners = keys(each, stream)
+    key = kind, arrays_key, axis, type(axis), options, grad, each_key  # 1.0 and True are no axes, though equal to one
+    try:
+        prepared = _prepared.get(key)
+    except TypeError:  # an argument that no call can have
+        prepared = None
+    if at and prepared is not None:
+        low, high, y_low, y_high = prepared.reach
+        if low < at - x_at < high or y_low < at - y_at < y_high:
+            prepared = None
+    written = out
+    if prepared is None:
         prepared, written = _prepare_loss((logits, target, out), each, axis, options, grad, stream)
         _prepared.keep(key, prepared)
+    call, shape, dtype, factory, _, waits, exports = prepared
     if grad_output is not None:
-        upstream_fits(up, prepared.dtype)
-    call, borrowed = prepared.call, None
-    if prepared.waits:
-        borrowed = order(kind, stream, call.device, (logits, target, out, *each), held)
+        upstream_fits(up, dtype)
+    borrowed = None
+    if waits:
+        arrays = logits, target, out
+        borrowed = order(kind, stream, call.device, (*arrays, *each), (*(owners or arrays), *each_owners))
     if grad and out is None:
-        if written is None:
-            written = kind.like(logits, stream)
+        written = kind.empty_like(logits, stream) if written is None else written
         at = kind.address(written)
-    value = kind.new(logits, prepared.shape, prepared.dtype, stream) if prepared.make is None else prepared.make()
+    value = kind.empty(logits, shape, dtype, stream) if factory is None else factory()
+    places = x_at, y_at, at, class_at, sample_at, up_at, kind.address(value)
     state = call.states.get(stream) or call.state_for(stream, workspace(call.device, stream))
-    call((x_at, y_at, at, *places, kind.address(value)), stream, state, 1.0 if up is None else up, check_targets)
+    call(places, stream, state, 1.0 if up is None else up, check_targets)
     if borrowed:
         keep(call.device, stream, borrowed)
-    if prepared.delivers:
-        return kind.delivered(value), None if written is None else kind.delivered(written)
+    if exports:
+        return kind.exported(value), None if written is None else kind.exported(written)
     return value, written
 
 
@@ -182,16 +194,16 @@ def _prepare_loss(
     arrays: tuple[Any, Any, Any], each: tuple[Any, ...], axis: Any, options: Options, grad: bool, stream: int
 ) -> tuple[Prepared, Any]:
     """A prepared call, and where its first gradient goes: the output, or a new array."""
-    logits, target, out = all_seen(arrays, stream, required=(0, 1))
-    arguments = Given(*(logits, target, *all_seen(each or (None, None, None), stream), out))
-    problem = check.cross_entropy(arguments, axis, options, grad=grad)
-    look, written = logits.look, arrays[-1]
+    logits, target, out = arguments(arrays, stream, required=(0, 1))
+    given = Arguments(*(logits, target, *arguments(each or (None, None, None), stream), out))
+    problem = check.cross_entropy(given, axis, options, grad=grad)
+    about, written = logits.description, arrays[-1]
     reach = _reach(problem.out, problem.x, problem.soft or check.flat(target))
     if grad and out is None:
-        written = logits.library.like(logits.value, stream)
-        new = check.made(seen(written, stream), (axis % len(look.shape),), look)
+        written = logits.library.empty_like(logits.value, stream)
+        new = check.new_output(argument(written, stream), (axis % len(about.shape),), about)
         problem = problem._replace(out=new)
     shape = problem.x.shape[:-1] if options.reduction == "none" else ()
-    dtype, waits = check.computed(look.dtype), _may_wait(logits.library, arguments)
-    make = logits.library.maker(logits.value, shape, dtype)
-    return Prepared(LossCall(problem), shape, dtype, make, reach, waits, not logits.library.mutable), written
+    dtype, waits = check.computed(about.dtype), _may_wait(logits.library, given)
+    factory = logits.library.factory(logits.value, shape, dtype)
+    return Prepared(LossCall(problem), shape, dtype, factory, reach, waits, not logits.library.mutable), written

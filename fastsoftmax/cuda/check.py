@@ -16,7 +16,7 @@ from ..core.options import Options, for_probabilities, in_precision
 from ..core.strides import joined
 from ..core.weights import SINGLE, held
 from .arrays.dlpack import contiguous
-from .arrays.lookup import Library, Look, Seen
+from .arrays.library import Argument, Description, Library
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 LABELS = ("int64", "int32")
@@ -51,139 +51,140 @@ def computed(dtype: str) -> str:
     return "float64" if dtype == "float64" else "float32"
 
 
-def kind_of(seen: Seen) -> str:
+def kind_of(argument: Argument) -> str:
     """The name of an argument's type."""
-    kind = type(seen.value)
+    kind = type(argument.value)
     return f"{kind.__module__.partition('.')[0]}.{kind.__name__}".removeprefix("builtins.")
 
 
-def together(arguments: dict[str, Seen | None]) -> int:
+def together(arguments: dict[str, Argument | None]) -> int:
     """The number of the GPU on which all arguments lie."""
-    given = {name: seen for name, seen in arguments.items() if seen is not None}
-    for name, seen in given.items():
-        refused = seen.library.refused(seen.value, name)
+    present = {name: argument for name, argument in arguments.items() if argument is not None}
+    for name, argument in present.items():
+        refused = argument.library.refused(argument.value, name)
         if refused is not None:
             raise TypeError(refused)
-    looks = {name: seen.look for name, seen in given.items()}
-    there = next(name for name, look in looks.items() if look.device >= 0)
-    library: Library = given[there].library
-    for name, look in looks.items():
-        where = f"{there} is a {kind_of(given[there])} on GPU {looks[there].device}"
+    descriptions = {name: argument.description for name, argument in present.items()}
+    there = next(name for name, about in descriptions.items() if about.device >= 0)
+    library: Library = present[there].library
+    for name, about in descriptions.items():
+        where = f"{there} is a {kind_of(present[there])} on GPU {descriptions[there].device}"
         mend = library.to_device.format(name, there)
-        if look.device < 0:
-            raise TypeError(f"{name} must lie on the GPU, as {where}, got a {kind_of(given[name])}; pass {mend}")
-        if look.device != looks[there].device:
-            raise ValueError(f"{name} must lie on the same GPU: {where}, {name} on GPU {look.device}; pass {mend}")
-    return looks[there].device
+        if about.device < 0:
+            raise TypeError(f"{name} must lie on the GPU, as {where}, got a {kind_of(present[name])}; pass {mend}")
+        if about.device != descriptions[there].device:
+            raise ValueError(f"{name} must lie on the same GPU: {where}, {name} on GPU {about.device}; pass {mend}")
+    return descriptions[there].device
 
 
-def readable(name: str, seen: Seen, allowed: tuple[str, ...]) -> Look:
+def readable(name: str, argument: Argument, allowed: tuple[str, ...]) -> Description:
     """An argument of a dtype that kernels read, with memory, and with its elements at multiples of their size."""
-    look = seen.look
-    if look.dtype not in allowed:
-        mend = seen.library.cast.format(name, allowed[0] if len(allowed) < len(FLOATS) else "float32")
+    about = argument.description
+    if about.dtype not in allowed:
+        mend = argument.library.cast.format(name, allowed[0] if len(allowed) < len(FLOATS) else "float32")
         raise TypeError(
-            f"{name} must have dtype {' or '.join(allowed)} on a GPU, got {look.dtype} with shape {look.shape}; "
+            f"{name} must have dtype {' or '.join(allowed)} on a GPU, got {about.dtype} with shape {about.shape}; "
             f"nothing is converted there: pass {mend}"
         )
-    size = SIZES[look.dtype]
-    if seen.address == 0 and 0 not in look.shape:
+    size = SIZES[about.dtype]
+    if argument.address == 0 and 0 not in about.shape:
         raise ValueError(
-            f"{name} must have memory on a GPU, got the address 0 with shape {look.shape}; pass an array whose memory "
+            f"{name} must have memory on a GPU, got the address 0 with shape {about.shape}; pass an array whose memory "
             f"was not given back"
         )
-    steps = [s for n, s in zip(look.shape, look.strides, strict=True) if n > 1]  # that of a single element is any
-    if 0 not in look.shape and any(at % size for at in (seen.address, *steps)):
+    steps = [s for n, s in zip(about.shape, about.strides, strict=True) if n > 1]  # that of a single element is any
+    if 0 not in about.shape and any(at % size for at in (argument.address, *steps)):
         raise ValueError(
-            f"{name} must have its elements at multiples of {size} bytes on a GPU, got the address {seen.address} "
-            f"and strides {look.strides}; pass {seen.library.contiguous.format(name)}"
+            f"{name} must have its elements at multiples of {size} bytes on a GPU, got the address {argument.address} "
+            f"and strides {about.strides}; pass {argument.library.contiguous.format(name)}"
         )
-    return look
+    return about
 
 
-def _rows(name: str, seen: Seen, axis: Any, allowed: tuple[str, ...] = FLOATS) -> Operand:
+def _rows(name: str, argument: Argument, axis: Any, allowed: tuple[str, ...] = FLOATS) -> Operand:
     """An operand whose classes are along `axis`."""
-    look = readable(name, seen, allowed)
-    at = rules.axis_of(axis, len(look.shape), name)
-    if look.shape[at] == 0:
-        raise rules.no_class(name, axis, look.shape)
-    return _last(look, at, seen.address)
+    about = readable(name, argument, allowed)
+    at = rules.axis_of(axis, len(about.shape), name)
+    if about.shape[at] == 0:
+        raise rules.no_class(name, axis, about.shape)
+    return _last(about, at, argument.address)
 
 
-def _last(look: Look, axis: int, address: int) -> Operand:
-    shape, strides = list(look.shape), list(look.strides)
-    return Operand((*shape[:axis], *shape[axis + 1 :], shape[axis]), _moved(strides, axis), look.dtype, address)
+def _last(about: Description, axis: int, address: int) -> Operand:
+    shape, strides = list(about.shape), list(about.strides)
+    return Operand((*shape[:axis], *shape[axis + 1 :], shape[axis]), _moved(strides, axis), about.dtype, address)
 
 
 def _moved(strides: list[int], axis: int) -> tuple[int, ...]:
     return (*strides[:axis], *strides[axis + 1 :], strides[axis])
 
 
-def _output(out: Seen, like: Look, axis: Any) -> Operand:
+def _output(out: Argument, like: Description, axis: Any) -> Operand:
     """Where results go: an array of the logits' shape and dtype."""
-    look = out.look
+    about = out.description
     if not out.library.mutable:
         raise TypeError(
             f"out must be an array that can be written, got a {kind_of(out)}, which never changes; leave it out"
         )
-    size, about = SIZES[like.dtype], (*look[:3], look.readonly)
-    error = rules.wrong_output("out", about, like.shape, like.dtype, size, "an array like the logits")
+    size, facts = SIZES[like.dtype], (*about[:3], about.readonly)
+    error = rules.wrong_output("out", facts, like.shape, like.dtype, size, "an array like the logits")
     if error is not None:
         raise error
     readable("out", out, FLOATS)
-    return _last(look, axis % len(look.shape), out.address)
+    return _last(about, axis % len(about.shape), out.address)
 
 
-def made(out: Seen, axes: tuple[int, ...], like: Look) -> Operand:
+def new_output(out: Argument, axes: tuple[int, ...], like: Description) -> Operand:
     """A new array for results along some axes of the logits."""
-    return _last(out.look, axes[0], out.address) if len(axes) == 1 else merged_axes(out, axes, like)
+    return _last(out.description, axes[0], out.address) if len(axes) == 1 else merged_axes(out, axes, like)
 
 
-def row_wise(name: str, seen: Seen, shape: tuple[int, ...], allowed: tuple[str, ...]) -> None:
+def row_wise(name: str, argument: Argument, shape: tuple[int, ...], allowed: tuple[str, ...]) -> None:
     """Refuse an array with a number a row (or a class) that is not C-contiguous."""
-    look = readable(name, seen, allowed)
-    axes = [(n, s) for n, s in zip(shape, look.strides, strict=True) if n > 1]
-    dense = contiguous(tuple(n for n, _ in axes), SIZES[look.dtype])
+    about = readable(name, argument, allowed)
+    axes = [(n, s) for n, s in zip(shape, about.strides, strict=True) if n > 1]
+    dense = contiguous(tuple(n for n, _ in axes), SIZES[about.dtype])
     if 0 not in shape and tuple(s for _, s in axes) != dense:
-        raise _scattered(name, seen)
+        raise _scattered(name, argument)
 
 
-def _scattered(name: str, seen: Seen) -> ValueError:
+def _scattered(name: str, argument: Argument) -> ValueError:
+    about = argument.description
     return ValueError(
-        f"{name} must be C-contiguous on a GPU, got strides {seen.look.strides} with shape {seen.look.shape}; "
-        f"nothing is copied there: pass {seen.library.contiguous.format(name)}"
+        f"{name} must be C-contiguous on a GPU, got strides {about.strides} with shape {about.shape}; "
+        f"nothing is copied there: pass {argument.library.contiguous.format(name)}"
     )
 
 
-def _target(target: Seen, x: Operand, like: Look, axis: Any, options: Options) -> Operand | None:
+def _target(target: Argument, x: Operand, like: Description, axis: Any, options: Options) -> Operand | None:
     """Probabilities with the classes in the last axis; None for class indices."""
-    look = target.look
-    rows, whole = x.shape[:-1], look.dtype.startswith(("int", "uint"))
-    if look.shape == rows and whole:
+    about = target.description
+    rows, whole = x.shape[:-1], about.dtype.startswith(("int", "uint"))
+    if about.shape == rows and whole:
         row_wise("target", target, rows, LABELS)
         return None
-    if look.shape == like.shape and look.dtype.startswith(("int", "uint", "bool")):
+    if about.shape == like.shape and about.dtype.startswith(("int", "uint", "bool")):
         mend = target.library.cast.format("target", computed(x.dtype))
-        raise rules.not_probabilities(look.dtype, look.shape, rows, mend)
-    if look.shape == like.shape:
+        raise rules.not_probabilities(about.dtype, about.shape, rows, mend)
+    if about.shape == like.shape:
         rules.no_ignored_rows(options.ignore_index)
         for_probabilities(options)
         return _rows("target", target, axis, tuple(dict.fromkeys((x.dtype, computed(x.dtype)))))
-    if look.shape == rows:
+    if about.shape == rows:
         raise TypeError(
-            f"class indices must have dtype int64 or int32 on a GPU, got {look.dtype} with shape {look.shape}; "
+            f"class indices must have dtype int64 or int32 on a GPU, got {about.dtype} with shape {about.shape}; "
             f"pass {target.library.cast.format('target', 'int64')}"
         )
-    raise rules.wrong_target(rows, like.shape, look.shape)
+    raise rules.wrong_target(rows, like.shape, about.shape)
 
 
-def weights(name: str, seen: Seen | None, shape: tuple[int, ...], meaning: str, dtype: str) -> bool:
+def weights(name: str, argument: Argument | None, shape: tuple[int, ...], meaning: str, dtype: str) -> bool:
     """Whether there are weights; their values are not looked at."""
-    if seen is None:
+    if argument is None:
         return False
-    if seen.look.shape != shape:
-        raise rules.wrong_weights(name, shape, meaning, seen.look.shape)
-    row_wise(name, seen, shape, (dtype,))
+    if argument.description.shape != shape:
+        raise rules.wrong_weights(name, shape, meaning, argument.description.shape)
+    row_wise(name, argument, shape, (dtype,))
     return True
 
 
@@ -194,8 +195,8 @@ def is_number(value: Any) -> bool:
 
 def upstream_number(value: Any) -> float | None:
     """An upstream gradient that is a number (1 if it was left out); None for an array."""
-    if value is None:
-        return 1.0
+    if value is None or type(value) is float:
+        return 1.0 if value is None else value
     return number("grad_output", value, "a number or an array") if is_number(value) else None
 
 
@@ -205,115 +206,115 @@ def upstream_fits(up: float | None, dtype: str) -> None:
         held("grad_output", np.asarray(up), dtype)
 
 
-def _upstream(seen: Seen | None, rows: tuple[int, ...], reduction: str, dtype: str) -> bool:
+def _upstream(argument: Argument | None, rows: tuple[int, ...], reduction: str, dtype: str) -> bool:
     """Whether there is an upstream gradient for each row."""
-    if seen is None:
+    if argument is None:
         return False
-    look = seen.look
-    if look.shape == () and rows != ():
+    about = argument.description
+    if about.shape == () and rows != ():
         raise TypeError(
             "grad_output must be a Python number or an array with one number a row, got an array without axes, "
             "whose value would have to be fetched from the GPU; multiply the gradient by it instead"
         )
-    rules.upstream(look.shape, rows, reduction)
-    row_wise("grad_output", seen, rows, (dtype,))
+    rules.upstream(about.shape, rows, reduction)
+    row_wise("grad_output", argument, rows, (dtype,))
     return True
 
 
-class Given(NamedTuple):
+class Arguments(NamedTuple):
     """The array arguments of a loss."""
 
-    logits: Seen
-    target: Seen
-    class_weight: Seen | None
-    sample_weight: Seen | None
-    grad_output: Seen | None
-    out: Seen | None
+    logits: Argument
+    target: Argument
+    class_weight: Argument | None
+    sample_weight: Argument | None
+    grad_output: Argument | None
+    out: Argument | None
 
 
-def cross_entropy(given: Given, axis: Any, options: Options, *, grad: bool) -> Loss:
+def cross_entropy(arguments: Arguments, axis: Any, options: Options, *, grad: bool) -> Loss:
     """A cross-entropy problem from the arguments of the public functions."""
-    device = together(given._asdict())
-    like = given.logits.look
-    x = _rows("logits", given.logits, axis)
-    problem = of_logits(x, like, given, axis, options)._replace(grad=grad, device=device)
-    if given.out is None:
+    device = together(arguments._asdict())
+    like = arguments.logits.description
+    x = _rows("logits", arguments.logits, axis)
+    problem = of_logits(x, like, arguments, axis, options)._replace(grad=grad, device=device)
+    if arguments.out is None:
         return problem
-    out = _output(given.out, like, axis)
-    disturbed(out, {"logits": (x, True), "target": (problem.soft or flat(given.target), False)})
+    out = _output(arguments.out, like, axis)
+    disturbed(out, {"logits": (x, True), "target": (problem.soft or flat(arguments.target), False)})
     return problem._replace(out=out)
 
 
-def of_logits(x: Operand, like: Look, given: Given, axis: Any, options: Options) -> Loss:
+def of_logits(x: Operand, like: Description, arguments: Arguments, axis: Any, options: Options) -> Loss:
     """The loss, on no device yet, of logits that are described, as they came and with their classes last."""
     dtype, rows = computed(x.dtype), x.shape[:-1]
     options = in_precision(options, dtype)
-    soft = _target(given.target, x, like, axis, options)
-    weighted = weights("class_weight", given.class_weight, x.shape[-1:], "a class", dtype)
-    loss_factor = weights("sample_weight", given.sample_weight, rows, "a row", dtype)
-    grad_factor = _upstream(given.grad_output, rows, options.reduction, dtype)
+    soft = _target(arguments.target, x, like, axis, options)
+    weighted = weights("class_weight", arguments.class_weight, x.shape[-1:], "a class", dtype)
+    loss_factor = weights("sample_weight", arguments.sample_weight, rows, "a row", dtype)
+    grad_factor = _upstream(arguments.grad_output, rows, options.reduction, dtype)
     if loss_factor and grad_factor:
         raise ValueError(
             "grad_output must be a number when there are sample weights on a GPU, where nothing is multiplied "
             "beforehand; multiply the losses, or their weights, by one of them"
         )
-    label = 8 if soft is not None else SIZES[given.target.look.dtype]
+    label = 8 if soft is not None else SIZES[arguments.target.description.dtype]
     return Loss(x, soft, None, weighted, loss_factor, grad_factor, options, False, -1, label)
 
 
-def flat(seen: Seen) -> Operand:
+def flat(argument: Argument) -> Operand:
     """An argument with its axes as they are."""
-    look = seen.look
-    return Operand(look.shape, look.strides, look.dtype, seen.address)
+    about = argument.description
+    return Operand(about.shape, about.strides, about.dtype, argument.address)
 
 
-def row_map(given: Seen, axis: Any, out: Seen | None) -> Map:
+def row_map(x: Argument, axis: Any, out: Argument | None) -> Map:
     """A softmax-like problem along one axis."""
-    device = together({"x": given, "out": out})
-    x = _rows("x", given, axis)
-    to = None if out is None else _output(out, given.look, axis)
+    device = together({"x": x, "out": out})
+    operand = _rows("x", x, axis)
+    to = None if out is None else _output(out, x.description, axis)
     if to is not None:
-        disturbed(to, {"x": (x, True)})
-    return Map(x, None, to, device)
+        disturbed(to, {"x": (operand, True)})
+    return Map(operand, None, to, device)
 
 
-def product(y: Seen, grad: Seen, axis: Any, out: Seen | None) -> Map:
+def product(y: Argument, grad: Argument, axis: Any, out: Argument | None) -> Map:
     """A vector-Jacobian product along one axis."""
     device = together({"y": y, "grad": grad, "out": out})
-    kinds = tuple(dict.fromkeys((y.look.dtype, computed(y.look.dtype))))
+    kinds = tuple(dict.fromkeys((y.description.dtype, computed(y.description.dtype))))
     a, b = _rows("y", y, axis), _rows("grad", grad, axis, kinds)
     if a.shape != b.shape:
-        raise ValueError(f"grad must have the shape of y, {y.look.shape}, got {grad.look.shape}")
-    to = None if out is None else _output(out, y.look, axis)
+        raise ValueError(f"grad must have the shape of y, {y.description.shape}, got {grad.description.shape}")
+    to = None if out is None else _output(out, y.description, axis)
     if to is not None:
         disturbed(to, {"y": (a, True), "grad": (b, True)})
     return Map(a, b, to, device)
 
 
-def over_axes(given: Seen, axis: tuple[Any, ...] | None, out: Seen | None) -> tuple[Map, tuple[int, ...]]:
+def over_axes(x: Argument, axis: tuple[Any, ...] | None, out: Argument | None) -> tuple[Map, tuple[int, ...]]:
     """A softmax-like problem over several axes, which are merged into one, and their numbers."""
-    device = together({"x": given, "out": out})
-    look = readable("x", given, FLOATS)
-    axes = rules.axes_of(axis, look.shape)
-    x = merged_axes(given, axes, look)
+    device = together({"x": x, "out": out})
+    about = readable("x", x, FLOATS)
+    axes = rules.axes_of(axis, about.shape)
+    operand = merged_axes(x, axes, about)
     to = None
     if out is not None:
-        _output(out, look, -1)
-        to = merged_axes(out, axes, look)
-        disturbed(to, {"x": (x, True)})
-    return Map(x, None, to, device), axes
+        _output(out, about, -1)
+        to = merged_axes(out, axes, about)
+        disturbed(to, {"x": (operand, True)})
+    return Map(operand, None, to, device), axes
 
 
-def merged_axes(seen: Seen, axes: tuple[int, ...], like: Look) -> Operand:
+def merged_axes(argument: Argument, axes: tuple[int, ...], like: Description) -> Operand:
     """An operand with some axes merged into one, in the order of the logits' strides."""
-    look = seen.look
-    rest = [a for a in range(len(look.shape)) if a not in axes]
+    about = argument.description
+    rest = [a for a in range(len(about.shape)) if a not in axes]
     order = (*rest, *sorted(axes, key=lambda a: -abs(like.strides[a])))
-    shape, strides = (tuple(of[a] for a in order) for of in (look.shape, look.strides))
-    found = joined(shape, strides, len(rest)) if axes else (1, SIZES[look.dtype])
+    shape, strides = (tuple(of[a] for a in order) for of in (about.shape, about.strides))
+    found = joined(shape, strides, len(rest)) if axes else (1, SIZES[about.dtype])
     if found is None:
         raise ValueError(
             f"axis must name axes that can be merged into one on a GPU, where nothing is copied, got {axes} for shape "
-            f"{look.shape} with strides {look.strides}; move them to the end of the array and make it contiguous"
+            f"{about.shape} with strides {about.strides}; move them to the end of the array and make it contiguous"
         )
-    return Operand((*shape[: len(rest)], found[0]), (*strides[: len(rest)], found[1]), look.dtype, seen.address)
+    return Operand((*shape[: len(rest)], found[0]), (*strides[: len(rest)], found[1]), about.dtype, argument.address)

@@ -8,12 +8,12 @@ from ...core.dtypes import SOFTMAX
 from ...core.options import Options
 from .. import backend
 from ..arrays.borrowed import keep
-from ..arrays.lookup import all_seen, keys, library, seen
+from ..arrays.lookup import argument, arguments, keys, library
 from ..check import Map, upstream_fits, upstream_number
 from ..run import MapCall
 from ..workspace import workspace
 from . import check
-from .check import Given
+from .check import Arguments
 from .chunks import Arrays
 from .predict import TopCall, fill, predict_classes
 from .run import HessianCall, LinearCall
@@ -49,9 +49,9 @@ def loss(
     key = kind, options, names, block_rows, type(block_rows), looks, apart
     call = _prepared.find(key)
     if call is None:
-        outputs = {name: seen(a, stream) for name, a in results.items()}
+        outputs = {name: argument(a, stream) for name, a in results.items()}
         problem = check.loss(
-            Given(*all_seen(arrays, stream, required=REQUIRED)), options, names, outputs, block=block_rows
+            Arguments(*arguments(arrays, stream, required=REQUIRED)), options, names, outputs, block=block_rows
         )
         call = _prepared.keep(key, LinearCall(problem))
     upstream_fits(up, call.dtype)
@@ -60,10 +60,10 @@ def loss(
     linear, of_name = call.linear, {"x": x, "weight": weight, "bias": bias}
     for name in call.wanted:
         if name not in results:
-            results[name] = kind.new(x, tuple(of_name[name].shape), linear.dtype, stream)
-    value = kind.new(x, () if call.reduced else (linear.rows,), call.dtype, stream)
+            results[name] = kind.empty(x, tuple(of_name[name].shape), linear.dtype, stream)
+    value = kind.empty(x, () if call.reduced else (linear.rows,), call.dtype, stream)
     state = call.state_for(workspace(call.device, stream))
-    operands = Arrays(x, weight, bias, kind, stream)
+    operands = Arrays(x, weight, bias, linear.library, stream)
     call(operands, (*places[3:], kind.address(value)), results, state, 1.0 if up is None else up, check_targets)
     if borrowed:
         keep(call.device, stream, borrowed)
@@ -74,23 +74,23 @@ def predict(x: Any, weight: Any, bias: Any) -> Any:
     """The class of the largest logit of each row."""
     kind = library(x)
     stream = kind.stream(x)
-    problem = check.linear(*all_seen((x, weight, bias), stream, required=REQUIRED))
-    return predict_classes(problem, Arrays(x, weight, bias, kind, stream))
+    problem = check.linear(*arguments((x, weight, bias), stream, required=REQUIRED))
+    return predict_classes(problem, Arrays(x, weight, bias, problem.library, stream))
 
 
 def predict_proba(x: Any, weight: Any, bias: Any, out: Any) -> Any:
     """The probabilities of the classes for each row: all logits are written where they go, and replaced there."""
     kind = library(x)
     stream = kind.stream(x)
-    problem = check.proba(*all_seen((x, weight, bias, out), stream, required=(0, 1)))
-    result = kind.new(x, (problem.rows, problem.classes), problem.dtype, stream) if out is None else out
+    problem = check.proba(*arguments((x, weight, bias, out), stream, required=(0, 1)))
+    result = kind.empty(x, (problem.rows, problem.classes), problem.dtype, stream) if out is None else out
     at = kind.address(result)
     key = kind, "softmax", problem, at & 15
     call = _prepared.get(key)
     if call is None:
         z = problem.logits(problem.rows)._replace(address=at)
         call = _prepared.keep(key, MapCall(Map(z, None, z, problem.device), "softmax", SOFTMAX, numbers=False))
-    fill(problem, Arrays(x, weight, bias, kind, stream), result)
+    fill(problem, Arrays(x, weight, bias, problem.library, stream), result)
     call(at, 0, at, 0, stream)
     return result
 
@@ -99,13 +99,13 @@ def top_k(x: Any, weight: Any, bias: Any, k: Any) -> tuple[Any, Any]:
     """(classes, log-probabilities) of the k largest logits of each row."""
     kind = library(x)
     stream = kind.stream(x)
-    problem = check.linear(*all_seen((x, weight, bias), stream, required=REQUIRED))
+    problem = check.linear(*arguments((x, weight, bias), stream, required=REQUIRED))
     k = positive("k", k, problem.classes)
-    if problem.matrices.sorts:
+    if problem.library.sorts:
         problem = problem._replace(chunk=max(1, problem.chunk // SORTED))
     key = kind, "top", problem
     call = _prepared.get(key) or _prepared.keep(key, TopCall(problem))
-    return call(Arrays(x, weight, bias, kind, stream), k, workspace(problem.device, stream).lock)  # type: ignore[no-any-return]
+    return call(Arrays(x, weight, bias, problem.library, stream), k, workspace(problem.device, stream).lock)  # type: ignore[no-any-return]
 
 
 def hessian_product(
@@ -121,8 +121,8 @@ def hessian_product(
     kind, direction = library(x), (weight_direction, bias_direction)
     stream = kind.stream(x)
     arrays = x, weight, bias, *direction, sample_weight
-    problem = check.hessian(*all_seen(arrays, stream, required=REQUIRED), reduction=reduction)
+    problem = check.hessian(*arguments(arrays, stream, required=REQUIRED), reduction=reduction)
     key = kind, "hessian", problem
     call = _prepared.get(key) or _prepared.keep(key, HessianCall(problem))
-    operands = Arrays(x, weight, bias, kind, stream)
+    operands = Arrays(x, weight, bias, problem.library, stream)
     return call(operands, direction, sample_weight, mean=reduction == "mean")  # type: ignore[no-any-return]

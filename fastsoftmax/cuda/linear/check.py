@@ -12,16 +12,16 @@ from ...core.conversion import positive
 from ...core.operands import SIZES, Operand, overlap
 from ...core.options import Options
 from .. import check
-from ..arrays.lookup import Look, Seen
+from ..arrays.library import Argument, Description
+from ..arrays.products import Products
 from ..check import FLOATS, Loss, flat, kind_of, readable, row_wise, together
 from .plan import chunk_rows, row_pitch
-from .products import Matrices, matrices
 
 
 class Linear(NamedTuple):
     """Logits ``x Wᵀ + b`` on a GPU."""
 
-    matrices: Matrices
+    library: Products
     rows: int
     features: int
     classes: int
@@ -44,86 +44,85 @@ class LinearLoss(NamedTuple):
     wanted: tuple[str, ...]
 
 
-class Given(NamedTuple):
+class Arguments(NamedTuple):
     """The array arguments of a loss."""
 
-    x: Seen
-    weight: Seen
-    bias: Seen | None
-    target: Seen
-    class_weight: Seen | None
-    sample_weight: Seen | None
-    grad_output: Seen | None
+    x: Argument
+    weight: Argument
+    bias: Argument | None
+    target: Argument
+    class_weight: Argument | None
+    sample_weight: Argument | None
+    grad_output: Argument | None
 
 
-def _multiplied(x: Seen) -> Matrices:
-    """The products of the features' library."""
-    found = matrices(x.library)
-    if found is None:
+def _multiplied(x: Argument) -> Products:
+    """The features' library, if it multiplies."""
+    if not isinstance(x.library, Products):
         how = "from_dlpack" if x.library.waits else "asarray"
         raise TypeError(
             f"x must be an array of PyTorch or CuPy for a linear function on a GPU, as its products are theirs, got a "
             f"{kind_of(x)}; pass torch.{how}(x) or cupy.{how}(x), and weight and bias likewise: nothing is copied"
         )
-    return found
+    return x.library
 
 
-def _same_library(name: str, seen: Seen, x: Seen) -> None:
+def _same_library(name: str, argument: Argument, x: Argument) -> None:
     """Refuse an operand that the features' library is to compute with, and that is of another one."""
-    if seen.library is not x.library:
+    if argument.library is not x.library:
         raise TypeError(
             f"{name} must be of the library that x is from, {x.library.name}, which multiplies them, got a "
-            f"{kind_of(seen)}; pass {x.library.name}.from_dlpack({name}), which copies nothing"
+            f"{kind_of(argument)}; pass {x.library.name}.from_dlpack({name}), which copies nothing"
         )
 
 
-def _same_kind(name: str, seen: Seen, x: Seen) -> Look:
+def _same_kind(name: str, argument: Argument, x: Argument) -> Description:
     """Refuse an operand of a product that is of another library or dtype than the features."""
-    _same_library(name, seen, x)
-    return readable(name, seen, (x.look.dtype,))
+    _same_library(name, argument, x)
+    return readable(name, argument, (x.description.dtype,))
 
 
-def linear(x: Seen, weight: Seen, bias: Seen | None, block: Any = None) -> Linear:
+def linear(x: Argument, weight: Argument, bias: Argument | None, block: Any = None) -> Linear:
     """The logits of features, checked."""
     device, multiplied = together({"x": x, "weight": weight, "bias": bias}), _multiplied(x)
-    look = readable("x", x, FLOATS)
-    rules.features_shape(look.shape)
+    about = readable("x", x, FLOATS)
+    rules.features_shape(about.shape)
     w = _same_kind("weight", weight, x)
-    rules.weight_shape(w.shape, look.shape)
+    rules.weight_shape(w.shape, about.shape)
     if bias is not None:
         rules.bias_shape(_same_kind("bias", bias, x).shape, w.shape[0])
-    (rows, features), classes, size = look.shape, w.shape[0], SIZES[look.dtype]
+    (rows, features), classes, size = about.shape, w.shape[0], SIZES[about.dtype]
     chunk = chunk_rows(rows, classes, size, None if block is None else positive("block_rows", block))
     pitch = row_pitch(classes, size) if multiplied.pitched else classes
-    return Linear(multiplied, rows, features, classes, look.dtype, device, chunk, pitch)
+    return Linear(multiplied, rows, features, classes, about.dtype, device, chunk, pitch)
 
 
 def loss(
-    given: Given, options: Options, wrt: tuple[str, ...], out: Mapping[str, Seen], *, block: Any = None
+    arguments: Arguments, options: Options, wrt: tuple[str, ...], out: Mapping[str, Argument], *, block: Any = None
 ) -> LinearLoss:
     """A cross-entropy of a linear map from the arguments of the public functions."""
-    together(given._asdict() | {f"out[{name!r}]": seen for name, seen in out.items()})
-    problem = linear(given.x, given.weight, given.bias, block)
+    together(arguments._asdict() | {f"out[{name!r}]": argument for name, argument in out.items()})
+    problem = linear(arguments.x, arguments.weight, arguments.bias, block)
     z = problem.logits(problem.rows)
-    arguments = check.Given(given.x, *given[3:], None)
-    about = check.of_logits(z, Look(z.shape, z.strides, z.dtype, problem.device), arguments, -1, options)
-    wanted = tuple(n for n in wrt if n != "bias" or given.bias is not None)
-    _outputs(given, rules.outputs(out, wanted))
-    return LinearLoss(problem, about._replace(grad=bool(wanted), device=problem.device), wanted)
+    of_loss = check.Arguments(arguments.x, *arguments[3:], None)
+    loss_problem = check.of_logits(z, Description(z.shape, z.strides, z.dtype, problem.device), of_loss, -1, options)
+    wanted = tuple(n for n in wrt if n != "bias" or arguments.bias is not None)
+    _outputs(arguments, rules.outputs(out, wanted))
+    return LinearLoss(problem, loss_problem._replace(grad=bool(wanted), device=problem.device), wanted)
 
 
-def _outputs(given: Given, out: dict[str, Seen]) -> None:
+def _outputs(arguments: Arguments, out: dict[str, Argument]) -> None:
     """Refuse outputs that do not fit, or lie where something is still to be read."""
-    read = {name: flat(seen) for name, seen in given._asdict().items() if seen is not None}
-    for name, seen in out.items():
+    read = {name: flat(argument) for name, argument in arguments._asdict().items() if argument is not None}
+    for name, argument in out.items():
         said = f"out[{name!r}]"
-        look, like = _same_kind(said, seen, given.x), getattr(given, name).look
-        size, about = SIZES[like.dtype], (*look[:3], look.readonly)
-        error = rules.wrong_output(said, about, like.shape, like.dtype, size, f"an array like {name}")
+        about, like = _same_kind(said, argument, arguments.x), getattr(arguments, name).description
+        size, facts = SIZES[like.dtype], (*about[:3], about.readonly)
+        error = rules.wrong_output(said, facts, like.shape, like.dtype, size, f"an array like {name}")
         if error is not None:
             raise error
-        row_wise(said, seen, look.shape, FLOATS)
-        to = flat(seen)
+        row_wise(said, argument, about.shape, FLOATS)
+        to = flat(argument)
         for other, operand in read.items():
             if (name == other == "x" and operand == to) or 0 in to.shape or not overlap(to, operand):
                 continue
@@ -132,40 +131,40 @@ def _outputs(given: Given, out: dict[str, Seen]) -> None:
         read[said] = to
 
 
-def proba(x: Seen, weight: Seen, bias: Seen | None, out: Seen | None) -> Linear:
+def proba(x: Argument, weight: Argument, bias: Argument | None, out: Argument | None) -> Linear:
     """The logits of all rows, to be written where their probabilities go."""
     together({"x": x, "weight": weight, "bias": bias, "out": out})
     problem = linear(x, weight, bias)
     shape = problem.rows, problem.classes
     if out is not None:
-        look = _same_kind("out", out, x)
-        size, about = SIZES[problem.dtype], (*look[:3], look.readonly)
-        error = rules.wrong_output("out", about, shape, problem.dtype, size, "an array like the logits")
+        about = _same_kind("out", out, x)
+        size, facts = SIZES[problem.dtype], (*about[:3], about.readonly)
+        error = rules.wrong_output("out", facts, shape, problem.dtype, size, "an array like the logits")
         if error is not None:
             raise error
         row_wise("out", out, shape, FLOATS)
-        for name, seen in (("x", x), ("weight", weight), ("bias", bias)):
-            if seen is not None and 0 not in shape and overlap(flat(out), flat(seen)):
+        for name, argument in (("x", x), ("weight", weight), ("bias", bias)):
+            if argument is not None and 0 not in shape and overlap(flat(out), flat(argument)):
                 raise ValueError(f"out must not share memory with {name} on a GPU, where nothing is copied")
     return problem._replace(chunk=max(problem.rows, 1), pitch=problem.classes)
 
 
 def hessian(
-    x: Seen,
-    weight: Seen,
-    bias: Seen | None,
-    along: Seen,
-    bias_along: Seen | None,
-    sample_weight: Seen | None,
+    x: Argument,
+    weight: Argument,
+    bias: Argument | None,
+    along: Argument,
+    bias_along: Argument | None,
+    sample_weight: Argument | None,
     *,
     reduction: Any,
 ) -> Linear:
     """The logits of a product with the Hessian, of features, weights, bias, and the direction of both."""
-    given = {"x": x, "weight": weight, "bias": bias, "weight_direction": along, "bias_direction": bias_along}
-    together(given | {"sample_weight": sample_weight})
+    multiplied = {"x": x, "weight": weight, "bias": bias, "weight_direction": along, "bias_direction": bias_along}
+    together(multiplied | {"sample_weight": sample_weight})
     problem = linear(x, weight, bias)
     shape = _same_kind("weight_direction", along, x).shape
-    rules.direction(weight.look.shape, shape, (bias, bias_along), reduction)
+    rules.direction(weight.description.shape, shape, (bias, bias_along), reduction)
     if bias_along is not None:
         rules.bias_shape(_same_kind("bias_direction", bias_along, x).shape, problem.classes, "bias_direction")
     if sample_weight is not None:

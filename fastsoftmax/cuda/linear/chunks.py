@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
-from ..arrays.library import Library
+from ..arrays.products import Products
 from ..check import computed
 from .check import Linear
-from .products import Matrices
 
 T = TypeVar("T")
 
@@ -17,12 +16,12 @@ class Arrays(NamedTuple):
     x: Any
     weight: Any
     bias: Any
-    library: Library
+    library: Products
     stream: int
 
-    def new(self, shape: tuple[int, ...], dtype: str) -> Any:
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
         """A new C-contiguous array of the library."""
-        return self.library.new(self.x, shape, dtype, self.stream)
+        return self.library.empty(self.x, shape, dtype, self.stream)
 
 
 def sizes(linear: Linear) -> list[tuple[int, int]]:
@@ -38,7 +37,7 @@ def by_size(linear: Linear, make: Callable[[int], T]) -> dict[int, T]:
 
 def buffer(linear: Linear, arrays: Arrays) -> Any:
     """An array for the logits of a chunk, and for those of the next one after it."""
-    whole = arrays.new((linear.chunk, linear.pitch), linear.dtype)
+    whole = arrays.empty((linear.chunk, linear.pitch), linear.dtype)
     return whole[:, : linear.classes] if linear.pitch > linear.classes else whole
 
 
@@ -49,7 +48,7 @@ def chunks(linear: Linear, arrays: Arrays, logits: Any = None) -> Iterator[tuple
         stop = min(start + linear.chunk, linear.rows)
         x = arrays.x if stop - start == linear.rows else arrays.x[start:stop]
         z = logits if stop - start == linear.chunk else logits[: stop - start]
-        linear.matrices.logits(x, arrays.weight, arrays.bias, z)
+        linear.library.logits(x, arrays.weight, arrays.bias, z)
         yield start, x, z
 
 
@@ -58,8 +57,8 @@ class Total:
 
     Parameters
     ----------
-    matrices
-        The library's products.
+    library
+        A library that multiplies.
     result, total, part
         Arrays for the gradient, for its sum (the same where nothing is rounded), and for a chunk's part, if there is
         one that is not added at once.
@@ -67,8 +66,8 @@ class Total:
         Whether a chunk's part can be written to the total as it is computed.
     """
 
-    def __init__(self, matrices: Matrices, result: Any, total: Any, part: Any, *, direct: bool) -> None:
-        self.matrices, self.result, self.total, self.part, self.direct = matrices, result, total, part, direct
+    def __init__(self, library: Products, result: Any, total: Any, part: Any, *, direct: bool) -> None:
+        self.library, self.result, self.total, self.part, self.direct = library, result, total, part, direct
         self.begun = False
 
     def add(self, put: Callable[[Any], None], add: Callable[[Any], None] | None = None) -> None:
@@ -79,42 +78,42 @@ class Total:
             add(self.total)
         else:
             put(self.part)
-            (self.matrices.add if self.begun else self.matrices.copy)(self.part, self.total)
+            (self.library.add if self.begun else self.library.copy)(self.part, self.total)
         self.begun = True
 
     def finish(self) -> None:
         """Write the sum to the result."""
         if not self.begun:
-            self.matrices.zero(self.result)
+            self.library.zero(self.result)
         elif self.total is not self.result:
-            self.matrices.copy(self.total, self.result)
+            self.library.copy(self.total, self.result)
 
 
 class Gradients:
     """The gradients of a pass, as far as they are asked for; `stored` is the dtype of those of weights and bias."""
 
     def __init__(self, linear: Linear, arrays: Arrays, results: dict[str, Any], stored: str) -> None:
-        self.matrices, self.arrays, self.x = linear.matrices, arrays, results.get("x")
+        self.library, self.arrays, self.x = linear.library, arrays, results.get("x")
         wide, several = computed(linear.dtype), linear.rows > linear.chunk
         self.weight = self.bias = None
         if (result := results.get("weight")) is not None:
             shape, total, part = (linear.classes, linear.features), result, None
             direct = linear.dtype == wide or (stored != wide and not several)
             if not direct and stored == wide:
-                part = arrays.new(shape, linear.dtype)
+                part = arrays.empty(shape, linear.dtype)
             elif not direct:
-                total, part = arrays.new(shape, wide), result
-            elif several and not linear.matrices.adds:
-                part = arrays.new(shape, wide)
-            self.weight = Total(linear.matrices, result, total, part, direct=direct)
+                total, part = arrays.empty(shape, wide), result
+            elif several and not linear.library.adds:
+                part = arrays.empty(shape, wide)
+            self.weight = Total(linear.library, result, total, part, direct=direct)
         if (result := results.get("bias")) is not None:  # its few numbers are never rounded on the way
-            total = result if stored == wide else arrays.new((linear.classes,), wide)
-            part = arrays.new((linear.classes,), wide) if several else None
-            self.bias = Total(linear.matrices, result, total, part, direct=True)
+            total = result if stored == wide else arrays.empty((linear.classes,), wide)
+            part = arrays.empty((linear.classes,), wide) if several else None
+            self.bias = Total(linear.library, result, total, part, direct=True)
 
     def add(self, start: int, x: Any, grad: Any) -> None:
         """Add those of a chunk, from its features and the gradients with respect to its logits."""
-        m = self.matrices
+        m = self.library
         if self.weight is not None:
             across = grad.T
             add = (lambda out: m.add_product(across, x, out)) if m.adds else None

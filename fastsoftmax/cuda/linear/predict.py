@@ -14,16 +14,16 @@ PLAIN = Options(reduction="none")
 
 def predict_classes(linear: Linear, arrays: Arrays) -> Any:
     """The class of the largest logit of each row."""
-    result = arrays.new((linear.rows,), "int64")
-    with linear.matrices.on(arrays.x):
+    result = arrays.empty((linear.rows,), "int64")
+    with linear.library.on(arrays.x):
         for start, x, z in chunks(linear, arrays):
-            linear.matrices.largest(z, result[start : start + x.shape[0]])
+            linear.library.largest(z, result[start : start + x.shape[0]])
     return result
 
 
 def fill(linear: Linear, arrays: Arrays, out: Any) -> None:
     """Write the logits of all rows to an array."""
-    with linear.matrices.on(arrays.x):
+    with linear.library.on(arrays.x):
         for _ in chunks(linear, arrays, out):
             pass
 
@@ -47,8 +47,8 @@ class TopCall:
     def __call__(self, arrays: Arrays, k: int, lock: Lock) -> tuple[Any, Any]:
         """(classes, log-probabilities), put on their stream; `lock` is that of the stream's workspace."""
         linear, address, dtype = self.linear, arrays.library.address, computed(self.linear.dtype)
-        m, (indices, values) = linear.matrices, (arrays.new((linear.rows, k), kind) for kind in ("int64", dtype))
-        loss, first = arrays.new((linear.chunk,), dtype), arrays.new((linear.chunk,), "int64")
+        m, (indices, values) = linear.library, (arrays.empty((linear.rows, k), kind) for kind in ("int64", dtype))
+        loss, first = arrays.empty((linear.chunk,), dtype), arrays.empty((linear.chunk,), "int64")
         with lock, m.on(arrays.x):
             for start, x, z in chunks(linear, arrays):
                 rows = x.shape[0]

@@ -76,7 +76,7 @@ class LinearCall:
         stream, denominator = arrays.stream, header if self.mean else 0
         gradients, joined = Gradients(self.linear, arrays, results, self.linear.dtype), header + HEADER
         sums, parts = joined + 8 * self.parts if self.several else joined, 0
-        with lock, self.linear.matrices.on(arrays.x):
+        with lock, self.linear.library.on(arrays.x):
             if self.mean or check:
                 self.count((target, class_weight, factor), stream, header, check=bool(check))
             for start, x, z in chunks(self.linear, arrays):
@@ -113,8 +113,8 @@ class HessianCall:
             return sample_weight
         if sample_weight is None:
             return 1.0 / max(self.linear.rows, 1)
-        factor = arrays.new((self.linear.rows,), computed(self.linear.dtype))
-        self.linear.matrices.normalise(sample_weight, factor)
+        factor = arrays.empty((self.linear.rows,), computed(self.linear.dtype))
+        self.linear.library.normalise(sample_weight, factor)
         return factor
 
     def __call__(
@@ -122,10 +122,10 @@ class HessianCall:
     ) -> tuple[Any, Any | None]:
         """The products for a direction of weights and bias, of the computing dtype, put on their stream."""
         linear, library, stream = self.linear, arrays.library, arrays.stream
-        m, wide = linear.matrices, computed(linear.dtype)
-        results = {"weight": arrays.new((linear.classes, linear.features), wide)}
+        m, wide = linear.library, computed(linear.dtype)
+        results = {"weight": arrays.empty((linear.classes, linear.features), wide)}
         if arrays.bias is not None:
-            results["bias"] = arrays.new((linear.classes,), wide)
+            results["bias"] = arrays.empty((linear.classes,), wide)
         with m.on(arrays.x):
             factor = self._factor(arrays, sample_weight, mean=mean)
             gradients, products = Gradients(linear, arrays, results, wide), buffer(linear, arrays)

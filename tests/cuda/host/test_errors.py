@@ -10,8 +10,8 @@ from tests.backends import raises
 
 emulated = pytest.importorskip("tests.standins.numpy_kernels")
 
-from fastsoftmax.cuda.arrays import library as libraries  # noqa: E402
 from fastsoftmax.cuda.arrays import lookup  # noqa: E402
+from fastsoftmax.cuda.arrays.torch import Torch  # noqa: E402
 from tests.standins.arrays import ExchangedArray, InterfaceArray  # noqa: E402
 from tests.standins.libraries import LIBRARIES  # noqa: E402
 
@@ -366,16 +366,16 @@ def test_torchs_own_classes():
     from torch.distributed.tensor import DTensor
 
     x = torch.zeros(2, 3)
-    assert isinstance(lookup.library(x), libraries.Torch)
-    assert isinstance(lookup.library(torch.nn.Parameter(x)), libraries.Torch)
+    assert isinstance(lookup.library(x), Torch)
+    assert isinstance(lookup.library(torch.nn.Parameter(x)), Torch)
     assert lookup._by_class(DTensor) is lookup._DERIVED
     assert hasattr(DTensor, "to_local")
     with FakeTensorMode() as mode:
         fake = mode.from_tensor(x)
     assert lookup.library(fake) is lookup._DERIVED
-    assert isinstance(lookup.library(torch.nn.Buffer(x)), libraries.Torch)
-    said = [libraries.Torch().refused(torch.eye(3).to_sparse(), "x")]
-    torch.func.vmap(lambda row: said.append(libraries.Torch().refused(row, "x")) or row)(x)
+    assert isinstance(lookup.library(torch.nn.Buffer(x)), Torch)
+    said = [Torch().refused(torch.eye(3).to_sparse(), "x")]
+    torch.func.vmap(lambda row: said.append(Torch().refused(row, "x")) or row)(x)
     assert [text.startswith("x must be a dense tensor") for text in said] == [True, True]
 
 

@@ -13,7 +13,8 @@ from ml_dtypes import bfloat16
 import fastsoftmax as fs
 from fastsoftmax import reference
 from fastsoftmax.cuda.arrays import array
-from fastsoftmax.cuda.arrays import library as libraries
+from fastsoftmax.cuda.arrays.library import Description
+from fastsoftmax.cuda.arrays.torch import Torch as TorchLibrary
 from tests.cuda.host.support import DTYPES, drawn, near, of
 from tests.standins.arrays import DeviceArray, ExchangedArray, InterfaceArray
 from tests.standins.libraries import LIBRARIES
@@ -141,20 +142,21 @@ def test_in_place(library, driver, name):
 
 def test_torch_has_what_is_asked_of_it():
     torch = pytest.importorskip("torch")
-    kind = libraries.Torch()
+    kind = TorchLibrary()
     for dtype in ("float16", "bfloat16", "float32", "float64", "int64"):
         x = torch.zeros((4, 6), dtype=getattr(torch, dtype))[:, ::2]
-        peeked, address, held = kind.peek(x, 0)
-        assert held is x
+        key, address, owner = kind.key(x, 0)
+        assert owner is x
         assert address == x.data_ptr() == kind.address(x)
-        assert kind.look(x, peeked) == libraries.Look((4, 3), (6 * x.itemsize, 2 * x.itemsize), dtype, -1)
-        hash(peeked)
-        assert kind.like(x, 0).shape == x.shape
-        new = kind.new(x, (2,), "float32", 0)
+        assert kind.describe(x, key) == Description((4, 3), (6 * x.itemsize, 2 * x.itemsize), dtype, -1)
+        hash(key)
+        assert kind.empty_like(x, 0).shape == x.shape
+        new = kind.empty(x, (2,), "float32", 0)
         assert (new.dtype, new.device, tuple(new.shape)) == (torch.float32, x.device, (2,))
     assert "detach" in kind.refused(torch.zeros(1, requires_grad=True), "x")
-    assert kind.peek(torch.zeros(1), 0)[0] != kind.peek(torch.zeros(1, requires_grad=True), 0)[0]
+    assert kind.key(torch.zeros(1), 0)[0] != kind.key(torch.zeros(1, requires_grad=True), 0)[0]
     assert kind.stream(torch.zeros(1)) == 0
+    assert kind.call_key(x, None, x) is None  # it lies on no GPU
 
 
 def test_numbas_arrays_have_what_is_asked_of_them():

@@ -142,7 +142,7 @@ def test_products_with_the_hessian(library, driver, name, dtype, weighted, reduc
 def test_torch_multiplies_as_it_is_asked_to(dtype):
     """Into rows that lie apart, on top of what is there, and in float32 where sums are."""
     torch = pytest.importorskip("torch")
-    from fastsoftmax.cuda.linear.products import Torch
+    from fastsoftmax.cuda.arrays.torch import Torch
 
     m, kind, random = Torch(), getattr(torch, dtype), torch.Generator().manual_seed(0)
     draw = lambda *shape: torch.randn(shape, generator=random, dtype=torch.float64).to(kind)  # noqa: E731
@@ -176,7 +176,7 @@ def test_torch_multiplies_as_it_is_asked_to(dtype):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_torch_finds_the_largest_and_scales(dtype):
     torch = pytest.importorskip("torch")
-    from fastsoftmax.cuda.linear.products import Torch
+    from fastsoftmax.cuda.arrays.torch import Torch
 
     m, kind, real = Torch(), getattr(torch, dtype), torch.float64 if dtype == "float64" else torch.float32
     room = torch.tensor([[1, 3, 2, 3, 0, 9], [5, 4, 4, 4, 4, 9], [-1, -2, 0, -2, -2, 9]], dtype=kind)
