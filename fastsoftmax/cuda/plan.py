@@ -1,16 +1,16 @@
-"""Which kernel runs on a GPU, with how many threads: pure heuristics on hashable descriptions, without Numba.
+"""The choice of a kernel on a GPU and of its threads: pure heuristics on hashable descriptions, without Numba.
 
-A plan depends on shapes, strides modulo 16, and what the GPU is; never on data.  The pieces that losses are summed by
-follow from it, and so do the results, bit by bit.
+A plan depends on shapes, strides modulo 16, and the GPU; never on data.  The blocks that losses are summed by follow
+from it, and so do the results, bit by bit.
 """
 
 from typing import NamedTuple
 
 from ..core.options import Flags
 
-# Who works on a row, and where it is kept meanwhile: a thread, a part of a warp or a warp, in registers; a block, in
-# registers; a block, in shared memory; a cluster of blocks, in registers or shared memory; nobody keeps it: it is read
-# twice.
+# Forms of kernels, by the threads that work on a row and the place that keeps it meanwhile: a thread, a part of a warp
+# or a warp, in registers; a block, in registers; a block, in shared memory; a cluster of blocks, in registers or shared
+# memory; a block without a place for it, which reads it twice.
 SCALAR, PART_WARP, WARP, BLOCK, SHARED, CLUSTER, ONLINE = range(7)
 
 VECTOR_BYTES = 16  # the widest access
@@ -32,7 +32,7 @@ RESIDENT, FULL, WIDEST = 1024, 768, 512  # threads that a multiprocessor has 64,
 
 
 class Layout(NamedTuple):
-    """How an operand's rows lie in memory: all that a plan looks at.  Strides of axes of length 1 are given as 0."""
+    """The place of an operand's rows in memory, as far as plans depend on it.  Strides of axes of length 1 are 0."""
 
     itemsize: int
     address: int  # or the address modulo 16
@@ -42,7 +42,7 @@ class Layout(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How the work is laid out on a GPU."""
+    """The layout of the work on a GPU."""
 
     form: int
     threads: int  # of a block
@@ -58,7 +58,7 @@ class Plan(NamedTuple):
 
 
 class Burden(NamedTuple):
-    """What a kernel asks of its plan."""
+    """The demands of a kernel on its plan."""
 
     registers: int = 1  # a power of 2: how many times those of a plain loss a logit takes
     product: bool = False  # it has two operands, of which little is computed
@@ -74,7 +74,7 @@ PLAIN = Burden()
 
 
 def burden(kernel: str, flags: Flags = Flags(), *, wide: bool = False) -> Burden:  # noqa: B008
-    """What a kernel asks of its plan.
+    """The demands of a kernel on its plan.
 
     Products hold two operands, as losses of soft targets do, the second of which may be twice as `wide`.  Smoothing
     needs the weights of classes besides; a softcap needs the logits and what became of them.
@@ -146,9 +146,9 @@ def plan(
     layouts : tuple of Layout
         The logits' first, then those of the second operand and of the output, where there are such.
     facts
-        Of the GPU: multiprocessors, bytes of shared memory that a block can ask for, whether it has clusters.
+        The GPU: multiprocessors, bytes of shared memory that a block can ask for, whether it has clusters.
     asked : Burden
-        What the kernel asks for.
+        The demands of the kernel.
 
     Returns
     -------
@@ -156,18 +156,18 @@ def plan(
         The form of kernel and its constants.
     """
     whole, peelable = vectors(layouts, classes)
-    few = _few(classes, whole, layouts, asked.registers)
-    if few is not None:
-        group, items, vector = few
+    short = _short_rows(classes, whole, layouts, asked.registers)
+    if short is not None:
+        group, items, vector = short
         form, items = (PART_WARP, items) if items else (SCALAR, ITEMS)
-        made = Plan(form, THREADS, group, THREADS // group, items, vector, False, 0)
+        chosen = Plan(form, THREADS, group, THREADS // group, items, vector, False, 0)
     else:
         vector = max(whole, peelable)
-        long = _long(-(-classes // vector), vector * layouts[0].itemsize, facts, asked)
-        made = long._replace(vector=vector, peeled=vector > whole)
-    held = made.form not in (SCALAR, ONLINE) and not made.shared
-    resident = _resident(made.items, layouts[0].itemsize, asked, held=held, clusters=facts[2]) // made.threads
-    return made._replace(grid=_grid(rows, made.rows, resident, made.cluster, facts[0]), resident=resident)
+        long = _long_rows(-(-classes // vector), vector * layouts[0].itemsize, facts, asked)
+        chosen = long._replace(vector=vector, peeled=vector > whole)
+    held = chosen.form not in (SCALAR, ONLINE) and not chosen.shared
+    resident = _resident(chosen.items, layouts[0].itemsize, asked, held=held, clusters=facts[2]) // chosen.threads
+    return chosen._replace(grid=_grid(rows, chosen.rows, resident, chosen.cluster, facts[0]), resident=resident)
 
 
 def count_blocks(rows: int) -> int:
@@ -175,7 +175,7 @@ def count_blocks(rows: int) -> int:
     return max(1, min(COUNTING_BLOCKS, rows // COUNTED))
 
 
-def _few(classes: int, vector: int, layouts: tuple[Layout, ...], held: int) -> tuple[int, int, int] | None:
+def _short_rows(classes: int, vector: int, layouts: tuple[Layout, ...], held: int) -> tuple[int, int, int] | None:
     """(threads a row, vectors a thread, elements a vector) where a row takes less than a warp; None where it does not.
 
     No vectors: a thread reads its row twice.
@@ -192,28 +192,28 @@ def _few(classes: int, vector: int, layouts: tuple[Layout, ...], held: int) -> t
     return group, -(-n // group), vector
 
 
-def _long(n: int, width: int, facts: tuple[int, int, bool], asked: Burden) -> Plan:
-    """A row of `n` vectors of `width` bytes takes a warp or more."""
+def _long_rows(n: int, width: int, facts: tuple[int, int, bool], asked: Burden) -> Plan:
+    """The plan of rows of `n` vectors of `width` bytes, which take a warp or more."""
     _, shared, clusters = facts
     most = ITEMS // asked.registers
     if n <= WARP_SIZE * most:
-        return _laid(WARP, WARP_SIZE, -(-n // WARP_SIZE))
+        return _chosen(WARP, WARP_SIZE, -(-n // WARP_SIZE))
     threads = max(FEWEST, min(WIDE, _power(-(-n * asked.registers // FEW_ITEMS))))
     blocks = 1
     if n > threads * most and clusters:
         blocks = min(CLUSTER_BLOCKS, _power(-(-n // (threads * most))))
     if n <= blocks * threads * most:
-        return _laid(CLUSTER if blocks > 1 else BLOCK, threads, -(-n // (blocks * threads)), cluster=blocks)
+        return _chosen(CLUSTER if blocks > 1 else BLOCK, threads, -(-n // (blocks * threads)), cluster=blocks)
     # No vector takes less than a word; a block of several keeps its part of whole rounds of all their threads.
     kept = n if blocks == 1 else -(-n // (blocks * STREAMING)) * STREAMING
     size = kept * (max(4, width) + (max(4, width * (1 + asked.wide)) if asked.product else 0))
     if size + RESERVED <= shared:
         form = CLUSTER if blocks > 1 else SHARED
-        return _laid(form, STREAMING, asked.unrolled, shared=size, cluster=blocks)
-    return _laid(ONLINE, STREAMING, asked.unrolled)
+        return _chosen(form, STREAMING, asked.unrolled, shared=size, cluster=blocks)
+    return _chosen(ONLINE, STREAMING, asked.unrolled)
 
 
-def _laid(form: int, group: int, items: int, *, shared: int = 0, cluster: int = 1) -> Plan:
-    """A plan from what was decided so far."""
+def _chosen(form: int, group: int, items: int, *, shared: int = 0, cluster: int = 1) -> Plan:
+    """A plan of what was decided so far."""
     threads = max(THREADS, group) if group <= WARP_SIZE else group
     return Plan(form, threads, group, threads // group, items, 1, False, 0, shared, cluster)

@@ -1,9 +1,9 @@
-"""exp of what is not above 0, in the two ways that float32 kernels need it, and fused multiply-add.
+"""exp of numbers up to 0 in float32: exact to 2 or 3 ulps, or quick.
 
-The instruction ``ex2.approx`` has an error of 2 ulps.  What an exponential loses besides is the rounding of its
-argument times log2(e), which grows with the argument: 44 ulps at exp(-88).  `exp` adds that part again, for results
-that are stored in float32; `quick` does not, for those that are stored in half types.  Sums of exponentials are the
-same either way, as ``d exp(d)`` is never below -1/e.
+The instruction ``ex2.approx`` has an error of 2 ulps.  An exponential loses more by the rounding of its argument times
+log2(e), which grows with the argument: 44 ulps at exp(-88).  `exp` adds that part again, for results that are stored in
+float32; `quick` does not, for those that are stored in half types.  Sums of exponentials are the same either way, as
+``d exp(d)`` is never below -1/e.
 """
 
 from ...core.dtypes import FLOAT32

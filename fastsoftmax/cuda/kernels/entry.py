@@ -79,8 +79,8 @@ def _make_write(kind, stored):
     @device
     def write(p, row, value):
         if p.result != 0:
-            values, room = cuda.local.array(1, dtype), cuda.local.array(count, types.uint32)
+            values, scratch = cuda.local.array(1, dtype), cuda.local.array(count, types.uint32)
             values[0] = value
-            put(p.result + row * size, values, room)
+            put(p.result + row * size, values, scratch)
 
     return write

@@ -61,7 +61,7 @@ def make_softmax(shape, variant, group, blocks):
     kind, flags, kept = COMPUTED[shape.kind], Flags(), variant == SOFTMAX
     locate, part_of, count = make_locate(shape), make_part_of(shape), shape.held
     fill, top = make_fill(shape), make_top(shape, flags)
-    add, emit = make_add(shape, flags, kept=kept, level=variant == LOGSUMEXP), make_emit(shape, flags, kept=kept)
+    add, emit = make_add(shape, flags, kept=kept, infinite=variant == LOGSUMEXP), make_emit(shape, flags, kept=kept)
     emit_log, law = make_emit_log(shape), LAWS[kind]
     share, total, _ = make_scope(kind, group, blocks, False)
     zero, one, minus_inf = constant(kind, 0.0), constant(kind, 1.0), constant(kind, -INF)

@@ -1,4 +1,4 @@
-"""The mathematics bound to GPU threads: once for float32 and once for float64, from one text."""
+"""The mathematics of core/law as device functions: once for float32 and once for float64, from one text."""
 
 import math
 from types import FunctionType
@@ -25,7 +25,7 @@ _where = device(lambda condition, a, b: a if condition else b)
 
 
 def _in_dtype(kind):
-    """A decorator: the function's literals become numbers of the dtype, where they would make everything float64."""
+    """A decorator: literals of the function become numbers of the dtype, as they would make everything float64."""
 
     def decorate(function):
         def converted(value):

@@ -60,30 +60,16 @@ def make_grad_factor_of(kind, flags):
     return grad_factor_of
 
 
-@lru_cache(maxsize=64)
-def make_loss_factor_of(kind, flags):
-    """``loss_factor_of(p, row)``: the factor of a row's loss."""
-    read, size, one, factors = number_access(kind)[0], ITEMSIZE[kind], constant(kind, 1.0), flags.factors
+@lru_cache(maxsize=4)
+def make_factor_at(kind):
+    """``factor_at(there, address, i)``: number `i` of an array of the computing dtype if it is there, else 1."""
+    read, size, one = number_access(kind)[0], ITEMSIZE[kind], constant(kind, 1.0)
 
     @device
-    def loss_factor_of(p, row):
-        return read(p.loss_factor + row * size) if factors and p.loss_factor != 0 else one
+    def factor_at(there, address, i):
+        return read(address + i * size) if there else one
 
-    return loss_factor_of
-
-
-@lru_cache(maxsize=64)
-def make_weight_of(kind, flags):
-    """``weight_of(p, t)``: the class weight of a target."""
-    read, size, one, weighted = number_access(kind)[0], ITEMSIZE[kind], constant(kind, 1.0), flags.weighted
-
-    @device
-    def weight_of(p, t):
-        if weighted and t >= i32(0):
-            return read(p.class_weight + i64(t) * size)
-        return one
-
-    return weight_of
+    return factor_at
 
 
 @lru_cache(maxsize=64)
@@ -91,9 +77,8 @@ def make_score(kind, flags):
     """``score(p, o, row, target, x, z, m, sums)``: (loss, Score) of a row of the logit `x`, transformed `z`."""
     law, one, zero, nan = LAWS[kind], constant(kind, 1.0), constant(kind, 0.0), constant(kind, float("nan"))
     index_score, soft_score, term, shift = law["index_score"], law["soft_score"], law["term"], law["shift"]
-    cap_slope, weight_of = law["cap_slope"], make_weight_of(kind, flags)
-    grad_factor_of, loss_factor_of = make_grad_factor_of(kind, flags), make_loss_factor_of(kind, flags)
-    smooth, soft, cap = flags.smooth, flags.soft, flags.cap
+    cap_slope, factor_at, grad_factor_of = law["cap_slope"], make_factor_at(kind), make_grad_factor_of(kind, flags)
+    smooth, soft, cap, weighted, factors = flags.smooth, flags.soft, flags.cap, flags.weighted, flags.factors
 
     @device
     def score(p, o, row, target, x, z, m, sums):
@@ -101,8 +86,9 @@ def make_score(kind, flags):
         up = grad_factor_of(p, o, row)
         if soft:
             loss, s, a = soft_score(flags, o, one, m, sums.others, dot, mass)
-            return loss * loss_factor_of(p, row), Score(base, a / s * up, up, zero)
-        d, weight = z - base, weight_of(p, target.t)
+            loss = loss * factor_at(factors and p.loss_factor != 0, p.loss_factor, row)
+            return loss, Score(base, a / s * up, up, zero)
+        d, weight = z - base, factor_at(weighted and target.t >= i32(0), p.class_weight, i64(target.t))
         if smooth:
             dot, mass = dot + term(weight, d), mass + weight
         loss, s, a, b, at_target = index_score(flags, o, weight, m, sums.others, dot, mass, d)
@@ -112,7 +98,7 @@ def make_score(kind, flags):
         a, b, at_target = a / s * up, b * up, at_target * up
         if target.skipped:
             a, b, at_target = zero, zero, zero
-        loss = zero if target.skipped else loss * loss_factor_of(p, row)
+        loss = zero if target.skipped else loss * factor_at(factors and p.loss_factor != 0, p.loss_factor, row)
         return nan if target.bad else loss, Score(base, a, b, at_target)
 
     return score

@@ -17,10 +17,10 @@ Staging = namedtuple("Staging", ("keep", "recall"))
 
 
 @lru_cache(maxsize=64)
-def make_rescale(kind, flags, *, level):
+def make_rescale(kind, flags, *, infinite):
     """``rescale(sums, m, top)``: sums relative to a larger maximum: one side of ``law.merge``.
 
-    `level` says that +inf - +inf is 0.
+    With `infinite`, +inf - +inf is 0.
     """
     exp, law, weighing = EXPONENTIALS[kind, False], LAWS[kind], flags.smooth or flags.soft
     shift, merge_dot, zero = law["shift"], law["merge_dot"], constant(kind, 0.0)
@@ -28,7 +28,7 @@ def make_rescale(kind, flags, *, level):
     @device
     def rescale(sums, m, top):
         d = m - shift(top)
-        if level:
+        if infinite:
             d = zero if m == top else d
         dot = merge_dot(sums.dot, sums.mass, m, top) if weighing else sums.dot
         return Sums(sums.others * exp(d), dot, sums.mass)

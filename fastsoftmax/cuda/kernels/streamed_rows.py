@@ -40,12 +40,12 @@ def _make_staging(shape, group, staged):
 
 
 @lru_cache(maxsize=64)
-def _make_sweep(shape, flags, group, staged, *, level):
+def _make_sweep(shape, flags, group, staged, *, infinite=False):
     """``sweep(p, o, part, count, words, targets, target)``: the State of a part of a row of `count` vectors."""
     kind, hard = COMPUTED[shape.kind], flags.hard
     fill, fill_targets, clear = make_fill(shape), make_fill_targets(shape, flags), make_clear(shape.held)
     keep, take, top = _make_staging(shape, group, staged).keep, make_take(shape, flags), make_top(shape, flags)
-    add, rescale = make_add(shape, flags, level=level), make_rescale(kind, flags, level=level)
+    add, rescale = make_add(shape, flags, infinite=infinite), make_rescale(kind, flags, infinite=infinite)
     advance, shift = make_advance(shape), LAWS[kind]["shift"]
     zero, minus_inf = constant(kind, 0.0), constant(kind, -INF)
 
@@ -70,10 +70,10 @@ def _make_sweep(shape, flags, group, staged, *, level):
 
 
 @lru_cache(maxsize=64)
-def _make_join(shape, flags, group, blocks, *, level):
+def _make_join(shape, flags, group, blocks, *, infinite=False):
     """``join(state, owner, rank)``: (the target's logit, the maximum, the sums) of the whole row."""
     kind = COMPUTED[shape.kind]
-    rescale = make_rescale(kind, flags, level=level)
+    rescale = make_rescale(kind, flags, infinite=infinite)
     share, total, _ = make_scope(kind, group, blocks, flags.smooth or flags.soft)
 
     @device
@@ -90,8 +90,7 @@ def make_loss(shape, flags, group, blocks, staged, label):
     """The loss of a row, and the gradient if ``flags.grad``; labels have `label` bytes."""
     kind, hard, grad = COMPUTED[shape.kind], flags.hard, flags.grad
     locate, part_of, owner_of = make_locate(shape), make_part_of(shape), make_owner_of(shape)
-    sweep = _make_sweep(shape, flags, group, staged, level=False)
-    join = _make_join(shape, flags, group, blocks, level=False)
+    sweep, join = _make_sweep(shape, flags, group, staged), _make_join(shape, flags, group, blocks)
     recall, fill_targets = _make_staging(shape, group, staged).recall, make_fill_targets(shape, flags)
     clear, emit, advance = make_clear(shape.held), make_emit(shape, flags), make_advance(shape)
     target_of, score = make_target_of(label), make_score(kind, flags)
@@ -123,10 +122,10 @@ def make_loss(shape, flags, group, blocks, staged, label):
 
 def make_softmax(shape, variant, group, blocks, staged):
     """softmax, log_softmax or logsumexp of a row."""
-    kind, flags, level = COMPUTED[shape.kind], Flags(), variant == LOGSUMEXP
+    kind, flags, infinite = COMPUTED[shape.kind], Flags(), variant == LOGSUMEXP
     locate, part_of, count = make_locate(shape), make_part_of(shape), shape.held
-    sweep = _make_sweep(shape, flags, group, staged, level=level)
-    join = _make_join(shape, flags, group, blocks, level=level)
+    sweep = _make_sweep(shape, flags, group, staged, infinite=infinite)
+    join = _make_join(shape, flags, group, blocks, infinite=infinite)
     recall, advance = _make_staging(shape, group, staged).recall, make_advance(shape)
     emit, emit_log = make_emit(shape, flags), make_emit_log(shape)
     law, zero, one = LAWS[kind], constant(kind, 0.0), constant(kind, 1.0)

@@ -1,4 +1,4 @@
-"""Sums over rows besides the losses' own: the denominator of a mean, and the total of the partial sums.
+"""Two kernels of sums over all rows: the denominator of a mean, and the total of partial sums.
 
 Both add up in float64 and in a fixed order, so that results are the same bits from run to run.
 """

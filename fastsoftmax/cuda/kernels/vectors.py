@@ -91,10 +91,10 @@ def make_weigh(y_kind, kind, vector, flags):
 
 
 @lru_cache(maxsize=256)
-def make_add_vector(kind, y_kind, vector, flags, kept, level):
+def make_add_vector(kind, y_kind, vector, flags, kept, infinite):
     """``add_vector(p, o, words, at, targets, begin, j, off, live, base, sums)``: add a vector to `sums`.
 
-    Its words begin at `at`, those of its soft targets at `begin`.  `level` says that +inf - +inf is 0, for results that
+    Its words begin at `at`, those of its soft targets at `begin`.  With `infinite`, +inf - +inf is 0, for results that
     an infinite maximum does not make NaN.
     """
     computed = COMPUTED[kind]
@@ -113,7 +113,7 @@ def make_add_vector(kind, y_kind, vector, flags, kept, level):
             there = live and off != i32(k)
             z = read(o, words, at, k, there)
             d = z - base
-            if level:
+            if infinite:
                 d = zero if z == base else d
             e = exp(d)
             others = others + e
@@ -143,7 +143,7 @@ def make_emit_vector(kind, y_kind, vector, flags, kept):
     @device
     def emit_vector(p, o, words, at, targets, begin, out, j, off, score):
         values, masses = cuda.local.array(vector, dtype), cuda.local.array(vector, dtype)
-        room = cuda.local.array(count, types.uint32)
+        scratch = cuda.local.array(count, types.uint32)
         if weighing:
             weigh(p, o, targets, begin, j, True, masses)
         for k in range(vector):
@@ -157,7 +157,7 @@ def make_emit_vector(kind, y_kind, vector, flags, kept):
         if hard and u32(off) < u32(vector):
             for k in range(vector):
                 values[k] = score.at_target if off == i32(k) else values[k]
-        store(out, values, room)
+        store(out, values, scratch)
 
     return emit_vector
 
@@ -170,9 +170,9 @@ def make_emit_log_vector(kind, vector):
 
     @device
     def emit_log_vector(words, at, out, base, log_s):
-        values, room = cuda.local.array(vector, dtype), cuda.local.array(count, types.uint32)
+        values, scratch = cuda.local.array(vector, dtype), cuda.local.array(count, types.uint32)
         for k in range(vector):
             values[k] = (get(words, at, k) - base) - log_s
-        store(out, values, room)
+        store(out, values, scratch)
 
     return emit_log_vector

@@ -44,11 +44,11 @@ def _make_vector_passes(kind, y_kind, vector, logarithmic):
 
     @device
     def emit_vector(words, at, out, total):
-        values, room = cuda.local.array(vector, dtype), cuda.local.array(count, types.uint32)
+        values, scratch = cuda.local.array(vector, dtype), cuda.local.array(count, types.uint32)
         for k in range(vector):
             y, g = get(words, at, k), get_g(words, at + count, k)
             values[k] = g - exp(y) * total if logarithmic else y * (g - total)
-        store(out, values, room)
+        store(out, values, scratch)
 
     return fill_vector, add_vector, emit_vector
 

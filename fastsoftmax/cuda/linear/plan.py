@@ -1,4 +1,4 @@
-"""How the rows of a linear pass on a GPU are cut into chunks: pure heuristics on shapes."""
+"""The chunks of rows of a linear pass on a GPU: pure heuristics on shapes."""
 
 BUDGET = 1 << 29  # bytes of a chunk's logits on a GPU, unless `ROWS` take more
 ROWS = 2048  # rows that a product there should have: its part of the weights' gradient is added up once a chunk
@@ -7,7 +7,7 @@ ACCESS = 16  # bytes that a GPU's thread reads at a time
 
 
 def chunk_rows(rows: int, classes: int, itemsize: int, block: int | None = None) -> int:
-    """The rows whose logits are there at a time on a GPU; `block` rows is what the caller wants.
+    """The rows whose logits are in the buffer at a time: `block`, if the caller names a number.
 
     Multiples of 8 where there are several chunks: each one's targets then begin at the same place of an access.
 
