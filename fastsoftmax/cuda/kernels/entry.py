@@ -1,4 +1,4 @@
-"""The kernels themselves: which rows a block works on, a group of its threads a row, and what is written once a row."""
+"""The entry of row kernels: it shares rows among blocks and groups of threads, and writes the number of each row."""
 
 from ...core.dtypes import ITEMSIZE
 from ..toolkit.compiler import cuda, device, types
@@ -11,12 +11,12 @@ i32, u32, i64 = types.int32, types.uint32, types.int64
 
 
 def make_kernel(work, kind, threads, group, blocks, *, losses, stored):
-    """A kernel that calls `work` for each row.
+    """The kernel that calls `work` for each row: ``kernel(p, o)``, with `Integers` and `Numbers`.
 
     Parameters
     ----------
     work
-        Of `held_rows` and the like.
+        A device function of `held_rows` and the like.
     kind
         The computing dtype.
     threads, group, blocks
@@ -26,21 +26,10 @@ def make_kernel(work, kind, threads, group, blocks, *, losses, stored):
     stored
         The storage kind that the rows' numbers are written in; None: they are not.
     """
-    run = _make_run(work, kind, threads, group, blocks, losses=losses, stored=stored)
-
-    def entry(integers, numbers):
-        run(integers, numbers)
-
-    return entry
-
-
-def _make_run(work, kind, threads, group, blocks, *, losses, stored):
-    """``run(p, o)``: the work of a thread."""
     at_once, zero, leave = threads // group, constant(kind, 0.0), make_scope(kind, group, blocks, False).leave
     deliver, write = make_deliver(kind, threads, group), _make_write(kind, stored)
 
-    @device
-    def run(p, o):
+    def kernel(p, o):
         thread, cluster, rank = i32(u32(cuda.threadIdx.x)), u32(cuda.blockIdx.x), i32(0)
         if blocks > 1:
             cluster, rank = u32(cluster // u32(blocks)), i32(cluster_rank())
@@ -61,11 +50,11 @@ def _make_run(work, kind, threads, group, blocks, *, losses, stored):
             deliver(p, total)
         leave()
 
-    return run
+    return kernel
 
 
 def _make_write(kind, stored):
-    """``write(p, row, value)``: the number of a row where somebody wants it."""
+    """``write(p, row, value)``: write the number of a row, where somebody wants it."""
     if stored is None:
 
         @device

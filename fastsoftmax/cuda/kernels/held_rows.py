@@ -19,7 +19,7 @@ i32 = types.int32
 INF = float("inf")
 
 
-def make_loss(shape, flags, group, blocks, label):
+def make_loss(shape, flags, label, group, blocks):
     """The loss of a row, and the gradient if ``flags.grad``; labels have `label` bytes."""
     kind, hard, grad = COMPUTED[shape.kind], flags.hard, flags.grad
     locate, part_of, owner_of = make_locate(shape), make_part_of(shape), make_owner_of(shape)

@@ -1,4 +1,4 @@
-"""The compiled kernels by what they do, each compiled once for a kind of GPU."""
+"""Recipes of kernels, all that one is compiled from, and the kernels, each compiled once for a kind of GPU."""
 
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ NOTHING = Flags()
 
 
 class Recipe(NamedTuple):
-    """What a kernel is compiled from."""
+    """The constants that a kernel is compiled from."""
 
     name: str
     kind: int  # storage of logits, results and gradients
@@ -51,30 +51,26 @@ def recipe(
     return Recipe(name, kind, y_kind, variant, flags, *constants, label, plan.resident, plan.shared > 0)
 
 
-def _work(made: Recipe) -> Any:
-    """What is done with a row."""
-    shape = Shape(made.kind, made.y_kind, made.vector, made.items, made.group * made.cluster, made.peeled)
-    group, blocks, staged = made.group, made.cluster, made.staged
-    held = made.form in HELD and not staged
-    if made.name == "cross_entropy":
-        if held:
-            return held_rows.make_loss(shape, made.flags, group, blocks, made.label)
-        return streamed_rows.make_loss(shape, made.flags, group, blocks, staged, made.label)
-    if made.name == "softmax":
-        if held:
-            return held_rows.make_softmax(shape, made.variant, group, blocks)
-        return streamed_rows.make_softmax(shape, made.variant, group, blocks, staged)
-    logarithmic = made.variant == LOG_SOFTMAX
-    if held:
-        return vjp.make_held(shape, logarithmic, group, blocks)
-    return vjp.make_streamed(shape, logarithmic, group, blocks, staged)
+def _make_work(recipe: Recipe) -> Any:
+    """The work on a row as a device function."""
+    group, blocks, staged = recipe.group, recipe.cluster, recipe.staged
+    shape = Shape(recipe.kind, recipe.y_kind, recipe.vector, recipe.items, group * blocks, recipe.peeled)
+    held = recipe.form in HELD and not staged
+    rows, threads = (held_rows, (group, blocks)) if held else (streamed_rows, (group, blocks, staged))
+    if recipe.name == "cross_entropy":
+        return rows.make_loss(shape, recipe.flags, recipe.label, *threads)
+    if recipe.name == "softmax":
+        return rows.make_softmax(shape, recipe.variant, *threads)
+    make_product = vjp.make_held if held else vjp.make_streamed
+    return make_product(shape, recipe.variant == LOG_SOFTMAX, *threads)
 
 
-def _row_kernel(made: Recipe) -> Any:
+def _make_row_kernel(recipe: Recipe) -> Any:
     """The kernel of a recipe as a Python function."""
-    kind, losses = COMPUTED[made.kind], made.name == "cross_entropy"
-    stored = kind if losses else (made.kind if made.name == "softmax" and made.variant == LOGSUMEXP else None)
-    return make_kernel(_work(made), kind, made.threads, made.group, made.cluster, losses=losses, stored=stored)
+    kind, losses = COMPUTED[recipe.kind], recipe.name == "cross_entropy"
+    stored = kind if losses else (recipe.kind if recipe.name == "softmax" and recipe.variant == LOGSUMEXP else None)
+    work, (threads, group, blocks) = _make_work(recipe), (recipe.threads, recipe.group, recipe.cluster)
+    return make_kernel(work, kind, threads, group, blocks, losses=losses, stored=stored)
 
 
 def count_recipe(kind: int, label: int = 8) -> Recipe:
@@ -88,22 +84,23 @@ def total_recipe(kind: int) -> Recipe:
 
 
 @lru_cache(maxsize=64)
-def _function(made: Recipe) -> tuple[Any, tuple[Any, ...]]:
+def _function(recipe: Recipe) -> tuple[Any, tuple[Any, ...]]:
     """(the kernel of a recipe as a Python function, the types of its parameters): the same for every GPU."""
-    if made.name == "count":
-        return sums.make_count(made.kind, made.label), ("int64",) * len(Counting._fields)
-    if made.name == "total":
-        return sums.make_total(made.kind), ("int64",) * len(Totalling._fields)
-    real = "float64" if COMPUTED[made.kind] == FLOAT64 else "float32"
-    return _row_kernel(made), (("int64", Integers), (real, Numbers))
+    if recipe.name == "count":
+        return sums.make_count(recipe.kind, recipe.label), (("int64", Counting),)
+    if recipe.name == "total":
+        return sums.make_total(recipe.kind), (("int64", Totalling),)
+    real = "float64" if COMPUTED[recipe.kind] == FLOAT64 else "float32"
+    return _make_row_kernel(recipe), (("int64", Integers), (real, Numbers))
 
 
 @lru_cache(maxsize=1024)
-def compiled(made: Recipe, capability: tuple[int, int]) -> compiler.Compiled:
+def compiled(recipe: Recipe, capability: tuple[int, int]) -> compiler.Compiled:
     """The kernel of a recipe for GPUs of a compute capability: of this process, of the disk, or compiled."""
-    return cache.load_or_compile((made, capability), lambda: _compile(made, capability))
+    return cache.load_or_compile((recipe, capability), lambda: _compile(recipe, capability))
 
 
-def _compile(made: Recipe, capability: tuple[int, int]) -> compiler.Compiled:
-    function, arguments = _function(made)
-    return compiler.compile(function, arguments, capability, made.threads, resident=made.resident, cluster=made.cluster)
+def _compile(recipe: Recipe, capability: tuple[int, int]) -> compiler.Compiled:
+    function, arguments = _function(recipe)
+    resident, cluster = recipe.resident, recipe.cluster
+    return compiler.compile(function, arguments, capability, recipe.threads, resident=resident, cluster=cluster)

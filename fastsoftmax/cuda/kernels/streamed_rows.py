@@ -86,7 +86,7 @@ def _make_join(shape, flags, group, blocks, *, infinite=False):
     return join
 
 
-def make_loss(shape, flags, group, blocks, staged, label):
+def make_loss(shape, flags, label, group, blocks, staged):
     """The loss of a row, and the gradient if ``flags.grad``; labels have `label` bytes."""
     kind, hard, grad = COMPUTED[shape.kind], flags.hard, flags.grad
     locate, part_of, owner_of = make_locate(shape), make_part_of(shape), make_owner_of(shape)

@@ -8,7 +8,6 @@ from functools import lru_cache
 from ...core.dtypes import FLOAT64, ITEMSIZE
 from ..toolkit.compiler import cuda, device, types
 from .memory import constant, load_float64, load_int32, load_int64, number_access, real, store_float64
-from .parameters import Counting, Totalling
 from .reductions import make_scope
 from .score import report
 
@@ -47,16 +46,15 @@ def make_count(kind, label):
     """The kernel that counts: block number b writes the weight of its rows to ``denominator[b]``."""
     weight, total = _make_weight(kind, label), make_scope(FLOAT64, THREADS, 1, False).total
 
-    def kernel(target, class_weight, loss_factor, denominator, bad, ignore_index, rows, classes):
-        p = Counting(target, class_weight, loss_factor, denominator, bad, ignore_index, rows, classes)
+    def kernel(p):
         thread, block = i64(u32(cuda.threadIdx.x)), i64(u32(cuda.blockIdx.x))
         value, row = ZERO, block * THREADS + thread
-        while row < rows:
+        while row < p.rows:
             value += weight(p, row)
             row += i64(u32(cuda.gridDim.x)) * THREADS
         value = total(value, ZERO, ZERO)[0]
         if thread == 0:
-            store_float64(denominator + block * 8, value)
+            store_float64(p.denominator + block * 8, value)
 
     return kernel
 
@@ -65,8 +63,7 @@ def make_total(kind):
     """The kernel of one block that adds up `n` partial sums, divides them, and writes a number of a computing dtype."""
     add, store, dtype = make_scope(FLOAT64, THREADS, 1, False).total, number_access(kind)[1], real(kind)
 
-    def kernel(partial, n, denominator, result):
-        p = Totalling(partial, n, denominator, result)
+    def kernel(p):
         thread = i64(u32(cuda.threadIdx.x))
         value, k = ZERO, thread
         while k < p.n:

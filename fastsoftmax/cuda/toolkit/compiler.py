@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from llvmlite import ir
 
 from .driver import (
     INSTALL,
@@ -139,8 +140,6 @@ def _compiling_for(capability: tuple[int, int]) -> Iterator[None]:
 
 def _annotate_cluster(kernel: Any, blocks: int) -> None:
     """Fix the number of blocks that share their memory at compile time, so that an ordinary launch will do."""
-    from llvmlite import ir  # noqa: PLC0415
-
     module, number = kernel.module, ir.IntType(32)
     annotations = cgutils.get_or_insert_named_metadata(module, "nvvm.annotations")
     for axis, size in (("x", blocks), ("y", 1), ("z", 1)):
