@@ -11,8 +11,7 @@ import pytest
 
 from fastsoftmax.bench import results
 from fastsoftmax.bench.cases import ITEMSIZE, LAUNCH, LINEAR, LOSS, LOSS_AND_GRAD, SHAPES, SOFTMAX
-from fastsoftmax.bench.cuda import arrays, contestants, linear, suite, timing
-from fastsoftmax.bench.cuda import cases as cuda_cases
+from fastsoftmax.bench.cuda import arrays, cases, contestants, linear, suite, timing
 from fastsoftmax.bench.cuda.cases import CASES
 from fastsoftmax.bench.report import cuda_table
 from fastsoftmax.bench.results import COMPILED, IN_PLACE, INTO, LIGER, OURS, QUACK, QUACK_FUSED, TORCH
@@ -38,8 +37,8 @@ def test_cases_are_those_that_are_asked_for():
     passes = [case for case in CASES if case.group == LINEAR]
     assert {case.dtype for case in passes} == {"bfloat16", "float32"}
     assert all(linear.room(case) < 30e9 for case in passes)
-    assert cuda_cases.wanted(passes[0]) == [OURS, TORCH, LIGER]
-    assert {OURS, INTO, IN_PLACE, TORCH, COMPILED, LIGER, QUACK} <= set(cuda_cases.wanted(large[0]))
+    assert cases.wanted(passes[0]) == [OURS, TORCH, LIGER]
+    assert {OURS, INTO, IN_PLACE, TORCH, COMPILED, LIGER, QUACK} <= set(cases.wanted(large[0]))
     quick = suite.chosen(quick=True)
     assert 0 < len(quick) < len(CASES)
     assert suite.chosen("*/softmax/*x262144/float32") == [CASES[-13]]
@@ -48,11 +47,11 @@ def test_cases_are_those_that_are_asked_for():
 @pytest.mark.parametrize("free", [1e6, 4e9, 12e9, 80e9, 1e15])
 def test_rows_are_as_many_as_memory_holds(free):
     for case in CASES[:-4]:
-        fitted = cuda_cases.fitted(case, free)
+        fitted = cases.fitted(case, free)
         assert fitted.shape[1] == case.shape[1]
         assert 1 <= fitted.shape[0] <= case.shape[0]
         if free >= 4e9:
-            assert cuda_cases.room(fitted) <= free
+            assert cases.room(fitted) <= free
         if free == 1e15:
             assert fitted == case
 
@@ -60,7 +59,7 @@ def test_rows_are_as_many_as_memory_holds(free):
 def test_copy_moves_as_much_as_the_case_must():
     for case in CASES[3:-4]:
         labels = 8 * case.shape[0] * (case.function != SOFTMAX)
-        assert abs(2 * cuda_cases.copied(case) + labels - case.nbytes) < 2 * ITEMSIZE[case.dtype]
+        assert abs(2 * cases.copied(case) + labels - case.nbytes) < 2 * ITEMSIZE[case.dtype]
     assert [case.nbytes for case in (*CASES[:3], *CASES[-4:])] == [0] * 7
 
 

@@ -202,8 +202,8 @@ def test_driver_by_its_tool(monkeypatch, tmp_path):
 WITHOUT = """
 import sys
 sys.modules["numba.cuda"] = None  # as where numba-cuda is not installed
-from fastsoftmax.cli import program as cli
-sys.exit(cli.main(["bench", "--device", "cuda"]))
+from fastsoftmax.cli import program
+sys.exit(program.main(["bench", "--device", "cuda"]))
 """
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from fastsoftmax.cli.errors import BadInput
 from fastsoftmax.cli.files import csvfile
-from fastsoftmax.cli.files import table as tables
 from fastsoftmax.cli.files.open import open_table
 from fastsoftmax.cli.files.table import Features, text_array, text_classes
 from fastsoftmax.cli.train import read
@@ -21,7 +20,7 @@ CHUNKS = [1, 2, 3, 1000]
 @pytest.fixture(params=CHUNKS)
 def chunk(request, monkeypatch):
     """Every length of a chunk: whatever is read, its ends make no difference."""
-    monkeypatch.setattr(tables, "MOST_ROWS", request.param)
+    monkeypatch.setattr("fastsoftmax.cli.files.table.MOST_ROWS", request.param)
     return request.param
 
 
@@ -169,7 +168,7 @@ def test_any_cells_in_any_chunks(seed, tmp_path, monkeypatch):
     path.write_text("a,b,c,d,e,f\n" + "".join(",".join(row) + "\n" for row in cells), "utf-8")
     expected = [[_value(cell) for cell in row] for row in cells]
     for rows in (1, 7, 1000):
-        monkeypatch.setattr(tables, "MOST_ROWS", rows)
+        monkeypatch.setattr("fastsoftmax.cli.files.table.MOST_ROWS", rows)
         found = np.concatenate([block.x for block in open_table(path, None).blocks()])
         np.testing.assert_array_equal(found, expected)
 
@@ -246,7 +245,7 @@ def test_long_label(tmp_path):
 
 
 def test_too_much_text_for_a_model(monkeypatch):
-    monkeypatch.setattr(tables, "TEXT_BYTES", 400)
+    monkeypatch.setattr("fastsoftmax.cli.files.table.TEXT_BYTES", 400)
     assert text_array(["a", "b" * 50], "y").tolist() == ["a", "b" * 50]
     with pytest.raises(BadInput, match="y has 2 different names, one of them 51 characters long"):
         text_array(["a", "b" * 51], "y")

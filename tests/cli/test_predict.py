@@ -19,11 +19,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss
 
 import fastsoftmax
-from fastsoftmax.cli import model as modelfile
 from fastsoftmax.cli import program
 from fastsoftmax.cli.errors import BadInput
 from fastsoftmax.cli.files import sparsefile, table
 from fastsoftmax.cli.files.table import Features, Place
+from fastsoftmax.cli.model import Model
+from fastsoftmax.cli.model import save as save_model
 from fastsoftmax.cli.output import replacing
 from fastsoftmax.cli.score import Indices
 from tests.support import child
@@ -41,7 +42,7 @@ FILES = {
 }
 RUN = """
 import signal, sys
-from fastsoftmax.cli import program as cli
+from fastsoftmax.cli import program
 signal.signal(signal.SIGINT, signal.default_int_handler)
 """
 
@@ -70,9 +71,9 @@ def trained(tmp_path_factory):
 
 
 def _save(path, coef, intercept, classes, names=()):
-    model = modelfile.Model(coef, intercept, classes, Features(coef.shape[1], names), {})
+    model = Model(coef, intercept, classes, Features(coef.shape[1], names), {})
     with path.open("wb") as file:
-        modelfile.save(model, file)
+        save_model(model, file)
 
 
 @pytest.fixture
@@ -226,7 +227,7 @@ def test_score_is_apart_from_predictions(tiny, tmp_path, run):
 def test_labels_of_other_files(classes, labels, indices):
     """The same class, however a file writes its number."""
     classes = np.array(classes)
-    model = modelfile.Model(np.ones((len(classes), 1)), np.zeros(len(classes)), classes, Features(1, ()), {})
+    model = Model(np.ones((len(classes), 1)), np.zeros(len(classes)), classes, Features(1, ()), {})
     labels = labels if isinstance(labels[0], str) else np.array(labels)
     place = Place(Path("d.csv"), 1, ("a",), "counted")
     assert Indices(model)(labels, place).tolist() == indices
@@ -446,17 +447,17 @@ def test_interrupted(ending, tiny, tmp_path):
     out = tmp_path / f"o.{ending}"
     out.write_text("before")
     code = """
-from fastsoftmax.cli import model as modelfile; from fastsoftmax.cli.files import table as tables
-tables.MOST_ROWS = 100
-predict, calls = modelfile.Model.predict, []
+from fastsoftmax.cli.files import table; from fastsoftmax.cli.model import Model
+table.MOST_ROWS = 100
+predict, calls = Model.predict, []
 def interrupted(model, x):
     calls.append(len(x))
     if len(calls) == 3:
         signal.raise_signal(signal.SIGINT)
     assert len(calls) < 4
     return predict(model, x)
-modelfile.Model.predict = interrupted
-sys.exit(cli.main(sys.argv[1:]))
+Model.predict = interrupted
+sys.exit(program.main(sys.argv[1:]))
 """
     done = child(RUN + code, "predict", str(tiny), str(tmp_path / "d.npy"), "--out", str(out))
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
@@ -472,14 +473,14 @@ def test_killed(name, tiny, tmp_path):
     (tmp_path / "o.csv").write_text("before")
     code = f"""
 import os
-from fastsoftmax.cli import model as modelfile
+from fastsoftmax.cli.model import Model
 def killed(model, x):
     print(*sorted(os.listdir(sys.argv[-1])), flush=True)
     signal.raise_signal(signal.{name})
     raise AssertionError("it goes on")
 signal.signal(signal.{name}, signal.SIG_DFL)
-modelfile.Model.predict = killed
-sys.exit(cli.main(sys.argv[1:-1]))
+Model.predict = killed
+sys.exit(program.main(sys.argv[1:-1]))
 """
     arguments = [str(tiny), str(tmp_path / "d.npy"), "--out", str(tmp_path / "o.csv")]
     done = child(RUN + code, "predict", *arguments, str(tmp_path))
@@ -531,16 +532,16 @@ LIMITED = """
 import resource, sys
 import numpy as np
 import fastsoftmax
-from fastsoftmax.cli import program as cli
+from fastsoftmax.cli import program
 model, first, data, out, room = sys.argv[1:]
-assert cli.main(["predict", model, first, "--out", out, "--proba"]) == 0
+assert program.main(["predict", model, first, "--out", out, "--proba"]) == 0
 used = [int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")][0] * 1024
 limit = used + int(room)
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 try:
     np.ones(2 * int(room) // 8)
 except MemoryError:
-    sys.exit(cli.main(["predict", model, data, "--out", out, "--proba"]))
+    sys.exit(program.main(["predict", model, data, "--out", out, "--proba"]))
 sys.exit("the limit does not hold")
 """
 

@@ -17,10 +17,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from sklearn.model_selection import train_test_split
 
-from fastsoftmax.cli import model as modelfile
 from fastsoftmax.cli import plot, program, score, train
 from fastsoftmax.cli.errors import BadInput
 from fastsoftmax.cli.files.table import Features
+from fastsoftmax.cli.model import Model
+from fastsoftmax.cli.model import load as load_model
 from tests.support import child
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but tabs and newlines
@@ -37,7 +38,7 @@ FILES = {
 #: The usual answer to SIGINT even where this process ignores it.
 RUN = """
 import signal, sys
-from fastsoftmax.cli import program as cli
+from fastsoftmax.cli import program
 signal.signal(signal.SIGINT, signal.default_int_handler)
 """
 SMALL = "a,b,y\n" + "".join(f"{i % 7},{i % 5},{'pq'[i % 2]}\n" for i in range(40))
@@ -88,7 +89,7 @@ def test_digits_from_each_format(name, digits_files, tmp_path, run):
     assert (status, err) == (0, "")
     found = json.loads(printed)
     expected, held_out, truth = _expected()
-    model = modelfile.load(out)
+    model = load_model(out)
     np.testing.assert_allclose(model.coef, expected.coef_, atol=1e-4)
     np.testing.assert_allclose(model.intercept, expected.intercept_, atol=1e-4)
     np.testing.assert_array_equal(model.classes, range(10))
@@ -143,7 +144,7 @@ def test_text(digits_files, tmp_path, run):
 
 def _model(classes, features=2):
     rows = len(classes) if len(classes) > 2 else 1
-    return modelfile.Model(np.ones((rows, features)), np.zeros(rows), np.array(classes), Features(features, ()), {})
+    return Model(np.ones((rows, features)), np.zeros(rows), np.array(classes), Features(features, ()), {})
 
 
 def test_many_classes_are_listed_by_confusions():
@@ -199,7 +200,7 @@ def test_without_a_penalty(small, tmp_path, run):
     assert json.loads(out, parse_constant=pytest.fail)["parameters"]["C"] == "inf"
     rows = np.array([[i % 7, i % 5] for i in range(40)], float)
     expected = LogisticRegression(C=np.inf, tol=1e-10, max_iter=9000).fit(rows, np.arange(40) % 2)
-    np.testing.assert_allclose(modelfile.load(tmp_path / "m.npz").coef, expected.coef_, atol=1e-5)
+    np.testing.assert_allclose(load_model(tmp_path / "m.npz").coef, expected.coef_, atol=1e-5)
 
 
 def test_long_names_of_classes(tmp_path, run):
@@ -226,7 +227,7 @@ def test_classes_that_leave_the_training(monkeypatch):
 def test_seed_decides_the_split(small, tmp_path, run):
     def coef(seed):
         assert run("train", small, "--target", "y", "--out", tmp_path / "m.npz", "--seed", seed)[0] == 0
-        return modelfile.load(tmp_path / "m.npz").coef
+        return load_model(tmp_path / "m.npz").coef
 
     np.testing.assert_array_equal(coef(1), coef(1))
     assert not np.array_equal(coef(1), coef(2))
@@ -251,7 +252,7 @@ def test_classes_of_text(cells, classes, tmp_path, run):
     data.write_text("y,a\n" + "".join(f"{cells[i % 3]},{i % 3}\n" for i in range(30)), "utf-8-sig")
     status, _, err = run("train", data, "--target", "y", "--out", out)
     assert (status, err) == (0, "")
-    assert modelfile.load(out).classes.tolist() == classes
+    assert load_model(out).classes.tolist() == classes
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.bool_, "S3", "U2"])
@@ -259,7 +260,7 @@ def test_classes_of_arrays(dtype, tmp_path, run):
     y = (np.arange(30) % 2).astype(dtype)
     np.savez(tmp_path / "d.npz", x=np.arange(30.0).reshape(-1, 1) % 4, y=y)
     assert run("train", tmp_path / "d.npz", "--target", "y", "--out", tmp_path / "m.npz")[0] == 0
-    known = modelfile.load(tmp_path / "m.npz").classes
+    known = load_model(tmp_path / "m.npz").classes
     assert known.tolist() == (["0", "1"] if isinstance(dtype, str) else np.unique(y).tolist())
 
 
@@ -510,7 +511,7 @@ def test_replaced_file_keeps_mode_and_link(small, tmp_path, run):
     link.symlink_to(real)
     assert run("train", small, "--target", "y", "--out", link)[0] == 0
     assert link.is_symlink()
-    assert modelfile.load(real).classes.tolist() == ["p", "q"]
+    assert load_model(real).classes.tolist() == ["p", "q"]
     assert stat.S_IMODE(real.stat().st_mode) == 0o640
     mask = os.umask(0o027)
     try:
@@ -565,7 +566,7 @@ def test_help(command, capsys):
 
 
 def test_in_a_pipe(small, tmp_path):
-    done = child(f"{RUN}sys.exit(cli.main(sys.argv[1:]))", "train", str(small), "--target", "y", "--out",
+    done = child(f"{RUN}sys.exit(program.main(sys.argv[1:]))", "train", str(small), "--target", "y", "--out",
                  str(tmp_path / "m.npz"), FORCE_COLOR="1")  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert "Held out" in done.stdout
@@ -577,7 +578,7 @@ def test_on_a_terminal(small, tmp_path):
     terminal, end = os.openpty()
     arguments = ["train", str(small), "--target", "y", "--out", str(tmp_path / "m.npz")]
     try:
-        done = child(f"{RUN}sys.exit(cli.main(sys.argv[1:]))", *arguments, stderr=end, TERM="xterm-256color")
+        done = child(f"{RUN}sys.exit(program.main(sys.argv[1:]))", *arguments, stderr=end, TERM="xterm-256color")
     finally:
         os.close(end)
     shown = bytearray()
@@ -601,7 +602,7 @@ def interrupted(*arguments):
     signal.raise_signal(signal.SIGINT)
     return stage(*arguments)
 train.{where} = interrupted
-sys.exit(cli.main(sys.argv[1:]))
+sys.exit(program.main(sys.argv[1:]))
 """
     done = child(RUN + interrupt, "train", str(small), "--target", "y", "--out", str(tmp_path / "m.npz"))
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
