@@ -15,7 +15,7 @@ from numba import njit
 from fastsoftmax.core.dtypes import BFLOAT16, COMPUTED, FLOAT16, FLOAT32, FLOAT64
 from fastsoftmax.cpu import jit
 from fastsoftmax.cpu.layouts import rows
-from fastsoftmax.cpu.simd import memory
+from fastsoftmax.cpu.simd import memory, words
 from fastsoftmax.cpu.simd.lanes import extract, first_lanes, hmax, hsum, lane_is
 from fastsoftmax.cpu.simd.memory import get, lanes_of, load, load_n, put, ref, store, store_n
 from fastsoftmax.cpu.simd.squares import transpose_in, transpose_out
@@ -190,7 +190,7 @@ def test_labels(kind):
     @compiled
     def run(address, n, target):
         like = ref(target, 0, kind, True)
-        found = memory.labels(like, address, 1, n, ignored)
+        found = words.labels(like, address, 1, n, ignored)
         for lane in range(lanes_of(like)):
             put(like, lane, extract(found, lane))
 
