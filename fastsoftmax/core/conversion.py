@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .dtypes import storage_of
 from .rules import shown
 
 Array = NDArray[Any]
-FLOATS = np.float16, np.float32, np.float64
 #: What makes an array of a tensor that does not give its memory as it is: the first chain of methods that works.
 _OF_TENSORS = ("detach",), ("detach", "float"), ("detach", "resolve_neg"), ("detach", "resolve_conj"), ("to_dense",)
 _NO_NUMBERS = (complex, np.complexfloating, str, bytes, bytearray, memoryview, np.ma.MaskedArray)
@@ -20,7 +20,7 @@ def is_read(dtype: np.dtype[Any]) -> bool:
     """Whether arrays of a dtype are real numbers that kernels read, or that are converted for them."""
     if dtype.kind in "biu":
         return issubclass(dtype.type, (np.bool_, np.integer))
-    return dtype.type in FLOATS or dtype.name == "bfloat16"  # float8 of ml_dtypes has the kind of floats, too
+    return storage_of(dtype) >= 0 or (not dtype.isnative and storage_of(dtype.newbyteorder("=")) >= 0)
 
 
 def is_masked(value: Any) -> bool:

@@ -4,7 +4,7 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
-from .strides import overlapping
+from .strides import Operand, overlapping
 
 WRT = ("x", "weight", "bias")  # of a linear pass, with respect to which there are gradients
 
@@ -68,6 +68,16 @@ def wrong_output(
             f"{got}: its elements share memory; use {mend}"
         )
     return None
+
+
+def undisturbed(said: str, out: Operand, read: dict[str, tuple[Operand | None, bool]]) -> None:
+    """Refuse an output that would be written over what is still to be read; some operands may be the output itself."""
+    for name, (operand, in_place) in read.items():
+        if operand is None or 0 in out.shape or (in_place and operand == out):
+            continue
+        if out.overlaps(operand):
+            which = f"or be {name} itself, " if in_place else ""
+            raise ValueError(f"{said} must not share memory with {name}, {which}on a GPU, where nothing is copied")
 
 
 def bad_label(value: int, row: tuple[Any, ...], classes: int) -> ValueError:

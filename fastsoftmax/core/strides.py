@@ -1,14 +1,42 @@
-"""Leading axes merged into as few levels of rows as strides allow, for operands that are described and not held."""
+"""Strides: axes merged into levels of rows, how far operands reach, and whether they share memory."""
 
 import math
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import pairwise, product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from .dtypes import SIZES
+
 Strides = tuple[int, ...]
+
+
+class Operand(NamedTuple):
+    """An operand that is described and not held: its classes in the last axis, strides in bytes."""
+
+    shape: tuple[int, ...]
+    strides: Strides
+    dtype: str
+    address: int
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """The first byte of the elements and the one after the last, counted from the address."""
+        return extent(self.shape, self.strides, SIZES[self.dtype])
+
+    def overlaps(self, other: "Operand") -> bool:
+        """Whether two operands share memory, as `overlap` says."""
+        (low, high), (other_low, other_high) = self.extent, other.extent
+        near = self.address + low < other.address + other_high and other.address + other_low < self.address + high
+        return near and overlap(self, other)  # the former takes a microsecond, the latter six
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        """The operand as NumPy takes it to say where elements lie: none is read."""
+        memory = {"data": (self.address, True), "typestr": f"|V{SIZES[self.dtype]}"}
+        return {"shape": self.shape, "strides": self.strides, **memory, "version": 3}
 
 
 class Levels(NamedTuple):
@@ -41,7 +69,7 @@ def merged(shape: tuple[int, ...], operands: tuple[Strides, ...]) -> Levels:
     return Levels(lengths, tuple(tuple(steps[i] for _, steps in levels) for i in range(len(operands))))
 
 
-def two(levels: Levels) -> tuple[tuple[int, int], list[tuple[int, int]]]:
+def nearest_two(levels: Levels) -> tuple[tuple[int, int], list[tuple[int, int]]]:
     """The lengths (outer, inner) of the two nearest levels, and each operand's strides; 0 for a missing level."""
     lengths = (1, 1, *levels.lengths)[-2:]
     return (lengths[0], lengths[1]), [((0, 0, *s)[-2], (0, 0, *s)[-1]) for s in levels.strides]
@@ -68,6 +96,40 @@ def joined(shape: tuple[int, ...], strides: Strides, leading: int) -> tuple[int,
     if any(far != near * n for (_, far), (n, near) in pairwise(axes)):
         return None
     return math.prod(n for n, _ in axes), axes[-1][1] if axes else strides[-1]
+
+
+def axes_last(axes: tuple[int, ...], strides: Strides) -> tuple[int, ...]:
+    """A permutation that puts some axes last, the longest strides first: their order among themselves is free."""
+    rest = (axis for axis in range(len(strides)) if axis not in axes)
+    return (*rest, *sorted(axes, key=lambda axis: -abs(strides[axis])))
+
+
+def contiguous(shape: tuple[int, ...], itemsize: int) -> Strides:
+    """The strides in bytes of a C-contiguous array."""
+    strides = [itemsize] * len(shape)
+    for axis in range(len(shape) - 1, 0, -1):
+        strides[axis - 1] = strides[axis] * max(shape[axis], 1)
+    return tuple(strides)
+
+
+def round_up(number: int, multiple: int) -> int:
+    """The least multiple that is not below a number."""
+    return -(-number // multiple) * multiple
+
+
+def extent(shape: tuple[int, ...], strides: Strides, itemsize: int) -> tuple[int, int]:
+    """The first byte of the elements of an array and the one after the last, counted from its address."""
+    reach = [step * (n - 1) for n, step in zip(shape, strides, strict=True)]
+    return sum(min(r, 0) for r in reach), sum(max(r, 0) for r in reach) + itemsize
+
+
+def overlap(a: Any, b: Any) -> bool:
+    """Whether two arrays share memory; assumed where deciding it would take long."""
+    decide: Any = np.shares_memory  # NumPy's annotations of the bound differ between releases
+    try:
+        return bool(decide(a, b, max_work=10_000))
+    except np.exceptions.TooHardError:
+        return True
 
 
 @lru_cache(maxsize=1024)

@@ -76,17 +76,6 @@ def rows(name: str, value: Any, axis: Any) -> Rows:
     return Rows(array, result_dtype(array.dtype))
 
 
-def overlap(a: Array, b: Array) -> bool:
-    """Whether two arrays share memory; assumed where deciding it would take long."""
-    if not np.may_share_memory(a, b):
-        return False
-    decide: Any = np.shares_memory  # NumPy's annotations of the bound differ between releases
-    try:
-        return bool(decide(a, b, max_work=10_000))
-    except np.exceptions.TooHardError:
-        return True
-
-
 def output(out: Any, like: Array, dtype: np.dtype[Any], name: str = "out") -> None:
     """Check an `out=` argument against the shape and dtype of the result."""
     if not isinstance(out, np.ndarray):

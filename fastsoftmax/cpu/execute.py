@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.dtypes import COMPUTED, FLOAT64, SOFTMAX, storage_of
+from ..core.dtypes import SOFTMAX, computing_dtype, storage_of
 from ..core.options import Flags, Numbers
+from ..core.strides import merged, nearest_two
 from .addresses import address
 from .layouts import table
 from .layouts.constants import BLOCKS, IN_REGISTERS, LANES
@@ -65,12 +66,6 @@ class Recipe(NamedTuple):
     scratch: int  # bytes a thread
     height: int  # rows in a tile
     shape: bytes  # the fields of the shape
-
-
-@lru_cache(maxsize=64)
-def computed(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """What logits of a dtype are computed in: float64 for float64, else float32."""
-    return np.dtype(np.float64 if COMPUTED[storage_of(dtype)] == FLOAT64 else np.float32)
 
 
 def execute(job: Job, data: Operands) -> float:
@@ -136,15 +131,17 @@ def recipe_for(
     streamed: bool = False,
 ) -> Recipe | None:
     """The recipe for operands of some shapes and strides; None where the kernels cannot take them as they are."""
-    work = computed(dtype)
+    work = computing_dtype(dtype)
     sizes = (dtype.itemsize, y_dtype.itemsize if y_dtype is not None else 0, dtype.itemsize)
     if shape[-1] == 1:  # the step from class to class may be anything
         x, y, out = (*x[:-1], sizes[0]), y and (*y[:-1], sizes[1]), out and (*out[:-1], sizes[2])
     readable = x_dtype == dtype and (y_dtype is None or y_dtype in _y_dtypes(dtype))
-    levels = geometry(shape, [s for s in (x, y, out) if s is not None]) if readable else None
-    if levels is None:
+    operands = tuple(s for s in (x, y, out) if s is not None)
+    levels = merged(shape, operands) if readable else None
+    if levels is None or len(levels.lengths) > 2:
         return None
-    (outer, inner), steps = levels
+    (outer, inner), near = nearest_two(levels)
+    steps = [(*two, s[-1]) for two, s in zip(near, operands, strict=True)]
     classes, width = shape[-1], 64 // work.itemsize
     lanes = rows_in_lanes(classes, x, dtype.itemsize)
     apart = out is not None and not in_place and out[-1] == dtype.itemsize  # a contiguous row that is not the logits'
@@ -192,30 +189,9 @@ def largest(x: Array, values: Array, indices: Array) -> None:
     launch.launch(table.address("largest", False, storage_of(x.dtype)), address(space), -(-rows // chunk), threads)
 
 
-def geometry(shape: Strides, operands: list[Strides]) -> tuple[tuple[int, int], list[tuple[int, int, int]]] | None:
-    """Leading axes merged into two levels: their lengths, and each operand's strides (outer, inner, class).
-
-    None where it takes more than two levels.
-    """
-    merged: list[tuple[int, Strides]] = []
-    for axis, n in enumerate(shape[:-1]):
-        if n == 1:
-            continue
-        steps = tuple(strides[axis] for strides in operands)
-        if merged and all(far == near * n for far, near in zip(merged[-1][1], steps, strict=True)):
-            merged[-1] = (merged[-1][0] * n, steps)
-        else:
-            merged.append((n, steps))
-    if len(merged) > 2:
-        return None
-    single = (1, (0,) * len(operands))
-    (outer, far), (inner, near) = [single, single, *merged][-2:]
-    return (outer, inner), [(f, n, s[-1]) for f, n, s in zip(far, near, operands, strict=True)]
-
-
 def _y_dtypes(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
     """What a second operand may be, an upstream gradient or soft targets: of the computing dtype, or of the logits'."""
-    return computed(dtype), dtype
+    return computing_dtype(dtype), dtype
 
 
 def _converted(job: Job, data: Operands) -> Iterator[float]:

@@ -6,6 +6,7 @@ same everywhere, and so are the results, bit by bit.
 
 from typing import NamedTuple
 
+from ..core.strides import round_up
 from .layouts.constants import BATCH_HEADER, BATCHES, BLOCK, BLOCKS, LANE_BLOCK, LANE_LINES, LANES, ROWS
 
 
@@ -91,7 +92,7 @@ def plan(
             vector = LANE_LINES + LANE_BLOCK * 64
             tile = -(-vectors // -(-vectors // TILE_VECTORS))  # tiles of one size, as near as may be
         else:
-            vector = -(-classes // width) * width * 64  # whole squares, for transposing
+            vector = round_up(classes, width) * 64  # whole squares, for transposing
             tile = max(1, min(8, TILE_BYTES // vector, vectors))
         tiles, chunk = outer * -(-vectors // tile), max(1, CHUNK // (classes * tile * width))
         layout, chunks, scratch = BLOCKS if blocks else LANES, -(-tiles // chunk), vector * tile + 64
@@ -99,17 +100,12 @@ def plan(
     kept = keep and classes * computed <= KEPT_BYTES
     streamed = streamable and classes > BATCHED and rows * classes * computed >= STREAM_BYTES
     direct = direct and kept and not streamed and classes > BATCHED
-    line = _lines(classes * computed) if kept and not direct else 0
+    line = round_up(classes * computed, 64) if kept and not direct else 0
     if classes <= BATCHED:
         batch = max(1, min(64 // computed, BATCH // classes))
         chunk = max(1, CHUNK // (classes * batch)) * batch
         scratch = BATCH_HEADER + batch * line
         return Plan(BATCHES, chunk, -(-rows // chunk), batch, parallel, kept, direct, streamed, scratch + 64)
     chunk = max(1, CHUNK // classes)
-    scratch = _lines(-(-classes // BLOCK) * 8) + line if kept else 0
+    scratch = round_up(-(-classes // BLOCK) * 8, 64) + line if kept else 0
     return Plan(ROWS, chunk, -(-rows // chunk), 1, parallel, kept, direct, streamed, scratch + 64)
-
-
-def _lines(size: int) -> int:
-    """Bytes rounded up to whole cache lines."""
-    return (size + 63) // 64 * 64

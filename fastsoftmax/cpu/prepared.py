@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.dtypes import LOGSUMEXP
+from ..core.dtypes import LOGSUMEXP, computing_dtype
+from ..core.strides import extent
 from . import parameters as P
 from .addresses import HEADER, address, in_struct
 from .check import Arguments, Array, Loss, Map, last
-from .execute import Job, Operands, computed, recipe_of
+from .execute import Job, Operands, recipe_of
 from .layouts import small
 from .parameters import FIELDS, pack_block
 from .run import loss_job, map_job, ordered
@@ -63,10 +64,7 @@ class PreparedCall:
 
 def _extent(array: Array | None) -> tuple[int, int]:
     """The first byte of an array's elements and the one after the last, counted from its address."""
-    if array is None:
-        return 0, 0
-    reach = [step * (n - 1) for n, step in zip(array.shape, array.strides, strict=True)]
-    return sum(min(r, 0) for r in reach), sum(max(r, 0) for r in reach) + array.itemsize
+    return (0, 0) if array is None else extent(array.shape, array.strides, array.itemsize)
 
 
 def prepare_map(problem: Map, kernel: str, variant: int, arguments: Arguments) -> PreparedCall | None:
@@ -82,7 +80,7 @@ def prepare_map(problem: Map, kernel: str, variant: int, arguments: Arguments) -
 
 def prepare_loss(problem: Loss, grad: bool, arguments: Arguments) -> PreparedCall | None:
     """`cross_entropy` for operands that look like these; None where that takes more than one launch in this thread."""
-    x, dtype, reduction = problem.x.array, computed(problem.x.dtype), problem.options.reduction
+    x, dtype, reduction = problem.x.array, computing_dtype(problem.x.dtype), problem.options.reduction
     labels = None if problem.labels is None else arguments.second  # themselves, not an aligned copy of them
     if problem.widened or (labels is not None and not (labels.dtype == np.int64 and labels.flags.c_contiguous)):
         return None

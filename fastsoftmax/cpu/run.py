@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from ..core import rules
-from ..core.dtypes import LOGSUMEXP
+from ..core.dtypes import LOGSUMEXP, computing_dtype
 from ..core.options import Flags, Numbers, Options, flags_of, numbers_of
-from ..core.strides import joined
+from ..core.strides import axes_last, joined, overlap
 from . import check
 from .addresses import address
-from .check import Array, Loss, Map, overlap
-from .execute import CONVERTED, Job, Operands, computed, execute, pieces
+from .check import Array, Loss, Map
+from .execute import CONVERTED, Job, Operands, execute, pieces
 from .layouts import table
 from .layouts.labels import count as count_labels
 from .parameters import FIELDS, Shape, pack_block, pack_shape
@@ -96,16 +96,9 @@ def _merged(array: Array, leading: int) -> Array | None:
     return np.lib.stride_tricks.as_strided(array, shape, strides)
 
 
-def _axes_last(problem: check.Axes) -> tuple[int, ...]:
-    """A permutation that puts the problem's axes last, the longest strides first: their order among them is free."""
-    strides = problem.array.strides
-    rest = [a for a in range(problem.array.ndim) if a not in problem.axes]
-    return (*rest, *sorted(problem.axes, key=lambda a: -abs(strides[a])))
-
-
 def map_over_axes(problem: check.Axes, variant: int) -> Array:
     """softmax and log_softmax over several axes: they are merged into one, by a copy to the result if need be."""
-    order, leading = _axes_last(problem), problem.array.ndim - len(problem.axes)
+    order, leading = axes_last(problem.axes, problem.array.strides), problem.array.ndim - len(problem.axes)
     moved = problem.array.transpose(order)
     x = _merged(moved, leading)
     target = None if problem.out is None else _merged(problem.out.transpose(order), leading)
@@ -123,7 +116,7 @@ def map_over_axes(problem: check.Axes, variant: int) -> Array:
 def logsumexp_over_axes(problem: check.Axes) -> Array:
     """logsumexp over several axes; where they cannot be merged, rows are copied, some at a time."""
     leading = problem.array.ndim - len(problem.axes)
-    moved = problem.array.transpose(_axes_last(problem))
+    moved = problem.array.transpose(axes_last(problem.axes, problem.array.strides))
     x = _merged(moved, leading)
     if x is not None:
         return logsumexp(Map(check.Rows(x, problem.dtype), None, None))
@@ -198,7 +191,7 @@ def _numbers(o: Options, classes: int, up: float, count: float) -> Numbers:
 
 def factors_of(problem: Loss) -> tuple[Array | None, Array | None]:
     """What multiplies each row's loss and each row's gradient, in the computing dtype."""
-    weight, up, dtype = problem.sample_weight, problem.grad_output, computed(problem.x.dtype)
+    weight, up, dtype = problem.sample_weight, problem.grad_output, computing_dtype(problem.x.dtype)
     if weight is None and not isinstance(up, np.ndarray):
         return None, None
     shape = problem.x.array.shape[:-1]
@@ -210,7 +203,7 @@ def factors_of(problem: Loss) -> tuple[Array | None, Array | None]:
 
 def loss_job(problem: Loss, count: float, *, grad: bool, streamed: bool = False) -> Job:
     """The job of a cross-entropy whose rows weigh `count` together."""
-    dtype, options, up = computed(problem.x.dtype), problem.options, problem.grad_output
+    dtype, options, up = computing_dtype(problem.x.dtype), problem.options, problem.grad_output
     class_weight = None if problem.class_weight is None else problem.class_weight.astype(dtype)
     numbers = _numbers(options, problem.x.array.shape[-1], 1.0 if isinstance(up, np.ndarray) else up, count)
     factors = problem.sample_weight is not None or isinstance(up, np.ndarray)
@@ -222,14 +215,14 @@ def loss_job(problem: Loss, count: float, *, grad: bool, streamed: bool = False)
 def reduced(problem: Loss, total: float, count: float) -> Any:
     """The loss of rows whose losses add up to `total`."""
     mean = problem.options.reduction == "mean"
-    return computed(problem.x.dtype).type((total / count if count else math.nan) if mean else total)
+    return computing_dtype(problem.x.dtype).type((total / count if count else math.nan) if mean else total)
 
 
 def cross_entropy(problem: Loss, grad: bool) -> tuple[Any, Array | None]:
     """(loss, gradient or None) of a cross-entropy."""
     if problem.widened:
         return _in_double(problem, grad)
-    x, labels, dtype = problem.x, problem.labels, computed(problem.x.dtype)
+    x, labels, dtype = problem.x, problem.labels, computing_dtype(problem.x.dtype)
     count = counted(problem)
     out = None
     if grad:
@@ -248,5 +241,5 @@ def _in_double(problem: Loss, grad: bool) -> tuple[Any, Array | None]:
     x, double = problem.x, np.dtype(np.float64)
     wide = problem._replace(x=check.Rows(x.array.astype(double), double), out=None, widened=False)
     loss, written = cross_entropy(wide, grad)
-    loss = np.asarray(loss).astype(computed(x.dtype))[()]
+    loss = np.asarray(loss).astype(computing_dtype(x.dtype))[()]
     return loss, None if written is None else delivered(written.astype(x.dtype), problem.out)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..core import memo
-from ..core.dtypes import LOGSUMEXP
-from ..core.operands import Operand, bounds
+from ..core.dtypes import LOGSUMEXP, computed
 from ..core.options import Options
+from ..core.strides import Operand
 from . import check
 from .arrays.borrowed import keep
 from .arrays.library import LEGACY, Argument, Library
@@ -68,7 +68,7 @@ def _reach(out: Operand | None, *operands: Operand | None) -> tuple[int, ...]:
         if operand is None or out is None or operand == out or 0 in out.shape:
             reach += (0, 0)
         else:
-            (low, high), (out_low, out_high) = bounds(operand), bounds(out)
+            (low, high), (out_low, out_high) = operand.extent, out.extent
             reach += (low - out_high, high - out_low)
     return tuple(reach)
 
@@ -204,6 +204,6 @@ def _prepare_loss(
         new = check.new_output(argument(written, stream), (axis % len(about.shape),), about)
         problem = problem._replace(out=new)
     shape = problem.x.shape[:-1] if options.reduction == "none" else ()
-    dtype, waits = check.computed(about.dtype), _may_wait(logits.library, given)
+    dtype, waits = computed(about.dtype), _may_wait(logits.library, given)
     factory = logits.library.factory(logits.value, shape, dtype)
     return Prepared(LossCall(problem), shape, dtype, factory, reach, waits, not logits.library.mutable), written

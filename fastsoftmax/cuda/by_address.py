@@ -4,14 +4,12 @@ import operator
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..core.dtypes import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
-from ..core.operands import SIZES, Operand
+from ..core.dtypes import FLOATS, LABELS, LOG_SOFTMAX, LOGSUMEXP, SIZES, SOFTMAX, computed, readable_beside
 from ..core.options import Options, in_precision
 from ..core.options import options as checked
-from ..core.strides import overlapping
+from ..core.strides import Operand, contiguous, overlapping
 from ..core.untraced import untraced
-from .arrays.dlpack import contiguous
-from .check import Loss, Map, computed
+from .check import Loss, Map
 from .run import LossCall, MapCall
 from .workspace import Workspace
 
@@ -128,14 +126,13 @@ class Launcher:
         options: dict[str, Any],
     ) -> None:
         self.name, self.shape, self.device, self.function = function, shape, device, FUNCTIONS[function]
-        self.dtype = _name("dtype", dtype, tuple(SIZES)[:4])
+        self.dtype = _name("dtype", dtype, FLOATS)
         self.names = (*self.function.needs, *operands)
         self.loss = self.function.kernel == "cross_entropy"
         if options and not self.loss:
             raise TypeError(f"{function} has no options, got {next(iter(options))!r}")
         self.options = in_precision(_options(options), computed(self.dtype)) if self.loss else None
-        floats = tuple(dict.fromkeys((self.dtype, computed(self.dtype))))
-        self.target = _name("target_dtype", target_dtype, ("int64", "int32", *floats)) if self.loss else ""
+        self.target = _name("target_dtype", target_dtype, (*LABELS, *readable_beside(self.dtype))) if self.loss else ""
         self.hard = self.target.startswith("int")
         self.strides = {name: self._strides(name, strides.pop(name, None)) for name in self._wide()}
         if strides:

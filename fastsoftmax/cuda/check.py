@@ -11,15 +11,11 @@ import numpy as np
 
 from ..core import rules
 from ..core.conversion import number
-from ..core.operands import SIZES, Operand, disturbed
+from ..core.dtypes import FLOATS, LABELS, SIZES, computed, readable_beside
 from ..core.options import Options, for_probabilities, in_precision
-from ..core.strides import joined
+from ..core.strides import Operand, axes_last, contiguous, joined
 from ..core.weights import SINGLE, held
-from .arrays.dlpack import contiguous
 from .arrays.library import Argument, Description, Library
-
-FLOATS = ("float16", "bfloat16", "float32", "float64")
-LABELS = ("int64", "int32")
 
 
 class Loss(NamedTuple):
@@ -44,11 +40,6 @@ class Map(NamedTuple):
     y: Operand | None
     out: Operand | None
     device: int
-
-
-def computed(dtype: str) -> str:
-    """What logits of a dtype are computed in, and losses and weights are."""
-    return "float64" if dtype == "float64" else "float32"
 
 
 def kind_of(argument: Argument) -> str:
@@ -169,7 +160,7 @@ def _target(target: Argument, x: Operand, like: Description, axis: Any, options:
     if about.shape == like.shape:
         rules.no_ignored_rows(options.ignore_index)
         for_probabilities(options)
-        return _rows("target", target, axis, tuple(dict.fromkeys((x.dtype, computed(x.dtype)))))
+        return _rows("target", target, axis, readable_beside(x.dtype))
     if about.shape == rows:
         raise TypeError(
             f"class indices must have dtype int64 or int32 on a GPU, got {about.dtype} with shape {about.shape}; "
@@ -241,7 +232,7 @@ def cross_entropy(arguments: Arguments, axis: Any, options: Options, *, grad: bo
     if arguments.out is None:
         return problem
     out = _output(arguments.out, like, axis)
-    disturbed(out, {"logits": (x, True), "target": (problem.soft or flat(arguments.target), False)})
+    rules.undisturbed("out", out, {"logits": (x, True), "target": (problem.soft or flat(arguments.target), False)})
     return problem._replace(out=out)
 
 
@@ -274,20 +265,19 @@ def row_map(x: Argument, axis: Any, out: Argument | None) -> Map:
     operand = _rows("x", x, axis)
     to = None if out is None else _output(out, x.description, axis)
     if to is not None:
-        disturbed(to, {"x": (operand, True)})
+        rules.undisturbed("out", to, {"x": (operand, True)})
     return Map(operand, None, to, device)
 
 
 def product(y: Argument, grad: Argument, axis: Any, out: Argument | None) -> Map:
     """A vector-Jacobian product along one axis."""
     device = together({"y": y, "grad": grad, "out": out})
-    kinds = tuple(dict.fromkeys((y.description.dtype, computed(y.description.dtype))))
-    a, b = _rows("y", y, axis), _rows("grad", grad, axis, kinds)
+    a, b = _rows("y", y, axis), _rows("grad", grad, axis, readable_beside(y.description.dtype))
     if a.shape != b.shape:
         raise ValueError(f"grad must have the shape of y, {y.description.shape}, got {grad.description.shape}")
     to = None if out is None else _output(out, y.description, axis)
     if to is not None:
-        disturbed(to, {"y": (a, True), "grad": (b, True)})
+        rules.undisturbed("out", to, {"y": (a, True), "grad": (b, True)})
     return Map(a, b, to, device)
 
 
@@ -301,20 +291,19 @@ def over_axes(x: Argument, axis: tuple[Any, ...] | None, out: Argument | None) -
     if out is not None:
         _output(out, about, -1)
         to = merged_axes(out, axes, about)
-        disturbed(to, {"x": (operand, True)})
+        rules.undisturbed("out", to, {"x": (operand, True)})
     return Map(operand, None, to, device), axes
 
 
 def merged_axes(argument: Argument, axes: tuple[int, ...], like: Description) -> Operand:
     """An operand with some axes merged into one, in the order of the logits' strides."""
     about = argument.description
-    rest = [a for a in range(len(about.shape)) if a not in axes]
-    order = (*rest, *sorted(axes, key=lambda a: -abs(like.strides[a])))
+    order, rest = axes_last(axes, like.strides), len(about.shape) - len(axes)
     shape, strides = (tuple(of[a] for a in order) for of in (about.shape, about.strides))
-    found = joined(shape, strides, len(rest)) if axes else (1, SIZES[about.dtype])
+    found = joined(shape, strides, rest) if axes else (1, SIZES[about.dtype])
     if found is None:
         raise ValueError(
             f"axis must name axes that can be merged into one on a GPU, where nothing is copied, got {axes} for shape "
             f"{about.shape} with strides {about.strides}; move them to the end of the array and make it contiguous"
         )
-    return Operand((*shape[: len(rest)], found[0]), (*strides[: len(rest)], found[1]), about.dtype, argument.address)
+    return Operand((*shape[:rest], found[0]), (*strides[:rest], found[1]), about.dtype, argument.address)

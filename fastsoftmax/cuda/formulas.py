@@ -3,10 +3,8 @@
 from types import SimpleNamespace
 from typing import Any
 
-from ..core.dtypes import FLOAT32, FLOAT64
+from ..core.dtypes import STORAGE
 from .kernels.laws import LAWS
-
-_KINDS = {"float32": FLOAT32, "float64": FLOAT64}
 
 
 def device_functions(dtype: Any = "float32") -> SimpleNamespace:
@@ -56,6 +54,6 @@ def device_functions(dtype: Any = "float32") -> SimpleNamespace:
     ...         lse[i] = log_sum_exp(m, s)
     """
     name = str(getattr(dtype, "name", getattr(dtype, "__name__", dtype)))
-    if name not in _KINDS:
+    if STORAGE.get(name) not in LAWS:
         raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}; half types are computed in float32")
-    return SimpleNamespace(**{n: f for n, f in LAWS[_KINDS[name]].items() if n != "__builtins__"})
+    return SimpleNamespace(**{n: f for n, f in LAWS[STORAGE[name]].items() if n != "__builtins__"})

@@ -4,16 +4,14 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from ..core import memo
-from ..core.dtypes import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, ITEMSIZE
-from ..core.operands import Operand
+from ..core.dtypes import SIZES, STORAGE
 from ..core.options import Flags
-from ..core.strides import merged, offsets, two
+from ..core.strides import Operand, merged, nearest_two, offsets
 from . import plan as plan_cuda
 from .kernels import recipes
 from .plan import Layout
 from .toolkit import compiler
 
-STORAGE = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": FLOAT32, "float64": FLOAT64}
 NOTHING = Flags()
 
 
@@ -85,7 +83,7 @@ def launches_of(work: RowWork, x: Operand, y: Operand | None, out: Operand | Non
         return ()
     operands = [a for a in (x, y, out) if a is not None]
     levels = merged(x.shape, tuple(a.strides for a in operands))
-    (outer, inner), steps = two(levels)
+    (outer, inner), steps = nearest_two(levels)
     rows, classes, facts = outer * inner, x.shape[-1], compiler.facts(device)
     kinds = STORAGE[x.dtype], STORAGE[(y or x).dtype]
     numbers = iter(range(len(operands)))
@@ -94,7 +92,7 @@ def launches_of(work: RowWork, x: Operand, y: Operand | None, out: Operand | Non
     launches: list[Launch] = []
     for offset in offsets(levels):
         layouts = tuple(
-            Layout(ITEMSIZE[STORAGE[a.dtype]], (a.address + begin) % 16, *step, _class_step(a))
+            Layout(SIZES[a.dtype], (a.address + begin) % 16, *step, _class_step(a))
             for a, begin, step in zip(operands, offset, steps, strict=True)
         )
         about = facts.multiprocessors, facts.shared, facts.clusters
@@ -109,4 +107,4 @@ def launches_of(work: RowWork, x: Operand, y: Operand | None, out: Operand | Non
 
 
 def _class_step(a: Operand) -> int:
-    return a.strides[-1] if a.shape[-1] > 1 else ITEMSIZE[STORAGE[a.dtype]]
+    return a.strides[-1] if a.shape[-1] > 1 else SIZES[a.dtype]

@@ -10,20 +10,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import rules
-from ..core.dtypes import FLOAT64, ITEMSIZE
+from ..core.dtypes import FLOAT64, SIZES, STORAGE, computed
 from ..core.memo import Memo
 from ..core.options import Numbers, flags_of, numbers_of
 from . import plan
-from .check import Loss, Map, computed
+from .check import Loss, Map
 from .kernels import recipes
 from .kernels.parameters import Integers
-from .launches import STORAGE, Launch, RowWork, launches_of, loaded_kernel
+from .launches import Launch, RowWork, launches_of, loaded_kernel
 from .toolkit import compiler
 from .toolkit.packed import Cell
 from .workspace import HEADER, Workspace
 
 STREAMS = 64  # whose launches and workspaces a prepared call remembers
-_NUMBER: dict[str, Any] = {"float32": np.float32, "float64": np.float64}
 
 # The cells that each launch of a loss fills: the addresses of logits, target, gradient, class weights, sample weights,
 # upstream gradient and loss; of the blocks' sums and of what gradients are divided by; how many sums there are; and the
@@ -39,8 +38,8 @@ class MapCall:
     def __init__(self, problem: Map, kernel: str, variant: int, *, numbers: bool) -> None:
         self.device, self.numbers, dtype = problem.device, numbers, problem.x.dtype
         self.launches = launches_of(RowWork(kernel, variant), problem.x, problem.y, problem.out, problem.device)
-        self.size, self.one = ITEMSIZE[STORAGE[dtype]], len(self.launches) == 1
-        self.rest = tuple(map(_NUMBER[computed(dtype)], Numbers()))
+        self.size, self.one = SIZES[dtype], len(self.launches) == 1
+        self.rest = tuple(map(np.dtype(computed(dtype)).type, Numbers()))
         self.lock = Lock()
         self.prepared: Memo[int, compiler.Launches] = Memo(STREAMS)
 
@@ -125,7 +124,7 @@ class RowLaunches:
         self.launches = launches_of(work, x, problem.soft, problem.out, self.device)
         self.blocks = self.launches[-1].block + self.launches[-1].kernel.grid if self.launches else 0
         dtype = computed(x.dtype)
-        self.number, self.size, self.label = _NUMBER[dtype], ITEMSIZE[STORAGE[dtype]], problem.label
+        self.number, self.size, self.label = np.dtype(dtype).type, SIZES[dtype], problem.label
         self.reduced, self.ignore_index = o.reduction != "none", o.ignore_index
         self.numbers = tuple(map(self.number, numbers_of(o, x.shape[-1])))
         self.up = UPSTREAM if problem.grad_factor else SAMPLE_WEIGHT

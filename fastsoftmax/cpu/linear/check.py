@@ -11,6 +11,7 @@ from ...core.compressed import Compressed, compressed, sparse_format
 from ...core.conversion import dtype_of, natural, numbers, positive
 from ...core.options import Options, wide_enough
 from ...core.rules import bias_shape, direction, features_shape, outputs, shown, weight_shape, wrt_names
+from ...core.strides import overlap
 from ...core.weights import held, scaled, weights
 from .. import check
 from ..check import Array, Loss, Rows
@@ -120,7 +121,7 @@ def _outputs(out: Any, wanted: tuple[str, ...], problem: Linear) -> Mapping[str,
         like, dtype = likes[name]
         check.output(array, like, dtype, name=f"out[{name!r}]")
     for (name, a), (other, b) in combinations(found.items(), 2):
-        if check.overlap(a, b):
+        if overlap(a, b):
             raise ValueError(f"out[{other!r}] must not share memory with out[{name!r}]; pass an array for each")
     return found
 

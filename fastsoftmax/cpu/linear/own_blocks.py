@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...core.dtypes import storage_of
+from ...core.strides import round_up
 from ..addresses import address
 from ..execute import Job, Recipe, recipe_for
 from ..layouts import table
@@ -61,15 +62,10 @@ class Source(NamedTuple):
     shape: tuple[int, int]  # of a chunk's gradient of the weights
 
 
-def _rounded(size: int) -> int:
-    """Bytes rounded up to whole cache lines."""
-    return (size + 63) // 64 * 64
-
-
 def _z_strides(p: Pass, plan: LinearPlan) -> tuple[int, int]:
     """The strides of a block's logits, in bytes: class-major with few classes."""
     size = p.dtype.itemsize
-    return (size, (plan.block * size + 127) // 64 * 64) if plan.few else (p.logits * size, size)
+    return (size, round_up(plan.block * size + 64, 64)) if plan.few else (p.logits * size, size)
 
 
 def recipes(p: Pass, plan: LinearPlan, jobs: list[Job]) -> list[Recipe] | None:
@@ -125,17 +121,17 @@ def _source(p: Pass, plan: LinearPlan, hessian: bool) -> Source:
 
 
 def _scratch(p: Pass, plan: LinearPlan, source: Source, kernels_need: int) -> Scratch:
-    rows = _rounded(L.HEADER + kernels_need)
-    x = _rounded(rows + L.LINES * 8 * plan.block)
-    logits = _rounded(x + source.room)
+    rows = round_up(L.HEADER + kernels_need, 64)
+    x = round_up(rows + L.LINES * 8 * plan.block, 64)
+    logits = round_up(x + source.room, 64)
     room = p.logits * _z_strides(p, plan)[1] if plan.few else plan.block * p.logits * p.dtype.itemsize
-    return Scratch(rows, x, logits, _rounded(logits + room + 64))
+    return Scratch(rows, x, logits, round_up(logits + room + 64, 64))
 
 
 def _gradient_sizes(p: Pass) -> tuple[int, int]:
     """The bytes of a chunk's gradients of the weights, and of those and the bias."""
-    weights = _rounded(p.classes * p.x.shape[1] * p.dtype.itemsize) if p.grad_weight else 0
-    return weights, weights + (_rounded(p.classes * 8) if p.grad_bias else 0)
+    weights = round_up(p.classes * p.x.shape[1] * p.dtype.itemsize, 64) if p.grad_weight else 0
+    return weights, weights + (round_up(p.classes * 8, 64) if p.grad_bias else 0)
 
 
 def _threads(plan: LinearPlan, threads: int, grads: int, scratch: int) -> int:
@@ -180,7 +176,7 @@ def own(p: Pass, plan: LinearPlan, jobs: list[Job], found: list[Recipe]) -> Foun
             *(plan.block, plan.chunk, gemm_address(p.dtype)),
             *(begin if p.grad_weight else 0, begin + grads.biases if p.grad_bias else 0, grads.room.shape[1]),
             *(address(p.grad_x), 0 if p.grad_x is None else p.grad_x.strides[0], address(partial)),
-            *((address(space) + 63) // 64 * 64, scratch.size, scratch.logits, scratch.x, scratch.rows),
+            *(round_up(address(space), 64), scratch.size, scratch.logits, scratch.x, scratch.rows),
             *source.structure,
         ],
         np.int64,
@@ -199,7 +195,7 @@ def sparse_logits(x: Sparse, weight: Matrix, bias: Array | None, rows: slice, z:
     formats = (None, size) if x.by_column else (size, None)
     chunk = plan_linear.sparse_chunk(count, x.shape, x.by_column)
     chunks = -(-count // chunk)
-    progress = _rounded(x.shape[1] * 8) if x.by_column else 0
+    progress = round_up(x.shape[1] * 8, 64) if x.by_column else 0
     threads = max(1, min(launch.threads_for(), chunks))
     space = np.empty(progress * threads, np.uint8)
     block = np.zeros(L.FIELDS, np.int64)

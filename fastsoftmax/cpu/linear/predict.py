@@ -7,7 +7,8 @@ import numpy as np
 from ...core import interrupts
 from ...core.dtypes import LOG_SOFTMAX, SOFTMAX
 from ...core.options import Flags
-from ..check import Array, overlap
+from ...core.strides import overlap
+from ..check import Array
 from ..execute import Job, Operands, execute, largest
 from ..run import delivered
 from . import plan as plan_linear

@@ -6,8 +6,9 @@ import numpy as np
 
 from ...core.dtypes import SOFTMAX, storage_of
 from ...core.options import Flags
+from ...core.strides import overlap
 from .. import run
-from ..check import Array, overlap
+from ..check import Array
 from ..execute import Job
 from ..run import delivered, same
 from ..threads import launch

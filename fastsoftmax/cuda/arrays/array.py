@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from ...core.devices import CUDA
+from ...core.dtypes import SIZES
+from ...core.strides import contiguous
 from . import dlpack
-
-_SIZES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 
 
 class Array:
@@ -29,8 +29,8 @@ class Array:
         from ..toolkit import compiler  # noqa: PLC0415  so that arrays can be told apart without a driver
 
         self.shape, self.dtype, self.device, self.stream = tuple(shape), dtype, device, stream
-        self.strides = dlpack.contiguous(self.shape, _SIZES[dtype])
-        size = int(np.prod(self.shape, dtype=np.int64)) * _SIZES[dtype]
+        self.strides = contiguous(self.shape, SIZES[dtype])
+        size = int(np.prod(self.shape, dtype=np.int64)) * SIZES[dtype]
         self._memory = compiler.allocate(device, size, stream) if size else None
         self.pointer = int(self._memory.handle) if self._memory is not None else 0
 

@@ -4,9 +4,9 @@ import ctypes
 from typing import Any, NamedTuple
 
 from ...core.devices import CUDA
+from ...core.strides import contiguous
 
 _Word = ctypes.c_int64
-_BITS = {("float", 16): "float16", ("float", 32): "float32", ("float", 64): "float64", ("bfloat", 16): "bfloat16"}
 _CODES = ("int", "uint", "float", "handle", "bfloat", "complex", "bool")
 NAME, USED = b"dltensor", b"used_dltensor"
 
@@ -45,19 +45,11 @@ _pointer = _python.PyCapsule_GetPointer
 _pointer.restype, _pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
 
 
-def contiguous(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """The strides in bytes of a C-contiguous array."""
-    strides = [itemsize] * len(shape)
-    for axis in range(len(shape) - 1, 0, -1):
-        strides[axis - 1] = strides[axis] * max(shape[axis], 1)
-    return tuple(strides)
-
-
 def read(capsule: Any) -> Described:
     """What a capsule says of its array; the capsule remains its owner's."""
     tensor = _Managed.from_address(_pointer(capsule, NAME)).tensor
     code = _CODES[tensor.code] if tensor.code < len(_CODES) else f"dtype {tensor.code} of "
-    dtype = _BITS.get((code, tensor.bits), f"{code}{tensor.bits}") + (f"x{tensor.lanes}" if tensor.lanes != 1 else "")
+    dtype = f"{code}{tensor.bits}" + (f"x{tensor.lanes}" if tensor.lanes != 1 else "")
     shape, itemsize = tuple(tensor.shape[: tensor.ndim]), tensor.bits // 8
     steps = tuple(s * itemsize for s in tensor.strides[: tensor.ndim]) if tensor.strides else None
     where = (tensor.data or 0) + tensor.offset

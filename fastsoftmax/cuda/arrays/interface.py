@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from . import dlpack
+from ...core.strides import contiguous
 from .array import Array
 from .library import LEGACY, Description, Library, device_of, dtype_name, module
 
@@ -27,7 +27,7 @@ class Interface(Library):
         shape, strides, typestr, device, readonly, masked = key
         dtype = np.dtype(typestr)
         if strides is None:
-            strides = dlpack.contiguous(shape, dtype.itemsize)
+            strides = contiguous(shape, dtype.itemsize)
         return Description(tuple(shape), tuple(strides), "masked" if masked else dtype_name(dtype), device, readonly)
 
     def stream(self, array: Any) -> int:

@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache, partial
 from typing import Any
 
 from ...core import memo
-from . import dlpack
+from ...core.strides import contiguous
 from .library import NOWHERE, Description, MainMemory, module
 from .products import Products
 
@@ -97,7 +97,7 @@ class Torch(Products):
         if shape == ():
             return partial(torch.empty_like, _torch_number(dtype, like.device))
         how = {"dtype": getattr(torch, dtype), "device": like.device}
-        return partial(torch.empty_strided, shape, dlpack.contiguous(shape, 1), **how)
+        return partial(torch.empty_strided, shape, contiguous(shape, 1), **how)
 
     def refused(self, array: Any, name: str) -> str | None:
         """What has no memory of its own, and whatever autograd would have to know of."""
@@ -193,7 +193,7 @@ class Derived(MainMemory):
 
 def _torch_empty(shape: tuple[int, ...], dtype: str, device: Any) -> Any:
     torch = module("torch")
-    return torch.empty_strided(shape, dlpack.contiguous(shape, 1), dtype=getattr(torch, dtype), device=device)
+    return torch.empty_strided(shape, contiguous(shape, 1), dtype=getattr(torch, dtype), device=device)
 
 
 @lru_cache(maxsize=64)

@@ -1,4 +1,4 @@
-"""Arguments of linear passes on a GPU to checked problems; those of the losses are checked in `check_cuda`.
+"""Arguments of linear passes on a GPU to checked problems; those of the losses are checked in `cuda.check`.
 
 Features, weights and bias are for the library's own products, which take any strides; all of one dtype, as nothing is
 converted behind the caller's back.
@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 from ...core import rules
 from ...core.conversion import positive
-from ...core.operands import SIZES, Operand, overlap
+from ...core.dtypes import FLOATS, SIZES, computed
 from ...core.options import Options
+from ...core.strides import Operand
 from .. import check
 from ..arrays.library import Argument, Description
 from ..arrays.products import Products
-from ..check import FLOATS, Loss, flat, kind_of, readable, row_wise, together
+from ..check import Loss, flat, kind_of, readable, row_wise, together
 from .plan import chunk_rows, row_pitch
 
 
@@ -122,13 +123,8 @@ def _outputs(arguments: Arguments, out: dict[str, Argument]) -> None:
         if error is not None:
             raise error
         row_wise(said, argument, about.shape, FLOATS)
-        to = flat(argument)
-        for other, operand in read.items():
-            if (name == other == "x" and operand == to) or 0 in to.shape or not overlap(to, operand):
-                continue
-            which = "or be x itself, " if name == other == "x" else ""
-            raise ValueError(f"{said} must not share memory with {other}, {which}on a GPU, where nothing is copied")
-        read[said] = to
+        rules.undisturbed(said, flat(argument), {n: (operand, name == n == "x") for n, operand in read.items()})
+        read[said] = flat(argument)
 
 
 def proba(x: Argument, weight: Argument, bias: Argument | None, out: Argument | None) -> Linear:
@@ -143,9 +139,8 @@ def proba(x: Argument, weight: Argument, bias: Argument | None, out: Argument | 
         if error is not None:
             raise error
         row_wise("out", out, shape, FLOATS)
-        for name, argument in (("x", x), ("weight", weight), ("bias", bias)):
-            if argument is not None and 0 not in shape and overlap(flat(out), flat(argument)):
-                raise ValueError(f"out must not share memory with {name} on a GPU, where nothing is copied")
+        read = {"x": x, "weight": weight, "bias": bias}
+        rules.undisturbed("out", flat(out), {n: (a and flat(a), False) for n, a in read.items()})
     return problem._replace(chunk=max(problem.rows, 1), pitch=problem.classes)
 
 
@@ -169,6 +164,6 @@ def hessian(
         rules.bias_shape(_same_kind("bias_direction", bias_along, x).shape, problem.classes, "bias_direction")
     if sample_weight is not None:
         _same_library("sample_weight", sample_weight, x)
-    check.weights("sample_weight", sample_weight, (problem.rows,), "a row", check.computed(problem.dtype))
+    check.weights("sample_weight", sample_weight, (problem.rows,), "a row", computed(problem.dtype))
     # Logits and their derivatives are there at the same time.
     return problem._replace(chunk=chunk_rows(problem.rows, 2 * problem.classes, SIZES[problem.dtype]))

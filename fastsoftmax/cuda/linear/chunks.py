@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
+from ...core.dtypes import computed
 from ..arrays.products import Products
-from ..check import computed
 from .check import Linear
 
 T = TypeVar("T")

@@ -1,5 +1,7 @@
 """The chunks of rows of a linear pass on a GPU: pure heuristics on shapes."""
 
+from ...core.strides import round_up
+
 BUDGET = 1 << 29  # bytes of a chunk's logits on a GPU, unless `ROWS` take more
 ROWS = 2048  # rows that a product there should have: its part of the weights' gradient is added up once a chunk
 MULTIPLE = 128  # rows of a product's tiles
@@ -17,11 +19,10 @@ def chunk_rows(rows: int, classes: int, itemsize: int, block: int | None = None)
     (8320, 2048, 1000)
     """
     most = BUDGET // (classes * itemsize) // MULTIPLE * MULTIPLE
-    size = max(ROWS, most) if block is None else -(-block // 8) * 8
+    size = max(ROWS, most) if block is None else round_up(block, 8)
     return max(1, min(size, rows))
 
 
 def row_pitch(classes: int, itemsize: int) -> int:
     """The logits from row to row, so that each row begins where a GPU's access may."""
-    step = ACCESS // itemsize
-    return -(-classes // step) * step
+    return round_up(classes, ACCESS // itemsize)

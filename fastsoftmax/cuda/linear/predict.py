@@ -3,8 +3,9 @@
 from threading import Lock
 from typing import Any
 
+from ...core.dtypes import computed
 from ...core.options import Options
-from ..check import Loss, computed
+from ..check import Loss
 from ..run import RowLaunches
 from .check import Linear
 from .chunks import Arrays, by_size, chunks

@@ -8,9 +8,8 @@ check of labels when it is asked for.
 from threading import Lock
 from typing import Any
 
-from ...core.dtypes import SOFTMAX
-from ...core.operands import SIZES
-from ..check import Map, computed
+from ...core.dtypes import SIZES, SOFTMAX, computed
+from ..check import Map
 from ..run import CountLaunches, MapCall, RowLaunches, SumLaunches
 from ..workspace import HEADER, Workspace
 from .check import Linear, LinearLoss
