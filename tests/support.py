@@ -44,6 +44,18 @@ def child(code, *arguments, stderr=subprocess.PIPE, encoding="utf-8", **environm
     )
 
 
+def modules_of(digest, package):
+    """The modules of a copy of the package whose text a digest depends on."""
+    before, found = digest(), set()
+    for path in package.rglob("*.py"):
+        text = path.read_bytes()
+        path.write_bytes(text + b"#\n")
+        if digest() != before:
+            found.add(path.relative_to(package).as_posix())
+        path.write_bytes(text)
+    return found
+
+
 def computed(dtype):
     """What logits of a dtype are computed in."""
     return np.dtype(np.float64 if np.dtype(dtype).newbyteorder("=") == np.float64 else np.float32)

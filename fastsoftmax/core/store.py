@@ -17,7 +17,7 @@ import stat
 import sys
 import tempfile
 import warnings
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +183,8 @@ def _package() -> Any:
     return resources.files(__package__.partition(".")[0])
 
 
-def digest(*names: str, leave_out: Container[str] = ()) -> str:
-    """A hash of the code of some modules and packages of this package, but for modules of the names in `leave_out`.
+def digest(*names: str) -> str:
+    """A hash of the code of some modules and packages of this package.
 
     Code without sources has one as well; in a frozen program, which has no files of its own, it is that of the program.
     """
@@ -192,9 +192,8 @@ def digest(*names: str, leave_out: Container[str] = ()) -> str:
     for name in names:
         for end in ("", ".py", ".pyc"):
             for file in _files(package / (name + end)):
-                if file.name.partition(".")[0] not in leave_out:
-                    text, count = file.read_bytes(), count + 1
-                    state.update(f"{name} {file.name} {len(text)} ".encode() + text)
+                text, count = file.read_bytes(), count + 1
+                state.update(f"{name} {file.name} {len(text)} ".encode() + text)
     if count < len(names):
         program = Path(sys.executable).stat()
         state.update(f"{program.st_size} {program.st_mtime_ns}".encode())

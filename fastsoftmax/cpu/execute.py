@@ -15,8 +15,8 @@ import numpy as np
 from ..core.dtypes import SOFTMAX, computing_dtype, storage_of
 from ..core.options import Flags, Numbers
 from ..core.strides import merged, nearest_two
+from . import table
 from .addresses import address
-from .layouts import table
 from .layouts.constants import BLOCKS, IN_REGISTERS, LANES
 from .parameters import FIELDS, Shape, pack_block, pack_shape, unpack_float
 from .plan import CHUNK, PARALLEL, Way, plan, rows_in_lanes, rows_in_registers
@@ -186,7 +186,7 @@ def largest(x: Array, values: Array, indices: Array) -> None:
     call = (0, address(x), 0, address(values), 0, 0, 0, 0, address(indices), 0, 0, 0)
     pack_block(space, 0, *call, *NEUTRAL, pack_shape(*shape))
     threads = launch.threads_for() if x.size >= PARALLEL else 1
-    launch.launch(table.address("largest", False, storage_of(x.dtype)), address(space), -(-rows // chunk), threads)
+    launch.launch(table.address("largest", storage_of(x.dtype)), address(space), -(-rows // chunk), threads)
 
 
 def _y_dtypes(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:

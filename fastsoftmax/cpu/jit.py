@@ -22,6 +22,7 @@ from numba.core.runtime import rtsys
 
 from ..core import store
 from ..core.interrupts import Deferred
+from ..core.options import Numbers
 from ..core.rules import compiler_disabled
 
 #: What a kernel is to the launcher: parameters (an address), number of the chunk, number of the thread's scratch slot.
@@ -34,16 +35,17 @@ OPTIONS = {"error_model": "numpy"}
 #: time went that a kernel took to compile: only compiled code may call them, from Python it is a crash.
 inline = njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)
 
-#: Modules of cpu/ that hold nothing that is compiled: an edit there recompiles nothing for the user.
-HOST = {
-    *("__init__", "addresses", "backend", "check", "execute", "forks", "matrices", "operands", "own_blocks", "plan"),
-    *("predict", "prepared", "run", "shared_blocks", "table"),
-}
+#: The rooms and modules of what is compiled: an edit anywhere else recompiles nothing for the user.
+COMPILED = (
+    *("core/law", "core/dtypes", "cpu/jit", "cpu/parameters", "cpu/simd", "cpu/layouts", "cpu/threads"),
+    *("cpu/linear/blas", "cpu/linear/block", "cpu/linear/kernels", "cpu/linear/parameters", "cpu/linear/product"),
+    *("cpu/linear/sparse", "cpu/linear/tiles", "bench/cpu/ceilings"),
+)
 
 
 def _digest() -> str:
-    """A hash of the text of all that is compiled: kernels of an edited or upgraded package are others."""
-    return store.digest("core/law", "core/dtypes", "core/options", "cpu", leave_out=HOST)
+    """All that is compiled, as a hash of its text: kernels of an edited or upgraded package are others."""
+    return f"{store.digest(*COMPILED)} {Numbers._fields}"
 
 
 DIGEST = _digest()

@@ -10,11 +10,10 @@ from ..core import rules
 from ..core.dtypes import LOGSUMEXP, computing_dtype
 from ..core.options import Flags, Numbers, Options, flags_of, numbers_of
 from ..core.strides import axes_last, joined, overlap
-from . import check
+from . import check, table
 from .addresses import address
 from .check import Array, Loss, Map
 from .execute import CONVERTED, Job, Operands, execute, pieces
-from .layouts import table
 from .layouts.labels import count as count_labels
 from .parameters import FIELDS, Shape, pack_block, pack_shape
 from .plan import LABELS, PARALLEL_LABELS, PARALLEL_WEIGHTS
@@ -174,7 +173,7 @@ def _scanned(labels: Array, classes: int, problem: Loss) -> tuple[float, float]:
         *(space, 0, 0, 0, 0, 0, address(labels), address(weights), address(factors), 0),
         *(address(found), 0, 0, problem.options.ignore_index, *Numbers(), pack_shape(*shape)),
     )
-    kernel = table.address("scan", False, weights is not None, factors is not None)
+    kernel = table.address("scan", weights is not None, factors is not None)
     threads = launch.threads_for() if labels.size >= PARALLEL_WEIGHTS else 1
     launch.launch(kernel, address(space), chunks, threads)
     bad = found[:, 0]

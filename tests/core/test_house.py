@@ -102,6 +102,12 @@ def _imports(module, *, everywhere):
     return set(itertools.chain.from_iterable(found))
 
 
+def imported(path):
+    """The modules of the package that one of them imports, all by their paths."""
+    names = _imports(".".join(Path(path).with_suffix("").parts).removesuffix(".__init__"), everywhere=True)
+    return {MODULES[name].relative_to(PACKAGE).as_posix() for name in names if name}
+
+
 def _room(module):
     return module.partition(".")[0]
 

@@ -13,10 +13,10 @@ import pytest
 
 import fastsoftmax as fs
 from fastsoftmax.core import store
-from fastsoftmax.cpu import jit
-from fastsoftmax.cpu.layouts import table
+from fastsoftmax.cpu import jit, table
+from tests.core.test_house import imported
 from tests.pairs import exhaustive_but
-from tests.support import HANG
+from tests.support import HANG, modules_of
 
 PACKAGE = Path(fs.__file__).parent
 HOMES = ("HOME", "USERPROFILE", "LOCALAPPDATA", "XDG_CACHE_HOME")
@@ -210,28 +210,25 @@ print(fs.system.versions()["compiler"])
         assert done.stderr.count("\n") == (1 if status else 0)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "core/law.py",
-        "core/dtypes.py",
-        "core/options.py",
-        *(str(p.relative_to(PACKAGE)) for p in (PACKAGE / "cpu").glob("**/*.py")),
-    ],
-)
-def test_every_source_of_kernels_counts(path, copy, monkeypatch):
+def test_what_is_compiled_counts_and_nothing_else(copy, monkeypatch):
+    """Every module that compiles, and the constants that those share: an edit of another recompiles nothing."""
     monkeypatch.setattr(store, "__file__", str(copy / "fastsoftmax" / "core" / "store.py"))
+    compiles = re.compile(r"\bjit\.(inline|kernel|driver)|^@(inline|intrinsic|overload)|\bnjit\b", re.MULTILINE)
+    sources = {path.relative_to(PACKAGE).as_posix(): path.read_text("utf-8") for path in PACKAGE.rglob("*.py")}
+    compiled = {path for path, text in sources.items() if compiles.search(text) and not path.startswith("cuda/")}
+    others = {"core/law.py", "core/dtypes.py", "cpu/parameters.py", "cpu/linear/parameters.py", "cpu/simd/half.py"}
+    others |= {"cpu/layouts/constants.py", *(f"cpu/{room}/__init__.py" for room in ("layouts", "simd", "threads"))}
+    counted = modules_of(jit._digest, copy / "fastsoftmax")
+    assert counted == compiled | others
+    for path in counted - {"cpu/jit.py", "cpu/threads/launch.py", "cpu/linear/blas.py"}:  # which do more than compile
+        assert imported(path) <= counted | {"core/options.py"}, path
+
+
+def test_numbers_of_a_loss_count(monkeypatch):
+    """They are read by their places."""
     before = jit._digest()
-    with (copy / "fastsoftmax" / path).open("a", encoding="utf-8") as source:
-        source.write("#\n")
-    assert (jit._digest() == before) == (Path(path).stem in jit.HOST)
-
-
-def test_no_host_module_compiles_anything():
-    compiles = re.compile(r"jit\.(inline|kernel|driver)|\bintrinsic\b|\boverload\b|\bnjit\b")
-    for path in (PACKAGE / "cpu").glob("**/*.py"):
-        if path.stem in jit.HOST:
-            assert not compiles.search(path.read_text(encoding="utf-8")), path
+    monkeypatch.setattr(jit.Numbers, "_fields", (*jit.Numbers._fields[::-1],))
+    assert jit._digest() != before
 
 
 def test_processes_that_start_together(tmp_path):

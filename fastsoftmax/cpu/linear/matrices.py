@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...core.dtypes import storage_of
+from .. import table
 from ..addresses import address
-from ..layouts import table
 from ..threads import launch
 from .blas import gemm_address
 from .plan import PARALLEL, tiles
@@ -82,4 +82,4 @@ def product(
         np.int64,
     )
     threads = launch.threads_for() if m * n * inner >= PARALLEL else 1
-    launch.launch(table.address("product", False, storage_of(c.dtype)), address(block), count, threads)
+    launch.launch(table.address("product", storage_of(c.dtype)), address(block), count, threads)

@@ -6,9 +6,9 @@ import numpy as np
 
 from ...core.dtypes import storage_of
 from ...core.strides import round_up
+from .. import table
 from ..addresses import address
 from ..execute import Job, Recipe, recipe_for
-from ..layouts import table
 from ..parameters import FIELDS, pack_block
 from ..threads import launch
 from . import parameters as L
@@ -92,7 +92,7 @@ def _dense(p: Pass, plan: LinearPlan, hessian: bool) -> Source:
         row, step = found.leading * p.x.itemsize, p.x.itemsize
     direct = p.x.dtype == p.dtype and found is not None and not found.flipped
     return Source(
-        ("dense", False, few, fewer, hessian, storage_of(p.x.dtype), step == p.x.itemsize, storage_of(p.dtype)),
+        ("dense", few, fewer, hessian, storage_of(p.x.dtype), step == p.x.itemsize, storage_of(p.dtype)),
         (address(p.x), row, step, direct, *p.x.shape),
         as_matrix(p.weight, p.dtype, plain=plan.few),
         (0, 0, 0),
@@ -107,7 +107,7 @@ def _sparse(p: Pass, hessian: bool) -> Source:
     formats = (None, size) if x.by_column else (size, None)
     columns = tile_columns(p.logits, 64 // p.dtype.itemsize)
     return Source(
-        ("sparse", False, *formats, columns, hessian, storage_of(p.dtype)),
+        ("sparse", *formats, columns, hessian, storage_of(p.dtype)),
         (address(x.values), 0, 0, True, *x.shape),
         as_matrix(p.weight.T, p.dtype, plain=True),
         (address(x.starts), address(x.indices), x.stored),
@@ -206,5 +206,5 @@ def sparse_logits(x: Sparse, weight: Matrix, bias: Array | None, rows: slice, z:
         *((L.STORED, x.stored), (L.IGNORE_INDEX, rows.start), (L.SCRATCH, address(space)), (L.SCRATCH_SIZE, progress)),
     ):
         block[field] = value
-    kernel = table.address("sparse_logits", False, *formats, tile_columns(logits, lanes), storage_of(z.dtype))
+    kernel = table.address("sparse_logits", *formats, tile_columns(logits, lanes), storage_of(z.dtype))
     launch.launch(kernel, address(block), chunks, threads)

@@ -30,7 +30,6 @@ FIRST, SECOND, LOSS, HEADER = 0, 512, 1024, 1088
 # the rows of A, which is flipped then.
 A, A_LEADING, A_FLIPPED, B, B_LEADING, B_FLIPPED, C, C_LEADING = range(1, 9)
 M, N, INNER, TILE_M, TILE_N, ACCUMULATE, PRODUCT_BIAS, SUMS, MULTIPLY = range(9, 18)
-PRODUCT_FIELDS = 18
 
 #: Arrays with a number for each row of a block, in a thread's scratch, which ones count, with their labels;
 #: where some rows are ignored what else goes with them, and at which place among them each row is (-1: ignored).

@@ -24,7 +24,7 @@ class Recipe(NamedTuple):
     y_kind: int = 0  # storage of the second operand
     variant: int = 0
     flags: Flags = NOTHING
-    form: int = 0
+    held: bool = False  # rows are kept in registers
     threads: int = 0
     group: int = 0
     items: int = 0
@@ -46,7 +46,8 @@ def recipe(
     label: int = 8,
 ) -> Recipe:
     """The recipe of a row kernel for a plan."""
-    constants = plan.form, plan.threads, plan.group, plan.items, plan.vector, plan.peeled, plan.cluster
+    held = plan.form in HELD and not plan.shared
+    constants = held, plan.threads, plan.group, plan.items, plan.vector, plan.peeled, plan.cluster
     y_kind = kind if y_kind is None else y_kind
     return Recipe(name, kind, y_kind, variant, flags, *constants, label, plan.resident, plan.shared > 0)
 
@@ -55,13 +56,12 @@ def _make_work(recipe: Recipe) -> Any:
     """The work on a row as a device function."""
     group, blocks, staged = recipe.group, recipe.cluster, recipe.staged
     shape = Shape(recipe.kind, recipe.y_kind, recipe.vector, recipe.items, group * blocks, recipe.peeled)
-    held = recipe.form in HELD and not staged
-    rows, threads = (held_rows, (group, blocks)) if held else (streamed_rows, (group, blocks, staged))
+    rows, threads = (held_rows, (group, blocks)) if recipe.held else (streamed_rows, (group, blocks, staged))
     if recipe.name == "cross_entropy":
         return rows.make_loss(shape, recipe.flags, recipe.label, *threads)
     if recipe.name == "softmax":
         return rows.make_softmax(shape, recipe.variant, *threads)
-    make_product = vjp.make_held if held else vjp.make_streamed
+    make_product = vjp.make_held if recipe.held else vjp.make_streamed
     return make_product(shape, recipe.variant == LOG_SOFTMAX, *threads)
 
 

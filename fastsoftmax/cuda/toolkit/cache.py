@@ -9,8 +9,11 @@ from typing import Any
 
 from ...core import store
 from ...core.interrupts import Deferred
+from ...core.options import Numbers
 from .compiler import Compiled
 
+#: The rooms and modules of what is compiled: an edit anywhere else recompiles nothing for the user.
+COMPILED = "core/law", "core/dtypes", "cuda/kernels", "cuda/toolkit/compiler"
 PACKAGES = ("numba-cuda", "numba", "llvmlite", "cuda-core", "cuda-bindings")
 ASSEMBLERS = ("nvidia-nvvm", "nvidia-nvjitlink", "nvidia-cuda-nvcc", "nvidia-nvjitlink-cu12", "nvidia-cuda-nvcc-cu12")
 SWITCHES = ("NUMBA_CUDA", "NUMBA_OPT", "NUMBA_DEBUG", "CUDA_HOME", "CUDA_PATH")  # beginnings of environment variables
@@ -29,7 +32,8 @@ def digest() -> str:
     switches = sorted((k, v) for k, v in os.environ.items() if k.startswith(SWITCHES) and k != "NUMBA_CACHE_DIR")
     return repr(
         (
-            store.digest("core/law", "core/dtypes", "core/options", "cuda"),
+            store.digest(*COMPILED),
+            Numbers._fields,
             sys.version,
             [*map(_version, PACKAGES + ASSEMBLERS)],
             switches,

@@ -1,6 +1,7 @@
 """Compiled kernels on disk: found again by other processes, and only if nothing that they are made of has changed."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,9 @@ from fastsoftmax.core import store
 from fastsoftmax.core.dtypes import FLOAT32
 from fastsoftmax.cuda.kernels import recipes
 from fastsoftmax.cuda.toolkit import cache, compiler
+from tests.core.test_house import PACKAGE, imported
 from tests.cuda.kernels import machine_code  # noqa: F401  skips these tests where numba-cuda is not installed
+from tests.support import modules_of
 
 MADE = compiler.Compiled("kernel", "// text \N{GREEK SMALL LETTER MU}", b"\x7f\0code", 64, 32, (9, 0), 2)
 
@@ -45,6 +48,21 @@ found = recipes.compiled(recipes.total_recipe(FLOAT32), (9, 0))
 assert found == compiler.{made!r}
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_is_compiled_counts_and_nothing_else(tmp_path, monkeypatch):
+    """The kernels and their compiler: an edit of another module recompiles nothing."""
+    package = tmp_path / "fastsoftmax"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(store, "__file__", str(package / "core" / "store.py"))
+    kernels = {path.relative_to(PACKAGE).as_posix() for path in (PACKAGE / "cuda" / "kernels").glob("*.py")}
+    counted = modules_of(cache.digest.__wrapped__, package)
+    assert counted == kernels | {"core/law.py", "core/dtypes.py", "cuda/toolkit/compiler.py"}
+    for path in counted - {"cuda/kernels/recipes.py", "cuda/toolkit/compiler.py"}:  # whose imports are not compiled
+        assert imported(path) <= counted | {"core/options.py"}, path
+    before = cache.digest.__wrapped__()
+    monkeypatch.setattr(cache.Numbers, "_fields", (*cache.Numbers._fields[::-1],))
+    assert cache.digest.__wrapped__() != before
 
 
 def test_kernels_are_told_apart(where, monkeypatch):

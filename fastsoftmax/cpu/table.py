@@ -1,0 +1,41 @@
+"""The compiled kernels by what they do, each compiled (or loaded from the disk cache) once, at its first use."""
+
+from collections.abc import Callable
+from typing import Any
+
+from . import jit
+from .layouts import batch_kernels, block_kernels, labels, lane_kernels, largest, register_kernels, row_kernels, vjp
+from .linear import kernels, product
+
+
+def _by_layout(*factories: Any) -> Callable[..., Any]:
+    """One factory of those of the layouts, in the order of `constants`."""
+    return lambda layout, *constants: factories[layout](*constants)
+
+
+_LAYOUTS = row_kernels, lane_kernels, batch_kernels, register_kernels, block_kernels
+_FACTORIES: dict[str, Callable[..., Any]] = {
+    "cross_entropy": _by_layout(*(layout.cross_entropy for layout in _LAYOUTS)),
+    "softmax": _by_layout(*(layout.softmax for layout in _LAYOUTS)),
+    "vjp": _by_layout(vjp.rows, vjp.lanes, vjp.rows, vjp.lanes, vjp.lanes),
+    "scan": labels.scan,
+    "largest": largest.largest,
+    "dense": kernels.dense,
+    "sparse": kernels.sparse,
+    "sparse_logits": kernels.sparse_logits,
+    "product": product.product,
+}
+_compiled: dict[tuple[Any, ...], Any] = {}
+
+
+def address(*key: Any) -> int:
+    """The address of a kernel, by its name, its layout where it has one, and the constants it is compiled for."""
+    kernel = _compiled.get(key)
+    if kernel is None:
+        with jit.compiling():
+            if key not in _compiled:
+                name, *constants = key
+                _compiled[key] = _FACTORIES[name](*constants)
+            kernel = _compiled[key]
+    result: int = kernel.address
+    return result
