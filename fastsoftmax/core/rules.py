@@ -50,27 +50,27 @@ def no_class(name: str, axis: Any, shape: tuple[int, ...]) -> ValueError:
     )
 
 
-def wrong_output(
-    name: str, about: tuple[Any, ...], shape: tuple[int, ...], dtype: Any, itemsize: int, mend: str
-) -> TypeError | ValueError | None:
-    """What is wrong with an output of some (shape, strides, dtype, whether it is read-only); None if nothing is."""
+def output(name: str, about: tuple[Any, ...], shape: tuple[int, ...], dtype: Any, itemsize: int, like: str) -> None:
+    """Refuse an output, of some (shape, strides, dtype, whether it is read-only), that results do not go to.
+
+    `like` is what to pass instead.
+    """
     got, strides, kind, readonly = about
     if got != shape:
-        return ValueError(f"{name} must have the shape of the result, {shape}, got {got}")
+        raise ValueError(f"{name} must have the shape of the result, {shape}, got {got}")
     if kind != dtype:
-        return TypeError(f"{name} must have dtype {dtype}, as the result has, got {kind}; use {mend}")
+        raise TypeError(f"{name} must have dtype {dtype}, as the result has, got {kind}; use {like}")
     if readonly:
-        return ValueError(f"{name} must be writeable, got a read-only array; pass a copy")
+        raise ValueError(f"{name} must be writeable, got a read-only array; pass a copy")
     if overlapping(got, strides, itemsize):
         broadcast = any(s == 0 and n > 1 for s, n in zip(strides, got, strict=True))
-        return ValueError(
+        raise ValueError(
             f"{name} must not {'be broadcast' if broadcast else 'overlap itself'}, got strides {strides} with shape "
-            f"{got}: its elements share memory; use {mend}"
+            f"{got}: its elements share memory; use {like}"
         )
-    return None
 
 
-def undisturbed(said: str, out: Operand, read: dict[str, tuple[Operand | None, bool]]) -> None:
+def undisturbed(said: str, out: Operand, read: Mapping[str, tuple[Operand | None, bool]]) -> None:
     """Refuse an output that would be written over what is still to be read; some operands may be the output itself."""
     for name, (operand, in_place) in read.items():
         if operand is None or 0 in out.shape or (in_place and operand == out):
@@ -90,8 +90,28 @@ def bad_label(value: int, row: tuple[Any, ...], classes: int) -> ValueError:
     )
 
 
-def no_ignored_rows(ignore_index: int) -> None:
-    """Probabilities have no rows to ignore."""
+def probabilities(
+    about: tuple[tuple[int, ...], Any, bool],
+    logits: tuple[int, ...],
+    rows: tuple[int, ...],
+    mend: str,
+    ignore_index: int,
+) -> None:
+    """Refuse a target, of some (shape, dtype, whether that is an integer one), that holds no probabilities.
+
+    `mend` makes some of class indices in the shape of the logits; there are no rows to ignore.
+    """
+    got, dtype, integers = about
+    if got != logits:
+        raise ValueError(
+            f"target must have shape {rows} (class indices) or {logits} (probabilities) "
+            f"for logits of shape {logits}, got {got}"
+        )
+    if integers:
+        raise TypeError(
+            f"probabilities must have a floating dtype, got a target of {dtype} in the shape of the logits, {got}; "
+            f"class indices must have shape {rows}, and for probabilities pass {mend}"
+        )
     if ignore_index >= 0:
         raise ValueError(
             f"ignore_index must be negative when target holds probabilities, got {ignore_index}; "
@@ -99,25 +119,16 @@ def no_ignored_rows(ignore_index: int) -> None:
         )
 
 
-def wrong_target(rows: tuple[int, ...], logits: tuple[int, ...], got: tuple[int, ...]) -> ValueError:
-    """The error for a target of a shape that fits nothing."""
-    return ValueError(
-        f"target must have shape {rows} (class indices) or {logits} (probabilities) "
-        f"for logits of shape {logits}, got {got}"
-    )
+def same_shape(y: tuple[int, ...], grad: tuple[int, ...]) -> None:
+    """Refuse an upstream gradient that does not fit what a product is taken with."""
+    if grad != y:
+        raise ValueError(f"grad must have the shape of y, {y}, got {grad}")
 
 
-def not_probabilities(dtype: Any, shape: tuple[int, ...], rows: tuple[int, ...], mend: str) -> TypeError:
-    """The error for a target in the shape of the logits that is no array of floating numbers."""
-    return TypeError(
-        f"probabilities must have a floating dtype, got a target of {dtype} in the shape of the logits, {shape}; "
-        f"class indices must have shape {rows}, and for probabilities pass {mend}"
-    )
-
-
-def wrong_weights(name: str, shape: tuple[int, ...], meaning: str, got: tuple[int, ...]) -> ValueError:
-    """The error for weights that do not fit."""
-    return ValueError(f"{name} must have shape {shape}, one weight {meaning}, got {got}")
+def weights(name: str, got: tuple[int, ...], shape: tuple[int, ...], meaning: str) -> None:
+    """Refuse weights that do not fit."""
+    if got != shape:
+        raise ValueError(f"{name} must have shape {shape}, one weight {meaning}, got {got}")
 
 
 def upstream(got: tuple[int, ...], shape: tuple[int, ...], reduction: str) -> None:

@@ -18,8 +18,7 @@ ORDINARY = {"float32": 2.0**32, "float64": 2.0**256}
 def weights(name: str, value: ArrayLike, shape: tuple[int, ...], meaning: str) -> Array:
     """Finite, nonnegative weights in float64."""
     array = numbers(name, value).astype(np.float64, order="C")
-    if array.shape != shape:
-        raise rules.wrong_weights(name, shape, meaning, array.shape)
+    rules.weights(name, array.shape, shape, meaning)
     good = (array >= 0) & (array < math.inf)
     if not good.all():
         where = tuple(map(int, np.argwhere(~good)[0]))

@@ -85,14 +85,20 @@ def output(out: Any, like: Array, dtype: np.dtype[Any], name: str = "out") -> No
             f"{name} must be a plain array, got a masked one, whose mask would not change; pass {name}.data"
         )
     about = out.shape, out.strides, out.dtype, not out.flags.writeable
-    error = rules.wrong_output(name, about, like.shape, dtype, out.itemsize, "numpy.empty_like(...)")
-    if error is not None:
-        raise error
+    rules.output(name, about, like.shape, dtype, out.itemsize, "numpy.empty_like(...)")
 
 
-def last(out: Array | None, axis: Any) -> Array | None:
-    """`out` with the classes in the last axis."""
-    return out if out is None or axis == -1 else np.moveaxis(out, axis, -1)
+def last(array: Array, axis: Any) -> Array:
+    """An array with the classes in the last axis."""
+    return array if axis == -1 else np.moveaxis(array, axis, -1)
+
+
+def _destination(out: Any, like: Array, dtype: np.dtype[Any], axis: Any) -> Array | None:
+    """An `out=` argument, checked, with the classes in the last axis."""
+    if out is None:
+        return None
+    output(out, like, dtype)
+    return last(out, axis)
 
 
 def _indices(target: Array, x: Array) -> Array:
@@ -105,22 +111,20 @@ def _indices(target: Array, x: Array) -> Array:
     return np.array(target, dtype=np.int64, order="C")
 
 
-def _target(target: ArrayLike, x: Array, axis: Any, ignore_index: int) -> tuple[Array | None, Array | None]:
-    """(class indices, None) or (None, probabilities with the classes in the last axis)."""
-    array = array_of("target", target)
-    rows = x.shape[:-1]
-    if array.dtype.kind in "iu" and array.shape == rows:
-        return _indices(array, x), None
-    original = x.shape if axis == -1 else np.moveaxis(x, -1, axis).shape
+def _target(
+    target: ArrayLike, logits: Array, x: Array, axis: Any, options: Options
+) -> tuple[Array | None, Array | None]:
+    """(class indices, None) or (None, probabilities with the classes in the last axis), for logits and their rows."""
+    array, rows = array_of("target", target), x.shape[:-1]
     if array.shape == rows:
-        raise _no_indices(array)
-    if real("target", target, array).shape != original:
-        raise rules.wrong_target(rows, original, array.shape)
-    if array.dtype.kind in "biu":
-        mend = "numpy.asarray(target, dtype=numpy.float64)"
-        raise rules.not_probabilities(array.dtype, array.shape, rows, mend)
-    rules.no_ignored_rows(ignore_index)
-    return None, array if axis == -1 else np.moveaxis(array, axis, -1)
+        if array.dtype.kind not in "iu":
+            raise _no_indices(array)
+        return _indices(array, x), None
+    about = array.shape, real("target", target, array).dtype, array.dtype.kind in "biu"
+    mend = "numpy.asarray(target, dtype=numpy.float64)"
+    rules.probabilities(about, logits.shape, rows, mend, options.ignore_index)
+    for_probabilities(options)
+    return None, last(array, axis)
 
 
 def _no_indices(target: Array) -> TypeError:
@@ -179,16 +183,13 @@ def cross_entropy(
     shape, narrow = x.array.shape[:-1], "float64" if x.dtype.itemsize == 8 else "float32"
     dtype = wide_enough(opts, narrow)
     opts = in_precision(opts, dtype)
-    labels, soft = _target(target, x.array, axis, opts.ignore_index)
-    if soft is not None:
-        for_probabilities(opts)
-    if out is not None:
-        output(out, given, x.dtype)
+    labels, soft = _target(target, given, x.array, axis, opts)
+    to = _destination(out, given, x.dtype, axis)
     return Loss(
         *(x, labels, soft, *_weighted(class_weight, sample_weight, x.array, labels, opts, dtype)),
         1.0 if grad_output is None else upstream(grad_output, shape, opts.reduction, dtype),
         opts,
-        last(out, axis),
+        to,
         dtype != narrow,
     )
 
@@ -196,21 +197,16 @@ def cross_entropy(
 def row_map(x: ArrayLike, axis: Any, out: Array | None) -> Map:
     """A softmax-like problem along one axis."""
     given = numbers("x", x)
-    r = rows("x", given, axis)
-    if out is not None:
-        output(out, given, r.dtype)
-    return Map(r, None, last(out, axis))
+    operand = rows("x", given, axis)
+    return Map(operand, None, _destination(out, given, operand.dtype, axis))
 
 
 def product(y: ArrayLike, grad: ArrayLike, axis: Any, out: Array | None) -> Map:
     """A vector-Jacobian product along one axis."""
     given, towards = numbers("y", y), numbers("grad", grad)
     a, b = rows("y", given, axis), rows("grad", towards, axis)
-    if a.array.shape != b.array.shape:
-        raise ValueError(f"grad must have the shape of y, {given.shape}, got {towards.shape}")
-    if out is not None:
-        output(out, given, a.dtype)
-    return Map(a, b, last(out, axis))
+    rules.same_shape(given.shape, towards.shape)
+    return Map(a, b, _destination(out, given, a.dtype, axis))
 
 
 class Axes(NamedTuple):
@@ -225,8 +221,6 @@ class Axes(NamedTuple):
 def over_axes(x: ArrayLike, axis: tuple[Any, ...] | None, out: Array | None) -> Axes:
     """A softmax-like problem over a tuple of axes, or all of them."""
     array = numbers("x", x)
-    found = rules.axes_of(axis, array.shape)
+    axes = rules.axes_of(axis, array.shape)
     dtype = result_dtype(array.dtype)
-    if out is not None:
-        output(out, array, dtype)
-    return Axes(array, dtype, found, out)
+    return Axes(array, dtype, axes, _destination(out, array, dtype, -1))

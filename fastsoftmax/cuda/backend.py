@@ -122,7 +122,7 @@ def _prepare_map(
     axes = tuple(a % len(about.shape) for a in axes)
     if into is None and not numbers:
         written = first.library.empty_like(first.value, stream)
-        problem = problem._replace(out=check.new_output(argument(written, stream), axes, about))
+        problem = problem._replace(out=check.output(argument(written, stream), axes, about))
     shape = problem.x.shape[:-1]
     if keepdims:
         shape = tuple(1 if a in axes else n for a, n in enumerate(about.shape))
@@ -201,7 +201,7 @@ def _prepare_loss(
     reach = _reach(problem.out, problem.x, problem.soft or check.flat(target))
     if grad and out is None:
         written = logits.library.empty_like(logits.value, stream)
-        new = check.new_output(argument(written, stream), (axis % len(about.shape),), about)
+        new = check.output(argument(written, stream), (axis % len(about.shape),), about)
         problem = problem._replace(out=new)
     shape = problem.x.shape[:-1] if options.reduction == "none" else ()
     dtype, waits = computed(about.dtype), _may_wait(logits.library, given)

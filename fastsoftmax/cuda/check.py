@@ -102,32 +102,34 @@ def _rows(name: str, argument: Argument, axis: Any, allowed: tuple[str, ...] = F
 
 
 def _last(about: Description, axis: int, address: int) -> Operand:
-    shape, strides = list(about.shape), list(about.strides)
-    return Operand((*shape[:axis], *shape[axis + 1 :], shape[axis]), _moved(strides, axis), about.dtype, address)
+    shape, strides = ((*of[:axis], *of[axis + 1 :], of[axis]) for of in (about.shape, about.strides))
+    return Operand(shape, strides, about.dtype, address)
 
 
-def _moved(strides: list[int], axis: int) -> tuple[int, ...]:
-    return (*strides[:axis], *strides[axis + 1 :], strides[axis])
-
-
-def _output(out: Argument, like: Description, axis: Any) -> Operand:
-    """Where results go: an array of the logits' shape and dtype."""
+def _destination(
+    out: Argument | None, like: Description, axes: tuple[Any, ...], read: dict[str, tuple[Operand, bool]]
+) -> Operand | None:
+    """Where results along some axes go: an array of the logits' shape and dtype; some of what is read may be in it."""
+    if out is None:
+        return None
     about = out.description
     if not out.library.mutable:
         raise TypeError(
             f"out must be an array that can be written, got a {kind_of(out)}, which never changes; leave it out"
         )
-    size, facts = SIZES[like.dtype], (*about[:3], about.readonly)
-    error = rules.wrong_output("out", facts, like.shape, like.dtype, size, "an array like the logits")
-    if error is not None:
-        raise error
+    facts = *about[:3], about.readonly
+    rules.output("out", facts, like.shape, like.dtype, SIZES[like.dtype], "an array like the logits")
     readable("out", out, FLOATS)
-    return _last(about, axis % len(about.shape), out.address)
+    to = output(out, axes, like)
+    rules.undisturbed("out", to, read)
+    return to
 
 
-def new_output(out: Argument, axes: tuple[int, ...], like: Description) -> Operand:
-    """A new array for results along some axes of the logits."""
-    return _last(out.description, axes[0], out.address) if len(axes) == 1 else merged_axes(out, axes, like)
+def output(out: Argument, axes: tuple[Any, ...], like: Description) -> Operand:
+    """An array for results along some axes of the logits."""
+    if len(axes) != 1:
+        return merged_axes(out, axes, like)
+    return _last(out.description, axes[0] % len(like.shape), out.address)
 
 
 def row_wise(name: str, argument: Argument, shape: tuple[int, ...], allowed: tuple[str, ...]) -> None:
@@ -136,45 +138,34 @@ def row_wise(name: str, argument: Argument, shape: tuple[int, ...], allowed: tup
     axes = [(n, s) for n, s in zip(shape, about.strides, strict=True) if n > 1]
     dense = contiguous(tuple(n for n, _ in axes), SIZES[about.dtype])
     if 0 not in shape and tuple(s for _, s in axes) != dense:
-        raise _scattered(name, argument)
-
-
-def _scattered(name: str, argument: Argument) -> ValueError:
-    about = argument.description
-    return ValueError(
-        f"{name} must be C-contiguous on a GPU, got strides {about.strides} with shape {about.shape}; "
-        f"nothing is copied there: pass {argument.library.contiguous.format(name)}"
-    )
+        raise ValueError(
+            f"{name} must be C-contiguous on a GPU, got strides {about.strides} with shape {about.shape}; "
+            f"nothing is copied there: pass {argument.library.contiguous.format(name)}"
+        )
 
 
 def _target(target: Argument, x: Operand, like: Description, axis: Any, options: Options) -> Operand | None:
     """Probabilities with the classes in the last axis; None for class indices."""
-    about = target.description
-    rows, whole = x.shape[:-1], about.dtype.startswith(("int", "uint"))
-    if about.shape == rows and whole:
+    about, rows, cast = target.description, x.shape[:-1], target.library.cast
+    if about.shape == rows:
+        if not about.dtype.startswith(("int", "uint")):
+            raise TypeError(
+                f"class indices must have dtype int64 or int32 on a GPU, got {about.dtype} with shape {about.shape}; "
+                f"pass {cast.format('target', 'int64')}"
+            )
         row_wise("target", target, rows, LABELS)
         return None
-    if about.shape == like.shape and about.dtype.startswith(("int", "uint", "bool")):
-        mend = target.library.cast.format("target", computed(x.dtype))
-        raise rules.not_probabilities(about.dtype, about.shape, rows, mend)
-    if about.shape == like.shape:
-        rules.no_ignored_rows(options.ignore_index)
-        for_probabilities(options)
-        return _rows("target", target, axis, readable_beside(x.dtype))
-    if about.shape == rows:
-        raise TypeError(
-            f"class indices must have dtype int64 or int32 on a GPU, got {about.dtype} with shape {about.shape}; "
-            f"pass {target.library.cast.format('target', 'int64')}"
-        )
-    raise rules.wrong_target(rows, like.shape, about.shape)
+    got = about.shape, about.dtype, about.dtype.startswith(("int", "uint", "bool"))
+    rules.probabilities(got, like.shape, rows, cast.format("target", computed(x.dtype)), options.ignore_index)
+    for_probabilities(options)
+    return _rows("target", target, axis, readable_beside(x.dtype))
 
 
 def weights(name: str, argument: Argument | None, shape: tuple[int, ...], meaning: str, dtype: str) -> bool:
     """Whether there are weights; their values are not looked at."""
     if argument is None:
         return False
-    if argument.description.shape != shape:
-        raise rules.wrong_weights(name, shape, meaning, argument.description.shape)
+    rules.weights(name, argument.description.shape, shape, meaning)
     row_wise(name, argument, shape, (dtype,))
     return True
 
@@ -229,11 +220,8 @@ def cross_entropy(arguments: Arguments, axis: Any, options: Options, *, grad: bo
     like = arguments.logits.description
     x = _rows("logits", arguments.logits, axis)
     problem = of_logits(x, like, arguments, axis, options)._replace(grad=grad, device=device)
-    if arguments.out is None:
-        return problem
-    out = _output(arguments.out, like, axis)
-    rules.undisturbed("out", out, {"logits": (x, True), "target": (problem.soft or flat(arguments.target), False)})
-    return problem._replace(out=out)
+    read = {"logits": (x, True), "target": (problem.soft or flat(arguments.target), False)}
+    return problem._replace(out=_destination(arguments.out, like, (axis,), read))
 
 
 def of_logits(x: Operand, like: Description, arguments: Arguments, axis: Any, options: Options) -> Loss:
@@ -263,22 +251,15 @@ def row_map(x: Argument, axis: Any, out: Argument | None) -> Map:
     """A softmax-like problem along one axis."""
     device = together({"x": x, "out": out})
     operand = _rows("x", x, axis)
-    to = None if out is None else _output(out, x.description, axis)
-    if to is not None:
-        rules.undisturbed("out", to, {"x": (operand, True)})
-    return Map(operand, None, to, device)
+    return Map(operand, None, _destination(out, x.description, (axis,), {"x": (operand, True)}), device)
 
 
 def product(y: Argument, grad: Argument, axis: Any, out: Argument | None) -> Map:
     """A vector-Jacobian product along one axis."""
     device = together({"y": y, "grad": grad, "out": out})
     a, b = _rows("y", y, axis), _rows("grad", grad, axis, readable_beside(y.description.dtype))
-    if a.shape != b.shape:
-        raise ValueError(f"grad must have the shape of y, {y.description.shape}, got {grad.description.shape}")
-    to = None if out is None else _output(out, y.description, axis)
-    if to is not None:
-        rules.undisturbed("out", to, {"y": (a, True), "grad": (b, True)})
-    return Map(a, b, to, device)
+    rules.same_shape(y.description.shape, grad.description.shape)
+    return Map(a, b, _destination(out, y.description, (axis,), {"y": (a, True), "grad": (b, True)}), device)
 
 
 def over_axes(x: Argument, axis: tuple[Any, ...] | None, out: Argument | None) -> tuple[Map, tuple[int, ...]]:
@@ -287,12 +268,7 @@ def over_axes(x: Argument, axis: tuple[Any, ...] | None, out: Argument | None) -
     about = readable("x", x, FLOATS)
     axes = rules.axes_of(axis, about.shape)
     operand = merged_axes(x, axes, about)
-    to = None
-    if out is not None:
-        _output(out, about, -1)
-        to = merged_axes(out, axes, about)
-        rules.undisturbed("out", to, {"x": (operand, True)})
-    return Map(operand, None, to, device), axes
+    return Map(operand, None, _destination(out, about, axes, {"x": (operand, True)}), device), axes
 
 
 def merged_axes(argument: Argument, axes: tuple[int, ...], like: Description) -> Operand:

@@ -112,35 +112,39 @@ def loss(
     return LinearLoss(problem, loss_problem._replace(grad=bool(wanted), device=problem.device), wanted)
 
 
+def _output(
+    said: str,
+    out: Argument,
+    x: Argument,
+    shape: tuple[int, ...],
+    like: str,
+    read: Mapping[str, tuple[Operand | None, bool]],
+) -> Operand:
+    """An output, checked: of some shape, and of the library and dtype of the features."""
+    about, dtype = _same_kind(said, out, x), x.description.dtype
+    rules.output(said, (*about[:3], about.readonly), shape, dtype, SIZES[dtype], f"an array like {like}")
+    row_wise(said, out, shape, FLOATS)
+    rules.undisturbed(said, flat(out), read)
+    return flat(out)
+
+
 def _outputs(arguments: Arguments, out: dict[str, Argument]) -> None:
     """Refuse outputs that do not fit, or lie where something is still to be read."""
     read = {name: flat(argument) for name, argument in arguments._asdict().items() if argument is not None}
     for name, argument in out.items():
         said = f"out[{name!r}]"
-        about, like = _same_kind(said, argument, arguments.x), getattr(arguments, name).description
-        size, facts = SIZES[like.dtype], (*about[:3], about.readonly)
-        error = rules.wrong_output(said, facts, like.shape, like.dtype, size, f"an array like {name}")
-        if error is not None:
-            raise error
-        row_wise(said, argument, about.shape, FLOATS)
-        rules.undisturbed(said, flat(argument), {n: (operand, name == n == "x") for n, operand in read.items()})
-        read[said] = flat(argument)
+        shape = getattr(arguments, name).description.shape
+        in_place = {other: (operand, name == other == "x") for other, operand in read.items()}
+        read[said] = _output(said, argument, arguments.x, shape, name, in_place)
 
 
 def proba(x: Argument, weight: Argument, bias: Argument | None, out: Argument | None) -> Linear:
     """The logits of all rows, to be written where their probabilities go."""
     together({"x": x, "weight": weight, "bias": bias, "out": out})
     problem = linear(x, weight, bias)
-    shape = problem.rows, problem.classes
     if out is not None:
-        about = _same_kind("out", out, x)
-        size, facts = SIZES[problem.dtype], (*about[:3], about.readonly)
-        error = rules.wrong_output("out", facts, shape, problem.dtype, size, "an array like the logits")
-        if error is not None:
-            raise error
-        row_wise("out", out, shape, FLOATS)
-        read = {"x": x, "weight": weight, "bias": bias}
-        rules.undisturbed("out", flat(out), {n: (a and flat(a), False) for n, a in read.items()})
+        read = {name: (a and flat(a), False) for name, a in {"x": x, "weight": weight, "bias": bias}.items()}
+        _output("out", out, x, (problem.rows, problem.classes), "the logits", read)
     return problem._replace(chunk=max(problem.rows, 1), pitch=problem.classes)
 
 
