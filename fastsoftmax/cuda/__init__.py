@@ -42,7 +42,7 @@ __all__ = ["Array", "Launcher", "Missing", "device_functions", "launcher"]
 
 
 def __getattr__(name: str) -> Any:
-    """What is public, from where it lies."""
+    """A public name, from its module."""
     if name in _WHERE:
         return getattr(importlib.import_module(_WHERE[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,7 @@ from ..core import memo
 from ..core.dtypes import SIZES, STORAGE
 from ..core.options import Flags
 from ..core.strides import Operand, merged, nearest_two, offsets
-from . import plan as plan_cuda
+from . import plan
 from .kernels import recipes
 from .plan import Layout
 from .toolkit import compiler
@@ -58,7 +58,7 @@ def loaded(recipe: recipes.Recipe, device: int) -> Any:
         with _loading:  # of two threads the second takes what the first has loaded
             kernel = _loaded.get((recipe, device))
             if kernel is None:
-                most = facts.shared - plan_cuda.RESERVED if recipe.staged else 0
+                most = facts.shared - plan.RESERVED if recipe.staged else 0
                 kernel = _loaded.keep((recipe, device), compiler.load(compiled, device, most))
     return kernel
 
@@ -88,19 +88,18 @@ def launches_of(work: RowWork, x: Operand, y: Operand | None, out: Operand | Non
     kinds = STORAGE[x.dtype], STORAGE[(y or x).dtype]
     numbers = iter(range(len(operands)))
     place = [None if a is None else next(numbers) for a in (x, y, out)]
-    asked = plan_cuda.burden(work.kernel, work.flags, wide=y is not None and y.dtype != x.dtype)
+    burden = plan.burden_of(work.kernel, work.flags, wide=y is not None and y.dtype != x.dtype)
     launches: list[Launch] = []
     for offset in offsets(levels):
         layouts = tuple(
             Layout(SIZES[a.dtype], (a.address + begin) % 16, *step, _class_step(a))
             for a, begin, step in zip(operands, offset, steps, strict=True)
         )
-        about = facts.multiprocessors, facts.shared, facts.clusters
-        plan = plan_cuda.plan(rows, classes, layouts, about, asked)
+        chosen = plan.plan(rows, classes, layouts, (facts.multiprocessors, facts.shared, facts.clusters), burden)
         strides = [s for i in place for s in ((0, 0, 0) if i is None else layouts[i][2:])]
         begins = [0 if i is None else offset[i] for i in place]
-        recipe = recipes.recipe(work.kernel, plan, *kinds, work.variant, work.flags, work.label)
-        kernel = loaded_kernel(recipe, device, plan.grid, plan.shared)
+        recipe = recipes.recipe(work.kernel, chosen, *kinds, work.variant, work.flags, work.label)
+        kernel = loaded_kernel(recipe, device, chosen.grid, chosen.shared)
         block = launches[-1].block + launches[-1].kernel.grid if launches else 0
         launches.append(Launch(kernel, (rows, inner, classes, *strides), tuple(begins), len(launches) * rows, block))
     return tuple(launches)

@@ -73,7 +73,7 @@ class Burden(NamedTuple):
 PLAIN = Burden()
 
 
-def burden(kernel: str, flags: Flags = Flags(), *, wide: bool = False) -> Burden:  # noqa: B008
+def burden_of(kernel: str, flags: Flags = Flags(), *, wide: bool = False) -> Burden:  # noqa: B008
     """The demands of a kernel on its plan.
 
     Products hold two operands, as losses of soft targets do, the second of which may be twice as `wide`.  Smoothing
@@ -116,16 +116,16 @@ def _side_by_side(layouts: tuple[Layout, ...]) -> bool:
     return all(0 < abs(a.inner or a.outer) < abs(a.step) for a in layouts)
 
 
-def _resident(items: int, itemsize: int, asked: Burden, *, held: bool, clusters: bool) -> int:
+def _resident(items: int, itemsize: int, burden: Burden, *, held: bool, clusters: bool) -> int:
     """Threads that a multiprocessor has registers for: a kernel is compiled to have no more than their share."""
     if itemsize == WIDEST_ITEM:
         return WIDEST
-    few = not held or items * asked.registers <= FEW_ITEMS
+    few = not held or items * burden.registers <= FEW_ITEMS
     if not clusters:  # the assembler takes some registers more
         return FULL if few else WIDEST
-    if few or asked.product:
+    if few or burden.product:
         return RESIDENT
-    return FULL if asked.registers == 1 else WIDEST
+    return FULL if burden.registers == 1 else WIDEST
 
 
 def _grid(rows: int, at_once: int, resident: int, cluster: int, multiprocessors: int) -> int:
@@ -135,7 +135,7 @@ def _grid(rows: int, at_once: int, resident: int, cluster: int, multiprocessors:
 
 
 def plan(
-    rows: int, classes: int, layouts: tuple[Layout, ...], facts: tuple[int, int, bool], asked: Burden = PLAIN
+    rows: int, classes: int, layouts: tuple[Layout, ...], facts: tuple[int, int, bool], burden: Burden = PLAIN
 ) -> Plan:
     """Lay out `rows` rows of `classes` logits.
 
@@ -147,7 +147,7 @@ def plan(
         The logits' first, then those of the second operand and of the output, where there are such.
     facts
         The GPU: multiprocessors, bytes of shared memory that a block can ask for, whether it has clusters.
-    asked : Burden
+    burden : Burden
         The demands of the kernel.
 
     Returns
@@ -156,17 +156,17 @@ def plan(
         The form of kernel and its constants.
     """
     whole, peelable = vectors(layouts, classes)
-    short = _short_rows(classes, whole, layouts, asked.registers)
+    short = _short_rows(classes, whole, layouts, burden.registers)
     if short is not None:
         group, items, vector = short
         form, items = (PART_WARP, items) if items else (SCALAR, ITEMS)
         chosen = Plan(form, THREADS, group, THREADS // group, items, vector, False, 0)
     else:
         vector = max(whole, peelable)
-        long = _long_rows(-(-classes // vector), vector * layouts[0].itemsize, facts, asked)
+        long = _long_rows(-(-classes // vector), vector * layouts[0].itemsize, facts, burden)
         chosen = long._replace(vector=vector, peeled=vector > whole)
     held = chosen.form not in (SCALAR, ONLINE) and not chosen.shared
-    resident = _resident(chosen.items, layouts[0].itemsize, asked, held=held, clusters=facts[2]) // chosen.threads
+    resident = _resident(chosen.items, layouts[0].itemsize, burden, held=held, clusters=facts[2]) // chosen.threads
     return chosen._replace(grid=_grid(rows, chosen.rows, resident, chosen.cluster, facts[0]), resident=resident)
 
 
@@ -192,13 +192,13 @@ def _short_rows(classes: int, vector: int, layouts: tuple[Layout, ...], held: in
     return group, -(-n // group), vector
 
 
-def _long_rows(n: int, width: int, facts: tuple[int, int, bool], asked: Burden) -> Plan:
+def _long_rows(n: int, width: int, facts: tuple[int, int, bool], burden: Burden) -> Plan:
     """The plan of rows of `n` vectors of `width` bytes, which take a warp or more."""
     _, shared, clusters = facts
-    most = ITEMS // asked.registers
+    most = ITEMS // burden.registers
     if n <= WARP_SIZE * most:
         return _chosen(WARP, WARP_SIZE, -(-n // WARP_SIZE))
-    threads = max(FEWEST, min(WIDE, _power(-(-n * asked.registers // FEW_ITEMS))))
+    threads = max(FEWEST, min(WIDE, _power(-(-n * burden.registers // FEW_ITEMS))))
     blocks = 1
     if n > threads * most and clusters:
         blocks = min(CLUSTER_BLOCKS, _power(-(-n // (threads * most))))
@@ -206,11 +206,11 @@ def _long_rows(n: int, width: int, facts: tuple[int, int, bool], asked: Burden) 
         return _chosen(CLUSTER if blocks > 1 else BLOCK, threads, -(-n // (blocks * threads)), cluster=blocks)
     # No vector takes less than a word; a block of several keeps its part of whole rounds of all their threads.
     kept = n if blocks == 1 else -(-n // (blocks * STREAMING)) * STREAMING
-    size = kept * (max(4, width) + (max(4, width * (1 + asked.wide)) if asked.product else 0))
+    size = kept * (max(4, width) + (max(4, width * (1 + burden.wide)) if burden.product else 0))
     if size + RESERVED <= shared:
         form = CLUSTER if blocks > 1 else SHARED
-        return _chosen(form, STREAMING, asked.unrolled, shared=size, cluster=blocks)
-    return _chosen(ONLINE, STREAMING, asked.unrolled)
+        return _chosen(form, STREAMING, burden.unrolled, shared=size, cluster=blocks)
+    return _chosen(ONLINE, STREAMING, burden.unrolled)
 
 
 def _chosen(form: int, group: int, items: int, *, shared: int = 0, cluster: int = 1) -> Plan:

@@ -13,7 +13,7 @@ from ..toolkit import compiler
 
 
 class _Line:
-    """What a stream is still to read."""
+    """Operands that a stream is still to read."""
 
     def __init__(self) -> None:
         self.kept: deque[tuple[Any, Any]] = deque()  # (event, what is kept until then), in the order of the calls

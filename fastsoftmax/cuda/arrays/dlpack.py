@@ -31,7 +31,7 @@ class _Managed(ctypes.Structure):
 
 
 class Described(NamedTuple):
-    """What a capsule says of an array; strides in bytes."""
+    """An array as a capsule describes it; strides in bytes."""
 
     pointer: int
     shape: tuple[int, ...]
@@ -46,7 +46,7 @@ _pointer.restype, _pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes
 
 
 def read(capsule: Any) -> Described:
-    """What a capsule says of its array; the capsule remains its owner's."""
+    """The description of a capsule's array; the capsule remains its owner's."""
     tensor = _Managed.from_address(_pointer(capsule, NAME)).tensor
     code = _CODES[tensor.code] if tensor.code < len(_CODES) else f"dtype {tensor.code} of "
     dtype = f"{code}{tensor.bits}" + (f"x{tensor.lanes}" if tensor.lanes != 1 else "")

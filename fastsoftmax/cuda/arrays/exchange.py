@@ -19,8 +19,8 @@ class Exchanged(Library):
             capsule = array.__dlpack__(stream=stream or LEGACY)
         except BufferError as error:
             raise TypeError(f"an array on a GPU cannot be read by DLPack: {error}") from error
-        found = dlpack.read(capsule)
-        return found[1:], found.pointer, capsule
+        description = dlpack.read(capsule)
+        return description[1:], description.pointer, capsule
 
     def describe(self, array: Any, key: Any) -> Description:
         """As its key says."""

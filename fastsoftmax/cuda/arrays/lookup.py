@@ -80,5 +80,5 @@ def call_key(kind: Library, x: Any, y: Any, out: Any) -> tuple[tuple[Any, ...], 
 
 
 def _alignment(address: int) -> int | None:
-    """What kernels are chosen by of an address; None for one that is no memory's."""
+    """An address modulo 16, by which kernels are chosen; None for one that is no memory's."""
     return address & 15 if address else None

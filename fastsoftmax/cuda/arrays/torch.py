@@ -100,7 +100,7 @@ class Torch(Products):
         return partial(torch.empty_strided, shape, contiguous(shape, 1), **how)
 
     def refused(self, array: Any, name: str) -> str | None:
-        """What has no memory of its own, and whatever autograd would have to know of."""
+        """Tensors without memory of their own are refused, and those that require a gradient."""
         if not self.key(array, 0)[0]:
             return (
                 f"{name} must be a dense tensor with memory of its own, got one of layout {array.layout} that has no "

@@ -1,1 +1,1 @@
-"""The kernels of a GPU, and what they are made of."""
+"""The kernels of a GPU, and their device functions."""

@@ -19,7 +19,7 @@ from fastsoftmax.core.dtypes import (
 )
 from fastsoftmax.core.options import Flags
 from fastsoftmax.cuda.kernels import recipes
-from fastsoftmax.cuda.plan import BLOCK, CLUSTER, ONLINE, PART_WARP, SCALAR, SHARED, WARP, Layout, Plan, burden, plan
+from fastsoftmax.cuda.plan import BLOCK, CLUSTER, ONLINE, PART_WARP, SCALAR, SHARED, WARP, Layout, Plan, burden_of, plan
 from tests.cuda.kernels.machine_code import Built, compiler, taken_apart
 from tests.pairs import pairwise
 
@@ -149,12 +149,12 @@ def layouts(case, classes):
 def largest(case, facts):
     """The plan of the longest rows of a case's form; None where a GPU has no such form."""
     name, _, flags = WORK[case.work]
-    asked, vector = burden(name, flags, wide=is_wide(case)), 16 // ITEMSIZE[case.kind]
+    burden, vector = burden_of(name, flags, wide=is_wide(case)), 16 // ITEMSIZE[case.kind]
     if case.form == SCALAR:
-        return plan(1 << 20, 100, layouts(case, 100), facts, asked)
+        return plan(1 << 20, 100, layouts(case, 100), facts, burden)
 
     def made(n):
-        return plan(1 << 20, n * vector, layouts(case, n * vector), facts, asked)
+        return plan(1 << 20, n * vector, layouts(case, n * vector), facts, burden)
 
     # Forms follow each other as rows grow: where the first longer one begins is found by halves.
     low, high = 1, 1 << 18

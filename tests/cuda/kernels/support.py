@@ -10,7 +10,7 @@ from fastsoftmax.core.dtypes import storage_of
 from fastsoftmax.core.options import Flags, Numbers, Options, flags_of, numbers_of
 from fastsoftmax.cuda.kernels import recipes
 from fastsoftmax.cuda.kernels.parameters import Integers
-from fastsoftmax.cuda.plan import Layout, Plan, burden, plan
+from fastsoftmax.cuda.plan import Layout, Plan, burden_of, plan
 from tests.cuda.kernels import machine_code  # noqa: F401  skips where numba-cuda is not installed
 from tests.interpreter import ptx
 from tests.support import assert_exact, both, computed, steepness, terms
@@ -135,8 +135,8 @@ def run(name, x, *, y=None, target=None, variant=0, flags=None, numbers=None, li
     elif needs_out:
         blank = np.zeros_like(x)
         addresses["out"], layouts["out"], get = placed.rows(blank, "out", out_lie or lie, written=True)
-    asked = burden(name, flags, wide=y is not None and y.dtype != x.dtype)
-    made = plan(n, k, tuple(a for a in layouts.values() if a is not None), facts, asked)
+    burden = burden_of(name, flags, wide=y is not None and y.dtype != x.dtype)
+    made = plan(n, k, tuple(a for a in layouts.values() if a is not None), facts, burden)
     made = made._replace(**(change or {}))
     stored = x.dtype if name == "softmax" else work
     rows, partial = np.full(n, 7, stored), np.full(made.grid, 7.0)

@@ -14,7 +14,7 @@ from fastsoftmax.cuda.plan import (
     WARP,
     Burden,
     Layout,
-    burden,
+    burden_of,
     count_blocks,
     plan,
     vectors,
@@ -213,10 +213,10 @@ def test_count_blocks():
     ],
 )
 def test_two_operands_take_twice_the_registers(classes, form, threads, items, cluster):
-    made = plan(MANY, classes, rows_of(classes, 4, copies=3), H200, burden("vjp"))
+    made = plan(MANY, classes, rows_of(classes, 4, copies=3), H200, burden_of("vjp"))
     assert (made.form, made.threads, made.items, made.cluster) == (form, threads, items, cluster)
     side = (Layout(4, 0, 0, 4, 4 * MANY),) * 3
-    assert [plan(MANY, k, side, H200, burden("vjp")).form for k in (16, 17)] == [PART_WARP, SCALAR]
+    assert [plan(MANY, k, side, H200, burden_of("vjp")).form for k in (16, 17)] == [PART_WARP, SCALAR]
 
 
 HARD, SOFT = Flags(hard=True), Flags(soft=True)
@@ -238,8 +238,8 @@ HARD, SOFT = Flags(hard=True), Flags(soft=True)
 )
 def test_what_options_take(flags, wide, registers):
     """A thread holds fewer vectors, at most so many that its registers are those of a plain loss."""
-    asked = burden("cross_entropy", flags, wide=wide)
-    assert asked == Burden(registers)
+    burden = burden_of("cross_entropy", flags, wide=wide)
+    assert burden == Burden(registers)
     most = 8 // registers
     for classes, form, threads, items, cluster in (
         (32 * 4 * most, WARP, 128, most, 1),
@@ -250,13 +250,13 @@ def test_what_options_take(flags, wide, registers):
         (MOST_STAGED, CLUSTER, 512, 4 if registers == 1 else 2, 8),
         (MOST_STAGED + 4, ONLINE, 512, 4 if registers == 1 else 2, 1),
     ):
-        made = plan(MANY, classes, rows_of(classes, 4), H200, asked)
+        made = plan(MANY, classes, rows_of(classes, 4), H200, burden)
         assert (made.form, made.threads, made.items, made.cluster) == (form, threads, items, cluster)
 
 
 def test_softmax_asks_for_no_more_than_a_plain_loss():
-    assert burden("softmax") == Burden()
-    assert burden("vjp") == Burden(2, product=True)
+    assert burden_of("softmax") == Burden()
+    assert burden_of("vjp") == Burden(2, product=True)
 
 
 @pytest.mark.parametrize(
@@ -279,8 +279,8 @@ def test_softmax_asks_for_no_more_than_a_plain_loss():
 def test_threads_that_have_registers(itemsize, classes, flags, threads, older):
     """A kernel is compiled so that a multiprocessor has room for as many threads as the grid is laid out for."""
     for facts, expected in ((H200, threads), (A100, older)):
-        made = plan(1 << 30, classes, rows_of(classes, itemsize), facts, burden("cross_entropy", flags))
+        made = plan(1 << 30, classes, rows_of(classes, itemsize), facts, burden_of("cross_entropy", flags))
         assert made.resident * made.threads == expected
         assert made.grid == facts[0] * 4 * made.resident // made.cluster * made.cluster
-    product = plan(MANY, 4096, rows_of(4096, 4, copies=3), H200, burden("vjp"))
+    product = plan(MANY, 4096, rows_of(4096, 4, copies=3), H200, burden_of("vjp"))
     assert product.resident * product.threads == 1024
