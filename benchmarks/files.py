@@ -1,24 +1,14 @@
 """What the reports share: the facts about the machine, the form of numbers, and the files that they write."""
 
 import argparse
-import datetime
 import json
 import re
 from pathlib import Path
 from typing import Any
 
-from fastsoftmax import system
-
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 RESULTS = HERE / "results"
-
-
-def facts() -> dict[str, str]:
-    """What the numbers of a run depend on, and its date."""
-    found = {name: fact for name, fact in system.versions().items() if name != "cache folder"}
-    found["date"] = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return found
 
 
 def row(cells: list[str]) -> str:

@@ -92,7 +92,7 @@ def test_start(benchmark, case, name):
     """The time is that of the process; what the process itself has measured is among the extra information."""
     if TOY and name != OURS:
         pytest.skip("in a toy: ours only")
-    found = benchmark.pedantic(lambda: starts.found(case, [name], 1), rounds=1)
+    found = benchmark.pedantic(lambda: starts.measured(case, [name], 1), rounds=1)
     if name in found.skipped:
         assert name != OURS, found.skipped
         pytest.skip(f"{name}: {found.skipped[name]}")

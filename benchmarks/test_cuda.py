@@ -23,7 +23,7 @@ if MISSING := arrays.missing():
 
 TOY = os.environ.get("FASTSOFTMAX_TOY", "0") != "0"
 TOY_ROWS, TOY_CLASSES = 32, 64
-GPU = arrays.found()
+GPU = arrays.first_gpu()
 FACTS = suite.facts(GPU)
 PAIRS = [(case, name) for case in CASES for name in cases.wanted(case)]
 

@@ -9,15 +9,14 @@ import os
 
 import pytest
 
-from benchmarks import files
 from benchmarks.linear import cases, check, contestants
 from benchmarks.linear.cases import FIT, MEMORY
 from benchmarks.linear.contestants import OURS, PRODUCTS, TIGHTER
-from fastsoftmax.bench import timing
+from fastsoftmax.bench import machine, timing
 
 TOY = os.environ.get("FASTSOFTMAX_TOY", "0") != "0"
 PAIRS = [(case, name) for case in cases.CASES for name in contestants.contestants(case)]
-FACTS = files.facts() | contestants.libraries()
+FACTS = machine.facts() | contestants.libraries()
 ROUNDS = 1 if TOY else 5
 
 

@@ -1,5 +1,6 @@
 """Versions, machine and caches of this installation; kernels compiled ahead of use."""
 
+import contextlib
 import ctypes
 import importlib.metadata
 import platform
@@ -37,11 +38,13 @@ def _vector_bits(features: str) -> int:
     return 256 if "avx" in present else 128
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def installed(*packages: str) -> dict[str, str]:
+    """The versions of those packages that are installed, none of which is imported."""
+    known = {}
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            known[package] = importlib.metadata.version(package)
+    return known
 
 
 def _driver() -> str:
@@ -56,9 +59,8 @@ def _driver() -> str:
 
 
 def _cuda() -> str:
-    """The CUDA package, and the driver, neither of which is imported or started."""
-    installed = [f"{package} {_version(package)}" for package in CUDA_PACKAGES if _version(package)]
-    return f"{', '.join(installed) or 'no numba-cuda installed'}; {_driver()}"
+    packages = ", ".join(map(" ".join, installed(*CUDA_PACKAGES).items()))
+    return f"{packages or 'no numba-cuda installed'}; {_driver()}"
 
 
 def versions() -> dict[str, str]:

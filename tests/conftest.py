@@ -103,7 +103,7 @@ def gpu(monkeypatch):
     from tests.standins.gpu import StandIn
 
     gpu = StandIn()
-    monkeypatch.setattr(arrays, "found", lambda: gpu)
+    monkeypatch.setattr(arrays, "first_gpu", lambda: gpu)
     monkeypatch.setattr(memcheck.shutil, "which", lambda _: None)
     return gpu
 

@@ -1,7 +1,6 @@
 """The contestants of the linear cases.  One whose package is not installed is left out by name."""
 
 import contextlib
-import importlib.metadata
 import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 import scipy.sparse
 import threadpoolctl
 
+from fastsoftmax import system
 from fastsoftmax.api import linear
 from fastsoftmax.bench import results
 from fastsoftmax.bench.cpu import by_numpy
@@ -187,13 +187,9 @@ def made(case: Case, found: Data) -> tuple[dict[str, Call], dict[str, str]]:
 
 def libraries() -> dict[str, str]:
     """The versions of the others that are installed, and what they multiply matrices with."""
-    found = {}
-    for name in ("scikit-learn", "torch"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
     pools = {(p["internal_api"], p["version"], p["num_threads"]) for p in threadpoolctl.threadpool_info()}
-    found["thread pools"] = ", ".join(f"{a} {b or ''}: {n}".replace(" :", ":") for a, b, n in sorted(pools, key=str))
-    return found
+    threads = ", ".join(f"{a} {b or ''}: {n}".replace(" :", ":") for a, b, n in sorted(pools, key=str))
+    return system.installed("scikit-learn", "torch") | {"thread pools": threads}
 
 
 @contextlib.contextmanager

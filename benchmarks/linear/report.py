@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from fastsoftmax.bench import timing
+from fastsoftmax.bench import machine, timing
 from fastsoftmax.bench.report.summary import ms
 from fastsoftmax.bench.results import Timing
 
@@ -200,7 +200,7 @@ def main() -> None:
     cases = [case for case in CASES if fnmatch.fnmatch(case.name, args.cases)]
     if not cases:
         parser.error(f"no case matches {args.cases!r}; there are {', '.join(case.name for case in CASES)}")
-    facts = files.facts() | libraries()
+    facts = machine.facts() | libraries()
     name = args.name or f"{files.slug(facts)}-linear"
     before = kept(args.results / f"{name}.json", facts)
     measured = merged(before, run(cases, facts["date"], args.seconds))

@@ -1,5 +1,6 @@
 """The results of a run, in Python and in JSON, and the figures that follow from them."""
 
+import statistics
 from typing import Any, NamedTuple
 
 from .cases import Case
@@ -31,6 +32,11 @@ class Timing(NamedTuple):
     least: float
     median: float
     repetitions: int = 0  # 0: not recorded
+
+    @classmethod
+    def of(cls, seconds: list[float]) -> "Timing":
+        """The timing of some repetitions."""
+        return cls(min(seconds), statistics.median(seconds), len(seconds))
 
 
 class Found(NamedTuple):

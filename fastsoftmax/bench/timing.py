@@ -1,31 +1,32 @@
-"""How calls are timed: in turn, again and again, so that a machine that slows down slows them all."""
+"""Timing of calls: in turn, again and again, so that a machine that slows down slows them all."""
 
+import collections
 import contextlib
+import functools
 import math
 import os
-import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from .results import Timing
 
 Call = Callable[[], object]
+Turn = Callable[[], object]  # called before each turn of a contestant: a place to be interrupted
 
 STAT = Path("/proc/stat")
 SHORTEST = 2e-3  # seconds that a repetition lasts at least, so that it is about the call and not about its start
 TURN = 1e-2  # seconds in which shorter repetitions follow one another, as the rest before them takes longer
 LONG = 1.0  # seconds from which a call is about itself, whatever state it finds caches and threads in
-PAUSE = 0.15  # seconds after which the threads of other libraries sleep; until then they take a core from the next
-# contestant.  `spinning` finds 107 ms for OpenBLAS after a product, 5 to 10 ms for GNU OpenMP and Numba, on two cores
-QUIET = (
-    0.025  # seconds without work after which they sleep already: Linux counts other threads' time every 10 ms or less
-)
+#: Seconds after which the threads of other libraries sleep; until then they take a core from the next contestant.
+#: `spinning` measures 107 ms for OpenBLAS after a product, 5 to 10 ms for GNU OpenMP and Numba, on two cores.
+PAUSE = 0.15
+#: Seconds without work after which they sleep already: Linux counts other threads' time every 10 ms or less.
+QUIET = 0.025
 STEP = 2e-3
-WARM = (
-    0.02  # seconds of calls before one is timed: after a rest a core is slow to speed up, and two threads may wake up
-)
-# on one of them until the scheduler sees it: of ten calls of half a millisecond the first two took 1 to 8
+#: Seconds of calls before one is timed: after a rest a core is slow to speed up, and two threads may wake up on one of
+#: them until the scheduler sees it: of ten calls of half a millisecond the first two took 1 to 8.
+WARM = 0.02
 
 
 def _last_work(most: float, quiet: float) -> float:
@@ -63,13 +64,23 @@ def _seconds(call: Call, times: int = 1) -> float:
     return (time.perf_counter() - start) / times
 
 
-def _turn(call: Call, times: int) -> list[float]:
-    """Seconds a call, of as many repetitions as go into `TURN`, or one."""
-    found: list[float] = []
-    end = time.perf_counter() + TURN
-    while not found or time.perf_counter() < end:
-        found.append(_seconds(call, times))
-    return found
+def in_turn(names: Iterable[str], *, seconds: float, least: int, most: float = math.inf) -> Iterator[str]:
+    """Names, all of them again and again, until some seconds are over; bounded in the number of turns."""
+    turning, end = collections.deque(names), time.perf_counter() + seconds
+    turns = 0
+    while turning and turns < most and (turns < least or time.perf_counter() < end):
+        yield from list(turning)
+        turning.rotate(-1)  # so that nobody always runs in the caches, at the clock rate, that the same other has left
+        turns += 1
+
+
+def repeated(repetition: Callable[[], float], seconds: float) -> list[float]:
+    """The times of as many repetitions as go into some seconds, or of one."""
+    end = time.perf_counter() + seconds
+    times = [repetition()]
+    while time.perf_counter() < end:
+        times.append(repetition())
+    return times
 
 
 def _busy() -> float:
@@ -82,12 +93,12 @@ def _busy() -> float:
 def watched() -> Iterator[list[float]]:
     """Find out how many cores others take meanwhile, on average: the only number of the list; empty where unknown."""
     known = STAT.exists()
-    found: list[float] = []
+    cores: list[float] = []
     before = (_busy() - time.process_time(), time.perf_counter()) if known else (0.0, 0.0)
-    yield found
+    yield cores
     if known:
         work, elapsed = _busy() - time.process_time() - before[0], time.perf_counter() - before[1]
-        found.append(max(0.0, work / elapsed))
+        cores.append(max(0.0, work / elapsed))
 
 
 def measure(
@@ -97,7 +108,7 @@ def measure(
     least: int = 3,
     most: int = 200,
     pause: float = 0.0,
-    turn: Callable[[], object] = lambda: None,
+    turn: Turn = lambda: None,
 ) -> dict[str, Timing]:
     """Time calls in turn, again and again.
 
@@ -127,15 +138,9 @@ def measure(
         settle(call, pause)
         first[name] = _seconds(call)
     times = {name: max(1, int(SHORTEST / max(once, 1e-9))) for name, once in first.items()}
-    found = {name: [once] if once >= LONG else [] for name, once in first.items()}
-    end = time.perf_counter() + seconds
-    names = list(calls)
-    for turns in range(most):
-        if turns >= least and time.perf_counter() >= end:
-            break
-        for name in names:
-            turn()
-            settle(calls[name], pause, warm=first[name] < LONG)
-            found[name] += _turn(calls[name], times[name])
-        names.append(names.pop(0))  # so that nobody always runs in the caches that the same other has left
-    return {name: Timing(min(list_), statistics.median(list_), len(list_)) for name, list_ in found.items()}
+    taken = {name: [once] if once >= LONG else [] for name, once in first.items()}
+    for name in in_turn(calls, seconds=seconds, least=least, most=most):
+        turn()
+        settle(calls[name], pause, warm=first[name] < LONG)
+        taken[name] += repeated(functools.partial(_seconds, calls[name], times[name]), TURN)
+    return {name: Timing.of(seconds_) for name, seconds_ in taken.items()}

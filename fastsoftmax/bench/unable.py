@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from .timing import Turn
+
 Prepared = TypeVar("Prepared")
 
 #: What brings a module, where its name is another one.
@@ -20,37 +22,22 @@ def one_line(error: BaseException) -> str:
 
 
 def attempted(
-    attempts: Mapping[str, Callable[[], Prepared]], turn: Callable[[], object] = lambda: None
+    attempts: Mapping[str, Callable[[], Prepared]], turn: Turn = lambda: None
 ) -> tuple[dict[str, Prepared], dict[str, str]]:
-    """The results of attempts, and the reasons of those that failed.
-
-    Parameters
-    ----------
-    attempts : dict of str to callable
-        By the name of the contestant.
-    turn : callable
-        Called before each one: a place to be interrupted.
-
-    Returns
-    -------
-    given : dict of str to object
-        By name.
-    skipped : dict of str to str
-        The reasons.
-    """
-    given: dict[str, Prepared] = {}
+    """The results of contestants' attempts, and the reasons of those that failed, both by name."""
+    results: dict[str, Prepared] = {}
     skipped: dict[str, str] = {}
     for name, attempt in attempts.items():
         turn()
         try:
-            given[name] = attempt()
+            results[name] = attempt()
         except Unable as reason:
             skipped[name] = str(reason)
         except ModuleNotFoundError as error:
             skipped[name] = missing(error)
         except Exception as error:  # whatever another library raises, the run goes on
             skipped[name] = one_line(error)
-    return given, skipped
+    return results, skipped
 
 
 def missing(error: ModuleNotFoundError) -> str:

@@ -334,7 +334,7 @@ def test_floor_of_a_case(little_memory):
 def test_starts(monkeypatch):
     monkeypatch.setattr(starts, "TIMEOUT", HANG)
     case = BY_NAME["start/import/64x10/float32"]
-    one = starts.found(case, [OURS], 2)
+    one = starts.measured(case, [OURS], 2)
     assert one.skipped == {}
     assert one.timings[OURS].repetitions == 2
     assert 0 < one.timings[OURS].least <= one.timings[OURS].median < starts.TIMEOUT
@@ -345,15 +345,15 @@ def test_starts_that_fail(monkeypatch):
     case = BY_NAME["start/import/64x10/float32"]
     monkeypatch.setitem(starts.PACKAGES, TORCH, "no_such_package")
     monkeypatch.setattr(starts, "_code", lambda case, name: "raise ValueError('no luck')")
-    assert starts.found(case, [OURS, TORCH], 1).skipped == {
+    assert starts.measured(case, [OURS, TORCH], 1).skipped == {
         OURS: "ValueError: no luck",
         TORCH: "no_such_package is not installed",
     }
     monkeypatch.setattr(starts, "_code", lambda case, name: "import time; time.sleep(86400)")  # it is killed
     monkeypatch.setattr(starts, "TIMEOUT", 0.01)
-    assert starts.found(case, [OURS], 1).skipped == {OURS: "took longer than 0.01 s"}
+    assert starts.measured(case, [OURS], 1).skipped == {OURS: "took longer than 0.01 s"}
     warm = BY_NAME["start/first_call_cached/64x10/float32"]
-    assert "nothing on disk" in starts.found(warm, [JAX], 1).skipped[JAX]
+    assert "nothing on disk" in starts.measured(warm, [JAX], 1).skipped[JAX]
 
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="there are no sessions on this system")

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from fastsoftmax.bench import results
+from fastsoftmax.bench import timing as bench_timing
 from fastsoftmax.bench.cases import ITEMSIZE, LAUNCH, LINEAR, LOSS, LOSS_AND_GRAD, SHAPES, SOFTMAX
 from fastsoftmax.bench.cuda import arrays, cases, contestants, linear, suite, timing
 from fastsoftmax.bench.cuda.cases import CASES
@@ -97,7 +98,7 @@ def test_command_runs_and_its_json_makes_the_tables(toy, capsys, tmp_path):
 
 
 def test_list_needs_no_gpu(capsys, monkeypatch):
-    monkeypatch.delattr(arrays, "found")
+    monkeypatch.delattr(arrays, "first_gpu")
     assert program.main(["bench", "--device", "cuda", "--list", "--cases", "*x50257/*"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
         "shapes/cross_entropy_and_grad/5341x50257/bfloat16",
@@ -118,7 +119,7 @@ def test_what_cannot_be_measured_is_said_before(arguments, message, capsys, monk
     def found():
         raise ImportError("no such driver: pip install 'fastsoftmax[cu13]'")
 
-    monkeypatch.setattr(arrays, "found", found)
+    monkeypatch.setattr(arrays, "first_gpu", found)
     monkeypatch.delattr(suite, "begun")
     assert program.main(["bench", "--device", "cuda", *arguments]) == 2
     printed = capsys.readouterr()
@@ -165,7 +166,8 @@ def test_host_times_do_not_wait_for_the_gpu(monkeypatch):
         gpu.log.append("clock")
         return next(clock)
 
-    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=now))
+    for module in (timing, bench_timing):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=now))
     found = timing.host_times(gpu, {"a": lambda: gpu.log.append("a")}, seconds=0.0, least=1, most=1)
     warm, timed = ["a"] * timing.WARM, ["a"] * timing.QUEUED
     assert gpu.log == ["clock", *warm, "synchronize", "clock", *timed, "clock", "synchronize"]

@@ -150,25 +150,25 @@ def compiler(monkeypatch, cuda):
     standin = SimpleNamespace(facts=lambda number: ABOUT, cuda=cuda)
     monkeypatch.setitem(sys.modules, "fastsoftmax.cuda.toolkit.compiler", standin)
     monkeypatch.setattr(toolkit, "compiler", standin, raising=False)
-    arrays.found.cache_clear()
+    arrays.first_gpu.cache_clear()
     yield standin
-    arrays.found.cache_clear()
+    arrays.first_gpu.cache_clear()
 
 
 def test_first_library_that_sees_the_gpu(compiler, cupy, monkeypatch):
     blind = ModuleType("torch")
     blind.__version__, blind.cuda = "2.9+cpu", SimpleNamespace(is_available=lambda: False)
     monkeypatch.setitem(sys.modules, "torch", blind)
-    found = arrays.found()
+    found = arrays.first_gpu()
     assert found.library == "CuPy 14"
     assert found.absent == {"torch": "torch 2.9+cpu sees no GPU: install a build of it for CUDA"}
-    arrays.found.cache_clear()
+    arrays.first_gpu.cache_clear()
     cupy.cuda.is_available = lambda: False
-    assert arrays.found().absent["cupy"] == "CuPy 14 sees no GPU"
-    arrays.found.cache_clear()
+    assert arrays.first_gpu().absent["cupy"] == "CuPy 14 sees no GPU"
+    arrays.first_gpu.cache_clear()
     monkeypatch.setitem(sys.modules, "cupy", None)
     monkeypatch.setitem(sys.modules, "torch", None)
-    found = arrays.found()
+    found = arrays.first_gpu()
     assert type(found) is arrays.Numba
     assert found.absent["torch"] == "torch is not installed: pip install torch"
     assert arrays.missing() == ""
@@ -256,7 +256,7 @@ def test_compute_sanitizer_is_given_the_small_calls(monkeypatch, tmp_path):
 
 
 def test_small_calls_are_checked(monkeypatch, capsys):
-    monkeypatch.setattr(arrays, "found", StandIn)
+    monkeypatch.setattr(arrays, "first_gpu", StandIn)
     monkeypatch.setattr(memcheck, "SMALL", memcheck.SMALL[:3])
     assert memcheck.main() == 0
     assert capsys.readouterr().out == "8 calls\n"

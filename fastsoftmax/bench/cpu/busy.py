@@ -4,11 +4,10 @@ import contextlib
 import functools
 import importlib
 import os
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numba
@@ -16,7 +15,7 @@ import numba
 from ..cases import BUSY_TORCH, HOGS, Case
 from ..inputs import inputs
 from ..results import INTO, ONE_THREAD, TORCH, Found, Timing
-from ..timing import PAUSE, settle, watched
+from ..timing import PAUSE, Call, Turn, in_turn, repeated, settle, watched
 from .contestants import prepared
 
 ALONE = INTO + ONE_THREAD
@@ -58,47 +57,22 @@ def _nothing() -> None:
     """Before a call, where nothing else works in this process."""
 
 
-def _torch_works() -> Callable[[], object]:
+def _torch_works() -> Call:
     """A product by torch, before a call."""
     torch: Any = importlib.import_module("torch")
     return functools.partial(torch.ones(WORK).add_, 1.0)
 
 
-def _turn(call: Callable[[], object], before: Callable[[], object]) -> list[float]:
-    """Seconds of each of some calls, without what was done before them."""
-    found: list[float] = []
-    end = time.perf_counter() + TURN
-    while not found or time.perf_counter() < end:
-        before()
-        start = time.perf_counter()
-        call()
-        found.append(time.perf_counter() - start)
-    return found
+def _seconds(call: Call, before: Call) -> float:
+    """Seconds of a call, without what is done before it."""
+    before()
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
-def found(
-    case: Case, threads: int, *, seconds: float, least: int = 3, turn: Callable[[], object] = lambda: None
-) -> Found:
-    """Time a case in all threads and in one, in turn.
-
-    Parameters
-    ----------
-    case : Case
-        Of the group "busy".
-    threads : int
-        How many are all.
-    seconds : float
-        How long to go on, `LIMIT` at most.
-    least : int
-        Repetitions, at least.
-    turn : callable
-        Called before each turn: a place to be interrupted.
-
-    Returns
-    -------
-    Found
-        Without floors.
-    """
+def measured(case: Case, threads: int, *, seconds: float, least: int = 3, turn: Turn = lambda: None) -> Found:
+    """Time a case of the group "busy" in all threads and in one, in turn, for `LIMIT` / 2 seconds at most."""
     try:
         before = _torch_works() if case.option == BUSY_TORCH else _nothing
     except ModuleNotFoundError:
@@ -108,16 +82,12 @@ def found(
     numbers = {INTO: threads, ALONE: 1} if calls else {}
     times: dict[str, list[float]] = {name: [] for name in numbers}
     with watched() as others, hogs(HOGS.get(case.option, 0)) as started:
-        end = time.perf_counter() + min(seconds, LIMIT / 2)
-        turns = 0
-        while numbers and (turns < least or time.perf_counter() < end):
-            for name, number in numbers.items():
-                turn()
-                numba.set_num_threads(number)
-                settle(calls[INTO], PAUSE)
-                times[name] += _turn(calls[INTO], before)
-            turns += 1
+        for name in in_turn(numbers, seconds=min(seconds, LIMIT / 2), least=least):
+            turn()
+            numba.set_num_threads(numbers[name])
+            settle(calls[INTO], PAUSE)
+            times[name] += repeated(functools.partial(_seconds, calls[INTO], before), TURN)
     numba.set_num_threads(threads)
-    timings = {name: Timing(min(list_), statistics.median(list_), len(list_)) for name, list_ in times.items()}
+    timings = {name: Timing.of(taken) for name, taken in times.items()}
     strangers = None if started else next(iter(others), None)  # processes of our own take some of the cores, too
     return Found(case, timings, skipped, others=strangers)

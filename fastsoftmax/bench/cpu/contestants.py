@@ -7,7 +7,6 @@ are fresh at each call, and so are ours but for the two that say otherwise.
 import contextlib
 import functools
 import importlib
-import importlib.metadata
 import itertools
 import warnings
 from collections.abc import Callable, Collection, Iterator
@@ -41,7 +40,7 @@ from ..cases import (
 )
 from ..inputs import Inputs, disagreement, expected, inputs
 from ..results import COMPILED, CONTIGUOUS, FLOAT32, IN_PLACE, INTO, JAX, NUMPY, OURS, PLAIN, SCIPY, SKLEARN, TORCH
-from ..timing import Call
+from ..timing import Call, Turn
 from ..unable import Unable, attempted
 from . import by_jax, by_numpy
 
@@ -112,8 +111,8 @@ def _scipy(case: Case, sets: list[Inputs]) -> list[Call]:
 
 
 def _plainly(function: Callable[..., object], case: Case, d: Inputs) -> Call:
-    given = (d.x, d.target) if case.function in LOSSES else (d.x,)
-    return functools.partial(function, *given)
+    arguments = (d.x, d.target) if case.function in LOSSES else (d.x,)
+    return functools.partial(function, *arguments)
 
 
 def _sklearn(case: Case, sets: list[Inputs]) -> list[Call]:
@@ -155,6 +154,7 @@ CONTESTANTS = {
     COMPILED: Contestant(by_torch.compiled, "torch"),
     JAX: Contestant(by_jax.calls, "jax"),
 }
+LIBRARIES = ("scikit-learn", "torch", "jax", "optax")
 SPINNING = frozenset({SKLEARN, TORCH, COMPILED, JAX})  # whose threads go on for a while after a call
 
 _BY_GROUP = {
@@ -212,28 +212,9 @@ def _prepared(case: Case, sets: list[Inputs], name: str, right: Any) -> Call:
 
 
 def prepared(
-    case: Case, sets: list[Inputs], names: Collection[str], turn: Callable[[], object] = lambda: None
+    case: Case, sets: list[Inputs], names: Collection[str], turn: Turn = lambda: None
 ) -> tuple[dict[str, Call], dict[str, str]]:
-    """The calls of a case, checked and warm, and why others of `names` have none.
-
-    Parameters
-    ----------
-    case : Case
-        What to compute.
-    sets : list of Inputs
-        What the calls take in turn.
-    names : collection of str
-        Of contestants.
-    turn : callable
-        Called before each one: a place to be interrupted.
-
-    Returns
-    -------
-    calls : dict of str to callable
-        By name.
-    skipped : dict of str to str
-        The reasons.
-    """
+    """The calls of a case on sets of inputs in turn, checked and warm, and why others of `names` have none."""
     right = expected(case, sets[0])
 
     def shown(name: str) -> str:
@@ -241,15 +222,6 @@ def prepared(
         return f"{JAX} without optax" if without_optax else name
 
     return attempted({shown(name): functools.partial(_prepared, case, sets, name, right) for name in names}, turn)
-
-
-def libraries() -> dict[str, str]:
-    """The versions of the contestants that are installed."""
-    found = {}
-    for name in ("scikit-learn", "torch", "jax", "optax"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
 
 
 @contextlib.contextmanager

@@ -2,15 +2,14 @@
 
 import importlib.util
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from ..cases import FIRST_EMPTY, FIRST_WARM, IMPORT, Case
 from ..results import COMPILED, JAX, OURS, TORCH, Found, Timing
+from ..timing import Turn
 
 TIMEOUT = 120  # seconds for a process
 PACKAGES = {OURS: "fastsoftmax", TORCH: "torch", COMPILED: "torch", JAX: "jax"}
@@ -60,17 +59,17 @@ def _seconds(code: str, folder: str) -> float:
     return float(done.stdout.split()[-1])
 
 
-def _timed(case: Case, name: str, repetitions: int, turn: Callable[[], object]) -> Timing:
+def _timed(case: Case, name: str, repetitions: int, turn: Turn) -> Timing:
     """The seconds of some processes: each with an empty folder, or all with the one that the first has filled."""
-    code, found = _code(case, name), []
+    code, taken = _code(case, name), []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as filled:
         if case.function == FIRST_WARM:
             _seconds(code, filled)
         for _ in range(repetitions):
             turn()
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as empty:
-                found.append(_seconds(code, empty if case.function == FIRST_EMPTY else filled))
-    return Timing(min(found), statistics.median(found), len(found))
+                taken.append(_seconds(code, empty if case.function == FIRST_EMPTY else filled))
+    return Timing.of(taken)
 
 
 def wanted(case: Case) -> list[str]:
@@ -78,25 +77,8 @@ def wanted(case: Case) -> list[str]:
     return [OURS, TORCH, JAX] if case.function == IMPORT else [OURS, COMPILED, JAX]
 
 
-def found(case: Case, names: list[str], repetitions: int, turn: Callable[[], object] = lambda: None) -> Found:
-    """Time a case.
-
-    Parameters
-    ----------
-    case : Case
-        Of the group "start".
-    names : list of str
-        Of contestants.
-    repetitions : int
-        Processes to start, of each.
-    turn : callable
-        Called before each process: a place to be interrupted.
-
-    Returns
-    -------
-    Found
-        Without floors.
-    """
+def measured(case: Case, names: list[str], repetitions: int, turn: Turn = lambda: None) -> Found:
+    """Time a case of the group "start", in so many processes for each contestant."""
     timings: dict[str, Timing] = {}
     skipped: dict[str, str] = {}
     for name in names:

@@ -1,6 +1,5 @@
 """Running cases."""
 
-import datetime
 import fnmatch
 import functools
 from collections.abc import Callable, Collection, Iterable
@@ -9,15 +8,14 @@ from typing import NamedTuple
 import numba
 from numba.core import config
 
-from ... import system
+from .. import machine
 from ..cases import BUSY, CASES, LOSS_AND_GRAD, SHAPES, SOFTMAX, START, Case, is_quick
 from ..inputs import available, native, ring
 from ..results import COMPILED, INTO, NUMPY, OURS, SCIPY, Found, Run
-from ..timing import PAUSE, measure, watched
+from ..timing import PAUSE, Turn, measure, watched
 from . import busy, floors, starts
-from .contestants import MOST_OF_OTHERS, SPINNING, libraries, prepared, same_threads, wanted
+from .contestants import LIBRARIES, MOST_OF_OTHERS, SPINNING, prepared, same_threads, wanted
 
-Turn = Callable[[], object]
 Advance = Callable[[int, int, str], object]  # done, of how many, what comes next
 
 QUICK_WITHOUT = {
@@ -60,9 +58,9 @@ def chosen(pattern: str = "*", *, quick: bool = False) -> list[Case]:
 
 def facts(threads: int = 0) -> dict[str, str]:
     """The machine, the versions and the date of a run."""
-    found = {name: fact for name, fact in system.versions().items() if name != "cache folder"}
-    found["threads"] = f"{threads or numba.get_num_threads()} of {config.NUMBA_NUM_THREADS}"
-    return found | libraries() | {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
+    return machine.facts(*LIBRARIES) | {
+        "threads": f"{threads or numba.get_num_threads()} of {config.NUMBA_NUM_THREADS}"
+    }
 
 
 def begun(settings: Settings) -> Run:
@@ -102,14 +100,14 @@ def _found(case: Case, run: Run, settings: Settings, turn: Turn) -> Found:
     without = {name: why for name, why in QUICK_WITHOUT.items() if settings.quick and name in everybody}
     names = [name for name in everybody if name not in without]
     if case.group == START:
-        found = starts.found(case, names, settings.least if not settings.quick else 1, turn)
+        found = starts.measured(case, names, settings.least if not settings.quick else 1, turn)
         return found._replace(skipped=found.skipped | without)
     try:
         if (needed := room(case)) > (free := available()):
             raise MemoryError(f"needs {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} are free")
         if case.group == BUSY:
             with same_threads(settings.threads, names) as threads:
-                return busy.found(case, threads, seconds=settings.time, least=settings.least, turn=turn)
+                return busy.measured(case, threads, seconds=settings.time, least=settings.least, turn=turn)
         found = _with_floors(case, names, run, settings, turn)
     except MemoryError as error:
         return Found(case, {}, dict.fromkeys(names, str(error) or "not enough memory"))
@@ -119,19 +117,10 @@ def _found(case: Case, run: Run, settings: Settings, turn: Turn) -> Found:
 
 
 def add(run: Run, cases: Iterable[Case], settings: Settings, advance: Advance = lambda done, total, name: None) -> None:
-    """Measure cases one after the other, and add what is found to a run as it comes.
+    """Measure cases one after the other, and add their results to a run as they come.
 
-    Parameters
-    ----------
-    run : Run
-        What `begun` has returned.
-    cases : iterable of Case
-        What to measure.
-    settings : Settings
-        How.
-    advance : callable
-        Called with the number of cases that are done, of all, and the name of the next: before each turn of a
-        contestant, so that it is a place to be interrupted too.
+    `advance` is called with the number of cases that are done, of all, and the name of the next: before each turn of a
+    contestant, so that it is a place to be interrupted too.
     """
     todo = list(cases)
     for done, case in enumerate(todo):

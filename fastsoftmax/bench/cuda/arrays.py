@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import by_torch
 from ..unable import Unable
 from .gpu import Array, Gpu
 
@@ -25,11 +26,8 @@ class Torch(Gpu):
             raise Unable(f"torch {self._torch.__version__} sees no GPU: install a build of it for CUDA")
         super().__init__(f"torch {self._torch.__version__}", absent)
 
-    def array(self, host: Array) -> Any:
-        """By way of a tensor of the host's."""
-        from ..by_torch import tensor  # noqa: PLC0415  together with torch
-
-        return tensor(host).to(self._device)
+    def _copied(self, host: Array) -> Any:
+        return by_torch.tensor(host).to(self._device)
 
     def empty(self, like: Any, rows: int) -> Any:
         """By the caching allocator."""
@@ -43,15 +41,11 @@ class Torch(Gpu):
         """Waits for the current stream."""
         return np.asarray(array.detach().double().cpu())
 
-    def record(self) -> Any:
-        """On the current stream."""
-        event = self._torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
+    def _event(self) -> Any:
+        return self._torch.cuda.Event(enable_timing=True)
 
-    def seconds(self, start: Any, end: Any) -> float:
-        """Torch counts in milliseconds."""
-        return float(start.elapsed_time(end)) / 1e3
+    def _milliseconds(self, start: Any, end: Any) -> Any:
+        return start.elapsed_time(end)
 
     def synchronize(self) -> None:
         """All streams of the GPU."""
@@ -79,10 +73,7 @@ class Cupy(Gpu):
             raise Unable(f"CuPy {self._cupy.__version__} sees no GPU")
         super().__init__(f"CuPy {self._cupy.__version__}", absent)
 
-    def array(self, host: Array) -> Any:
-        """On the current device."""
-        if host.dtype.name == "bfloat16":
-            raise Unable("bfloat16 arrays need torch here: pip install torch")
+    def _copied(self, host: Array) -> Any:
         return self._cupy.asarray(host)
 
     def empty(self, like: Any, rows: int) -> Any:
@@ -97,15 +88,11 @@ class Cupy(Gpu):
         """Waits for the current stream."""
         return np.asarray(array.get(), np.float64)
 
-    def record(self) -> Any:
-        """On the current stream."""
-        event = self._cupy.cuda.Event()
-        event.record()
-        return event
+    def _event(self) -> Any:
+        return self._cupy.cuda.Event()
 
-    def seconds(self, start: Any, end: Any) -> float:
-        """CuPy counts in milliseconds."""
-        return float(self._cupy.cuda.get_elapsed_time(start, end)) / 1e3
+    def _milliseconds(self, start: Any, end: Any) -> Any:
+        return self._cupy.cuda.get_elapsed_time(start, end)
 
     def synchronize(self) -> None:
         """All streams of the GPU."""
@@ -131,10 +118,7 @@ class Numba(Gpu):
         self._cuda = cuda
         super().__init__("Numba's device arrays", absent)
 
-    def array(self, host: Array) -> Any:
-        """On the default stream."""
-        if host.dtype.name == "bfloat16":
-            raise Unable("bfloat16 arrays need torch here: pip install torch")
+    def _copied(self, host: Array) -> Any:
         return self._cuda.to_device(host)
 
     def empty(self, like: Any, rows: int) -> Any:
@@ -149,15 +133,11 @@ class Numba(Gpu):
         """Waits for the default stream."""
         return np.asarray(array.copy_to_host(), np.float64)
 
-    def record(self) -> Any:
-        """On the default stream."""
-        event = self._cuda.event(timing=True)
-        event.record()
-        return event
+    def _event(self) -> Any:
+        return self._cuda.event(timing=True)
 
-    def seconds(self, start: Any, end: Any) -> float:
-        """Numba counts in milliseconds."""
-        return float(self._cuda.event_elapsed_time(start, end)) / 1e3
+    def _milliseconds(self, start: Any, end: Any) -> Any:
+        return self._cuda.event_elapsed_time(start, end)
 
     def synchronize(self) -> None:
         """All streams of the GPU."""
@@ -169,7 +149,7 @@ class Numba(Gpu):
 
 
 @functools.cache
-def found() -> Gpu:
+def first_gpu() -> Gpu:
     """The first GPU, by the first library that sees it.
 
     Raises
@@ -194,7 +174,7 @@ def found() -> Gpu:
 def missing() -> str:
     """Why nothing can be measured on a GPU here, and what to install; nothing where it can."""
     try:
-        found()
+        first_gpu()
     except ImportError as error:
         return str(error)
     return ""

@@ -13,7 +13,7 @@ from .. import by_torch, inputs
 from ..cases import LOSS, LOSSES, SOFTMAX, Case
 from ..inputs import DISTINCT, TOLERANCE, Inputs
 from ..results import COMPILED, IN_PLACE, INTO, LIGER, OURS, QUACK, QUACK_FUSED, TORCH
-from ..timing import Call
+from ..timing import Call, Turn
 from ..unable import Unable, attempted
 from .gpu import Array, Gpu
 
@@ -163,58 +163,39 @@ def disagreement(case: Case, d: Drawn, result: Any, right: tuple[Any, Array | No
     return "" if spread <= most else f"wrong: rows of the same logits differ by up to {spread:.3g}"
 
 
-def in_time(
-    names: Collection[str], attempt: Callable[[str], Call], turn: Callable[[], object], late: Callable[[], bool]
-) -> tuple[dict[str, Call], dict[str, str]]:
-    """`attempted` for names of contestants; where there is no time left, ours alone."""
-
-    def timely(name: str) -> Call:
-        if late() and not name.startswith(OURS):
-            raise Unable(LATE)
-        return attempt(name)
-
-    return attempted({name: functools.partial(timely, name) for name in names}, turn)
-
-
-def prepared(
-    case: Case,
-    d: Drawn,
+def checked(
     names: Collection[str],
-    turn: Callable[[], object] = lambda: None,
-    late: Callable[[], bool] = lambda: False,
+    call_of: Callable[[str], Call],
+    fault_of: Callable[[str, Any], str],
+    turn: Turn,
+    late: Callable[[], bool],
 ) -> tuple[dict[str, Call], dict[str, str]]:
-    """The calls of a case, checked and warm, and why others of `names` have none.
-
-    Parameters
-    ----------
-    case : Case
-        What to compute.
-    d : Drawn
-        On what.
-    names : collection of str
-        Of contestants.
-    turn : callable
-        Called before each one: a place to be interrupted.
-    late : callable
-        Whether there is no time left for one more of the others; ours are prepared all the same.
-
-    Returns
-    -------
-    calls : dict of str to callable
-        By name.
-    skipped : dict of str to str
-        The reasons.
-    """
-    right = inputs.expected_of(case, d.rows, case.shape[0])
+    """The calls of contestants, each checked and warm, and why others have none; without time left, ours alone."""
 
     def attempt(name: str) -> Call:
-        contestant = CONTESTANTS[name]
+        if late() and not name.startswith(OURS):
+            raise Unable(LATE)
         with warnings.catch_warnings():  # torch's compiler has some about itself
             warnings.simplefilter("ignore")
-            call = contestant.make(case, d)
-            result = contestant.finish(call())
-        if wrong := disagreement(case, d, result, right):
+            call = call_of(name)
+            result = call()
+        if wrong := fault_of(name, result):
             raise Unable(wrong)
         return call
 
-    return in_time(names, attempt, turn, late)
+    return attempted({name: functools.partial(attempt, name) for name in names}, turn)
+
+
+def prepared(
+    case: Case, d: Drawn, names: Collection[str], turn: Turn = lambda: None, late: Callable[[], bool] = lambda: False
+) -> tuple[dict[str, Call], dict[str, str]]:
+    """The calls of a case, checked and warm, and why others of `names` have none.
+
+    Where it is `late`, only our own are prepared.
+    """
+    right = inputs.expected_of(case, d.rows, case.shape[0])
+
+    def fault(name: str, result: Any) -> str:
+        return disagreement(case, d, CONTESTANTS[name].finish(result), right)
+
+    return checked(names, lambda name: CONTESTANTS[name].make(case, d), fault, turn, late)

@@ -1,12 +1,13 @@
 """A GPU as a benchmark needs it: arrays, copies and events, whatever the array library."""
 
-import importlib.metadata
 import shutil
 import subprocess
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..unable import Unable
 
 Array = NDArray[Any]
 
@@ -25,6 +26,11 @@ class Gpu:
 
     def array(self, host: Array) -> Any:
         """A copy of an array of the host's."""
+        if host.dtype.name == "bfloat16" and not self.tensors:
+            raise Unable("bfloat16 arrays need torch here: pip install torch")
+        return self._copied(host)
+
+    def _copied(self, host: Array) -> Any:
         raise NotImplementedError
 
     def empty(self, like: Any, rows: int) -> Any:
@@ -41,10 +47,18 @@ class Gpu:
 
     def record(self) -> Any:
         """An event after the work that was given to the GPU so far."""
+        event = self._event()
+        event.record()
+        return event
+
+    def _event(self) -> Any:
         raise NotImplementedError
 
     def seconds(self, start: Any, end: Any) -> float:
         """The time between two events that have come."""
+        return float(self._milliseconds(start, end)) / 1e3
+
+    def _milliseconds(self, start: Any, end: Any) -> Any:
         raise NotImplementedError
 
     def synchronize(self) -> None:
@@ -80,25 +94,25 @@ class Gpu:
     def repeated(self, rows: Array, count: int) -> Any:
         """Rows of the host's on the GPU, again and again."""
         first = self.array(rows)
-        made = self.empty(first, count)
+        result = self.empty(first, count)
         for start in range(0, count, len(rows)):
             part = min(len(rows), count - start)
-            self.copy(made[start : start + part], first[:part])
-        return made
+            self.copy(result[start : start + part], first[:part])
+        return result
 
     def copied(self, array: Any) -> Any:
         """A copy."""
-        made = self.empty(array, array.shape[0])
-        self.copy(made, array)
-        return made
+        copy = self.empty(array, array.shape[0])
+        self.copy(copy, array)
+        return copy
 
     def spread(self, array: Any, distinct: int) -> float:
         """How far rows are from those at the beginning that they should repeat, at most."""
-        found = 0.0
+        farthest = 0.0
         for start in range(distinct, array.shape[0], distinct):
             part = min(distinct, array.shape[0] - start)
-            found = float(np.maximum(found, self.difference(array[start : start + part], array[:part])))
-        return found
+            farthest = float(np.maximum(farthest, self.difference(array[start : start + part], array[:part])))
+        return farthest
 
     def flush(self) -> None:
         """Have the caches hold nothing of use, in the order of the GPU's work."""
@@ -106,17 +120,6 @@ class Gpu:
             first = self.array(np.zeros(FLUSHED // 4, np.float32))
             self._scratch = first, self.copied(first)
         self.copy(*self._scratch)
-
-
-def libraries() -> dict[str, str]:
-    """The versions of the packages that are installed."""
-    known = {}
-    for name in PACKAGES:
-        try:
-            known[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return known
 
 
 def driver() -> str:

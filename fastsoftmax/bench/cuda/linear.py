@@ -16,9 +16,9 @@ from ...api import linear
 from .. import by_torch, inputs
 from ..cases import ITEMSIZE, Case
 from ..results import LIGER, OURS, TORCH
-from ..timing import Call
+from ..timing import Call, Turn
 from ..unable import Unable
-from .contestants import in_time
+from .contestants import checked
 from .gpu import Array, Gpu
 
 DISTINCT, BLOCK = 8, 1000  # rows of features, and of weights, after which they repeat
@@ -141,19 +141,10 @@ def disagreement(case: Case, d: Drawn, result: Any, right: Expected) -> str:
 
 
 def prepared(
-    case: Case,
-    d: Drawn,
-    names: Collection[str],
-    turn: Callable[[], object] = lambda: None,
-    late: Callable[[], bool] = lambda: False,
+    case: Case, d: Drawn, names: Collection[str], turn: Turn = lambda: None, late: Callable[[], bool] = lambda: False
 ) -> tuple[dict[str, Call], dict[str, str]]:
-    """The calls of a case, checked and warm, and why others of `names` have none; as `by_cuda.prepared`."""
+    """The calls of a linear pass, as `contestants.prepared` has those of logits."""
     right = expected(case, d)
-
-    def attempt(name: str) -> Call:
-        call = CONTESTANTS[name](d)
-        if wrong := disagreement(case, d, call(), right):
-            raise Unable(wrong)
-        return call
-
-    return in_time(names, attempt, turn, late)
+    return checked(
+        names, lambda name: CONTESTANTS[name](d), lambda _, result: disagreement(case, d, result, right), turn, late
+    )

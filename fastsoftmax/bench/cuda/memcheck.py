@@ -34,7 +34,7 @@ SMALL = tuple(
 
 def main() -> int:
     """Run and check them; the number of calls, and what is wrong, are printed."""
-    gpu, calls, wrong = arrays.found(), 0, 0
+    gpu, calls, wrong = arrays.first_gpu(), 0, 0
     for case in SMALL:
         names = {LOSS_AND_GRAD: (OURS, INTO, IN_PLACE), SOFTMAX: (OURS, INTO), LOSS: (OURS,)}[case.function]
         try:

@@ -1,6 +1,5 @@
 """Running the cases on a GPU, all of them within a budget of time."""
 
-import datetime
 import fnmatch
 import functools
 import time
@@ -9,16 +8,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ... import system
+from .. import machine
 from ..cases import LAUNCH, LINEAR, Case
-from ..cpu.suite import Advance, Turn
+from ..cpu.suite import Advance
 from ..results import COMPILED, GPU_COPY, GPU_FLOOR, PRODUCTS_FLOOR, Found, Run
-from ..timing import Call
+from ..timing import Call, Turn
 from ..unable import Unable, one_line
 from . import arrays, linear, memcheck
 from .cases import CASES, MOST, copied, fitted, is_quick, room, wanted
 from .contestants import Drawn, drawn, prepared
-from .gpu import Gpu, libraries
+from .gpu import PACKAGES, Gpu
 from .timing import host_times, measure
 
 BUDGET, QUICK_BUDGET = 440.0, 120.0  # seconds for everything
@@ -81,15 +80,13 @@ def chosen(pattern: str = "*", *, quick: bool = False) -> list[Case]:
 
 def facts(gpu: Gpu) -> dict[str, str]:
     """The machine, the versions and the date of a run."""
-    known = system.versions()
-    host = {name: known[name] for name in FACTS}
-    date = {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
-    return gpu.facts() | host | libraries() | date
+    known = machine.facts(*PACKAGES)
+    return gpu.facts() | {name: known[name] for name in (*FACTS, *PACKAGES, "date") if name in known}
 
 
 def begun(settings: Settings, *, sanitize: bool = True) -> tuple[Run, Clock]:
     """A run of no cases: the machine, its memory's check, and its copy; and the time that is left for cases."""
-    gpu, clock = arrays.found(), Clock(settings.whole)
+    gpu, clock = arrays.first_gpu(), Clock(settings.whole)
     machine = facts(gpu)
     machine["compute-sanitizer"] = memcheck.verdict(min(clock.left / 4, memcheck.LONGEST)) if sanitize else "not run"
     return Run(machine, {GPU_COPY: copy_speed(gpu, settings.time)}, []), clock
@@ -177,21 +174,8 @@ def add(
     settings: Settings,
     advance: Advance = lambda done, total, name: None,
 ) -> None:
-    """Measure cases one after the other, and add what is found to a run as it comes.
-
-    Parameters
-    ----------
-    run, clock : Run, Clock
-        What `begun` has returned.
-    cases : iterable of Case
-        What to measure, with the rows that the table gives them: as many as there is memory for are taken.
-    settings : Settings
-        How.
-    advance : callable
-        Called with the number of cases that are done, of all, and the name of the next: before each turn of a
-        contestant, so that it is a place to be interrupted too.
-    """
-    todo, gpu = list(cases), arrays.found()
+    """Measure cases one after the other, and add their results to a run as they come, as the CPU's suite does."""
+    todo, gpu = list(cases), arrays.first_gpu()
     for done, case in enumerate(todo):
         clock.share(len(todo) - done)
         turn = functools.partial(advance, done, len(todo), case.name)

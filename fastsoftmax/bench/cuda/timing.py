@@ -1,12 +1,10 @@
-"""How calls on a GPU are timed: by its own events, in turn, with caches flushed before each; and what the host pays."""
+"""Timing of calls on a GPU: by its own events, in turn, with caches flushed before each; and what the host pays."""
 
-import statistics
 import time
-from collections.abc import Callable
 from typing import Any
 
 from ..results import Timing
-from ..timing import Call
+from ..timing import Call, Turn, in_turn
 from .gpu import Gpu
 
 TURN = 2e-2  # seconds of a contestant's turn, about
@@ -28,81 +26,30 @@ def _events(gpu: Gpu, call: Call, times: int) -> list[float]:
 
 
 def measure(
-    gpu: Gpu,
-    calls: dict[str, Call],
-    *,
-    seconds: float,
-    least: int = 3,
-    most: int = 50,
-    turn: Callable[[], object] = lambda: None,
+    gpu: Gpu, calls: dict[str, Call], *, seconds: float, least: int = 3, most: int = 50, turn: Turn = lambda: None
 ) -> dict[str, Timing]:
-    """Time calls on a GPU in turn, again and again.
-
-    Parameters
-    ----------
-    gpu : Gpu
-        Where.
-    calls : dict of str to callable
-        What to time, by name.
-    seconds : float
-        How long to go on, all of them together.
-    least, most : int
-        Bounds on the number of turns, whatever the time.
-    turn : callable
-        Called before each turn, outside what is timed: a place to be interrupted.
-
-    Returns
-    -------
-    dict of str to Timing
-        The least and the median time of a call, and the number of repetitions, by name.
-    """
+    """Time calls on a GPU in turn, again and again, as `bench.timing.measure` does on the CPU."""
     times: dict[str, int] = {}
     for name, call in calls.items():
         turn()
         once = min(_events(gpu, call, WARM))
         times[name] = max(1, min(MOST, int(TURN / max(once, 1e-9))))
-    found: dict[str, list[float]] = {name: [] for name in calls}
-    names, end = list(calls), time.perf_counter() + seconds
-    for turns in range(most):
-        if turns >= least and time.perf_counter() >= end:
-            break
-        for name in names:
-            turn()
-            found[name] += _events(gpu, calls[name], times[name])
-        names.append(names.pop(0))  # so that nobody always runs at the clock rate that the same other has left
-    return {name: _timing(taken) for name, taken in found.items()}
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for name in in_turn(calls, seconds=seconds, least=least, most=most):
+        turn()
+        taken[name] += _events(gpu, calls[name], times[name])
+    return {name: Timing.of(seconds_) for name, seconds_ in taken.items()}
 
 
 def host_times(
-    gpu: Gpu,
-    calls: dict[str, Call],
-    *,
-    seconds: float,
-    least: int = 5,
-    most: int = 50,
-    turn: Callable[[], object] = lambda: None,
+    gpu: Gpu, calls: dict[str, Call], *, seconds: float, least: int = 5, most: int = 50, turn: Turn = lambda: None
 ) -> dict[str, Timing]:
-    """Seconds until a call returns to the host, whose work on the GPU goes on.
-
-    Parameters
-    ----------
-    gpu, calls, seconds, least, most, turn
-        As for `measure`; a turn is `QUEUED` calls.
-
-    Returns
-    -------
-    dict of str to Timing
-        By name.
-    """
-    found: dict[str, list[float]] = {name: [] for name in calls}
-    end = time.perf_counter() + seconds
-    for turns in range(most):
-        if turns >= least and time.perf_counter() >= end:
-            break
-        for name, call in calls.items():
-            turn()
-            found[name].append(_returned(gpu, call))
-    return {name: _timing(taken) for name, taken in found.items()}
+    """Seconds until a call returns to the host, whose work on the GPU goes on; a turn is `QUEUED` calls."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for name in in_turn(calls, seconds=seconds, least=least, most=most):
+        turn()
+        taken[name].append(_returned(gpu, calls[name]))
+    return {name: Timing.of(seconds_) for name, seconds_ in taken.items()}
 
 
 def _returned(gpu: Gpu, call: Call) -> float:
@@ -116,7 +63,3 @@ def _returned(gpu: Gpu, call: Call) -> float:
     taken = time.perf_counter() - start
     gpu.synchronize()
     return taken / QUEUED
-
-
-def _timing(taken: list[float]) -> Timing:
-    return Timing(min(taken), statistics.median(taken), len(taken))
