@@ -14,7 +14,7 @@ from ml_dtypes import bfloat16
 from tests.standins.arrays import capsule
 
 
-class Held:
+class LibraryArray:
     """An array of any library: NumPy's, with an address on a device."""
 
     def __init__(self, driver, values, address, device, stream):
@@ -35,7 +35,7 @@ class Held:
         return self.view(self.values.T)
 
 
-class Kind:
+class Library:
     """A library: its module, and how it makes arrays, which it counts."""
 
     def __init__(self, monkeypatch, driver, name):
@@ -54,7 +54,7 @@ class Kind:
 
     def host(self, array):
         """What an array holds."""
-        return np.ndarray.view(array.values) if isinstance(array, Held) else self.driver.host(array)
+        return np.ndarray.view(array.values) if isinstance(array, LibraryArray) else self.driver.host(array)
 
     def operate(self, what, result, out, *operands):
         """An operation of the library's: on the current stream of its operands' device, from what was written before.
@@ -104,7 +104,7 @@ class Dtype:
         return f"torch.{self.name}"
 
 
-class Torch(Kind):
+class Torch(Library):
     """PyTorch: strides in elements, a current stream a device, and what autograd keeps."""
 
     def __init__(self, monkeypatch, driver):
@@ -113,7 +113,7 @@ class Torch(Kind):
         self.dtypes = {name: Dtype(name) for name in names}
         library = self
 
-        class Tensor(Held):
+        class Tensor(LibraryArray):
             requires_grad = False
             is_cuda = True
 
@@ -223,13 +223,13 @@ class Torch(Kind):
         return self.operate("argmax", lambda a: a.argmax(axis), out, a)
 
 
-class Cupy(Kind):
+class Cupy(Library):
     """CuPy: strides in bytes, memory as an object of its own, and a current device."""
 
     def __init__(self, monkeypatch, driver):
         super().__init__(monkeypatch, driver, "cupy")
 
-        class ndarray(Held):
+        class ndarray(LibraryArray):
             @property
             def data(self):
                 return SimpleNamespace(ptr=self.address if self.values.size else 0, device_id=self.number)
@@ -326,14 +326,14 @@ class Cupy(Kind):
         return self.operate("copy", lambda a: a, out, array)
 
 
-class Numba(Kind):
+class Numba(Library):
     """Numba: each array may be bound to a stream."""
 
     def __init__(self, monkeypatch, driver):
         self.driver, self.made, self.current = driver, [], 0
         library = self
 
-        class DeviceNDArray(Held):
+        class DeviceNDArray(LibraryArray):
             @property
             def device_ctypes_pointer(self):
                 return SimpleNamespace(value=self.address if self.values.size else None)
@@ -384,14 +384,14 @@ class Numba(Kind):
         return Again()
 
 
-class Jax(Kind):
+class Jax(Library):
     """JAX: arrays that never change, known by DLPack alone."""
 
     def __init__(self, monkeypatch, driver):
         super().__init__(monkeypatch, driver, "jax")
         library = self
 
-        class ArrayImpl(Held):
+        class ArrayImpl(LibraryArray):
             @property
             def __cuda_array_interface__(self):
                 raise AttributeError("not asked")
