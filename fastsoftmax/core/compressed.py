@@ -39,7 +39,7 @@ def compressed(x: Any, name: str = "x") -> Compressed:
 
 
 def sound(x: Any, name: str = "x") -> Any:
-    """What compiled code may read: a sparse matrix, in a format that it reads, as a copy that shares only the values.
+    """A sparse matrix for compiled code to read: a copy, of a format that it reads, which shares only the values.
 
     Raises an error if indices lead out of the matrix.  Whoever changes the caller's arrays after that changes no copy.
     """
@@ -52,8 +52,8 @@ def sound(x: Any, name: str = "x") -> Any:
     if kind == "coo":
         private.coords = tuple(np.array(places) for places in x.coords)
         for axis, (places, limit) in enumerate(zip(private.coords, x.shape, strict=True)):
-            (found,) = _signed(name, **{f"coords[{axis}]": places})
-            _within(name, f"coords[{axis}]", found, limit)
+            (checked,) = _signed(name, **{f"coords[{axis}]": places})
+            _within(name, f"coords[{axis}]", checked, limit)
         return private
     private.indptr, private.indices = np.array(x.indptr), np.array(x.indices)
     if kind == "bsr":
@@ -67,16 +67,16 @@ def sound(x: Any, name: str = "x") -> Any:
 
 def _signed(name: str, **arrays: Any) -> tuple[Array, ...]:
     """Arrays of integers in one signed dtype, which holds whatever may be an index."""
-    found = [np.asarray(a) for a in arrays.values()]
-    for part, array in zip(arrays, found, strict=True):
+    parts = [np.asarray(a) for a in arrays.values()]
+    for part, array in zip(arrays, parts, strict=True):
         if array.dtype.kind not in "iu" or array.ndim != 1:
             raise TypeError(
                 f"{name} must have integers in {part}, in one dimension, got {array.dtype} with shape {array.shape}; "
                 f"make the matrix anew from {name}.toarray() or from its parts"
             )
-    narrow = all(np.can_cast(a.dtype, np.int32) for a in found)
+    narrow = all(np.can_cast(a.dtype, np.int32) for a in parts)
     # Unsigned numbers beyond int64 become negative, and no index is.
-    return tuple(np.ascontiguousarray(a, np.int32 if narrow else np.int64) for a in found)
+    return tuple(np.ascontiguousarray(a, np.int32 if narrow else np.int64) for a in parts)
 
 
 def _checked(name: str, kind: str, lines: int, limit: int, parts: Compressed, *, ordered: bool) -> Compressed:

@@ -54,7 +54,7 @@ def numbers(name: str, value: Any) -> Array:
 
 
 def real(name: str, value: Any, array: Array) -> Array:
-    """The array that was made of `value`, if it holds real numbers."""
+    """The array of `value`, if it holds real numbers."""
     if is_read(array.dtype):
         return array
     raise TypeError(
@@ -70,20 +70,20 @@ def _of(value: Any) -> str:
 
 def mend(name: str, value: Any, array: Array) -> str:
     """Advice on what to pass instead of `value`, of which NumPy made an array of no real numbers."""
-    found = "its elements are no numbers"
+    advice = "its elements are no numbers"
     if callable(getattr(type(value), "toarray", None)):
-        found = f"pass {name}.toarray()"
+        advice = f"pass {name}.toarray()"
     elif isinstance(value, Mapping):
-        found = f"pass [{name}[key] for key in sorted({name})]"
+        advice = f"pass [{name}[key] for key in sorted({name})]"
     elif array.ndim == 0 and isinstance(value, Iterable) and not isinstance(value, (str, bytes, np.ndarray)):
-        found = f"pass list({name})"
+        advice = f"pass list({name})"
     elif array.dtype.names:
-        found = f"pass numpy.stack([{name}[field] for field in {name}.dtype.names], axis=-1)"
+        advice = f"pass numpy.stack([{name}[field] for field in {name}.dtype.names], axis=-1)"
     elif array.dtype.kind == "c":
-        found = f"pass numpy.real({name}), or numpy.abs({name})"
+        advice = f"pass numpy.real({name}), or numpy.abs({name})"
     elif is_convertible(array, np.float64):
-        found = f"pass numpy.asarray({name}, dtype=numpy.float64)"
-    return found
+        advice = f"pass numpy.asarray({name}, dtype=numpy.float64)"
+    return advice
 
 
 def is_convertible(array: Array, dtype: Any) -> bool:
@@ -99,11 +99,11 @@ def is_convertible(array: Array, dtype: Any) -> bool:
 def _from_tensor(name: str, value: Any) -> str:
     """Advice on an object that has the methods of PyTorch's tensors."""
     for chain in _OF_TENSORS:
-        found = value
+        array = value
         try:
             for method in chain:
-                found = getattr(found, method)()
-            np.asarray(found)
+                array = getattr(array, method)()
+            np.asarray(array)
         except Exception:  # there is no such method, or it does not help
             continue
         return f"; pass {name}{''.join(f'.{method}()' for method in chain)}"
@@ -136,11 +136,11 @@ def truth(name: str, value: Any) -> bool:
 def dtype_of(name: str, value: Any) -> np.dtype[Any]:
     """A dtype of real numbers."""
     try:
-        found: np.dtype[Any] = np.dtype(value)
+        dtype: np.dtype[Any] = np.dtype(value)
     except Exception:  # of any object
-        found = np.dtype(object)
-    if is_read(found):
-        return found
+        dtype = np.dtype(object)
+    if is_read(dtype):
+        return dtype
     raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {shown(value)}")
 
 

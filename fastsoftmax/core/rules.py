@@ -1,4 +1,4 @@
-"""What is said about wrong arguments, whichever backend finds them: on descriptions, not on arrays."""
+"""Rules for arguments on every device, and the errors where they are broken: on descriptions, not on arrays."""
 
 import operator
 from collections.abc import Mapping
@@ -142,12 +142,12 @@ def upstream(got: tuple[int, ...], shape: tuple[int, ...], reduction: str) -> No
 def axes_of(axis: tuple[Any, ...] | None, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The numbers of several axes, or of all, in rising order."""
     ndim = len(shape)
-    found = sorted(range(ndim) if axis is None else [axis_of(a, ndim, "x") for a in axis])
-    if len(set(found)) != len(found):
+    axes = sorted(range(ndim) if axis is None else [axis_of(a, ndim, "x") for a in axis])
+    if len(set(axes)) != len(axes):
         raise ValueError(f"axis must name axes, each once, got {shown(axis)}")
-    if any(shape[a] == 0 for a in found):
+    if any(shape[a] == 0 for a in axes):
         raise ValueError(f"x must have at least one element along the axes {shown(axis)}, got shape {shape}")
-    return tuple(found)
+    return tuple(axes)
 
 
 def features_shape(shape: tuple[int, ...]) -> None:
@@ -188,7 +188,7 @@ def wrt_names(wrt: Any) -> tuple[str, ...]:
 
 
 def outputs(out: Any, wanted: tuple[str, ...]) -> dict[str, Any]:
-    """Where gradients go, by their names; the arrays are not looked at."""
+    """The outputs of gradients, by their names; the arrays are not looked at."""
     if out is None:
         return {}
     if not isinstance(out, Mapping):

@@ -76,7 +76,7 @@ def nearest_two(levels: Levels) -> tuple[tuple[int, int], list[tuple[int, int]]]
 
 
 def offsets(levels: Levels) -> Iterator[tuple[int, ...]]:
-    """Where each piece of two levels begins: the bytes from each operand's address, in the order of rows."""
+    """The beginnings of pieces of two levels: bytes from each operand's address, in the order of rows."""
     walked = levels.lengths[:-2]
     for index in product(*map(range, walked)):
         yield tuple(sum(i * s for i, s in zip(index, strides, strict=False)) for strides in levels.strides)

@@ -160,10 +160,10 @@ def _weighted(
         of_row = weights("sample_weight", sample_weight, x.shape[:-1], "a row")
         if opts.reduction != "mean":
             return of_class, held("sample_weight", of_row, dtype)
-        found = scaled(of_row, dtype)
-        if found is not of_row and labels is not None:  # far from 1: those of rows that do not count must not decide
-            found = scaled(np.where(labels == opts.ignore_index, 0.0, of_row), dtype)
-        of_row = found
+        weight = scaled(of_row, dtype)
+        if weight is not of_row and labels is not None:  # far from 1: those of rows that do not count must not decide
+            weight = scaled(np.where(labels == opts.ignore_index, 0.0, of_row), dtype)
+        of_row = weight
     return of_class, of_row
 
 
@@ -178,13 +178,13 @@ def cross_entropy(
     out: Array | None = None,
 ) -> Loss:
     """A cross-entropy problem from the arguments of the public functions."""
-    given = numbers("logits", logits)
-    x = rows("logits", given, axis)
+    array = numbers("logits", logits)
+    x = rows("logits", array, axis)
     shape, narrow = x.array.shape[:-1], "float64" if x.dtype.itemsize == 8 else "float32"
     dtype = wide_enough(opts, narrow)
     opts = in_precision(opts, dtype)
-    labels, soft = _target(target, given, x.array, axis, opts)
-    to = _destination(out, given, x.dtype, axis)
+    labels, soft = _target(target, array, x.array, axis, opts)
+    to = _destination(out, array, x.dtype, axis)
     return Loss(
         *(x, labels, soft, *_weighted(class_weight, sample_weight, x.array, labels, opts, dtype)),
         1.0 if grad_output is None else upstream(grad_output, shape, opts.reduction, dtype),
@@ -196,17 +196,17 @@ def cross_entropy(
 
 def row_map(x: ArrayLike, axis: Any, out: Array | None) -> Map:
     """A softmax-like problem along one axis."""
-    given = numbers("x", x)
-    operand = rows("x", given, axis)
-    return Map(operand, None, _destination(out, given, operand.dtype, axis))
+    array = numbers("x", x)
+    operand = rows("x", array, axis)
+    return Map(operand, None, _destination(out, array, operand.dtype, axis))
 
 
 def product(y: ArrayLike, grad: ArrayLike, axis: Any, out: Array | None) -> Map:
     """A vector-Jacobian product along one axis."""
-    given, towards = numbers("y", y), numbers("grad", grad)
-    a, b = rows("y", given, axis), rows("grad", towards, axis)
-    rules.same_shape(given.shape, towards.shape)
-    return Map(a, b, _destination(out, given, a.dtype, axis))
+    y_array, grad_array = numbers("y", y), numbers("grad", grad)
+    a, b = rows("y", y_array, axis), rows("grad", grad_array, axis)
+    rules.same_shape(y_array.shape, grad_array.shape)
+    return Map(a, b, _destination(out, y_array, a.dtype, axis))
 
 
 class Axes(NamedTuple):

@@ -109,7 +109,7 @@ def _last(about: Description, axis: int, address: int) -> Operand:
 def _destination(
     out: Argument | None, like: Description, axes: tuple[Any, ...], read: dict[str, tuple[Operand, bool]]
 ) -> Operand | None:
-    """Where results along some axes go: an array of the logits' shape and dtype; some of what is read may be in it."""
+    """An output for results along some axes, checked: like the logits, and apart from operands, or in their place."""
     if out is None:
         return None
     about = out.description

@@ -104,26 +104,26 @@ def _virtual(problem: Linear) -> Array:
 
 
 def _wanted(wrt: Any, problem: Linear) -> tuple[str, ...]:
-    found = wrt_names(wrt)
-    if "x" in found and problem.x.sparse:
+    names = wrt_names(wrt)
+    if "x" in names and problem.x.sparse:
         raise ValueError("wrt must not name 'x' when x is sparse, as its gradient is dense; use x.toarray()")
-    return tuple(n for n in found if n != "bias" or problem.bias is not None)
+    return tuple(n for n in names if n != "bias" or problem.bias is not None)
 
 
 def _outputs(out: Any, wanted: tuple[str, ...], problem: Linear) -> Mapping[str, Array]:
-    found = outputs(out, wanted)
+    arrays = outputs(out, wanted)
     likes: dict[str, Any] = {
         "x": (problem.x.array, problem.x.dtype),
         "weight": problem.weight,
         "bias": problem.bias,
     }
-    for name, array in found.items():
+    for name, array in arrays.items():
         like, dtype = likes[name]
         check.output(array, like, dtype, name=f"out[{name!r}]")
-    for (name, a), (other, b) in combinations(found.items(), 2):
+    for (name, a), (other, b) in combinations(arrays.items(), 2):
         if overlap(a, b):
             raise ValueError(f"out[{other!r}] must not share memory with out[{name!r}]; pass an array for each")
-    return found
+    return arrays
 
 
 def loss(
