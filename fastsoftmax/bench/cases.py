@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from ..core.dtypes import SIZES
+
 LOSS_AND_GRAD, LOSS = "cross_entropy_and_grad", "cross_entropy"
 SOFTMAX, LOG_SOFTMAX, LOGSUMEXP = "softmax", "log_softmax", "logsumexp"
 FUNCTIONS = (LOSS_AND_GRAD, LOSS, SOFTMAX, LOG_SOFTMAX, LOGSUMEXP)
@@ -26,7 +28,7 @@ HOGS = {"one-hog": 1, "two-hogs": 2}  # how many other processes keep a core bus
 BUSY_TORCH = "torch"
 IMPORT, FIRST_WARM, FIRST_EMPTY = "import", "first_call_cached", "first_call"
 
-ITEMSIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+ITEMSIZE = SIZES
 LABEL = 8  # bytes
 
 

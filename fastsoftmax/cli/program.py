@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ..core.dtypes import FLOATS
 from ..core.rules import NoCompiler
 from ..version import __version__
 from . import arguments
@@ -25,7 +26,6 @@ EXTRAS = {
     "rich": "scikit-learn rich",
     "sklearn": "scikit-learn rich",
 }
-DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 DESCRIPTION = """\
 Without a command: say what machine this is, train softmax regression on handwritten digits with the fused
@@ -41,8 +41,8 @@ Compile the kernels that are used most and keep them on disk, so that no later c
 
 def _dtype(name: str) -> str:
     """A dtype of logits, for argparse."""
-    if name not in DTYPES:
-        raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(DTYPES)}")
+    if name not in FLOATS:
+        raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(FLOATS)}")
     return name
 
 
@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="*",
         type=_dtype,
         metavar="DTYPE",
-        help=f"of logits: {', '.join(DTYPES)} (default: float32 float64)",
+        help=f"of logits: {', '.join(FLOATS)} (default: float32 float64)",
     )
     return top
 

@@ -28,10 +28,10 @@ class Memo(dict[Key, Value]):
         super().__init__()
         self.most = most
 
-    def find(self, key: Key, default: Any = None) -> Any:
-        """The value of a key, or a default; None for a key that cannot be hashed, as one with an array in it."""
+    def find(self, key: Key) -> Value | None:
+        """The value of a key; None where there is none, as of a key that has no hash: one with an array in it, say."""
         try:
-            return self.get(key, default)
+            return self.get(key)
         except TypeError:
             return None
 

@@ -14,9 +14,8 @@ HEADER = 16  # the denominator of a mean, and a word for a bad label
 LEAST = 1 << 17
 SLAB = 16 * LEAST  # the driver's own granule
 
-_slabs: memo.Memo[int, tuple[int, int]] = (
-    memo.shared()
-)  # of each GPU: the address of what is left of its slab, and its size
+#: By GPU: the address of what is left of its slab, and its size.
+_slabs: memo.Memo[int, tuple[int, int]] = memo.shared()
 _cutting = threading.Lock()
 
 

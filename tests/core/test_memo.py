@@ -16,17 +16,16 @@ def test_what_is_kept_is_found():
     assert calls.find("a") == 2
 
 
-def test_nothing_may_be_what_is_kept():
-    calls, unknown = Memo(2), object()
-    assert calls.find("a", unknown) is unknown
+def test_none_may_be_kept():
+    calls = Memo(2)
     calls.keep("a", None)
-    assert calls.find("a", unknown) is None
+    assert calls.find("a") is None
+    assert "a" in calls
 
 
 @pytest.mark.parametrize("key", [[], (1, {}), np.zeros(2), (None, np.zeros(())), (slice(1), [])])
 def test_keys_without_a_hash_are_never_found(key):
     assert Memo(2).find(key) is None
-    assert Memo(2).find(key, "default") is None
 
 
 def test_all_are_forgotten_when_one_more_comes():
