@@ -134,7 +134,9 @@ def logsumexp(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, keepdims
     >>> float(fs.logsumexp([1000.0, -float("inf")]))
     1000.0
     """
-    return backend(x).rows(x, None, axis, None, "softmax", LOGSUMEXP, truth("keepdims", keepdims))
+    return backend(x).rows(
+        x, None, axis, None, "softmax", LOGSUMEXP, keepdims is not False and truth("keepdims", keepdims)
+    )
 
 
 def softmax_vjp(y: ArrayLike, grad: ArrayLike, axis: int = -1, *, out: Array | None = None) -> Array:

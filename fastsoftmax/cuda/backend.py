@@ -24,7 +24,7 @@ from .workspace import workspace
 class Prepared(NamedTuple):
     """A call for operands that look alike."""
 
-    call: Any
+    call: Any  # None if there is none
     shape: tuple[int, ...]  # of the loss, or of a number a row
     dtype: str
     factory: Callable[[], Any] | None  # makes that, where the library has a shorter way than `empty`
@@ -33,6 +33,7 @@ class Prepared(NamedTuple):
     exports: bool  # whether results are others than the library's until they are exported
 
 
+UNPREPARED = Prepared(None, (), "", None, (0, 0, 0, 0), False, False)
 _prepared = memo.shared(4096)  # calls, some 5 KB each
 
 
@@ -41,23 +42,23 @@ def _may_wait(kind: Library, arrays: tuple[Argument | None, ...]) -> bool:
     return any(one is not None and not (one.library is kind and kind.current) for one in arrays)
 
 
-def order(kind: Library, stream: int, device: int, arrays: tuple[Any, ...], held: tuple[Any, ...]) -> list[Any]:
+def order(kind: Library, stream: int, device: int, arrays: tuple[Any, ...], owners: tuple[Any, ...]) -> list[Any]:
     """Have the call's stream wait for arrays that are ordered on another one.
 
-    Returns what holds their memory: it is to be kept until the call has run.
+    Returns the owners of their memory, to be kept until the call has run.
     """
     borrowed = []
-    for array, memory in zip(arrays, held, strict=True):
+    for array, owner in zip(arrays, owners, strict=True):
         if array is None:
             continue
         one = library(array)
         if one.waits:
-            borrowed.append(memory)
+            borrowed.append(owner)
         elif one is not kind or not kind.current:
             other = one.stream(array)
             if (other or LEGACY) != (stream or LEGACY):
                 compiler.wait(device, stream, other)
-                borrowed.append(memory)
+                borrowed.append(owner)
     return borrowed
 
 
@@ -79,18 +80,14 @@ def rows(x: Any, y: Any, axis: Any, out: Any, kernel: str, variant: int, keepdim
     arrays_key, stream, x_at, y_at, at, owners = kind.call_key(x, y, out) or call_key(kind, x, y, out)
     key = kind, arrays_key, axis, type(axis), kernel, variant, keepdims  # 1.0 and True are no axes, though equal to one
     try:
-        prepared = _prepared.get(key)
+        prepared = _prepared.get(key) or UNPREPARED
     except TypeError:  # an argument that no call can have
-        prepared = None
-    if at and prepared is not None:
-        low, high, y_low, y_high = prepared.reach
-        if low < at - x_at < high or y_low < at - y_at < y_high:
-            prepared = None
+        prepared = UNPREPARED
+    call, shape, dtype, factory, (low, high, y_low, y_high), waits, exports = prepared
     written = out
-    if prepared is None:
+    if call is None or (at and (low < at - x_at < high or y_low < at - y_at < y_high)):
         prepared, written = _prepare_map((x, y, out), axis, kernel, variant, keepdims, stream)
-        _prepared.keep(key, prepared)
-    call, shape, dtype, factory, _, waits, exports = prepared
+        call, shape, dtype, factory, _, waits, exports = _prepared.keep(key, prepared)
     borrowed = order(kind, stream, call.device, (x, y, out), owners) if waits else None
     if call.numbers:
         written = kind.empty(x, shape, dtype, stream) if factory is None else factory()
@@ -150,32 +147,24 @@ def loss(
     arrays_key, stream, x_at, y_at, at, owners = looks
     up = 1.0 if grad_output is None else upstream_number(grad_output)
     each: tuple[Any, ...] = ()  # arrays with a number for each class, or row
-    each_owners: tuple[Any, ...] = ()
-    each_key: Any = None
-    class_at = sample_at = up_at = 0
+    each_key, class_at, sample_at, up_at = None, 0, 0, 0
     if up is None or class_weight is not None or sample_weight is not None:
         each = class_weight, sample_weight, grad_output if up is None else None
         each_key, (class_at, sample_at, up_at), each_owners = keys(each, stream)
+        owners = (*(owners or (logits, target, out)), *each_owners)
     key = kind, arrays_key, axis, type(axis), options, grad, each_key  # 1.0 and True are no axes, though equal to one
     try:
-        prepared = _prepared.get(key)
+        prepared = _prepared.get(key) or UNPREPARED
     except TypeError:  # an argument that no call can have
-        prepared = None
-    if at and prepared is not None:
-        low, high, y_low, y_high = prepared.reach
-        if low < at - x_at < high or y_low < at - y_at < y_high:
-            prepared = None
+        prepared = UNPREPARED
+    call, shape, dtype, factory, (low, high, y_low, y_high), waits, exports = prepared
     written = out
-    if prepared is None:
+    if call is None or (at and (low < at - x_at < high or y_low < at - y_at < y_high)):
         prepared, written = _prepare_loss((logits, target, out), each, axis, options, grad, stream)
-        _prepared.keep(key, prepared)
-    call, shape, dtype, factory, _, waits, exports = prepared
+        call, shape, dtype, factory, _, waits, exports = _prepared.keep(key, prepared)
     if grad_output is not None:
         upstream_fits(up, dtype)
-    borrowed = None
-    if waits:
-        arrays = logits, target, out
-        borrowed = order(kind, stream, call.device, (*arrays, *each), (*(owners or arrays), *each_owners))
+    borrowed = order(kind, stream, call.device, (logits, target, out, *each), owners) if waits else None
     if grad and out is None:
         written = kind.empty_like(logits, stream) if written is None else written
         at = kind.address(written)

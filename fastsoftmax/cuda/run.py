@@ -168,7 +168,9 @@ class RowLaunches:
             The factor of gradients.
         """
         sequence = self.prepared.get(stream) or self.prepared.keep(stream, LaunchSequence(self, stream, [], []))
-        sequence.put(self.values((*places, sums, denominator, 0, 0)), up)
+        if up != sequence.up or up == 0:  # which may be -0.0
+            sequence.scale(up)
+        compiler.put(self.device, sequence.launches, self.values((*places, sums, denominator, 0, 0)))
 
 
 class LaunchSequence:
@@ -181,13 +183,11 @@ class LaunchSequence:
         self.device, self.number, self.up = rows.device, rows.number, 1.0
         self.scaled = range(len(before), len(before) + len(row_kernels))
 
-    def put(self, values: tuple[int, ...], up: float) -> None:
-        """Put them there; gradients are multiplied by `up`."""
-        if up != self.up or up == 0:  # which may be -0.0
-            for kernel in self.scaled:
-                self.launches.change(kernel, SCALE, self.number(up))
-            self.up = up
-        compiler.put(self.device, self.launches, values)
+    def scale(self, up: float) -> None:
+        """Have later launches multiply gradients by `up`."""
+        for kernel in self.scaled:
+            self.launches.change(kernel, SCALE, self.number(up))
+        self.up = up
 
 
 class SumLaunches:
@@ -270,7 +270,9 @@ class LossCall:
             if check:
                 self.count((places[1], places[3], places[4]), stream, header, check=True)
                 sequence = plain
-            sequence.put(values, up)
+            if up != sequence.up or up == 0:  # which may be -0.0
+                sequence.scale(up)
+            compiler.put(self.device, sequence.launches, values)
 
     def launch_empty(self, stream: int) -> None:
         """Launch every kernel with no rows, so that the driver has loaded it; `state_for` was called for stream 0."""

@@ -120,6 +120,9 @@ class Torch(Library):
             def is_neg(self):
                 return False
 
+            def is_contiguous(self):
+                return self.values.flags.c_contiguous
+
             def stride(self):
                 return tuple(s // self.values.itemsize for s in self.values.strides)
 
