@@ -333,7 +333,7 @@ def test_no_memory_and_elements_of_a_linear_pass(driver, monkeypatch, name):
 
 
 def test_tensors_without_an_address(torch, driver):
-    """Sparse ones, and those of a transform."""
+    """Sparse ones, and those of a transform: torch refuses these methods together."""
 
     def refuse(self):
         raise RuntimeError("Cannot access data pointer of Tensor that doesn't have storage")
@@ -342,9 +342,10 @@ def test_tensors_without_an_address(torch, driver):
     fs.softmax(x)
     fs.cross_entropy(x, t)
     torch.type.layout = "torch.sparse_coo"
-    for name in ("data_ptr", "stride"):
+    for names in (["data_ptr"], ["stride", "is_contiguous"]):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(torch.type, name, refuse)
+            for name in names:
+                patch.setattr(torch.type, name, refuse)
             said = "must be a dense tensor with memory of its own, got one of layout torch.sparse_coo"
             raises(TypeError, f"x {said}", fs.softmax, x)
             raises(TypeError, f"logits {said}", fs.cross_entropy, x, t)
