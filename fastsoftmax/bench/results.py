@@ -62,7 +62,7 @@ class Found(NamedTuple):
 
     @property
     def ratio(self) -> float | None:
-        """How many times as long the fastest of the others takes."""
+        """The time of the fastest of the others over ours."""
         if self.peer is None or OURS not in self.timings:
             return None
         return self.peer[1].median / self.ours.median

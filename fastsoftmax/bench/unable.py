@@ -1,4 +1,4 @@
-"""Why a contestant cannot take part."""
+"""Reasons why a contestant cannot take part."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar

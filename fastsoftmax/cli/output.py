@@ -116,7 +116,7 @@ def check_place(path: Path, endings: tuple[str, ...], what: str, *inputs: Path) 
 
 
 class Sink(Protocol):
-    """Where blocks of predictions go."""
+    """The place that blocks of predictions go to."""
 
     def write(self, block: Array) -> None:
         """Add some rows: classes of shape (rows,), or probabilities of shape (rows, classes)."""
@@ -184,7 +184,7 @@ def _packed(file: IO[bytes], name: str, classes: Array) -> Iterator[Sink]:
 
 @contextlib.contextmanager
 def sink(path: Path | None, header: list[str], classes: Array) -> Iterator[Sink]:
-    """Where predictions go: standard output, or a file by its ending."""
+    """The place that predictions go to: standard output, or a file by its ending."""
     if path is None:
         yield CsvSink(sys.stdout.write, header)
         return

@@ -1,4 +1,4 @@
-"""How good predictions are on rows whose classes are known: accuracy, log-loss, and what is taken for what."""
+"""The quality of predictions on rows whose classes are known: accuracy, log-loss, confusions."""
 
 from collections import Counter
 from collections.abc import Iterator

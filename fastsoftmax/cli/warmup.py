@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def compile_kernels(dtypes: Sequence[str], advance: Advance) -> tuple[int, float]:
-    """How many calls are ready, and the seconds until their kernels were compiled or loaded."""
+    """The number of calls that are ready, and the seconds until their kernels were compiled or loaded."""
     start = time.perf_counter()
     calls = system.warmup(dtypes, progress=lambda done, total, name: advance(done, total, f"Compiling {name}"))
     return calls, time.perf_counter() - start

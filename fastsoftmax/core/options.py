@@ -91,7 +91,7 @@ class Options(NamedTuple):
 
 
 class Flags(NamedTuple):
-    """What a loss has to do, as constants that kernels are compiled for; what is off costs nothing."""
+    """The switches of a loss, constants that kernels are compiled for; what is off costs nothing."""
 
     hard: bool = False  # the target is class indices
     soft: bool = False  # the target is probabilities

@@ -114,7 +114,7 @@ def folders(kind: str) -> Iterator[Path]:
 
 
 def folder(kind: str) -> Path | None:
-    """Where kernels of a kind are kept; None if they are not."""
+    """The folder of kernels of a kind; None if they are not kept."""
     return next((found for found in folders(kind) if os.access(found, os.W_OK)), None)
 
 

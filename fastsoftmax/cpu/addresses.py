@@ -1,4 +1,4 @@
-"""Where an array's elements lie.
+"""Addresses of arrays' elements.
 
 ``array.__array_interface__`` takes 0.7 microseconds, as it makes a dictionary with a name for the dtype; a call on a
 small batch asks for half a dozen addresses.  The C struct of an array begins with the object's header and the address,

@@ -29,7 +29,7 @@ NEUTRAL = Numbers()
 
 
 class Job(NamedTuple):
-    """What all pieces of one call have in common."""
+    """The facts that all pieces of one call have in common."""
 
     kernel: str
     flags: Flags
@@ -58,7 +58,7 @@ class Operands(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """What shapes, strides and dtypes say about a launch."""
+    """All that shapes, strides and dtypes say about a launch."""
 
     kernel: int  # address
     chunks: int
@@ -190,7 +190,7 @@ def largest(x: Array, values: Array, indices: Array) -> None:
 
 
 def _y_dtypes(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
-    """What a second operand may be, an upstream gradient or soft targets: of the computing dtype, or of the logits'."""
+    """The dtypes of a second operand, an upstream gradient or soft targets: the computing one, or the logits'."""
     return computing_dtype(dtype), dtype
 
 

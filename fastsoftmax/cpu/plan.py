@@ -1,4 +1,4 @@
-"""Which kernel runs, over what tiles: pure heuristics on hashable descriptions, without Numba.
+"""The choice of a kernel and of its tiles: pure heuristics on hashable descriptions, without Numba.
 
 A plan depends on shapes and strides alone, never on the number of threads: the pieces that losses are summed by are the
 same everywhere, and so are the results, bit by bit.
@@ -11,7 +11,7 @@ from .layouts.constants import BATCH_HEADER, BATCHES, BLOCK, BLOCKS, LANE_BLOCK,
 
 
 class Way(NamedTuple):
-    """What kernels are compiled for besides a loss's switches: where they keep things, and where they write."""
+    """The constants of kernels besides a loss's switches: where they keep things, and where they write."""
 
     kept: bool = False  # exponentials are kept in scratch between the passes
     gathered: bool = False  # (classes in lanes) logits are copied to where exponentials are kept, and read there
@@ -22,7 +22,7 @@ class Way(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How the work is cut."""
+    """The cut of the work."""
 
     layout: int
     chunk: int  # rows, or tiles of rows, in a piece of work

@@ -39,7 +39,7 @@ def _new(like: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def _destination(x: check.Rows, out: Array | None, in_place: list[Array], others: list[Array]) -> Array:
-    """Where results can be written while operands are read: `out`, or a new array where writing would disturb them.
+    """The array for results while operands are read: `out`, or a new one where writing would disturb them.
 
     An operand of `in_place` may be `out` itself, element by element.
     """
@@ -189,7 +189,7 @@ def _numbers(o: Options, classes: int, up: float, count: float) -> Numbers:
 
 
 def factors_of(problem: Loss) -> tuple[Array | None, Array | None]:
-    """What multiplies each row's loss and each row's gradient, in the computing dtype."""
+    """The factors of each row's loss and of each row's gradient, in the computing dtype."""
     weight, up, dtype = problem.sample_weight, problem.grad_output, computing_dtype(problem.x.dtype)
     if weight is None and not isinstance(up, np.ndarray):
         return None, None

@@ -44,7 +44,6 @@ ROOMS = {
 #: Imports in functions, which are there for what need not be installed, or takes long: (module, what it imports).
 LATE = {
     ("", "regression.estimator"),  # needs scikit-learn
-    ("bench.cuda.arrays", "bench.by_torch"),
     ("bench.cuda.arrays", "cuda.toolkit.compiler"),  # needs numba-cuda
     ("bench.cuda.gpu", "cuda.toolkit.compiler"),
     ("cli.bench", "bench.report.page"),  # needs Matplotlib

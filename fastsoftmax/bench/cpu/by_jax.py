@@ -38,7 +38,7 @@ def _float64() -> Any:
 
 
 def threads() -> int:
-    """How many threads it starts, which nothing changes later."""
+    """The number of threads that it starts, which nothing changes later."""
     affinity = getattr(os, "sched_getaffinity", None)
     return int(os.environ.get("NPROC", "0")) or (len(affinity(0)) if affinity else os.cpu_count() or 1)
 

@@ -34,7 +34,7 @@ OF_SHOWN = (OURS, INTO, NUMPY, SCIPY)
 
 
 class Settings(NamedTuple):
-    """How to run."""
+    """The settings of a run."""
 
     quick: bool = False
     seconds: float | None = None  # to go on with a case; by default 4, or 1 of a quick run

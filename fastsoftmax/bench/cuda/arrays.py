@@ -172,7 +172,7 @@ def first_gpu() -> Gpu:
 
 
 def missing() -> str:
-    """Why nothing can be measured on a GPU here, and what to install; nothing where it can."""
+    """The reason why nothing can be measured on a GPU here, with what to install; nothing where it can."""
     try:
         first_gpu()
     except ImportError as error:

@@ -39,7 +39,7 @@ class Drawn(NamedTuple):
 
 
 def features(case: Case) -> int:
-    """How many there are."""
+    """Their number."""
     return int(case.option.removeprefix("d="))
 
 

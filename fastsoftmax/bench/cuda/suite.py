@@ -28,7 +28,7 @@ COPIED, PRODUCTS = "copy", "products"  # among the calls of a case
 
 
 class Settings(NamedTuple):
-    """How to run."""
+    """The settings of a run."""
 
     quick: bool = False
     seconds: float | None = None  # to go on with a case; by default 1, or 0.5 of a quick run

@@ -43,7 +43,7 @@ class Chart(NamedTuple):
 
 
 def _relative(found: Found) -> dict[str, float]:
-    """How many times as long each of the others takes."""
+    """The time of each of the others over ours."""
     return {
         name: timing.median / found.ours.median
         for name, timing in found.timings.items()
@@ -132,7 +132,7 @@ def _cost(axes: Any, found: list[Found], x: Callable[[Case], int]) -> None:
 
 
 def size(run: Run) -> Drawn | None:
-    """How the cost of a logit grows with the number of logits, and with the number of classes."""
+    """The cost of a logit over the number of logits, and over the number of classes."""
     found = [f for f in run.found if f.case.group == SIZE and OURS in f.timings]
     sides = [[f for f in found if f.case.shape[1] == _K], [f for f in found if f.case.shape[1] != _K]]
     if not found:
@@ -156,7 +156,7 @@ def size(run: Run) -> Drawn | None:
 
 
 def threads(run: Run) -> Drawn | None:
-    """How many times as fast all threads are as one."""
+    """The speed of all threads over that of one."""
     pairs: dict[str, dict[int, Found]] = {}
     for f in run.found:
         if f.case.group == THREADS:

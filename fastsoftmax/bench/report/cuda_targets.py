@@ -26,7 +26,7 @@ class Target(NamedTuple):
 
 
 def ratio(found: Found, name: str) -> float | None:
-    """How many times as long a contestant takes."""
+    """The time of a contestant over ours."""
     if not {name, OURS} <= set(found.timings):
         return None
     return found.timings[name].median / found.ours.median
@@ -72,7 +72,7 @@ def targets(run: Run) -> list[Target]:
 
 
 def sentence(target: Target) -> str:
-    """Where a run stands, in words."""
+    """The standing of a run, in words."""
     value, case = min(target.values, key=lambda pair: pair[0])
     where = f"{'x'.join(map(str, case.shape))} {case.dtype}, {case.function}"
     return f"{target.text}: in {target.met} of {len(target.values)} cases; at worst {target.shown(value)} ({where})"

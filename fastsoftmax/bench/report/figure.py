@@ -16,7 +16,7 @@ Drawn = tuple[Any, str]  # a figure, and what it shows in words
 
 
 class Style(NamedTuple):
-    """How a series is drawn."""
+    """The style of a series."""
 
     colour: str
     marker: str

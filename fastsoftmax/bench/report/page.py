@@ -81,7 +81,7 @@ def _shapes_table(run: Run) -> str:
 
 
 def _functions_table(run: Run) -> str:
-    """How fast each function is over the shapes, and where another is faster."""
+    """The speed of each function over the shapes, and the shapes at which another is faster."""
     rows = []
     for name in FUNCTIONS:
         found = summary.summary(summary.headline(run, name))
@@ -97,7 +97,7 @@ def _functions_table(run: Run) -> str:
 
 
 def _summary(run: Run) -> str:
-    """How fast it is, stated plainly, also where others are faster."""
+    """The speed, stated plainly, also where others are faster."""
     return f"{_headline(run)}{_shapes_table(run)}{_functions_table(run)}"
 
 

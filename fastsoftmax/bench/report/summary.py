@@ -11,7 +11,7 @@ NONE = "–"  # where there is no number
 
 
 class Summary(NamedTuple):
-    """How many times as long the fastest of the others takes, over some cases."""
+    """The time of the fastest of the others over ours, in some cases."""
 
     shapes: int
     mean: float  # geometric
@@ -35,7 +35,7 @@ def share(value: float | None) -> str:
 
 
 def thread_count(run: Run) -> int:
-    """How many threads the run was made with."""
+    """The number of threads of the run."""
     return int(run.machine.get("threads", "1").split()[0])
 
 

@@ -50,7 +50,7 @@ def _title(case: Case) -> str:
 
 
 def _held(found: Found) -> str:
-    """How many times as long it takes as what it is held against."""
+    """Its time over that of the one that it is held against."""
     held = next((name for name in _HELD if name in found.timings), None)
     if held is None or OURS not in found.timings:
         return "-"

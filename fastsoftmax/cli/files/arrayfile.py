@@ -190,7 +190,7 @@ def labels_of(path: Path, members: dict[str, Member], target: str | None, rows: 
 
 
 def in_steps(total: int, step: int) -> Iterator[int]:
-    """How many rows each block has, one after the other: a list of them might be longer than any data."""
+    """The number of rows of each block, one after the other: a list of them might be longer than any data."""
     return (min(step, total - start) for start in range(0, total, step))
 
 

@@ -30,7 +30,7 @@ CHUNK_BYTES = 32 << 20  # of text in a chunk: rows may hold long texts beside a 
 
 
 class _Mode(NamedTuple):
-    """How pandas reads."""
+    """The settings by which pandas reads."""
 
     blanks: bool  # those before a cell are skipped, which takes half as long again: for files with some before quotes
     as_text: bool  # features too

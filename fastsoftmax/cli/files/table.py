@@ -30,7 +30,7 @@ class Features(NamedTuple):
 
 
 class Place(NamedTuple):
-    """How to say where something is, in a block of a file."""
+    """The place of something in a block of a file, as messages say it."""
 
     path: Path
     start: int  # number of the block's first row
@@ -66,14 +66,14 @@ class Table(Protocol):
 
 
 class Columns(NamedTuple):
-    """Which columns of a file are the features, in the order of the model, and which one is the target."""
+    """The columns of a file that are the features, in the order of the model, and the one that is the target."""
 
     features: list[int]
     target: int | None
 
 
 def rows_of_block(width: int) -> int:
-    """How many rows of `width` numbers make a block."""
+    """The number of rows of `width` numbers that make a block."""
     return max(1, min(MOST_ROWS, BLOCK_BYTES // (8 * max(width, 1))))
 
 

@@ -1,4 +1,4 @@
-"""What a linear pass computes with, and what it finds."""
+"""The operands of a linear pass, and its sums."""
 
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ class Sparse(NamedTuple):
 
     @property
     def stored(self) -> int:
-        """How many values there are, whatever the starts say."""
+        """The number of values, whatever the starts say."""
         found: int = min(self.values.size, self.indices.size)
         return found
 
@@ -43,7 +43,7 @@ class Pass(NamedTuple):
 
     @property
     def logits(self) -> int:
-        """How many logits a row has."""
+        """The number of logits of a row."""
         rows: int = self.weight.shape[0]
         return rows
 

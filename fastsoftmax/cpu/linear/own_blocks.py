@@ -24,7 +24,7 @@ Array = Any  # of NumPy
 
 
 class Scratch(NamedTuple):
-    """Where things lie in a thread's scratch, in bytes."""
+    """The places in a thread's scratch, in bytes."""
 
     rows: int  # what goes with each row, where some are ignored
     x: int  # copied rows; the progress of columns
@@ -52,7 +52,7 @@ class Gradients(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What depends on how the features lie in memory."""
+    """All that depends on how the features lie in memory."""
 
     kernel: tuple[Any, ...]
     features: tuple[int, ...]  # fields from X to FEATURES
@@ -69,7 +69,7 @@ def _z_strides(p: Pass, plan: LinearPlan) -> tuple[int, int]:
 
 
 def recipes(p: Pass, plan: LinearPlan, jobs: list[Job]) -> list[Recipe] | None:
-    """How a block's logits are worked on where they are; None where a kernel cannot take the operands as they are."""
+    """The recipes of a block's kernels, for logits where they are; None where one cannot take its operands so."""
     z, found = _z_strides(p, plan), []
     for job in jobs:
         y: tuple[Any, Any] = (None, None) if p.soft is None else (p.soft.dtype, p.soft.strides)
@@ -135,7 +135,7 @@ def _gradient_sizes(p: Pass) -> tuple[int, int]:
 
 
 def _threads(plan: LinearPlan, threads: int, grads: int, scratch: int) -> int:
-    """How many of some threads may work at once: as many as the budget has scratch for."""
+    """The number of threads that may work at once: as many as the budget has scratch for."""
     return max(1, min(threads if plan.parallel else 1, plan.chunks, (plan_linear.BUDGET - grads) // scratch))
 
 

@@ -1,4 +1,4 @@
-"""How a linear pass is cut: pure heuristics on shapes, without Numba.
+"""The cuts of a linear pass: pure heuristics on shapes, without Numba.
 
 Blocks and chunks depend on shapes alone, never on the number of threads, and so the order in which gradients are added
 up is the same everywhere.  Only how many threads may work at once is bounded by what their scratch takes.

@@ -1,4 +1,4 @@
-"""What is computed of the logits of a linear map block by block: classes, probabilities, the most probable classes."""
+"""Predictions of a linear map, block by block: classes, probabilities, the most probable classes."""
 
 from collections.abc import Iterator
 

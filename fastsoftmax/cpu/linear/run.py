@@ -118,7 +118,7 @@ def workspace(problem: LinearLoss, threads: int | None) -> int:
 
 
 def _grad_x(problem: LinearLoss) -> Array:
-    """Where the features' gradients go while their rows are read: `out`, unless that would disturb an operand."""
+    """The array for the features' gradients while their rows are read: `out`, unless that would disturb an operand."""
     x, out, labels = problem.linear.x, problem.out.get("x"), problem.loss.labels
     if out is None:
         return np.zeros(x.shape, x.dtype)

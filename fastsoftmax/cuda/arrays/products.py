@@ -45,7 +45,7 @@ class Products(Library):
         raise NotImplementedError
 
     def largest(self, rows: Any, out: Any) -> None:
-        """Where the largest number of each row is; of equal ones, the first."""
+        """The place of the largest number of each row; of equal ones, the first."""
         raise NotImplementedError
 
     def zero(self, out: Any) -> None:
