@@ -46,8 +46,9 @@ class Gpu(Backend):
     layouts = tuple(name for name in LAYOUTS if name not in ("unaligned", "byte-swapped"))
     block_rows = 16  # several chunks of most problems
 
-    def __init__(self, driver, library=None):
+    def __init__(self, driver, library=None, *, forget=True):
         self.driver, self.array, self.kind = driver, (library or driver).array, library and library.type
+        self.forget = driver.forget if forget else lambda: None
 
     def call(self, function, *arguments, **options):
         """The result of a public function, whose arguments are moved there; an output comes back as it was given."""
@@ -76,7 +77,7 @@ class Gpu(Backend):
             if options.get(name) is not None:
                 options[name] = np.asarray(options[name], work)[()]  # a number stays one
         result = back(function(*map(there, operands), **{name: there(value) for name, value in options.items()}))
-        self.driver.forget()
+        self.forget()
         return result
 
     @staticmethod

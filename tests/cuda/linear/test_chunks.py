@@ -40,13 +40,13 @@ def test_a_small_budget_makes_chunks(library, driver, name, monkeypatch):
     monkeypatch.setattr(plan, "BUDGET", 1 << 15)
     monkeypatch.setattr(plan, "ROWS", 256)
     *given, options = problem(5, (1000, 5, 9), np.float32, {"class_weight": True, "sample_weight": True})
-    as_reference(library, np.float32, given, options)
+    as_reference(library, given, options)
     rows = (1 << 15) // 36 // 128 * 128  # 896, and 104 in the last one
     entries = [launched.entry for launched in driver.launches]
     assert entries == ["count", *["cross_entropy", "total"] * 2, "total"]
     assert library.made[-1] == ((rows, {"torch": 12, "cupy": 9}[name]), np.float32)
     monkeypatch.setattr(backend, "LinearCall", None)
-    as_reference(library, np.float32, given, options)
+    as_reference(library, given, options)
 
 
 @every
@@ -80,10 +80,10 @@ def test_accumulation_in_float32(library, name, monkeypatch):
     rows, dtype = 2400, bfloat16
     x, weight, target = np.ones((rows, 2), dtype), np.zeros((4, 2), dtype), np.zeros(rows, int)
     given, options = (x, weight, target, np.zeros(4, dtype)), {"reduction": "sum", "block_rows": 8}
-    as_reference(library, dtype, given, {}, wrt=("weight", "bias"), **options)
+    as_reference(library, given, {}, wrt=("weight", "bias"), **options)
     monkeypatch.setattr(chunks, "computed", lambda dtype: dtype)
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
-        as_reference(library, dtype, given, {}, wrt=("weight", "bias"), **options)
+        as_reference(library, given, {}, wrt=("weight", "bias"), **options)
 
 
 @every
@@ -109,7 +109,7 @@ def test_sums_have_room(library, driver, name, monkeypatch):
     monkeypatch.setattr(workspace, "LEAST", 64)
     monkeypatch.setattr(workspace, "SLAB", 64)
     *given, options = problem(14, SHAPE, np.float32)
-    as_reference(library, np.float32, given, options, block_rows=8)
+    as_reference(library, given, options, block_rows=8)
     grids = [one.grid for one in driver.launches if one.entry == "cross_entropy"]
     assert len(grids) == 7
     assert [call[2] for call in driver.calls if call[0] == "reserve"] == [16 + 8 * (7 + max(grids))]
@@ -124,7 +124,7 @@ def test_the_launches_of_two_threads_do_not_mix(library, name, monkeypatch):
     for owner, function in ((compiler, "launch"), (library, "operate")):
         of = getattr(owner, function)
         monkeypatch.setattr(owner, function, lambda *a, of=of: (held.append(lock.locked()), of(*a))[1])
-    as_reference(library, np.float32, given, options, block_rows=16)
+    as_reference(library, given, options, block_rows=16)
     fs.linear_top_k(*on(library, given[0], given[1]), k=2)
     assert len(held) > 15
     assert all(held)
@@ -163,9 +163,9 @@ def test_a_loss_alone_makes_no_gradients(library, driver, name):
 @pytest.mark.parametrize("wrt", ["x", "weight", "bias", ("x", "bias"), ["weight", "x"]])
 def test_gradients_that_are_asked_for(library, name, wrt):
     *given, options = problem(6, SHAPE, np.float16)
-    as_reference(library, np.float16, given, options, wrt=(wrt,) if isinstance(wrt, str) else wrt, block_rows=16)
+    as_reference(library, given, options, wrt=(wrt,) if isinstance(wrt, str) else wrt, block_rows=16)
     given[3] = None
-    as_reference(library, np.float16, given, options, wrt=(wrt,) if isinstance(wrt, str) else wrt, block_rows=16)
+    as_reference(library, given, options, wrt=(wrt,) if isinstance(wrt, str) else wrt, block_rows=16)
 
 
 # The kernels themselves, interpreted from their PTX.
@@ -175,7 +175,7 @@ def test_chunks_run_the_compiled_kernels(interpreted, monkeypatch):
     """In place, on rows whose ends are no whole vectors, and with fewer rows at last."""
     driver, library = interpreted, LIBRARIES["torch"](monkeypatch, interpreted)
     *given, options = problem(16, (21, 5, 35), bfloat16)
-    as_reference(library, bfloat16, given, options, block_rows=8)
+    as_reference(library, given, options, block_rows=8)
     rows = [one for one in driver.launches if len(one.arguments) > 20]
     assert [one.arguments[12] for one in rows] == [8, 8, 5]
     assert {one.arguments[0] for one in rows} == {rows[0].arguments[2]}

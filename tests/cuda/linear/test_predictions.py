@@ -9,8 +9,9 @@ import pytest
 import fastsoftmax as fs
 from fastsoftmax import reference
 from fastsoftmax.cuda.linear import backend, plan
+from tests.backends import Gpu
 from tests.cuda.host.support import DTYPES, near
-from tests.cuda.linear.support import SHAPE, every, moved, on
+from tests.cuda.linear.support import SHAPE, every, on, wide
 from tests.linear.support import problem
 
 # Predictions.
@@ -25,8 +26,8 @@ def test_predictions(library, driver, name, dtype, biased, monkeypatch):
     monkeypatch.setattr(plan, "ROWS", 16)
     x, weight, _, bias, _ = problem(10, SHAPE, dtype)
     given = x, weight, bias if biased else None
-    arrays, wide = on(library, *given), [None if a is None else a.astype(np.float64) for a in given]
-    z = wide[0] @ wide[1].T + (0 if bias is None or not biased else wide[2])
+    arrays, (x, weight, bias) = on(library, *given), wide(given)
+    z = x @ weight.T + (0 if bias is None else bias)
     z = z.astype(dtype).astype(np.float64)  # half types have equal logits now and then
     found = fs.linear_predict(*arrays)
     assert (type(found), found.values.dtype) == (library.type, np.int64)
@@ -122,15 +123,14 @@ def test_products_with_the_hessian(library, driver, name, dtype, weighted, reduc
     for features, biased in ((x, True), (x[:100].copy(), False)):  # two chunks, or one
         given = features, weight, bias if biased else None, along, bias_along if biased else None
         more = {"sample_weight": s[: len(features)].copy()} if weighted else {}
-        wide = [None if a is None else a.astype(np.float64) for a in given]
-        right = reference.linear_hessian_product(*wide, reduction=reduction, **more)
-        found = fs.linear_hessian_product(*on(library, *given), reduction=reduction, **moved(library, more, real))
+        right = reference.linear_hessian_product(*wide(given), reduction=reduction, **more)
+        product = Gpu(driver, library).call(fs.linear_hessian_product, *given, reduction=reduction, **more)
         size = np.abs(right[0]).max() * (1 if dtype in (np.float32, np.float64) else 4)
-        assert (found.weight.values.dtype, found.weight.shape) == (real, (9, 7))
-        near(library.host(found.weight), right[0], dtype, size)
-        assert (found.bias is None) == (not biased)
+        assert (product.weight.dtype, product.weight.shape) == (real, (9, 7))
+        near(product.weight, right[0], dtype, size)
+        assert (product.bias is None) == (not biased)
         if biased:
-            near(library.host(found.bias), right[1], dtype, size)
+            near(product.bias, right[1], dtype, size)
     assert [launched.entry for launched in driver.launches] == ["softmax", "vjp"] * 3
     assert [launched.arguments[12] for launched in driver.launches] == [160, 160, 140, 140, 100, 100]
 
