@@ -1,4 +1,4 @@
-"""Arguments of linear passes to checked, normalised problems; the losses' own arguments are checked in `check`."""
+"""Arguments of linear passes to checked, normalised problems; those of the losses in `cpu.check`."""
 
 from collections.abc import Mapping
 from itertools import combinations
