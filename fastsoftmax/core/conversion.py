@@ -166,3 +166,8 @@ def natural(name: str, value: Any, low: int = 0, high: int | None = None) -> int
 def positive(name: str, value: Any, high: int | None = None) -> int:
     """A count that is not 0."""
     return natural(name, value, 1, high)
+
+
+def positive_or_none(name: str, value: Any) -> int | None:
+    """A count that is not 0, where there is one."""
+    return None if value is None else positive(name, value)

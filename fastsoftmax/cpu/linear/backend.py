@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core.conversion import positive
+from ...core.conversion import positive, positive_or_none
 from ...core.interrupts import imported
 from ...core.options import Options
 from ..check import Array
@@ -95,6 +95,6 @@ def top_k(x: Any, weight: Any, bias: Any, k: Any) -> tuple[Array, Array]:
 def workspace_bytes(rows: Any, features: Any, classes: Any, dtype: Any, wrt: Any, threads: Any, block_rows: Any) -> int:
     """The memory that `loss` takes for arrays of some shapes, besides them and its results."""
     shape = check.virtual_problem(rows, features, classes, dtype, wrt, block_rows)
-    bound = None if threads is None else positive("threads", threads)
+    bound = positive_or_none("threads", threads)
     result: int = _run().workspace(shape, bound)
     return result

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...core.compressed import Compressed, compressed, sparse_format
-from ...core.conversion import dtype_of, natural, numbers, positive
+from ...core.conversion import dtype_of, natural, numbers, positive, positive_or_none
 from ...core.options import Options, wide_enough
 from ...core.rules import bias_shape, direction, features_shape, outputs, shown, weight_shape, wrt_names
 from ...core.strides import overlap
@@ -145,7 +145,7 @@ def loss(
     problem = problem._replace(dtype=np.dtype(wide_enough(options, problem.dtype.name)))
     about = check.cross_entropy(_virtual(problem), target, -1, class_weight, sample_weight, options, grad_output)
     wanted = _wanted(wrt, problem)
-    block = None if block_rows is None else positive("block_rows", block_rows)
+    block = positive_or_none("block_rows", block_rows)
     return LinearLoss(problem, about, wanted, _outputs(out, wanted, problem), block)
 
 
@@ -200,6 +200,4 @@ def virtual_problem(rows: Any, features: Any, classes: Any, dtype: Any, wrt: Any
     loss_ = Loss(
         Rows(_virtual(about), about.dtype), array((n,), np.dtype(np.int64)), None, None, None, 1.0, options, None
     )
-    return LinearLoss(
-        about, loss_, _wanted(wrt, about), {}, None if block_rows is None else positive("block_rows", block_rows)
-    )
+    return LinearLoss(about, loss_, _wanted(wrt, about), {}, positive_or_none("block_rows", block_rows))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ...core import rules
-from ...core.conversion import positive
+from ...core.conversion import positive_or_none
 from ...core.dtypes import FLOATS, SIZES, computed
 from ...core.options import Options
 from ...core.strides import Operand
@@ -93,7 +93,7 @@ def linear(x: Argument, weight: Argument, bias: Argument | None, block: Any = No
     if bias is not None:
         rules.bias_shape(_same_kind("bias", bias, x).shape, w.shape[0])
     (rows, features), classes, size = about.shape, w.shape[0], SIZES[about.dtype]
-    chunk = chunk_rows(rows, classes, size, None if block is None else positive("block_rows", block))
+    chunk = chunk_rows(rows, classes, size, positive_or_none("block_rows", block))
     pitch = row_pitch(classes, size) if multiplied.pitched else classes
     return Linear(multiplied, rows, features, classes, about.dtype, device, chunk, pitch)
 
