@@ -1,4 +1,4 @@
-"""What the reports share: the facts about the machine, the form of numbers, and the files that they write."""
+"""Shared by the reports: the form of tables, options of the command line, and the files that are written."""
 
 import argparse
 import json
@@ -50,15 +50,15 @@ def _around(text: str, begin: str, end: str) -> tuple[str, str, str]:
     return before + begin, block, end + after
 
 
-def write(folder: Path, name: str, report: str, found: dict[str, Any]) -> None:
+def write(folder: Path, name: str, report: str, record: dict[str, Any]) -> None:
     """Write a report for people and one for programs."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.md").write_text(report, encoding="utf-8")
-    (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def readme_block(begin: str, end: str) -> str:
-    """What stands between two comments of README.md."""
+    """The text between two comments of README.md."""
     return _around(README.read_text("utf-8"), begin, end)[1].strip("\n")
 
 

@@ -17,7 +17,7 @@ from fastsoftmax.bench.cases import FUNCTIONS, GROUPS, LOSS_AND_GRAD, Case
 from fastsoftmax.bench.report import charts, summary
 from fastsoftmax.bench.report.cuda_table import is_of_gpu
 from fastsoftmax.bench.report.summary import NONE, ms, share
-from fastsoftmax.bench.results import INTO, NUMPY, OURS, SCIPY, Found, Run, from_json
+from fastsoftmax.bench.results import INTO, NUMPY, OURS, SCIPY, Result, Run, from_json
 
 from . import files, report_cuda
 
@@ -29,15 +29,15 @@ def load(path: Path) -> Run:
     return from_json(json.loads(path.read_text("utf-8")))
 
 
-def _median(found: Found, name: str) -> str:
-    return ms(found.timings[name].median) if name in found.timings else NONE
+def _median(result: Result, name: str) -> str:
+    return ms(result.timings[name].median) if name in result.timings else NONE
 
 
-def _ratio(found: Found, name: str) -> str:
-    """How many times as long a contestant takes."""
-    if not {name, OURS} <= set(found.timings):
+def _ratio(result: Result, name: str) -> str:
+    """A contestant's time, as a multiple of ours."""
+    if not {name, OURS} <= set(result.timings):
         return NONE
-    return f"{found.timings[name].median / found.ours.median:.2f}"
+    return f"{result.timings[name].median / result.ours.median:.2f}"
 
 
 def _short(case: Case) -> str:
@@ -45,12 +45,12 @@ def _short(case: Case) -> str:
     return case.name.removeprefix(f"{case.group}/{case.function}/").replace("|", r"\|")
 
 
-def table(found: list[Found]) -> list[str]:
+def table(results: list[Result]) -> list[str]:
     """Cases of a group and function as rows of Markdown, with a column for each contestant of any of them."""
-    names = list(dict.fromkeys(name for f in found for name in f.timings))
+    names = list(dict.fromkeys(name for f in results for name in f.timings))
     head = ["case", *(name.replace(OURS, "ours") for name in names), "GB/s", "of the floor", "floor", "× fastest other"]
     lines = files.head(head)
-    for f in found:
+    for f in results:
         best = min((OURS, INTO), key=lambda name: f.timings[name].median if name in f.timings else math.inf)
         speed = f.gbps(best)
         ratio = f"{f.ratio:.2f} ({f.peer[0]})" if f.ratio is not None and f.peer else NONE
@@ -60,14 +60,14 @@ def table(found: list[Found]) -> list[str]:
     return lines
 
 
-def _absent(found: list[Found]) -> list[str]:
-    """Who has no time, why, and in how many of the cases."""
-    reasons = [(name, why) for f in found for name, why in f.skipped.items()]
-    return [f"- without a time in {reasons.count(r)} of {len(found)}: {r[0]}: {r[1]}" for r in dict.fromkeys(reasons)]
+def _absent(results: list[Result]) -> list[str]:
+    """Contestants without a time, the reasons, and the number of cases."""
+    reasons = [(name, why) for f in results for name, why in f.skipped.items()]
+    return [f"- without a time in {reasons.count(r)} of {len(results)}: {r[0]}: {r[1]}" for r in dict.fromkeys(reasons)]
 
 
-def _reasons(found: list[Found]) -> list[str]:
-    return [f"- {_short(f.case)}: {f.case.reason}" for f in found]
+def _reasons(results: list[Result]) -> list[str]:
+    return [f"- {_short(f.case)}: {f.case.reason}" for f in results]
 
 
 def markdown(name: str, run: Run) -> str:
@@ -86,27 +86,27 @@ def markdown(name: str, run: Run) -> str:
         "of the time that the floor takes, are those of the faster of ours with a new result and with `out=`.",
     ]
     for group in GROUPS:
-        for function in dict.fromkeys(f.case.function for f in run.found if f.case.group == group):
-            some = [f for f in run.found if (f.case.group, f.case.function) == (group, function)]
+        for function in dict.fromkeys(f.case.function for f in run.results if f.case.group == group):
+            some = [f for f in run.results if (f.case.group, f.case.function) == (group, function)]
             lines += ["", f"### {group}: `{function}`", "", *table(some), "", *_absent(some), *_reasons(some)]
     return "\n".join(lines) + "\n"
 
 
 def _summaries(run: Run) -> list[str]:
     """The run in a paragraph."""
-    found = {name: summary.summary(summary.headline(run, name)) for name in FUNCTIONS}
-    known = {name: figures for name, figures in found.items() if figures}
+    figures = {name: summary.summary(summary.headline(run, name)) for name in FUNCTIONS}
+    known = {name: numbers for name, numbers in figures.items() if numbers}
     loss = known.pop(LOSS_AND_GRAD, None)
     lines = [summary.sentence(loss)] if loss else []
     others = [f"`{name}` {summary.brief(figures)}" for name, figures in known.items()]
     return [*lines, f"The other functions likewise: {'; '.join(others)}."] if others else lines
 
 
-def _row(found: Found) -> str:
+def _row(result: Result) -> str:
     """A row of the README's table."""
-    peer = found.peer[0] if found.peer else NONE
-    cells = [summary.shape(found), _median(found, OURS), _median(found, INTO), peer, _median(found, peer)]
-    return files.row([*cells, f"**{_ratio(found, peer)}**", _ratio(found, NUMPY), _ratio(found, SCIPY)])
+    peer = result.peer[0] if result.peer else NONE
+    cells = [summary.shape(result), _median(result, OURS), _median(result, INTO), peer, _median(result, peer)]
+    return files.row([*cells, f"**{_ratio(result, peer)}**", _ratio(result, NUMPY), _ratio(result, SCIPY)])
 
 
 def _where(name: str, run: Run) -> str:
@@ -122,7 +122,7 @@ def readme_table(name: str, run: Run) -> str:
         f"Loss and gradient (`{LOSS_AND_GRAD}`) in float32, milliseconds. {_where(name, run)}:",
         "",
         *files.head(head),
-        *(_row(found) for found in summary.headline(run)),
+        *(_row(result) for result in summary.headline(run)),
         "",
         *_summaries(run),
     ]

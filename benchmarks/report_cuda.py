@@ -7,7 +7,7 @@ from fastsoftmax.bench.report import summary
 from fastsoftmax.bench.report.cuda_table import PEERS
 from fastsoftmax.bench.report.cuda_targets import ratio, sentence, targets
 from fastsoftmax.bench.report.summary import NONE, ms, share
-from fastsoftmax.bench.results import GPU_COPY, IN_PLACE, INTO, OURS, Found, Run
+from fastsoftmax.bench.results import GPU_COPY, IN_PLACE, INTO, OURS, Result, Run
 
 from . import files
 
@@ -18,53 +18,53 @@ On a GPU: not measured yet, as no GPU was at hand. `python -m fastsoftmax bench 
 eight minutes, beside a copy, PyTorch, torch.compile, Liger and QuACK as far as they are installed."""
 
 
-def _times(found: Found, name: str) -> str:
-    value = ratio(found, name)
+def _times(result: Result, name: str) -> str:
+    value = ratio(result, name)
     return NONE if value is None else f"{value:.2f}"
 
 
-def _row(found: Found, names: list[str]) -> str:
+def _row(result: Result, names: list[str]) -> str:
     """A case: our speed, what part of a copy's that is, and how many times as long the others take."""
-    speed = found.gbps(OURS)
-    cells = [f"{summary.shape(found)} {found.case.dtype}", ms(found.ours.median) if OURS in found.timings else NONE]
+    speed = result.gbps(OURS)
+    cells = [f"{summary.shape(result)} {result.case.dtype}", ms(result.ours.median) if OURS in result.timings else NONE]
     cells += [summary.number(speed) if speed else NONE]
-    cells += [share(found.fraction(name)) for name in (OURS, INTO, IN_PLACE)]
-    return files.row([*cells, *(_times(found, name) for name in names)])
+    cells += [share(result.fraction(name)) for name in (OURS, INTO, IN_PLACE)]
+    return files.row([*cells, *(_times(result, name) for name in names)])
 
 
-def table(found: list[Found]) -> list[str]:
+def table(results: list[Result]) -> list[str]:
     """Cases of a function as rows of Markdown, with a column for each of the others that has a time."""
-    names = [name for name in PEERS if any(name in f.timings for f in found)]
+    names = [name for name in PEERS if any(name in f.timings for f in results)]
     head = ["rows × classes", "ms", "GB/s", "of a copy", "with `out=`", "in place", *(f"× {name}" for name in names)]
-    return [*files.head(head), *(_row(f, names) for f in found)]
+    return [*files.head(head), *(_row(f, names) for f in results)]
 
 
-def _of(run: Run, function: str) -> list[Found]:
-    return [f for f in run.found if (f.case.group, f.case.function) == (SHAPES, function)]
+def _of(run: Run, function: str) -> list[Result]:
+    return [f for f in run.results if (f.case.group, f.case.function) == (SHAPES, function)]
 
 
 def _launches(run: Run) -> list[str]:
     """Microseconds of the host's time a call."""
-    found = [f for f in run.found if f.case.group == LAUNCH and f.timings]
-    if not found:
+    results = [f for f in run.results if f.case.group == LAUNCH and f.timings]
+    if not results:
         return []
-    names = list(dict.fromkeys(name for f in found for name in f.timings))
+    names = list(dict.fromkeys(name for f in results for name in f.timings))
     rows = [
         files.row(
             [f"`{f.case.function}` {summary.shape(f)}"]
             + [summary.number(f.timings[name].median * 1e6) if name in f.timings else NONE for name in names]
         )
-        for f in found
+        for f in results
     ]
     return ["## Host time a call, microseconds", "", *files.head(["call", *names]), *rows, ""]
 
 
 def _passes(run: Run) -> list[str]:
     """Linear passes beside their products alone."""
-    found = [f for f in run.found if f.case.group == LINEAR]
-    if not found:
+    results = [f for f in run.results if f.case.group == LINEAR]
+    if not results:
         return []
-    names = [name for name in PEERS if any(name in f.timings for f in found)]
+    names = [name for name in PEERS if any(name in f.timings for f in results)]
     head = ["rows × classes, features", "ms", "products alone", *(f"× {name}" for name in names)]
     rows = [
         files.row(
@@ -75,15 +75,15 @@ def _passes(run: Run) -> list[str]:
                 *(_times(f, name) for name in names),
             ]
         )
-        for f in found
+        for f in results
     ]
-    return [f"## `{LINEAR_PASS}`", "", *files.head(head), *rows, "", *_absent(found), ""]
+    return [f"## `{LINEAR_PASS}`", "", *files.head(head), *rows, "", *_absent(results), ""]
 
 
-def _absent(found: list[Found]) -> list[str]:
-    """Who has no time, why, and in how many of the cases."""
-    reasons = [(name, why) for f in found for name, why in f.skipped.items()]
-    return [f"- without a time in {reasons.count(r)} of {len(found)}: {r[0]}: {r[1]}" for r in dict.fromkeys(reasons)]
+def _absent(results: list[Result]) -> list[str]:
+    """Contestants without a time, the reasons, and the number of cases."""
+    reasons = [(name, why) for f in results for name, why in f.skipped.items()]
+    return [f"- without a time in {reasons.count(r)} of {len(results)}: {r[0]}: {r[1]}" for r in dict.fromkeys(reasons)]
 
 
 def markdown(run: Run) -> str:

@@ -92,8 +92,8 @@ def test_start(benchmark, case, name):
     """The time is that of the process; what the process itself has measured is among the extra information."""
     if TOY and name != OURS:
         pytest.skip("in a toy: ours only")
-    found = benchmark.pedantic(lambda: starts.measured(case, [name], 1), rounds=1)
-    if name in found.skipped:
-        assert name != OURS, found.skipped
-        pytest.skip(f"{name}: {found.skipped[name]}")
-    benchmark.extra_info.update(case._asdict(), seconds=found.timings[name].least, versions=FACTS)
+    result = benchmark.pedantic(lambda: starts.measured(case, [name], 1), rounds=1)
+    if name in result.skipped:
+        assert name != OURS, result.skipped
+        pytest.skip(f"{name}: {result.skipped[name]}")
+    benchmark.extra_info.update(case._asdict(), seconds=result.timings[name].least, versions=FACTS)

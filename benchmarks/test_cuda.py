@@ -60,8 +60,8 @@ def test_cuda(benchmark, case, name):
         assert not skipped[name].startswith("wrong"), skipped[name]
         pytest.skip(f"{name}: {skipped[name]}")
     measure = timing.host_times if case.group == LAUNCH else timing.measure
-    found = measure(GPU, calls, seconds=0.0 if TOY else 0.3)[name]
-    info = measured._asdict() | {"bytes": measured.nbytes, "seconds": found._asdict(), "versions": FACTS}
+    taken = measure(GPU, calls, seconds=0.0 if TOY else 0.3)[name]
+    info = measured._asdict() | {"bytes": measured.nbytes, "seconds": taken._asdict(), "versions": FACTS}
     benchmark.extra_info.update(info)
     benchmark.pedantic(waited, (calls[name],), setup=GPU.flush, rounds=1 if TOY else 10)
 

@@ -29,17 +29,17 @@ def threads():
 @functools.lru_cache(maxsize=1)
 def prepared(case):
     """The data of a case, its calls, why others are missing, and what one that is not ours finds."""
-    found = cases.data(case)
-    calls, missing = contestants.made(case, found)
+    data = cases.data(case)
+    calls, missing = contestants.calls_on(case, data)
     others = [name for name in calls if name not in (OURS, TIGHTER, PRODUCTS)]
-    return found, calls, missing, calls[others[0]]() if others and case.operation != MEMORY else None
+    return data, calls, missing, calls[others[0]]() if others and case.operation != MEMORY else None
 
 
 @pytest.mark.parametrize(("case", "contestant"), PAIRS, ids=[f"{case.name}-{name}" for case, name in PAIRS])
 def test_linear(benchmark, threads, case, contestant):
     name, case = case.name, case.toy if TOY else case
     try:
-        found, calls, missing, expected = prepared(case)
+        data, calls, missing, expected = prepared(case)
     except cases.Missing as reason:
         pytest.skip(str(reason))
     if contestant in missing:
@@ -50,11 +50,11 @@ def test_linear(benchmark, threads, case, contestant):
         case._asdict(), bytes=case.nbytes, flops=case.flops, threads=threads, versions=FACTS, pause=timing.PAUSE
     )
     if case.operation == MEMORY:
-        benchmark.extra_info["extra_bytes"] = check.extra_memory(case, found, contestant)
+        benchmark.extra_info["extra_bytes"] = check.extra_memory(case, data, contestant)
     rounds = 1 if case.operation in {FIT, MEMORY} else ROUNDS
     result = benchmark.pedantic(call, setup=lambda: timing.settle(call, timing.PAUSE), rounds=rounds)
     if case.operation == FIT:
-        benchmark.extra_info["excess"] = check.excess(found, result, expected)
+        benchmark.extra_info["excess"] = check.excess(data, result, expected)
         assert benchmark.extra_info["excess"] < check.NEAR
     elif contestant != PRODUCTS and expected is not None:
-        assert check.disagreement(case, found, result, expected) == ""
+        assert check.disagreement(case, data, result, expected) == ""

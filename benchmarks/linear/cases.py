@@ -73,7 +73,7 @@ CASES = (
 
 
 class Data(NamedTuple):
-    """What the contestants of a case share; nobody changes it."""
+    """The data that the contestants of a case share; nobody changes it."""
 
     x: Any
     target: NDArray[np.int64]

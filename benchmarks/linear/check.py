@@ -1,4 +1,4 @@
-"""What the contestants of a linear case must agree in for their times to mean anything, and what a fit holds."""
+"""Agreement of the contestants of a linear case, without which times mean nothing; memory that a fit holds."""
 
 import tracemalloc
 from typing import Any
@@ -31,32 +31,32 @@ def objective(model: Any, d: Data, C: float = 1.0) -> float:
 
 
 def excess(d: Data, model: Any, reference: Any) -> float:
-    """How much larger a model's objective is than the reference's, as a part of that."""
+    """The part by which a model's objective exceeds the reference's."""
     theirs = objective(reference, d)
     return objective(model, d) / theirs - 1
 
 
-def _difference(found: Any, expected: Any) -> float:
+def _difference(result: Any, expected: Any) -> float:
     """The largest difference, as a part of the largest number expected."""
     expected = np.asarray(expected)
-    return float(np.abs(np.asarray(found) - expected).max() / np.abs(expected).max())
+    return float(np.abs(np.asarray(result) - expected).max() / np.abs(expected).max())
 
 
-def disagreement(case: Case, d: Data, found: Any, expected: Any) -> str:
-    """What is wrong with a result that should be the expected one; nothing if it is."""
+def disagreement(case: Case, d: Data, result: Any, expected: Any) -> str:
+    """The fault of a result that should be the expected one; an empty text if it is."""
     if expected is None:
         return "there is nothing to compare it with"
     if case.operation == LOSS:
-        parts = zip(("loss", "gradient of the weights", "gradient of the bias"), found, expected, strict=True)
+        parts = zip(("loss", "gradient of the weights", "gradient of the bias"), result, expected, strict=True)
         off = [
             f"{name} is off by {_difference(a, b):.1e}" for name, a, b in parts if not _difference(a, b) <= TOLERANCE
         ]
         return ", ".join(off)
     if case.operation == PREDICT:
-        same = float((np.asarray(found) == np.asarray(expected)).mean())
+        same = float((np.asarray(result) == np.asarray(expected)).mean())
         return "" if same >= SAME_CLASS else f"predicts {1 - same:.1%} of the rows otherwise"
     if case.operation == FIT:
-        more = excess(d, found, expected)
+        more = excess(d, result, expected)
         return "" if more <= EXCESS else f"stops at an objective that is {more:.1e} larger"
     return ""
 

@@ -30,8 +30,8 @@ MAX_ITER = 1000  # of the fits that are timed: enough for everybody to stop for 
 
 def _ours_loss(d: Data) -> Call:
     def call() -> object:
-        found = linear.linear_cross_entropy_and_grad(d.x, d.weight, d.target, d.bias)
-        return found.loss, found.grad_weight, found.grad_bias
+        loss, _, grad_weight, grad_bias = linear.linear_cross_entropy_and_grad(d.x, d.weight, d.target, d.bias)
+        return loss, grad_weight, grad_bias
 
     return call
 
@@ -174,12 +174,12 @@ def contestants(case: Case) -> dict[str, Make]:
     }
 
 
-def made(case: Case, found: Data) -> tuple[dict[str, Call], dict[str, str]]:
+def calls_on(case: Case, d: Data) -> tuple[dict[str, Call], dict[str, str]]:
     """The calls that can be made here, by name, and why others cannot."""
     calls, missing = {}, {}
     for name, make in contestants(case).items():
         try:
-            calls[name] = make(found)
+            calls[name] = make(d)
         except Missing as reason:
             missing[name] = str(reason)
     return calls, missing

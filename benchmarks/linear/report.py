@@ -1,4 +1,4 @@
-"""Run the linear cases in turn and write what was found to ``benchmarks/results/NAME-linear.md`` and ``.json``.
+"""Run the linear cases in turn and write the results to ``benchmarks/results/NAME-linear.md`` and ``.json``.
 
     python -m benchmarks.linear.report [--readme] [--cases GLOB] [--seconds S]
 
@@ -29,50 +29,50 @@ from fastsoftmax.bench.results import Timing
 from .. import files
 from .cases import CASES, FIT, LOSS, MEMORY, PREDICT, Case
 from .contestants import OURS, SKLEARN, TIGHTER, libraries
-from .run import PEERS, READ, Found, run
+from .run import PEERS, READ, Result, run
 
 BEGIN = "<!-- linear results: begin (benchmarks/linear/report.py writes what follows) -->"
 END = "<!-- linear results: end -->"
-DERIVED = ("bytes", "flops")  # in the JSON beside what was found
+DERIVED = ("bytes", "flops")  # in the JSON beside the results
 
 
-def as_json(facts: dict[str, str], measured: list[Found]) -> dict[str, Any]:
+def as_json(facts: dict[str, str], measured: list[Result]) -> dict[str, Any]:
     """The report for programs."""
     cases = []
-    for found in measured:
-        seconds = {name: time._asdict() for name, time in found.seconds.items()}
-        derived = dict(zip(DERIVED, (found.case.nbytes, found.case.flops), strict=True))
-        cases.append(found._asdict() | {"case": found.case._asdict(), "seconds": seconds} | derived)
+    for result in measured:
+        seconds = {name: time._asdict() for name, time in result.seconds.items()}
+        derived = dict(zip(DERIVED, (result.case.nbytes, result.case.flops), strict=True))
+        cases.append(result._asdict() | {"case": result.case._asdict(), "seconds": seconds} | derived)
     return {"machine": facts, "cases": cases}
 
 
-def load(path: Path) -> tuple[dict[str, str], list[Found]]:
-    """The machine of a report for programs, and what was found there, if it is recorded as it is today."""
+def load(path: Path) -> tuple[dict[str, str], list[Result]]:
+    """The machine of a report for programs, and the results there, if it is recorded as it is today."""
     report = json.loads(path.read_text("utf-8"))
-    found = []
+    results = []
     for record in report["cases"]:
-        if set(record) == {*Found._fields, *DERIVED}:
-            fields = {name: record[name] for name in Found._fields}
+        if set(record) == {*Result._fields, *DERIVED}:
+            fields = {name: record[name] for name in Result._fields}
             fields["seconds"] = {name: Timing(**time) for name, time in record["seconds"].items()}
-            found.append(Found(**fields | {"case": Case(**record["case"])}))
-    return report["machine"], found
+            results.append(Result(**fields | {"case": Case(**record["case"])}))
+    return report["machine"], results
 
 
-def kept(path: Path, facts: dict[str, str]) -> list[Found]:
-    """What was measured before, if on the same machine with the same versions."""
-    machine, found = load(path) if path.exists() else ({}, [])
-    return found if machine | {"date": ""} == facts | {"date": ""} else []
+def kept(path: Path, facts: dict[str, str]) -> list[Result]:
+    """The results measured before, if on the same machine with the same versions."""
+    machine, results = load(path) if path.exists() else ({}, [])
+    return results if machine | {"date": ""} == facts | {"date": ""} else []
 
 
-def merged(before: list[Found], measured: list[Found]) -> list[Found]:
-    """What was measured now, and before, in the order of the cases."""
-    known = {found.case: found for found in (*before, *measured)}
+def merged(before: list[Result], measured: list[Result]) -> list[Result]:
+    """The results of now and before, in the order of the cases."""
+    known = {result.case: result for result in (*before, *measured)}
     return [known[case] for case in CASES if case in known]
 
 
-def _absent(measured: Iterable[Found]) -> list[str]:
-    """Who has no time, and why."""
-    lines = [f"- {found.case.name}: {name}: {why}" for found in measured for name, why in found.absent.items()]
+def _absent(measured: Iterable[Result]) -> list[str]:
+    """Contestants without a time, and the reasons."""
+    lines = [f"- {result.case.name}: {name}: {why}" for result in measured for name, why in result.absent.items()]
     return ["", "Without a time:", "", *lines] if lines else []
 
 
@@ -81,8 +81,8 @@ def _times(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def _milliseconds(found: Found, name: str) -> str:
-    return ms(found.seconds[name].median) if name in found.seconds else "–"
+def _milliseconds(result: Result, name: str) -> str:
+    return ms(result.seconds[name].median) if name in result.seconds else "–"
 
 
 def _shape(case: Case) -> str:
@@ -90,47 +90,47 @@ def _shape(case: Case) -> str:
     return case.name.removeprefix(f"{case.operation} ")
 
 
-def _speed(found: Found) -> list[str]:
-    """What a pass reaches: operations a second, the floors, the part of the larger."""
-    read, products = found.floors
+def _speed(result: Result) -> list[str]:
+    """Operations a second of a pass, its floors, and the part of the larger that it reaches."""
+    read, products = result.floors
     floors = [ms(read), ms(products)]
-    if OURS not in found.seconds:
+    if OURS not in result.seconds:
         return ["–", *floors, "–"]
-    ours = found.seconds[OURS].median
-    return [f"{found.case.flops / ours / 1e9:.1f}", *floors, f"{max(read, products) / ours:.0%}"]
+    ours = result.seconds[OURS].median
+    return [f"{result.case.flops / ours / 1e9:.1f}", *floors, f"{max(read, products) / ours:.0%}"]
 
 
-def _excess(found: Found) -> list[str]:
-    """How much larger objectives are than scikit-learn's, as a part of that."""
-    return [f"{found.excess[name]:.1e}" if name in found.excess else "–" for name in (OURS, TIGHTER)]
+def _excess(result: Result) -> list[str]:
+    """The parts by which objectives exceed scikit-learn's."""
+    return [f"{result.excess[name]:.1e}" if name in result.excess else "–" for name in (OURS, TIGHTER)]
 
 
-def table(measured: list[Found], operation: str) -> list[str]:
+def table(measured: list[Result], operation: str) -> list[str]:
     """The cases of an operation that is timed."""
     peers = PEERS[operation]
     more = ["GFLOP/s", "memory floor", "product floor", "of the larger"]
     if operation == FIT:
         more = [f"excess of {name}" for name in (OURS, TIGHTER)]
     lines = files.head(["case", OURS, *peers, *(f"× {name}" for name in peers), *more])
-    for found in measured:
-        cells = [_shape(found.case), *(_milliseconds(found, name) for name in (OURS, *peers))]
-        cells += [_times(found.ratio(name)) for name in peers]
-        cells += _excess(found) if operation == FIT else _speed(found)
+    for result in measured:
+        cells = [_shape(result.case), *(_milliseconds(result, name) for name in (OURS, *peers))]
+        cells += [_times(result.ratio(name)) for name in peers]
+        cells += _excess(result) if operation == FIT else _speed(result)
         lines.append(files.row(cells))
     return lines
 
 
-def _megabytes(found: Found) -> list[str]:
-    """What fits hold beside features and result, and how many times as much the other's does."""
-    ours, theirs = (found.extra_bytes.get(name) for name in (OURS, SKLEARN))
+def _megabytes(result: Result) -> list[str]:
+    """Megabytes that fits hold beside features and result, and the other's as a multiple of ours."""
+    ours, theirs = (result.extra_bytes.get(name) for name in (OURS, SKLEARN))
     cells = ["–" if size is None else f"{size / 1e6:.0f}" for size in (ours, theirs)]
     return [*cells, _times(theirs / ours if ours and theirs else None)]
 
 
-def memory_table(measured: list[Found]) -> list[str]:
+def memory_table(measured: list[Result]) -> list[str]:
     """The cases whose memory is measured."""
     lines = files.head(["case", OURS, SKLEARN, f"× {SKLEARN}"])
-    return lines + [files.row([_shape(found.case), *_megabytes(found)]) for found in measured]
+    return lines + [files.row([_shape(result.case), *_megabytes(result)]) for result in measured]
 
 
 HEADINGS = {
@@ -142,47 +142,47 @@ HEADINGS = {
 }
 
 
-def _conditions(measured: list[Found]) -> list[str]:
-    """What the machine did meanwhile."""
+def _conditions(measured: list[Result]) -> list[str]:
+    """The machine's other work meanwhile."""
     lines = []
-    if passes := [found for found in measured if READ in found.seconds]:
+    if passes := [result for result in measured if READ in result.seconds]:
         read, peak = max(f.bandwidth for f in passes) / 1e9, max(f.peak for f in passes) / 1e9
         lines.append(f"- Floors: memory is read at {read:.1f} GB/s, products of squares reach {peak:.0f} GFLOP/s.")
         after = max(f.spinning for f in passes) * 1e3
         rest = f"a rest until threads sleep, of {timing.PAUSE * 1e3:.0f} ms at most"
         lines.append(f"- Every turn begins with {rest}; they went on for {after:.0f} ms after a call, at most.")
-    if others := [found.others for found in measured if found.others is not None]:
+    if others := [result.others for result in measured if result.others is not None]:
         lines.append(f"- Other processes took {max(others):.2f} cores meanwhile, on the average of a case, at most.")
     return lines
 
 
-def markdown(facts: dict[str, str], measured: list[Found]) -> str:
+def markdown(facts: dict[str, str], measured: list[Result]) -> str:
     """The report for people."""
     lines = [f"# Linear passes on {facts['CPU']}", "", "Written by `benchmarks/linear/report.py`; do not edit.", ""]
     lines += files.listed(facts)
     lines += ["", "Medians of repetitions taken in turn. × NAME: how many times as long that one takes.", ""]
     lines += _conditions(measured)
     for operation, heading in HEADINGS.items():
-        some = [found for found in measured if found.case.operation == operation]
+        some = [result for result in measured if result.case.operation == operation]
         if some:
             rows = memory_table(some) if operation == MEMORY else table(some, operation)
             lines += ["", f"## {heading}", "", *rows, *_absent(some), ""]
-            lines += [f"- {_shape(found.case)}: {found.case.why} ({found.date})" for found in some]
+            lines += [f"- {_shape(result.case)}: {result.case.why} ({result.date})" for result in some]
     return "\n".join(lines) + "\n"
 
 
-def _against(measured: list[Found], operation: str) -> str:
+def _against(measured: list[Result], operation: str) -> str:
     """The least and the greatest ratio of scikit-learn's time, or memory, to ours over the cases of an operation."""
-    some = [found for found in measured if found.case.operation == operation]
+    some = [result for result in measured if result.case.operation == operation]
     if operation == MEMORY:
         ratios = [f.extra_bytes[SKLEARN] / f.extra_bytes[OURS] for f in some if {OURS, SKLEARN} <= set(f.extra_bytes)]
     else:
-        ratios = [ratio for found in some if (ratio := found.ratio(SKLEARN)) is not None]
+        ratios = [ratio for result in some if (ratio := result.ratio(SKLEARN)) is not None]
     ends = [min(ratios), max(ratios)] if len(ratios) > 1 else ratios
     return " to ".join(map(_times, ends)) or "–"
 
 
-def readme_block(name: str, facts: dict[str, str], measured: list[Found]) -> str:
+def readme_block(name: str, facts: dict[str, str], measured: list[Result]) -> str:
     """A few figures for the README, beside scikit-learn."""
     loss, predict, fit, memory = (_against(measured, operation) for operation in (LOSS, PREDICT, FIT, MEMORY))
     return (

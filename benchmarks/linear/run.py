@@ -26,8 +26,8 @@ PEERS = {
 }
 
 
-class Found(NamedTuple):
-    """What was found out about a case."""
+class Result(NamedTuple):
+    """The results of a case."""
 
     case: Case
     date: str
@@ -59,7 +59,7 @@ class Found(NamedTuple):
         return TIGHTER if OURS not in self.seconds and TIGHTER in self.seconds else OURS
 
     def ratio(self, name: str) -> float | None:
-        """How many times as long a peer takes."""
+        """A peer's time, as a multiple of ours."""
         if self.ours not in self.seconds or name not in self.seconds:
             return None
         return self.seconds[name].median / self.seconds[self.ours].median
@@ -86,10 +86,10 @@ def _keeping(calls: dict[str, Call], results: dict[str, Any]) -> dict[str, Call]
     return {name: keeping(name) for name in calls}
 
 
-def timed(case: Case, date: str, seconds: float, floors: dict[str, Call]) -> Found:
+def timed(case: Case, date: str, seconds: float, floors: dict[str, Call]) -> Result:
     """Time a case; those whose results differ from an independent one's are left out."""
-    found = cases.data(case)
-    calls, absent = contestants.made(case, found)
+    data = cases.data(case)
+    calls, absent = contestants.calls_on(case, data)
     results: dict[str, Any] = {}
     calls = _keeping(calls, results)
     if case.operation != FIT:
@@ -99,35 +99,35 @@ def timed(case: Case, date: str, seconds: float, floors: dict[str, Call]) -> Fou
     names = [name for name in results if name != PRODUCTS]
     expected = next((results[name] for name in names if name not in {OURS, TIGHTER}), None)
     for name in names:
-        if wrong := check.disagreement(case, found, results[name], expected):
+        if wrong := check.disagreement(case, data, results[name], expected):
             absent[name] = wrong
             print(f"{case.name}: {name} {wrong}", file=sys.stderr)
     fits = names if case.operation == FIT else []
-    excess = {name: check.excess(found, results[name], expected) for name in fits}
+    excess = {name: check.excess(data, results[name], expected) for name in fits}
     spinning = [timing.spinning(calls[name]) for name in results if times[name].median < timing.LONG]
     right = {name: time for name, time in times.items() if name not in absent}
     busy = next(iter(others), None)
-    return Found(case, date, right, absent, {}, excess, max(spinning, default=0.0), busy)
+    return Result(case, date, right, absent, {}, excess, max(spinning, default=0.0), busy)
 
 
-def weighed(case: Case, date: str) -> Found:
+def weighed(case: Case, date: str) -> Result:
     """Measure the memory of a case's fits."""
-    found = cases.data(case)
-    calls, absent = contestants.made(case, found)
-    extra = {name: check.extra_memory(case, found, name) for name in calls}
-    return Found(case, date, {}, absent, extra, {}, 0.0, None)
+    data = cases.data(case)
+    calls, absent = contestants.calls_on(case, data)
+    extra = {name: check.extra_memory(case, data, name) for name in calls}
+    return Result(case, date, {}, absent, extra, {}, 0.0, None)
 
 
-def run(chosen: list[Case], date: str, seconds: float) -> list[Found]:
+def run(chosen: list[Case], date: str, seconds: float) -> list[Result]:
     """Measure the cases one after the other, saying so on standard error."""
-    measured: list[Found] = []
+    measured: list[Result] = []
     with contestants.same_threads() as threads, ThreadPoolExecutor(threads) as pool:
         floors = floor_calls(pool, threads)
         for case in chosen:
             print(f"{len(measured) + 1}/{len(chosen)} {case.name}", file=sys.stderr)
             try:
-                found = weighed(case, date) if case.operation == MEMORY else timed(case, date, seconds, floors)
+                result = weighed(case, date) if case.operation == MEMORY else timed(case, date, seconds, floors)
             except cases.Missing as reason:
-                found = Found(case, date, {}, {OURS: str(reason)}, {}, {}, 0.0, None)
-            measured.append(found)
+                result = Result(case, date, {}, {OURS: str(reason)}, {}, {}, 0.0, None)
+            measured.append(result)
     return measured

@@ -1,4 +1,4 @@
-"""The benchmark suite: cases, contestants, how they are timed, what was found.
+"""The benchmark suite: cases, contestants, timing, results.
 
 ``python -m fastsoftmax bench`` runs it; the scripts and tests in ``benchmarks/`` of the repository use its parts.
 """

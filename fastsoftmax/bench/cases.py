@@ -42,7 +42,7 @@ class Case(NamedTuple):
     layout: str = ROWS
     option: str = ""
     threads: int = 0
-    memory: str = CACHE  # where the inputs are found: what the last call left in the caches, or never there
+    memory: str = CACHE  # where the inputs lie: what the last call left in the caches, or never there
     reason: str = ""
 
     @property

@@ -55,8 +55,8 @@ def native(dtype: Any) -> np.dtype[Any]:
         import ml_dtypes  # noqa: PLC0415  an extra
 
         dtype = ml_dtypes.bfloat16
-    found: np.dtype[Any] = np.dtype(dtype)
-    return found
+    result: np.dtype[Any] = np.dtype(dtype)
+    return result
 
 
 def _room(case: Case, dtype: np.dtype[Any]) -> Array:
@@ -144,11 +144,11 @@ def _numbers(result: Any, rows: int) -> Array:
     return np.asarray(array[[*range(rows), -1]] if array.ndim else array, np.float64)
 
 
-def off(found: Array, right: Any, dtype: str) -> bool:
+def off(numbers: Array, right: Any, dtype: str) -> bool:
     """Whether a result is wrong by more than rounding explains: of each number, and of the largest for those near 0."""
     eps, least = SPACING[dtype]
     near = 2 * (eps * np.abs(right).max(initial=0.0) + least)
-    return not bool((np.abs(found - right) <= TOLERANCE[dtype] * np.abs(right) + near).all())
+    return not bool((np.abs(numbers - right) <= TOLERANCE[dtype] * np.abs(right) + near).all())
 
 
 def disagreement(case: Case, d: Inputs, result: Any, right: tuple[Any, Array | None]) -> str:

@@ -39,7 +39,7 @@ class Timing(NamedTuple):
         return cls(min(seconds), statistics.median(seconds), len(seconds))
 
 
-class Found(NamedTuple):
+class Result(NamedTuple):
     """The result of a case."""
 
     case: Case
@@ -62,7 +62,7 @@ class Found(NamedTuple):
 
     @property
     def ratio(self) -> float | None:
-        """The time of the fastest of the others over ours."""
+        """The time of the fastest of the others, as a multiple of ours."""
         if self.peer is None or OURS not in self.timings:
             return None
         return self.peer[1].median / self.ours.median
@@ -86,23 +86,23 @@ class Run(NamedTuple):
 
     machine: dict[str, str]
     ceilings: dict[str, float]
-    found: list[Found]
+    results: list[Result]
 
 
 def as_json(run: Run) -> dict[str, Any]:
     """A run as JSON has it; names and bytes of the cases are there for programs that do not know this one."""
     cases = [
         {
-            "name": found.case.name,
-            "bytes": found.case.nbytes,
-            "case": {**found.case._asdict(), "shape": list(found.case.shape)},
-            "timings": {name: timing._asdict() for name, timing in found.timings.items()},
-            "skipped": found.skipped,
-            "floor": None if found.floor is None else list(found.floor),
-            "floor_in_place": None if found.floor_in_place is None else list(found.floor_in_place),
-            "others": found.others,
+            "name": result.case.name,
+            "bytes": result.case.nbytes,
+            "case": {**result.case._asdict(), "shape": list(result.case.shape)},
+            "timings": {name: timing._asdict() for name, timing in result.timings.items()},
+            "skipped": result.skipped,
+            "floor": None if result.floor is None else list(result.floor),
+            "floor_in_place": None if result.floor_in_place is None else list(result.floor_in_place),
+            "others": result.others,
         }
-        for found in run.found
+        for result in run.results
     ]
     return {"format": FORMAT, "machine": run.machine, "ceilings": run.ceilings, "cases": cases}
 
@@ -117,15 +117,15 @@ def from_json(text: dict[str, Any]) -> Run:
     """
     if text.get("format") != FORMAT:
         raise ValueError(f"expected a run of format {FORMAT}, got format {text.get('format')}; measure again")
-    return Run(text["machine"], text["ceilings"], [_found(record) for record in text["cases"]])
+    return Run(text["machine"], text["ceilings"], [_result(record) for record in text["cases"]])
 
 
-def _found(record: dict[str, Any]) -> Found:
+def _result(record: dict[str, Any]) -> Result:
     """A case out of JSON."""
     case = Case(**{**record["case"], "shape": tuple(record["case"]["shape"])})
     timings = {name: Timing(**timing) for name, timing in record["timings"].items()}
     floors = _floor(record["floor"]), _floor(record["floor_in_place"])
-    return Found(case, timings, record["skipped"], *floors, record.get("others"))
+    return Result(case, timings, record["skipped"], *floors, record.get("others"))
 
 
 def _floor(pair: list[Any] | None) -> tuple[str, float] | None:

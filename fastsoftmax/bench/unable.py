@@ -1,4 +1,4 @@
-"""Reasons why a contestant cannot take part."""
+"""Contestants that cannot take part, and the reasons."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar

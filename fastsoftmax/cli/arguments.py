@@ -95,10 +95,10 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _command(commands: Any, common: argparse.ArgumentParser | None, name: str, **texts: str) -> argparse.ArgumentParser:
     parents = [] if common is None else [common]
-    made: argparse.ArgumentParser = commands.add_parser(
+    command: argparse.ArgumentParser = commands.add_parser(
         name, parents=parents, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **texts
     )
-    return made
+    return command
 
 
 def _add_train(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -204,7 +204,7 @@ def _add_bench(commands: Any) -> None:
         type=Path,
         metavar="FILE",
         default=argparse.SUPPRESS,
-        help="write what was found as .json; - prints it instead of the tables",
+        help="write the results as .json; - prints it instead of the tables",
     )
     bench.add_argument("--html", type=Path, metavar="FILE", help="write a page with charts, .html; needs matplotlib")
     bench.add_argument(

@@ -46,9 +46,9 @@ def run(args: argparse.Namespace) -> int:
         return SUCCESS
     as_json = STDOUT if getattr(args, "json", None) is True else getattr(args, "json", None)
     _check(args, as_json)
-    found, interruption = _measured(device, cases, args)
-    if found is not None and (found.found or interruption is None):
-        _write(found, device.text, as_json, args.html)
+    measured, interruption = _measured(device, cases, args)
+    if measured is not None and (measured.results or interruption is None):
+        _write(measured, device.text, as_json, args.html)
     if interruption is not None:
         raise interruption
     return SUCCESS
@@ -114,9 +114,9 @@ def _on_gpu(begun: list[Run], cases: Sequence[Case], args: argparse.Namespace, a
     """Measure on a GPU, likewise."""
     settings = cuda_suite.Settings(args.quick, args.seconds)
     advance(0, len(cases), "Check of memory, and a copy on the GPU")
-    found, clock = cuda_suite.begun(settings)
-    begun.append(found)
-    cuda_suite.add(found, clock, cases, settings, advance)
+    started, clock = cuda_suite.begun(settings)
+    begun.append(started)
+    cuda_suite.add(started, clock, cases, settings, advance)
 
 
 DEVICES = {
@@ -125,10 +125,10 @@ DEVICES = {
 }
 
 
-def _write(found: Run, text_of: Callable[[Run], str], as_json: Path | None, html: Path | None) -> None:
+def _write(measured: Run, text_of: Callable[[Run], str], as_json: Path | None, html: Path | None) -> None:
     """Print the tables, unless JSON is printed, and write the files."""
-    text = json.dumps(results.as_json(found), indent=1)
-    print(text if as_json == STDOUT else text_of(found))
+    text = json.dumps(results.as_json(measured), indent=1)
+    print(text if as_json == STDOUT else text_of(measured))
     if as_json is not None and as_json != STDOUT:
         with output.replacing(as_json) as file:
             file.write(text.encode() + b"\n")
@@ -136,4 +136,4 @@ def _write(found: Run, text_of: Callable[[Run], str], as_json: Path | None, html
         from ..bench.report import page  # noqa: PLC0415  it needs an extra
 
         with output.replacing(html) as file:
-            file.write(page.html(found).encode())
+            file.write(page.html(measured).encode())

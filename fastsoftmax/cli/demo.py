@@ -11,7 +11,7 @@ import sklearn.datasets  # noqa: F401
 from .. import system
 from ..bench.cpu import suite
 from ..bench.report import table
-from ..bench.results import Found
+from ..bench.results import Result
 from . import digits
 from .arguments import wants_json
 from .digits import Report
@@ -57,12 +57,12 @@ def _train(advance: Advance) -> Report:
     return digits.compare(digits.load(), epoch_done)
 
 
-def _measure(advance: Advance) -> list[Found]:
-    found: list[Found] = []
+def _measure(advance: Advance) -> list[Result]:
+    results: list[Result] = []
     for case in suite.SHOWN:
-        advance(len(found), len(suite.SHOWN), f"Measuring {case.name}")
-        found.append(suite.measured(case, suite.OF_SHOWN, seconds=SECONDS))
-    return found
+        advance(len(results), len(suite.SHOWN), f"Measuring {case.name}")
+        results.append(suite.measured(case, suite.OF_SHOWN, seconds=SECONDS))
+    return results
 
 
 def machine_text(facts: dict[str, str]) -> str:
@@ -71,20 +71,20 @@ def machine_text(facts: dict[str, str]) -> str:
     return "\n".join(["Machine", *(f"  {name:<{width}}  {fact}" for name, fact in facts.items())])
 
 
-def as_json(facts: dict[str, str], kernel_seconds: float, report: Report, measured: list[Found]) -> dict[str, Any]:
-    """All that the demonstration found, as JSON has it."""
+def as_json(facts: dict[str, str], kernel_seconds: float, report: Report, measured: list[Result]) -> dict[str, Any]:
+    """All results of the demonstration, as JSON has them."""
     return {
         "machine": facts,
         "kernels_ready_seconds": kernel_seconds,
         "training": report._asdict(),
         "speed": [
             {
-                "function": found.case.function,
-                "shape": list(found.case.shape),
-                "dtype": found.case.dtype,
-                "bytes": found.case.nbytes,
-                "seconds": {name: timing._asdict() for name, timing in found.timings.items()},
+                "function": result.case.function,
+                "shape": list(result.case.shape),
+                "dtype": result.case.dtype,
+                "bytes": result.case.nbytes,
+                "seconds": {name: timing._asdict() for name, timing in result.timings.items()},
             }
-            for found in measured
+            for result in measured
         ],
     }

@@ -106,7 +106,7 @@ def check_place(path: Path, endings: tuple[str, ...], what: str, *inputs: Path) 
         raise BadInput(f"{path.parent} is no folder; make it first, or write the {what} elsewhere")
     if path.exists() and not path.is_file():
         raise BadInput(f"{path} is no regular file; name another one for the {what}")
-    if any(path.exists() and path.samefile(given) for given in inputs if given.exists()):
+    if any(path.exists() and path.samefile(source) for source in inputs if source.exists()):
         raise BadInput(f"{path} is an input as well; name another file for the {what}")
     try:
         with tempfile.TemporaryFile(dir=path.parent):
@@ -116,7 +116,7 @@ def check_place(path: Path, endings: tuple[str, ...], what: str, *inputs: Path) 
 
 
 class Sink(Protocol):
-    """The place that blocks of predictions go to."""
+    """A destination of blocks of predictions."""
 
     def write(self, block: Array) -> None:
         """Add some rows: classes of shape (rows,), or probabilities of shape (rows, classes)."""
@@ -184,7 +184,7 @@ def _packed(file: IO[bytes], name: str, classes: Array) -> Iterator[Sink]:
 
 @contextlib.contextmanager
 def sink(path: Path | None, header: list[str], classes: Array) -> Iterator[Sink]:
-    """The place that predictions go to: standard output, or a file by its ending."""
+    """The destination of predictions: standard output, or a file by its ending."""
     if path is None:
         yield CsvSink(sys.stdout.write, header)
         return

@@ -1,4 +1,4 @@
-"""The quality of predictions on rows whose classes are known: accuracy, log-loss, confusions."""
+"""The quality of predictions on rows of known classes: accuracy, log-loss, and which class is taken for which."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -73,13 +73,14 @@ class Score:
         of_class: Counter[int] = Counter()
         for (true, _), count in self.pairs.items():
             of_class[true] += count
-        found = wrong.most_common(MOST)
-        yield f"Confusions: the {len(found)} most frequent of {len(wrong)}, as {len(self._model.classes)} classes are"
+        frequent = wrong.most_common(MOST)
+        count = len(self._model.classes)
+        yield f"Confusions: the {len(frequent)} most frequent of {len(wrong)}, as {count} classes are"
         yield "too many for a table (--json has all)"
-        names = [(shown(self._model.classes[true]), shown(self._model.classes[guess])) for (true, guess), _ in found]
+        names = [(shown(self._model.classes[true]), shown(self._model.classes[guess])) for (true, guess), _ in frequent]
         wide = max((len(true) for true, _ in names), default=0)
         also = max((len(guess) for _, guess in names), default=0)
-        for (name, taken), (pair, count) in zip(names, found, strict=True):
+        for (name, taken), (pair, count) in zip(names, frequent, strict=True):
             yield f"  {name:<{wide}} taken for {taken:<{also}}  {count} of {of_class[pair[0]]} rows"
 
 
@@ -107,11 +108,12 @@ class Indices:
     def __call__(self, labels: Array | list[str], place: Place) -> Array:
         """The indices of some labels, which are in a file from `place` on."""
         different, positions = coded(labels)
-        found = np.array([self._of.get(name, self._of.get(plain(name), -1)) for name in map(str, different)])[positions]
-        if found.size and found.min() < 0:
-            at = int(np.argmin(found))
+        known = [self._of.get(name, self._of.get(plain(name), -1)) for name in map(str, different)]
+        indices = np.array(known)[positions]
+        if indices.size and indices.min() < 0:
+            at = int(np.argmin(indices))
             raise BadInput(
                 f"{place(at)} has class {shown(labels[at])!r}, unknown to the model (it knows "
                 f"{listed(self._known)}); mend the label, or leave --target out to predict without scoring"
             )
-        return found
+        return indices

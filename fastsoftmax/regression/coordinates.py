@@ -120,7 +120,7 @@ def fits_float32(whitening: Whitening) -> bool:
 
 
 def affordable(loss: Loss, shape: tuple[int, int], passes: int) -> int:
-    """The number of factors that may be computed for X of a shape: R, 1 for all classes, or 0 for scales alone.
+    """The number of factors to compute for X of a shape: R, 1 for all classes, or 0 for scales alone.
 
     They may take a quarter of the multiplications of the `passes` over the data that they are to speed up.
     """

@@ -40,7 +40,7 @@ class Moments(NamedTuple):
         return Moments(self.mean + share * apart, deviation, total)
 
     def about(self, *, centred: bool) -> tuple[Array, Array]:
-        """The centres of features, and their distances from there: means and deviations, or 0 and sizes."""
+        """The features' centres and their distances from there: means and deviations, or 0 and sizes."""
         if centred:
             return self.mean, self.deviation
         return np.zeros_like(self.mean), np.hypot(self.mean, self.deviation)
@@ -188,7 +188,7 @@ def _means(data: Data, shift: Array | None) -> Array:
 
 
 def _farthest(x: Array, columns: Array, value: Array) -> Array:
-    """The largest distances of columns from a value."""
+    """The greatest distances of columns from values."""
     peak = np.zeros(len(columns))
     for start in range(0, len(x), _step(x)):
         np.maximum(peak, _peak(x[start : start + _step(x)][:, columns] - value), out=peak)

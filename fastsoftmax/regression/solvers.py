@@ -37,7 +37,7 @@ OPTIONS = {
 
 
 class Step(NamedTuple):
-    """The place of a solver after an iteration."""
+    """The state of a solver after an iteration."""
 
     iteration: int  # from 1
     loss: float
@@ -60,7 +60,7 @@ class Solution(NamedTuple):
 
 
 def lost(data: Data, loss: Loss, theta: Array, moments: Moments) -> float:
-    """The growth of the objective when θ is rounded to the dtype of X, where that changes logits at all."""
+    """The increase of the objective when θ is rounded to the dtype of X, where that changes logits at all."""
     rounded = theta.astype(data.x.dtype).astype(np.float64)
     apart = np.abs(rounded - theta)
     change = apart[:, :-1] @ np.hypot(moments.mean, moments.deviation) + apart[:, -1]

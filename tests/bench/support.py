@@ -5,7 +5,7 @@ import zlib
 from fastsoftmax.bench import results
 from fastsoftmax.bench.cases import BUSY, CASES, DRAM, DTYPES, LAYOUTS, OPTIONS, SHAPES, SIZE, START, WRITERS
 from fastsoftmax.bench.cpu import busy
-from fastsoftmax.bench.results import Found, Run, Timing
+from fastsoftmax.bench.results import Result, Run, Timing
 
 PEERS = {
     results.NUMPY: 9.0,
@@ -38,9 +38,9 @@ def found(case):
     """What a case might have given."""
     name = case.name
     if case.group == START:
-        return Found(case, {results.OURS: _timing(0.4, name)}, {results.JAX: "JAX is not installed"})
+        return Result(case, {results.OURS: _timing(0.4, name)}, {results.JAX: "JAX is not installed"})
     if case.group == BUSY:
-        return Found(case, {name: _timing(2e-4, name) for name in (results.INTO, busy.ALONE)}, SKIPPED)
+        return Result(case, {name: _timing(2e-4, name) for name in (results.INTO, busy.ALONE)}, SKIPPED)
     floor = max(case.nbytes / (44e9 if case.memory == DRAM else 120e9), case.elements / 6.2e9) * (
         2 if case.threads else 1
     )
@@ -59,7 +59,7 @@ def found(case):
     if case.group == OPTIONS and case.option:
         timings[results.PLAIN] = _timing(ours / 1.05, name + "plain")
     skipped = {} if case.group in {OPTIONS, LAYOUTS} else SKIPPED
-    return Found(case, timings, skipped, ("copy", floor))
+    return Result(case, timings, skipped, ("copy", floor))
 
 
 def run(cases=CASES):

@@ -16,7 +16,7 @@ from fastsoftmax.bench import cases, inputs, results, timing
 from fastsoftmax.bench.cases import CASES, LOSS, LOSS_AND_GRAD, LOSSES, SOFTMAX, Case
 from fastsoftmax.bench.cpu import busy, contestants, floors, starts, suite
 from fastsoftmax.bench.report import table
-from fastsoftmax.bench.results import IN_PLACE, INTO, JAX, NUMPY, OURS, TORCH, Found, Run, Timing
+from fastsoftmax.bench.results import IN_PLACE, INTO, JAX, NUMPY, OURS, TORCH, Result, Run, Timing
 from tests.support import HANG, child
 
 BY_NAME = {case.name: case for case in CASES}
@@ -223,7 +223,7 @@ def found(name="shapes/softmax/64x10/float32", **seconds):
     """A case with times of a millisecond and what is given."""
     names = {"ours": OURS, "into": INTO, "in_place": IN_PLACE, "torch": TORCH, "numpy": NUMPY}
     timings = {names[key]: Timing(value / 2, value, 7) for key, value in seconds.items()}
-    return Found(BY_NAME[name], timings, {JAX: "jax is not installed"}, ("copy", 1e-4), ("update", 5e-5), 0.5)
+    return Result(BY_NAME[name], timings, {JAX: "jax is not installed"}, ("copy", 1e-4), ("update", 5e-5), 0.5)
 
 
 def test_derived_figures():
@@ -258,7 +258,7 @@ def test_table():
         found(ours=1e-3, into=5e-4, numpy=2e-3),
         found("options/cross_entropy_and_grad/65536x10/float32/z_loss", ours=1.0),
         found("start/import/64x10/float32", ours=0.1),
-        Found(BY_NAME["shapes/softmax/65536x3/float32"], {}, {OURS: "x" * 200, JAX: "jax is not installed"}),
+        Result(BY_NAME["shapes/softmax/65536x3/float32"], {}, {OURS: "x" * 200, JAX: "jax is not installed"}),
     )
     lines = table.text(run).splitlines()
     assert max(map(len, lines)) <= 120
@@ -381,9 +381,9 @@ def test_busy(option, monkeypatch):
     suite.add(run, [case], suite.Settings(seconds=0.0))
     assert len(started) == cases.HOGS.get(option, 0)
     assert all(p.returncode == -signal.SIGKILL for p in started)
-    assert run.found[0].skipped == {}
-    assert set(run.found[0].timings) == {INTO, busy.ALONE}
-    assert all(0 < t.least <= t.median and t.repetitions >= 5 for t in run.found[0].timings.values())
+    assert run.results[0].skipped == {}
+    assert set(run.results[0].timings) == {INTO, busy.ALONE}
+    assert all(0 < t.least <= t.median and t.repetitions >= 5 for t in run.results[0].timings.values())
 
 
 @posix
@@ -404,22 +404,22 @@ def test_cases_without_room_are_skipped(monkeypatch):
     monkeypatch.setattr(suite, "available", lambda: 1e6)
     run = run_of()
     suite.add(run, [BY_NAME["size/cross_entropy_and_grad/1000000x1000/float32"]], suite.Settings())
-    assert run.found[0].timings == {}
-    assert run.found[0].skipped[OURS] == "needs 14.0 GB of memory, 0.0 are free"
+    assert run.results[0].timings == {}
+    assert run.results[0].skipped[OURS] == "needs 14.0 GB of memory, 0.0 are free"
 
 
 def test_bfloat16_without_its_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     run = run_of()
     suite.add(run, [BY_NAME["dtypes/softmax/65536x10/bfloat16"]], suite.Settings())
-    assert run.found[0].skipped[OURS] == "ml_dtypes is not installed"
+    assert run.results[0].skipped[OURS] == "ml_dtypes is not installed"
 
 
 def test_quick_runs_say_what_they_leave_out(monkeypatch):
-    monkeypatch.setattr(suite, "_with_floors", lambda case, names, *_: Found(case, dict.fromkeys(names), {}))
+    monkeypatch.setattr(suite, "_with_floors", lambda case, names, *_: Result(case, dict.fromkeys(names), {}))
     run, case = run_of(), BY_NAME["shapes/softmax/64x10/float32"]
     suite.add(run, [case], suite.Settings(quick=True))
     suite.add(run, [case], suite.Settings())
-    quick, full = run.found
+    quick, full = run.results
     assert set(full.timings) - set(quick.timings) == set(quick.skipped) == set(suite.QUICK_WITHOUT)
     assert full.skipped == {}

@@ -74,11 +74,11 @@ def test_command_runs_and_its_json_makes_the_tables(toy, capsys, tmp_path):
     assert printed.err == ""
     run = results.from_json(json.loads(file.read_text("utf-8")))
     assert printed.out == cuda_table.text(run) + "\n"
-    assert [found.case.shape for found in run.found] == [case.shape for case in TOY]
+    assert [found.case.shape for found in run.results] == [case.shape for case in TOY]
     assert run.machine["GPU"] == NAME
     assert run.machine["compute-sanitizer"].startswith("not run: compute-sanitizer is not on PATH")
     assert {"date", "fastsoftmax", "NumPy", "CPU"} <= set(run.machine)
-    launch, loss, softmax, forward = run.found
+    launch, loss, softmax, forward = run.results
     torch = {TORCH, COMPILED} if HAS_TORCH else set()
     assert set(launch.timings) == {OURS, INTO} | torch
     assert set(loss.timings) == {OURS, INTO, IN_PLACE} | torch
@@ -140,7 +140,7 @@ def test_interruption_keeps_what_was_measured(toy, capsys, monkeypatch, tmp_path
     file = tmp_path / "found.json"
     assert program.main(["bench", "--device", "cuda", "--seconds", "0", "--json", str(file)]) == 130
     assert capsys.readouterr().err == "interrupted\n"
-    assert len(results.from_json(json.loads(file.read_text("utf-8"))).found) == 2
+    assert len(results.from_json(json.loads(file.read_text("utf-8"))).results) == 2
 
 
 # Time and memory.
@@ -182,8 +182,8 @@ def test_time_that_is_over_leaves_others_out_and_then_cases(toy):
     assert (list(found.timings), found.skipped) == ([OURS], {TORCH: contestants.LATE})
     clock.share = share
     suite.add(run, clock, [LOSS_CASE], suite.Settings())
-    assert run.found[0].timings == {}
-    assert set(run.found[0].skipped.values()) == {"the 1000 s for the whole run were over"}
+    assert run.results[0].timings == {}
+    assert set(run.results[0].skipped.values()) == {"the 1000 s for the whole run were over"}
 
 
 def test_shares_of_the_time_left(monkeypatch):
@@ -201,12 +201,12 @@ def test_shares_of_the_time_left(monkeypatch):
 def test_quick_runs_say_what_they_leave_out(toy):
     run, clock = suite.begun(suite.Settings(quick=True, seconds=0.0))
     suite.add(run, clock, [LOSS_CASE], suite.Settings(quick=True, seconds=0.0))
-    assert "quick" in run.found[0].skipped[COMPILED]
+    assert "quick" in run.results[0].skipped[COMPILED]
 
 
 def test_cases_without_room_are_skipped(toy):
     toy.memory = 1e4
     run = results.Run({}, {}, [])
     suite.add(run, suite.Clock(1000.0), [LOSS_CASE._replace(shape=(3, 70000))], suite.Settings())
-    assert run.found[0].skipped[OURS] == "needs 0.0 GB on the GPU, 0.0 are free"
+    assert run.results[0].skipped[OURS] == "needs 0.0 GB on the GPU, 0.0 are free"
     assert toy.log[-1] == "trim"

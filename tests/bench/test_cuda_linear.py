@@ -94,7 +94,7 @@ def test_a_case_is_timed_beside_its_products(small, gpu, monkeypatch):
     gpu.memory = 1e9
     run, clock = results.Run({}, {}, []), suite.Clock(1000.0)
     suite.add(run, clock, [CASE], suite.Settings(seconds=0.0))
-    (found,) = run.found
+    (found,) = run.results
     assert set(found.timings) == {OURS} | ({TORCH} if HAS_TORCH else set())
     assert found.floor == (results.PRODUCTS_FLOOR, TICK)
     assert found.fraction(OURS) == 1
@@ -103,7 +103,7 @@ def test_a_case_is_timed_beside_its_products(small, gpu, monkeypatch):
     assert found.gbps(OURS) is None
     gpu.memory = 1e3
     suite.add(run, clock, [CASE], suite.Settings(seconds=0.0))
-    assert run.found[1].skipped[OURS].startswith("needs 0.0 GB on the GPU")
+    assert run.results[1].skipped[OURS].startswith("needs 0.0 GB on the GPU")
 
 
 def test_products():

@@ -20,7 +20,7 @@ def a_run():
         names = {"ours": OURS, "into": INTO, "in_place": IN_PLACE, "torch": TORCH, "compiled": COMPILED, "quack": QUACK}
         timings = {names[key]: results.Timing(value, value, 9) for key, value in seconds.items()}
         floor = None if case.group == LAUNCH else ("copy on the GPU", 0.9e-3)
-        return results.Found(case, timings, {LIGER: "liger_kernel is not installed"}, floor, floor)
+        return results.Result(case, timings, {LIGER: "liger_kernel is not installed"}, floor, floor)
 
     loss = {case.shape[1]: case for case in CASES if (case.group, case.function) == (SHAPES, LOSS_AND_GRAD)}
     return results.Run(
@@ -42,7 +42,7 @@ def test_table():
     assert max(map(len, lines)) <= 120
     assert NAME in lines[0]
     cells = [line.split() for line in lines if " 65536x4096 " in f" {line} "]
-    speed = f"{run.found[2].case.nbytes / 0.95e-3 / 1e9:.0f}"
+    speed = f"{run.results[2].case.nbytes / 0.95e-3 / 1e9:.0f}"
     assert cells[0] == ["65536x4096", "float32", "0.95", speed, "95%", "-", "-", "2.63", "2.11", "0.95"]
     text = "\n".join(lines)
     assert "80% of the copy from 256 classes on: in 1 of 2 cases; at worst 75% (1048576x256 float32, " in text
@@ -67,7 +67,7 @@ def test_report_of_a_run(tmp_path):
     report_cuda.write(file, loaded)
     text = file.with_suffix(".md").read_text("utf-8")
     assert text.startswith(f"# Kernel speed on {NAME}\n")
-    speed = f"{run.found[2].case.nbytes / 0.95e-3 / 1e9:.0f}"
+    speed = f"{run.results[2].case.nbytes / 0.95e-3 / 1e9:.0f}"
     row = f"| 65536×4096 float32 | 0.95 | {speed} | 95% | – | – | 2.63 | 2.11 | 0.95 |"
     assert row in text.splitlines()
     assert "| 8192×131072 d=4096 bfloat16 | 1.2 | 75% | 2.50 |" in text.splitlines()

@@ -18,7 +18,7 @@ from benchmarks import report
 from fastsoftmax.bench import results
 from fastsoftmax.bench.cases import CASES, DRAM, DTYPES, LOSS_AND_GRAD, SHAPES, SIZE, SOFTMAX, THREADS, Case
 from fastsoftmax.bench.report import charts, figure, page, roofline, summary
-from fastsoftmax.bench.results import COMPILED, INTO, JAX, NUMPY, OURS, SCIPY, TORCH, Found, Run, Timing
+from fastsoftmax.bench.results import COMPILED, INTO, JAX, NUMPY, OURS, SCIPY, TORCH, Result, Run, Timing
 from tests.bench import support
 from tests.support import HANG
 
@@ -89,7 +89,7 @@ def whole():
 def _exact(case, **seconds):
     """A case whose least times are nine tenths of the medians."""
     timings = {name: Timing(0.9 * s, s, 5) for name, s in seconds.items()}
-    return Found(case, timings, {}, ("copy", 1.5e-3))
+    return Result(case, timings, {}, ("copy", 1.5e-3))
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_page_in_a_browser(whole, tmp_path):
     shown = Page(done.stdout)
     assert shown.tags["svg"] == len(charts.DRAWINGS)
     cells = {cell for row in shown.rows for cell in row}
-    for found in run.found:
+    for found in run.results:
         assert any(cell.startswith(found.case.name) for cell in cells)
         assert page.ms(found.ours.median) in cells
     assert len(np.unique(matplotlib.image.imread(tmp_path / "page.png").reshape(-1, 4), axis=0)) > 100
@@ -125,7 +125,7 @@ def test_page_is_well_formed(whole):
     assert max(collections.Counter(parsed.ids).values()) == 1
     links = [value for name, value in parsed.attributes if name == "href" and value.startswith("#")]
     assert {link[1:] for link in links} <= set(parsed.ids)
-    assert {f"group-{found.case.group}" for found in run.found} <= set(parsed.ids)
+    assert {f"group-{found.case.group}" for found in run.results} <= set(parsed.ids)
     assert parsed.tags["svg"] == len(charts.DRAWINGS) == parsed.tags["figure"]
     assert [value for name, value in parsed.attributes if name == "role"].count("img") == len(charts.DRAWINGS)
 
@@ -147,7 +147,7 @@ def test_whatever_comes_from_json_is_text(small):
     bad = "<script>alert('1')</script>\"&amp;`x`"
     case = Case(bad, bad, (3, 4), reason=bad)
     option = Case("options", LOSS_AND_GRAD, (3, 4), option=bad)
-    found = [Found(case, {bad: Timing(1.0, 2.0)}, {bad: bad}, (bad, 1.0)), *small.found]
+    found = [Result(case, {bad: Timing(1.0, 2.0)}, {bad: bad}, (bad, 1.0)), *small.results]
     found.append(_exact(option, **{OURS: 1.0, results.PLAIN: 2.0, bad: 3.0})._replace(skipped={bad: bad}))
     run = Run({bad: bad, "CPU": bad, "threads": "2 of 4", "date": bad}, {bad: 1.0}, found)
     parsed = Page(page.html(run))
@@ -168,13 +168,13 @@ def test_tables_hold_the_numbers(small):
 
 def test_summary_says_where_others_are_faster(small):
     found = summary.summary(summary.headline(small))
-    assert (found.shapes, found.least, found.behind) == (2, small.found[1], [small.found[1]])
+    assert (found.shapes, found.least, found.behind) == (2, small.results[1], [small.results[1]])
     assert found.mean == pytest.approx(2.0)  # of 8 and 1/2
     rows = Page(page.html(small)).rows
     assert ["65536×3", "2", "3", "50%", JAX, "16", "8.00"] in rows
     assert [LOSS_AND_GRAD, "2.00", "0.50, 65536×10", "65536×10 (torch.compile)"] in rows
     assert summary.sentence(found).endswith("Another is faster at 65536×10 (torch.compile).")
-    ahead = summary.summary(small.found[:1])
+    ahead = summary.summary(small.results[:1])
     assert "Another" not in summary.sentence(ahead)
     assert summary.summary([]) is None
 
@@ -187,7 +187,7 @@ def test_skipped_contestants_are_named_once(whole):
 
 
 def test_who_is_skipped_in_some_cases_is_named_there(small):
-    run = small._replace(found=[small.found[0]._replace(skipped={"CuPy": "no device"}), small.found[1]])
+    run = small._replace(results=[small.results[0]._replace(skipped={"CuPy": "no device"}), small.results[1]])
     assert ["Not timed: CuPy: no device."] in Page(page.html(run)).rows
 
 
@@ -221,7 +221,7 @@ def test_roofline_points(small):
     """The faster of both results, at the exponentials of a byte, a little spread by shape."""
     case = HEADLINE[5]._replace(memory=DRAM)
     found = _exact(case, **{OURS: 9e-3, INTO: 8e-3})
-    drawn, _ = roofline.roofline(small._replace(found=[found]))
+    drawn, _ = roofline.roofline(small._replace(results=[found]))
     (x, y), *more = [tuple(p) for line in drawn.axes[0].lines[:3] for p in np.transpose(line.get_data())]
     assert (x, y, more) == (case.elements / case.nbytes, pytest.approx(8192 * 4096 / 8e-3 / 1e9), [])
     ceilings = [tuple(line.get_ydata()) for line in drawn.axes[0].lines[3:]]
@@ -264,7 +264,7 @@ def test_colours_differ_for_all_eyes(vision):
 def test_series_differ_without_colour():
     for styles in (figure.STYLES, figure.CONTESTANTS.values()):
         assert len({style.marker for style in styles}) == len({style.line for style in styles}) == len(styles)
-    assert set(figure.CONTESTANTS) >= {name for found in support.run(HEADLINE).found for name in found.timings}
+    assert set(figure.CONTESTANTS) >= {name for found in support.run(HEADLINE).results for name in found.timings}
 
 
 def test_report_files(small, tmp_path):
@@ -295,8 +295,8 @@ def test_readme_block(small):
 def test_other_functions_are_summed_up():
     """Their geometric means, computed anew from the cases."""
     run = support.run([case for case in CASES if case.group == SHAPES and case.function == SOFTMAX])
-    others = [min(f.timings[name].median for name in support.PEERS) for f in run.found]
-    ratios = [other / f.ours.median for other, f in zip(others, run.found, strict=True)]
+    others = [min(f.timings[name].median for name in support.PEERS) for f in run.results]
+    ratios = [other / f.ours.median for other, f in zip(others, run.results, strict=True)]
     text = report.readme_block({"some": run})
     expected = f"`softmax` {statistics.geometric_mean(ratios):.1f} times, at the least {min(ratios):.2f} (64×10)"
     assert expected in text

@@ -29,9 +29,9 @@ def test_tables_and_json(little, capsys, tmp_path):
     assert printed.err == ""
     assert "64x10" in printed.out
     run = results.from_json(json.loads(file.read_text("utf-8")))
-    assert [found.case.name for found in run.found] == [CASE]
-    assert set(run.found[0].timings) == {OURS, results.INTO, results.NUMPY}
-    assert run.found[0].floor == ("exponentials", pytest.approx(640 / 1e9 / int(run.machine["threads"].split()[0])))
+    assert [found.case.name for found in run.results] == [CASE]
+    assert set(run.results[0].timings) == {OURS, results.INTO, results.NUMPY}
+    assert run.results[0].floor == ("exponentials", pytest.approx(640 / 1e9 / int(run.machine["threads"].split()[0])))
     assert "cache folder" not in run.machine
     assert run.machine["date"]
 
@@ -41,7 +41,7 @@ def test_json_on_standard_output(arguments, little, capsys):
     assert program.main([*arguments, "--seconds", "0", "--threads", "1"]) == 0
     run = results.from_json(json.loads(capsys.readouterr().out))
     assert run.machine["threads"].startswith("1 of ")
-    assert list(run.found[0].timings) == [OURS, results.INTO, results.NUMPY]
+    assert list(run.results[0].timings) == [OURS, results.INTO, results.NUMPY]
 
 
 def test_list(capsys):
@@ -99,7 +99,7 @@ def test_interruption_keeps_what_was_measured(little, capsys, monkeypatch, tmp_p
     printed = capsys.readouterr()
     assert printed.err == "interrupted\n"
     assert "64x10" in printed.out
-    assert len(results.from_json(json.loads(file.read_text("utf-8"))).found) == 1
+    assert len(results.from_json(json.loads(file.read_text("utf-8"))).results) == 1
 
 
 def test_interruption_before_anything_was_measured(little, capsys, monkeypatch, tmp_path):

@@ -14,7 +14,7 @@ import numba
 
 from ..cases import BUSY_TORCH, HOGS, Case
 from ..inputs import inputs
-from ..results import INTO, ONE_THREAD, TORCH, Found, Timing
+from ..results import INTO, ONE_THREAD, TORCH, Result, Timing
 from ..timing import PAUSE, Call, Turn, in_turn, repeated, settle, watched
 from .contestants import prepared
 
@@ -71,12 +71,12 @@ def _seconds(call: Call, before: Call) -> float:
     return time.perf_counter() - start
 
 
-def measured(case: Case, threads: int, *, seconds: float, least: int = 3, turn: Turn = lambda: None) -> Found:
+def measured(case: Case, threads: int, *, seconds: float, least: int = 3, turn: Turn = lambda: None) -> Result:
     """Time a case of the group "busy" in all threads and in one, in turn, for `LIMIT` / 2 seconds at most."""
     try:
         before = _torch_works() if case.option == BUSY_TORCH else _nothing
     except ModuleNotFoundError:
-        return Found(case, {}, {TORCH: "torch is not installed"})
+        return Result(case, {}, {TORCH: "torch is not installed"})
     plain = case._replace(option="")
     calls, skipped = prepared(plain, [inputs(plain)], [INTO], turn)
     numbers = {INTO: threads, ALONE: 1} if calls else {}
@@ -90,4 +90,4 @@ def measured(case: Case, threads: int, *, seconds: float, least: int = 3, turn: 
     numba.set_num_threads(threads)
     timings = {name: Timing.of(taken) for name, taken in times.items()}
     strangers = None if started else next(iter(others), None)  # processes of our own take some of the cores, too
-    return Found(case, timings, skipped, others=strangers)
+    return Result(case, timings, skipped, others=strangers)

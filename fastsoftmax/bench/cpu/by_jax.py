@@ -72,7 +72,7 @@ def _function(case: Case) -> Any:
 
 
 def _place(case: Case, d: Inputs) -> tuple[Any, Callable[[Any], Any]]:
-    """The array that JAX is given, and how the logits are cut out of it: its own arrays have no strides."""
+    """The array that JAX takes, and how the logits are cut out of it: its own arrays have no strides."""
     if case.layout == AXIS_0:
         return d.x.T, lambda x: x
     if case.layout == APART:
@@ -100,16 +100,16 @@ def calls(case: Case, sets: list[Inputs]) -> list[Call]:
     else:
         compiled = jax.jit(lambda x: function(cut(x)))
 
-    def made(d: Inputs) -> Call:
+    def call_on(d: Inputs) -> Call:
         with wide():
-            given = [jax.numpy.array(_place(case, d)[0])]
+            arguments = [jax.numpy.array(_place(case, d)[0])]
             if case.function in LOSSES:
-                given.append(jax.numpy.array(d.target.astype(np.int32)))
+                arguments.append(jax.numpy.array(d.target.astype(np.int32)))
 
         def call() -> object:
             with wide():
-                return jax.block_until_ready(compiled(*given))
+                return jax.block_until_ready(compiled(*arguments))
 
         return call
 
-    return [made(d) for d in sets]
+    return [call_on(d) for d in sets]

@@ -90,11 +90,11 @@ def movers(names: tuple[str, ...], size: int, threads: int) -> dict[str, Mover]:
 
 def best(timings: dict[str, results.Timing], calls: dict[str, Mover]) -> dict[str, float]:
     """Seconds for each byte that is read, by the best variant's median, for each floor."""
-    found: dict[str, float] = {}
+    paces: dict[str, float] = {}
     for key, mover in calls.items():
         name = key.partition(" ")[0]
-        found[name] = min(timings[key].median / mover.size, found.get(name, np.inf))
-    return found
+        paces[name] = min(timings[key].median / mover.size, paces.get(name, np.inf))
+    return paces
 
 
 def exponentials(dtype: str = "float32") -> float:
@@ -109,17 +109,17 @@ def exponentials(dtype: str = "float32") -> float:
 
 def measured(threads: int, seconds: float) -> dict[str, float]:
     """The ceilings: gigabytes a second of all threads and of one, and exponentials of one core."""
-    found: dict[str, float] = {}
+    speeds: dict[str, float] = {}
     keys = {COPY: results.COPY, UPDATE: results.UPDATE, SUM: results.SUM}
     for count, suffix in {threads: "", 1: results.ONE_THREAD}.items():
         calls = movers((COPY, UPDATE, SUM), MOST, count)
         pace = best(measure(dict(calls), seconds=seconds / 2, least=3), calls)
-        found |= {keys[name] + suffix: _FACTOR[name] / value / 1e9 for name, value in pace.items()}
+        speeds |= {keys[name] + suffix: _FACTOR[name] / value / 1e9 for name, value in pace.items()}
     if threads == 1:
-        found |= {key: found[key + results.ONE_THREAD] for key in keys.values()}
-    found[results.EXP] = exponentials() / 1e9
-    found[results.EXP64] = exponentials("float64") / 1e9
-    return found
+        speeds |= {key: speeds[key + results.ONE_THREAD] for key in keys.values()}
+    speeds[results.EXP] = exponentials() / 1e9
+    speeds[results.EXP64] = exponentials("float64") / 1e9
+    return speeds
 
 
 def calls_for(case: Case, threads: int) -> dict[str, Call]:

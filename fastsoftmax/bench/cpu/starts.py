@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from ..cases import FIRST_EMPTY, FIRST_WARM, IMPORT, Case
-from ..results import COMPILED, JAX, OURS, TORCH, Found, Timing
+from ..results import COMPILED, JAX, OURS, TORCH, Result, Timing
 from ..timing import Turn
 
 TIMEOUT = 120  # seconds for a process
@@ -77,7 +77,7 @@ def wanted(case: Case) -> list[str]:
     return [OURS, TORCH, JAX] if case.function == IMPORT else [OURS, COMPILED, JAX]
 
 
-def measured(case: Case, names: list[str], repetitions: int, turn: Turn = lambda: None) -> Found:
+def measured(case: Case, names: list[str], repetitions: int, turn: Turn = lambda: None) -> Result:
     """Time a case of the group "start", in so many processes for each contestant."""
     timings: dict[str, Timing] = {}
     skipped: dict[str, str] = {}
@@ -94,4 +94,4 @@ def measured(case: Case, names: list[str], repetitions: int, turn: Turn = lambda
                 skipped[name] = f"took longer than {TIMEOUT} s"
             except RuntimeError as error:
                 skipped[name] = str(error)
-    return Found(case, timings, skipped)
+    return Result(case, timings, skipped)

@@ -11,7 +11,7 @@ from numba.core import config
 from .. import machine
 from ..cases import BUSY, CASES, LOSS_AND_GRAD, SHAPES, SOFTMAX, START, Case, is_quick
 from ..inputs import available, native, ring
-from ..results import COMPILED, INTO, NUMPY, OURS, SCIPY, Found, Run
+from ..results import COMPILED, INTO, NUMPY, OURS, SCIPY, Result, Run
 from ..timing import PAUSE, Turn, measure, watched
 from . import busy, floors, starts
 from .contestants import LIBRARIES, MOST_OF_OTHERS, SPINNING, prepared, same_threads, wanted
@@ -69,14 +69,16 @@ def begun(settings: Settings) -> Run:
         return Run(facts(threads), floors.measured(threads, settings.time), [])
 
 
-def measured(case: Case, names: Collection[str], *, seconds: float, least: int = 3, turn: Turn = lambda: None) -> Found:
+def measured(
+    case: Case, names: Collection[str], *, seconds: float, least: int = 3, turn: Turn = lambda: None
+) -> Result:
     """Time some contestants of a case in turn, without floors, in the threads that there are."""
     calls, skipped = prepared(case, ring(case), names, turn)
     pause = PAUSE if SPINNING & set(calls) else 0.0
-    return Found(case, measure(calls, seconds=seconds, least=least, pause=pause, turn=turn), skipped)
+    return Result(case, measure(calls, seconds=seconds, least=least, pause=pause, turn=turn), skipped)
 
 
-def _with_floors(case: Case, names: Collection[str], run: Run, settings: Settings, turn: Turn) -> Found:
+def _with_floors(case: Case, names: Collection[str], run: Run, settings: Settings, turn: Turn) -> Result:
     """Time a case's contestants and its floors in turn."""
     with same_threads(case.threads or settings.threads, names) as threads:
         calls, skipped = prepared(case, ring(case), names, turn)
@@ -85,7 +87,7 @@ def _with_floors(case: Case, names: Collection[str], run: Run, settings: Setting
         with watched() as others:
             timings = measure({**calls, **movers}, seconds=settings.time, least=settings.least, pause=pause, turn=turn)
         floor, in_place = floors.of_case(case, timings, movers, run.ceilings, threads)
-    return Found(case, {name: timings[name] for name in calls}, skipped, floor, in_place, next(iter(others), None))
+    return Result(case, {name: timings[name] for name in calls}, skipped, floor, in_place, next(iter(others), None))
 
 
 def room(case: Case) -> int:
@@ -94,26 +96,26 @@ def room(case: Case) -> int:
     return int(arrays * case.elements * native(case.dtype).itemsize)
 
 
-def _found(case: Case, run: Run, settings: Settings, turn: Turn) -> Found:
+def _result(case: Case, run: Run, settings: Settings, turn: Turn) -> Result:
     """Measure a case, or say why not."""
     everybody = starts.wanted(case) if case.group == START else wanted(case)
     without = {name: why for name, why in QUICK_WITHOUT.items() if settings.quick and name in everybody}
     names = [name for name in everybody if name not in without]
     if case.group == START:
-        found = starts.measured(case, names, settings.least if not settings.quick else 1, turn)
-        return found._replace(skipped=found.skipped | without)
+        result = starts.measured(case, names, settings.least if not settings.quick else 1, turn)
+        return result._replace(skipped=result.skipped | without)
     try:
         if (needed := room(case)) > (free := available()):
             raise MemoryError(f"needs {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} are free")
         if case.group == BUSY:
             with same_threads(settings.threads, names) as threads:
                 return busy.measured(case, threads, seconds=settings.time, least=settings.least, turn=turn)
-        found = _with_floors(case, names, run, settings, turn)
+        result = _with_floors(case, names, run, settings, turn)
     except MemoryError as error:
-        return Found(case, {}, dict.fromkeys(names, str(error) or "not enough memory"))
+        return Result(case, {}, dict.fromkeys(names, str(error) or "not enough memory"))
     except ModuleNotFoundError as error:  # of ml_dtypes: without it there are no inputs
-        return Found(case, {}, dict.fromkeys(names, f"{error.name} is not installed"))
-    return found._replace(skipped=found.skipped | without)
+        return Result(case, {}, dict.fromkeys(names, f"{error.name} is not installed"))
+    return result._replace(skipped=result.skipped | without)
 
 
 def add(run: Run, cases: Iterable[Case], settings: Settings, advance: Advance = lambda done, total, name: None) -> None:
@@ -126,4 +128,4 @@ def add(run: Run, cases: Iterable[Case], settings: Settings, advance: Advance = 
     for done, case in enumerate(todo):
         turn = functools.partial(advance, done, len(todo), case.name)
         turn()
-        run.found.append(_found(case, run, settings, turn))
+        run.results.append(_result(case, run, settings, turn))

@@ -172,7 +172,7 @@ def first_gpu() -> Gpu:
 
 
 def missing() -> str:
-    """The reason why nothing can be measured on a GPU here, with what to install; nothing where it can."""
+    """The reason that no GPU can be measured here, and what to install; an empty text where one can."""
     try:
         first_gpu()
     except ImportError as error:

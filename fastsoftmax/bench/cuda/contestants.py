@@ -29,7 +29,7 @@ class Drawn(NamedTuple):
     target: Any
 
     @property
-    def given(self) -> Inputs:
+    def on_gpu(self) -> Inputs:
         """The arrays on the GPU, as the contestants of the CPU's table have theirs."""
         return self.rows._replace(x=self.x, target=self.target)
 
@@ -43,8 +43,8 @@ def drawn(gpu: Gpu, case: Case) -> Drawn:
 
 
 def _of_ours(case: Case, d: Drawn, x: Any, **out: Any) -> Call:
-    module, given = (cross_entropy, (x, d.target)) if case.function in LOSSES else (softmax, (x,))
-    return functools.partial(getattr(module, case.function), *given, **out)
+    module, arguments = (cross_entropy, (x, d.target)) if case.function in LOSSES else (softmax, (x,))
+    return functools.partial(getattr(module, case.function), *arguments, **out)
 
 
 def _ours(case: Case, d: Drawn) -> Call:
@@ -70,12 +70,12 @@ def _tensors(d: Drawn) -> Any:
 
 def _torch(case: Case, d: Drawn) -> Call:
     _tensors(d)
-    return by_torch.eager(case, [d.given])[0]
+    return by_torch.eager(case, [d.on_gpu])[0]
 
 
 def _compiled(case: Case, d: Drawn) -> Call:
     _tensors(d)
-    return by_torch.compiled(case, [d.given])[0]
+    return by_torch.compiled(case, [d.on_gpu])[0]
 
 
 def _through_autograd(case: Case, d: Drawn, x: Any, loss: Callable[[Any, Any], Any]) -> Call:
@@ -146,19 +146,20 @@ CONTESTANTS = {
 def disagreement(case: Case, d: Drawn, result: Any, right: tuple[Any, Array | None]) -> str:
     """The fault of a result, if any: distinct rows are compared with the reference, all others with those."""
     loss, rows = right
-    given: Any = (result, None) if case.function == LOSS else result
-    if case.function not in LOSSES:
-        given = None, result
+    if case.function == LOSS:
+        result = (result, None)
+    elif case.function not in LOSSES:
+        result = (None, result)
     if loss is not None:
-        found = d.gpu.host(given[0])
-        if inputs.off(found, loss, case.dtype):
-            return f"wrong: a loss of {float(found):.6g} where it is {float(loss):.6g}"
+        computed = d.gpu.host(result[0])
+        if inputs.off(computed, loss, case.dtype):
+            return f"wrong: a loss of {float(computed):.6g} where it is {float(loss):.6g}"
     if rows is None:
         return ""
-    numbers, distinct = given[1], len(rows)
-    found = d.gpu.host(numbers[:distinct])
-    if inputs.off(found, rows, case.dtype):
-        return f"wrong: numbers off by up to {np.abs(found - rows).max():.3g}"
+    numbers, distinct = result[1], len(rows)
+    first = d.gpu.host(numbers[:distinct])
+    if inputs.off(first, rows, case.dtype):
+        return f"wrong: numbers off by up to {np.abs(first - rows).max():.3g}"
     spread, most = d.gpu.spread(numbers, distinct), TOLERANCE[case.dtype] * float(np.abs(rows).max())
     return "" if spread <= most else f"wrong: rows of the same logits differ by up to {spread:.3g}"
 

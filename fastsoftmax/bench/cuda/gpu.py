@@ -107,7 +107,7 @@ class Gpu:
         return copy
 
     def spread(self, array: Any, distinct: int) -> float:
-        """The largest distance of rows from those at the beginning that they should repeat."""
+        """The greatest difference between rows and those at the beginning that they should repeat."""
         farthest = 0.0
         for start in range(distinct, array.shape[0], distinct):
             part = min(distinct, array.shape[0] - start)

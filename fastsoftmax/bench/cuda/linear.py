@@ -39,7 +39,7 @@ class Drawn(NamedTuple):
 
 
 def features(case: Case) -> int:
-    """Their number."""
+    """The number of features."""
     return int(case.option.removeprefix("d="))
 
 
@@ -133,9 +133,9 @@ def disagreement(case: Case, d: Drawn, result: Any, right: Expected) -> str:
         "the weights' gradient": (grad_weight[named], right.grad_weight[named]),
         "the weights' gradient of other classes": (grad_weight[~named], right.grad_weight[~named]),
     }
-    for name, (found, exact) in pairs.items():
-        if inputs.off(found, exact, case.dtype):
-            return f"wrong: {name} is off by up to {np.abs(found - exact).max():.3g}"
+    for name, (numbers, exact) in pairs.items():
+        if inputs.off(numbers, exact, case.dtype):
+            return f"wrong: {name} is off by up to {np.abs(numbers - exact).max():.3g}"
     spread, most = d.gpu.spread(result[1], len(d.rows)), inputs.TOLERANCE[case.dtype] * np.abs(right.grad_x).max()
     return "" if spread <= most else f"wrong: gradients of the same features differ by up to {spread:.3g}"
 

@@ -11,7 +11,7 @@ import numpy as np
 from .. import machine
 from ..cases import LAUNCH, LINEAR, Case
 from ..cpu.suite import Advance
-from ..results import COMPILED, GPU_COPY, GPU_FLOOR, PRODUCTS_FLOOR, Found, Run
+from ..results import COMPILED, GPU_COPY, GPU_FLOOR, PRODUCTS_FLOOR, Result, Run
 from ..timing import Call, Turn
 from ..unable import Unable, one_line
 from . import arrays, linear, memcheck
@@ -109,24 +109,24 @@ def _copy(gpu: Gpu, size: int) -> Call:
     return functools.partial(gpu.copy, to, source)
 
 
-def _timed(case: Case, d: Drawn, calls: dict[str, Call], seconds: float, turn: Turn) -> Found:
+def _timed(case: Case, d: Drawn, calls: dict[str, Call], seconds: float, turn: Turn) -> Result:
     """Time a case's contestants, and the copy of as many bytes, in turn."""
     if case.group == LAUNCH:
-        return Found(case, host_times(d.gpu, calls, seconds=seconds, turn=turn), {})
+        return Result(case, host_times(d.gpu, calls, seconds=seconds, turn=turn), {})
     size = max(copied(case) // 1024 * 1024, 1024)
     timings = measure(d.gpu, {**calls, COPIED: _copy(d.gpu, size)}, seconds=seconds, turn=turn)
     floor = GPU_FLOOR, timings.pop(COPIED).median * case.nbytes / (2 * size)
-    return Found(case, timings, {}, floor, floor)
+    return Result(case, timings, {}, floor, floor)
 
 
-def _linear(case: Case, d: linear.Drawn, calls: dict[str, Call], seconds: float, turn: Turn) -> Found:
+def _linear(case: Case, d: linear.Drawn, calls: dict[str, Call], seconds: float, turn: Turn) -> Result:
     """Time a linear pass's contestants, and its products, in turn."""
     timings = measure(d.gpu, {**calls, PRODUCTS: linear.products(d)}, seconds=seconds, turn=turn)
     floor = PRODUCTS_FLOOR, timings.pop(PRODUCTS).median
-    return Found(case, timings, {}, floor, floor)
+    return Result(case, timings, {}, floor, floor)
 
 
-def measured(case: Case, names: Collection[str], gpu: Gpu, clock: Clock, settings: Settings, turn: Turn) -> Found:
+def measured(case: Case, names: Collection[str], gpu: Gpu, clock: Clock, settings: Settings, turn: Turn) -> Result:
     """Check and time some contestants of a case; or say why not."""
     of_features = case.group == LINEAR
     needed = linear.room(case) if of_features else room(case)
@@ -136,35 +136,35 @@ def measured(case: Case, names: Collection[str], gpu: Gpu, clock: Clock, setting
         features = linear.drawn(gpu, case)
         calls, skipped = linear.prepared(case, features, names, turn, lambda: clock.of_case <= 0)
         if not calls:
-            return Found(case, {}, skipped)
-        found = _linear(case, features, calls, max(0.2, min(settings.time, clock.of_case)), turn)
-        return found._replace(skipped=skipped)
+            return Result(case, {}, skipped)
+        result = _linear(case, features, calls, max(0.2, min(settings.time, clock.of_case)), turn)
+        return result._replace(skipped=skipped)
     d = drawn(gpu, case)
     # Launches come first, and with them what each library takes to be imported: that is nobody's share.
     calls, skipped = prepared(case, d, names, turn, lambda: case.group != LAUNCH and clock.of_case <= 0)
     if not calls:
-        return Found(case, {}, skipped)
+        return Result(case, {}, skipped)
     seconds = max(0.2, min(settings.time, clock.of_case))
     return _timed(case, d, calls, seconds, turn)._replace(skipped=skipped)
 
 
-def _found(case: Case, gpu: Gpu, clock: Clock, settings: Settings, turn: Turn) -> Found:
+def _result(case: Case, gpu: Gpu, clock: Clock, settings: Settings, turn: Turn) -> Result:
     """Measure a case in what memory and time there are, or say why not."""
     names, without = wanted(case), QUICK_WITHOUT if settings.quick else {}
     without = {name: why for name, why in without.items() if name in names}
     names = [name for name in names if name not in without]
     if clock.left <= 0:
-        return Found(case, {}, dict.fromkeys([*names, *without], OVER.format(clock.budget)))
+        return Result(case, {}, dict.fromkeys([*names, *without], OVER.format(clock.budget)))
     case = case if case.group in {LAUNCH, LINEAR} else fitted(case, gpu.free())
     try:
-        found = measured(case, names, gpu, clock, settings, turn)
+        result = measured(case, names, gpu, clock, settings, turn)
     except Unable as reason:
-        found = Found(case, {}, dict.fromkeys(names, str(reason)))
+        result = Result(case, {}, dict.fromkeys(names, str(reason)))
     except Exception as error:  # of a library's, out of memory for one: the other cases go on
-        found = Found(case, {}, dict.fromkeys(names, one_line(error)))
+        result = Result(case, {}, dict.fromkeys(names, one_line(error)))
     finally:
         gpu.trim()
-    return found._replace(skipped=found.skipped | without)
+    return result._replace(skipped=result.skipped | without)
 
 
 def add(
@@ -180,4 +180,4 @@ def add(
         clock.share(len(todo) - done)
         turn = functools.partial(advance, done, len(todo), case.name)
         turn()
-        run.found.append(_found(case, gpu, clock, settings, turn))
+        run.results.append(_result(case, gpu, clock, settings, turn))

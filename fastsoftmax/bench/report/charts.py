@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ..cases import DTYPES, FUNCTIONS, LAYOUTS, LOSS_AND_GRAD, OPTIONS, SHAPES, SIZE, THREADS, Case
-from ..results import CONTIGUOUS, FLOAT32, OURS, PLAIN, Found, Run
+from ..results import CONTIGUOUS, FLOAT32, OURS, PLAIN, Result, Run
 from .figure import (
     CONTESTANTS,
     EDGE,
@@ -42,12 +42,12 @@ class Chart(NamedTuple):
     missing: str = ""
 
 
-def _relative(found: Found) -> dict[str, float]:
-    """The time of each of the others over ours."""
+def _relative(result: Result) -> dict[str, float]:
+    """The times of the others, as multiples of ours."""
     return {
-        name: timing.median / found.ours.median
-        for name, timing in found.timings.items()
-        if OURS in found.timings and not name.startswith(OURS)
+        name: timing.median / result.ours.median
+        for name, timing in result.timings.items()
+        if OURS in result.timings and not name.startswith(OURS)
     }
 
 
@@ -57,8 +57,8 @@ def _by_series(rows: Mapping[str, Mapping[str, float]], order: Iterable[str]) ->
     return {name: values for name, values in turned.items() if values}
 
 
-def _ratios_of(found: list[Found]) -> tuple[list[str], Values]:
-    rows = {shape(f): _relative(f) for f in found}
+def _ratios_of(results: list[Result]) -> tuple[list[str], Values]:
+    rows = {shape(f): _relative(f) for f in results}
     return list(rows), _by_series(rows, CONTESTANTS)
 
 
@@ -71,8 +71,8 @@ def _ends(series: Values) -> str:
 
 def ratio(run: Run) -> Drawn | None:
     """Loss and gradient: how many times as long each of the others takes, shape by shape."""
-    found = headline(run)
-    rows, series = _ratios_of(found)
+    results = headline(run)
+    rows, series = _ratios_of(results)
     if not series:
         return None
     figure, ((axes,),) = panels(1.3 + 0.46 * len(rows))
@@ -82,8 +82,8 @@ def ratio(run: Run) -> Drawn | None:
     axes.axvspan(axes.get_xlim()[0], 1, color=FAINT, alpha=0.45, linewidth=0)
     axes.set(xlabel="time, as a multiple of fastsoftmax's (further right: slower)", ylabel="rows × classes")
     fastest = axes.secondary_yaxis("right")
-    texts = [f"{f.ratio:.2f}×  {f.peer[0]}" if f.peer and f.ratio else "" for f in found]
-    fastest.set_yticks(range(len(found)), texts)
+    texts = [f"{f.ratio:.2f}×  {f.peer[0]}" if f.peer and f.ratio else "" for f in results]
+    fastest.set_yticks(range(len(results)), texts)
     fastest.tick_params(length=0, labelsize=9)
     fastest.spines["right"].set_visible(False)
     above(axes, axes.get_xlim()[1], "the fastest of the others", 7)
@@ -94,37 +94,37 @@ def ratio(run: Run) -> Drawn | None:
 
 def functions(run: Run) -> Drawn | None:
     """The same for the other functions, each in a panel."""
-    found = {name: _ratios_of(headline(run, name)) for name in FUNCTIONS if name != LOSS_AND_GRAD}
-    found = {name: (rows, series) for name, (rows, series) in found.items() if series}
-    if not found:
+    charts = {name: _ratios_of(headline(run, name)) for name in FUNCTIONS if name != LOSS_AND_GRAD}
+    charts = {name: (rows, series) for name, (rows, series) in charts.items() if series}
+    if not charts:
         return None
-    shapes = list(dict.fromkeys(row for rows, _ in found.values() for row in rows))
-    lines, columns = (len(found) + 1) // 2, min(2, len(found))
+    shapes = list(dict.fromkeys(row for rows, _ in charts.values() for row in rows))
+    lines, columns = (len(charts) + 1) // 2, min(2, len(charts))
     figure, grid = panels(0.9 + lines * (0.6 + 0.36 * len(shapes)), lines, columns, sharex=True, sharey=True)
-    for axes, (name, (_, series)) in zip(grid.flat, found.items(), strict=False):
+    for axes, (name, (_, series)) in zip(grid.flat, charts.items(), strict=False):
         dots(axes, shapes, series, CONTESTANTS)
         guide(axes, 1)
         subtitle(axes, name)
-    for axes in grid.flat[len(found) :]:
+    for axes in grid.flat[len(charts) :]:
         axes.set_visible(False)
     figure.supxlabel("time, as a multiple of fastsoftmax's (further right: slower)", fontsize=9)
     legend(figure, grid.flat, 6)
-    words = " ".join(f"{name}: {_ends(series)}" for name, (_, series) in found.items())
+    words = " ".join(f"{name}: {_ends(series)}" for name, (_, series) in charts.items())
     return figure, f"Dot plots of the time of each other contestant over that of fastsoftmax. {words}"
 
 
-def _cost(axes: Any, found: list[Found], x: Callable[[Case], int]) -> None:
+def _cost(axes: Any, results: list[Result], x: Callable[[Case], int]) -> None:
     """Nanoseconds a logit, a line for each contestant and one for the floor."""
-    found = sorted(found, key=lambda f: x(f.case))
+    results = sorted(results, key=lambda f: x(f.case))
     for name, style in CONTESTANTS.items():
-        some = [f for f in found if name in f.timings]
+        some = [f for f in results if name in f.timings]
         if some:
             axes.plot(
                 [x(f.case) for f in some], [f.timings[name].median / f.case.elements * 1e9 for f in some],
                 color=style.colour, marker=style.marker, linestyle=style.line, markeredgecolor=EDGE,
                 markeredgewidth=0.6, markersize=5.5, linewidth=1.4, label=name,
             )  # fmt: skip
-    floors = [(x(f.case), f.floor[1] / f.case.elements * 1e9) for f in found if f.floor]
+    floors = [(x(f.case), f.floor[1] / f.case.elements * 1e9) for f in results if f.floor]
     if floors:
         axes.plot(*zip(*floors, strict=True), color=GUIDE, linewidth=1, linestyle=(0, (2, 2)), label="floor")
     axes.set(xscale="log", yscale="log")
@@ -132,10 +132,10 @@ def _cost(axes: Any, found: list[Found], x: Callable[[Case], int]) -> None:
 
 
 def size(run: Run) -> Drawn | None:
-    """The cost of a logit over the number of logits, and over the number of classes."""
-    found = [f for f in run.found if f.case.group == SIZE and OURS in f.timings]
-    sides = [[f for f in found if f.case.shape[1] == _K], [f for f in found if f.case.shape[1] != _K]]
-    if not found:
+    """The cost of a logit by the number of logits, and by the number of classes."""
+    results = [f for f in run.results if f.case.group == SIZE and OURS in f.timings]
+    sides = [[f for f in results if f.case.shape[1] == _K], [f for f in results if f.case.shape[1] != _K]]
+    if not results:
         return None
     figure, ((left, right),) = panels(3.7, 1, 2, sharey=True)
     _cost(left, sides[0], lambda case: case.elements)
@@ -156,9 +156,9 @@ def size(run: Run) -> Drawn | None:
 
 
 def threads(run: Run) -> Drawn | None:
-    """The speed of all threads over that of one."""
-    pairs: dict[str, dict[int, Found]] = {}
-    for f in run.found:
+    """The speed of all threads, as a multiple of that of one."""
+    pairs: dict[str, dict[int, Result]] = {}
+    for f in run.results:
         if f.case.group == THREADS:
             pairs.setdefault(shape(f), {})[f.case.threads] = f
     rows = {
@@ -182,7 +182,7 @@ def threads(run: Run) -> Drawn | None:
 def _against(run: Run, group: str, label: Callable[[Case], str], base: str) -> Values:
     """Our times over those of ours that is the base: a series for each shape, a row for each label."""
     series: Values = {}
-    for f in run.found:
+    for f in run.results:
         if f.case.group == group and {OURS, base} <= set(f.timings):
             series.setdefault(shape(f), {})[label(f.case)] = f.ours.median / f.timings[base].median
     return series
@@ -275,13 +275,13 @@ DRAWINGS: tuple[tuple[Callable[[Run], Drawn | None], str, str, str], ...] = (
 
 def charts(run: Run, *, standalone: bool = False) -> list[Chart]:
     """All charts, as files of their own if `standalone`; where none of its cases is in the run, a chart says so."""
-    made = []
+    charts = []
     for draw, title, caption, cases in DRAWINGS:
         key, drawn = draw.__name__, draw(run)
         if drawn is None:
             missing = f"Left out: its cases, {cases}, are not in this run, or have no times to compare."
-            made.append(Chart(key, title, caption, missing=missing))
+            charts.append(Chart(key, title, caption, missing=missing))
         else:
             figure, alt = drawn
-            made.append(Chart(key, title, caption, svg(figure, key, alt, standalone=standalone), alt))
-    return made
+            charts.append(Chart(key, title, caption, svg(figure, key, alt, standalone=standalone), alt))
+    return charts

@@ -1,7 +1,7 @@
 """The results of a run on a GPU as plain text for the terminal, at most 120 columns wide."""
 
 from ..cases import FUNCTIONS, LAUNCH, LINEAR, LINEAR_PASS, SHAPES
-from ..results import COMPILED, IN_PLACE, INTO, LIGER, OURS, QUACK, QUACK_FUSED, TORCH, Found, Run
+from ..results import COMPILED, IN_PLACE, INTO, LIGER, OURS, QUACK, QUACK_FUSED, TORCH, Result, Run
 from .cuda_targets import ratio, sentence, targets
 from .table import cut, laid_out, number, percent, skipped, times
 
@@ -10,46 +10,46 @@ _HEAD = ["ours ms", "GB/s", "of copy", "out=", "in place", *PEERS.values()]
 
 
 def is_of_gpu(run: Run) -> bool:
-    """Whether a run was made on a GPU."""
+    """Whether a run is of a GPU."""
     return "GPU" in run.machine
 
 
-def _shape(found: Found) -> str:
-    return "x".join(map(str, found.case.shape))
+def _shape(result: Result) -> str:
+    return "x".join(map(str, result.case.shape))
 
 
-def _times_as_long(found: Found, name: str) -> str:
-    value = ratio(found, name)
+def _times_as_long(result: Result, name: str) -> str:
+    value = ratio(result, name)
     return "-" if value is None else f"{value:.2f}"
 
 
-def _cells(found: Found) -> list[str]:
+def _cells(result: Result) -> list[str]:
     """The columns of a case."""
     return [
-        f"{_shape(found)} {found.case.dtype}",
-        times(found, OURS),
-        number(found.gbps(OURS)),
-        *(percent(found.fraction(name)) for name in (OURS, INTO, IN_PLACE)),
-        *(_times_as_long(found, name) for name in PEERS),
+        f"{_shape(result)} {result.case.dtype}",
+        times(result, OURS),
+        number(result.gbps(OURS)),
+        *(percent(result.fraction(name)) for name in (OURS, INTO, IN_PLACE)),
+        *(_times_as_long(result, name) for name in PEERS),
     ]
 
 
 def _launches(run: Run) -> list[str]:
     """Microseconds of the host's time a call, of each contestant."""
-    found = [f for f in run.found if f.case.group == LAUNCH and f.timings]
-    names = list(dict.fromkeys(name for f in found for name in f.timings))
-    if not found:
+    results = [f for f in run.results if f.case.group == LAUNCH and f.timings]
+    names = list(dict.fromkeys(name for f in results for name in f.timings))
+    if not results:
         return []
     rows = [
-        [f"{f.case.function} {'x'.join(map(str, f.case.shape))}", *(times(f, n, 1e6) for n in names)] for f in found
+        [f"{f.case.function} {'x'.join(map(str, f.case.shape))}", *(times(f, n, 1e6) for n in names)] for f in results
     ]
     return ["", "Host time a call, microseconds", *laid_out([["", *names], *rows])]
 
 
 def _passes(run: Run) -> list[str]:
     """Linear passes: their time, what part of it the products alone take, and the others."""
-    found = [f for f in run.found if f.case.group == LINEAR and f.timings]
-    names = [name for name in PEERS if any(name in f.timings for f in found)]
+    results = [f for f in run.results if f.case.group == LINEAR and f.timings]
+    names = [name for name in PEERS if any(name in f.timings for f in results)]
     rows = [
         [
             f"{_shape(f)} {f.case.option} {f.case.dtype}",
@@ -57,10 +57,10 @@ def _passes(run: Run) -> list[str]:
             percent(f.fraction(OURS)),
             *(_times_as_long(f, n) for n in names),
         ]
-        for f in found
+        for f in results
     ]
     head = [LINEAR_PASS, "ours ms", "products", *(PEERS[name] for name in names)]
-    return ["", *laid_out([head, *rows])] if found else []
+    return ["", *laid_out([head, *rows])] if results else []
 
 
 def text(run: Run) -> str:
@@ -81,7 +81,7 @@ def text(run: Run) -> str:
     ]
     tables = []
     for function in FUNCTIONS:
-        some = [f for f in run.found if (f.case.group, f.case.function) == (SHAPES, function) and f.timings]
+        some = [f for f in run.results if (f.case.group, f.case.function) == (SHAPES, function) and f.timings]
         if some:
             tables += ["", *laid_out([[function, *_HEAD], *map(_cells, some)])]
     tables += _passes(run)

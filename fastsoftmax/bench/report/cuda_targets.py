@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..cases import LAUNCH, LOSS_AND_GRAD, SHAPES, Case
-from ..results import COMPILED, OURS, QUACK, QUACK_FUSED, TORCH, Found, Run
+from ..results import COMPILED, OURS, QUACK, QUACK_FUSED, TORCH, Result, Run
 
 HOST_SECONDS = 10e-6  # a call
 TIMES = {TORCH: 3.0, COMPILED: 1.5, QUACK: 1.0, QUACK_FUSED: 1.0}
@@ -25,20 +25,20 @@ class Target(NamedTuple):
         return sum(value >= self.least for value, _ in self.values)
 
 
-def ratio(found: Found, name: str) -> float | None:
-    """The time of a contestant over ours."""
-    if not {name, OURS} <= set(found.timings):
+def ratio(result: Result, name: str) -> float | None:
+    """A contestant's time, as a multiple of ours."""
+    if not {name, OURS} <= set(result.timings):
         return None
-    return found.timings[name].median / found.ours.median
+    return result.timings[name].median / result.ours.median
 
 
-def _parts(found: list[Found], classes: int, least: float) -> Target:
-    parts = [(part, f.case) for f in found if f.case.shape[1] >= classes and (part := f.fraction(OURS)) is not None]
+def _parts(results: list[Result], classes: int, least: float) -> Target:
+    parts = [(part, f.case) for f in results if f.case.shape[1] >= classes and (part := f.fraction(OURS)) is not None]
     return Target(f"{least:.0%} of the copy from {classes} classes on", least, parts, "{:.0%}".format)
 
 
-def _times(found: list[Found], name: str, least: float) -> Target:
-    ratios = [(value, f.case) for f in found if (value := ratio(f, name)) is not None]
+def _times(results: list[Result], name: str, least: float) -> Target:
+    ratios = [(value, f.case) for f in results if (value := ratio(f, name)) is not None]
     return Target(f"{least:g} times as fast as {name}", least, ratios, "{:.2f}".format)
 
 
@@ -55,12 +55,12 @@ def targets(run: Run) -> list[Target]:
     list of Target
         The least value is the one to look at.
     """
-    found = [f for f in run.found if (f.case.group, f.case.function) == (SHAPES, LOSS_AND_GRAD)]
-    launches = [f for f in run.found if f.case.group == LAUNCH and OURS in f.timings]
+    results = [f for f in run.results if (f.case.group, f.case.function) == (SHAPES, LOSS_AND_GRAD)]
+    launches = [f for f in run.results if f.case.group == LAUNCH and OURS in f.timings]
     rates = [(1 / f.ours.median, f.case) for f in launches]
     some = [
-        *(_parts(found, classes, least) for classes, least in PARTS.items()),
-        *(_times(found, name, least) for name, least in TIMES.items()),
+        *(_parts(results, classes, least) for classes, least in PARTS.items()),
+        *(_times(results, name, least) for name, least in TIMES.items()),
         Target(
             f"at most {HOST_SECONDS * 1e6:g} µs of the host's time a call",
             1 / HOST_SECONDS,

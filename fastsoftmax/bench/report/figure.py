@@ -98,9 +98,9 @@ def dots(
     for number, (name, values) in enumerate(series.items()):
         style, shift = styles[name], 0.64 * ((number + 0.5) / len(series) - 0.5)
         places = [row + shift for row, label in enumerate(rows) if label in values]
-        found = [values[label] for label in rows if label in values]
+        numbers = [values[label] for label in rows if label in values]
         axes.plot(
-            found, places, linestyle="none", marker=style.marker, color=style.colour, markeredgecolor=EDGE,
+            numbers, places, linestyle="none", marker=style.marker, color=style.colour, markeredgecolor=EDGE,
             markeredgewidth=0.6, markersize=6.5, label=name,
         )  # fmt: skip
     axes.set_xscale("log")

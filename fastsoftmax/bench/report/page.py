@@ -9,7 +9,7 @@ from html import escape
 from importlib import resources
 
 from ..cases import BUSY, DTYPES, FUNCTIONS, GROUPS, LAYOUTS, LOSS_AND_GRAD, OPTIONS, SHAPES, SIZE, START, THREADS
-from ..results import INTO, OURS, Found, Run
+from ..results import INTO, OURS, Result, Run
 from . import summary
 from .charts import Chart, charts
 from .summary import NONE, ms, number, share
@@ -46,36 +46,36 @@ def _facts(caption: str, facts: dict[str, str]) -> str:
 
 def _headline(run: Run) -> str:
     """Three figures to begin with."""
-    found = summary.summary(summary.headline(run))
-    if found is None:
+    figures = summary.summary(summary.headline(run))
+    if figures is None:
         return "<p>Loss and gradient have not been measured beside another contestant in this run.</p>"
-    peer = found.least.peer[0] if found.least.peer else ""
-    ratio, behind = found.least.ratio or 0.0, len(found.behind)
-    figures = (
+    peer = figures.least.peer[0] if figures.least.peer else ""
+    ratio, behind = figures.least.ratio or 0.0, len(figures.behind)
+    texts = (
         (
-            f"{found.mean:.1f}×",
-            f"as fast as the fastest other, geometric mean over {found.shapes} shapes",
-            found.mean < 1,
+            f"{figures.mean:.1f}×",
+            f"as fast as the fastest other, geometric mean over {figures.shapes} shapes",
+            figures.mean < 1,
         ),
-        (f"{ratio:.2f}×", f"at the worst of them, {summary.shape(found.least)} against {peer}", ratio < 1),
-        (f"{behind} of {found.shapes}", "shapes at which another is faster", behind > 0),
+        (f"{ratio:.2f}×", f"at the worst of them, {summary.shape(figures.least)} against {peer}", ratio < 1),
+        (f"{behind} of {figures.shapes}", "shapes at which another is faster", behind > 0),
     )
     boxes = "".join(
         f'<div><b class="{"bad" if bad else "good"}">{escape(figure)}</b><span>{escape(text)}</span></div>'
-        for figure, text, bad in figures
+        for figure, text, bad in texts
     )
     return f'<p>Loss and gradient (<code>{LOSS_AND_GRAD}</code>) in float32:</p><div class="figures">{boxes}</div>'
 
 
 def _shapes_table(run: Run) -> str:
     rows = []
-    for found in summary.headline(run):
-        if OURS in found.timings:
-            peer, timing = found.peer or (NONE, None)
-            into = found.timings.get(INTO)
-            ours = [ms(found.ours.median), ms(into.median) if into else NONE, share(found.fraction(INTO))]
-            theirs = [peer, ms(timing.median) if timing else NONE, f"{found.ratio:.2f}" if found.ratio else NONE]
-            rows.append(_cells([summary.shape(found), *ours, *theirs]))
+    for result in summary.headline(run):
+        if OURS in result.timings:
+            peer, timing = result.peer or (NONE, None)
+            into = result.timings.get(INTO)
+            ours = [ms(result.ours.median), ms(into.median) if into else NONE, share(result.fraction(INTO))]
+            theirs = [peer, ms(timing.median) if timing else NONE, f"{result.ratio:.2f}" if result.ratio else NONE]
+            rows.append(_cells([summary.shape(result), *ours, *theirs]))
     head = ("rows × classes", "fastsoftmax, ms", "with out=, ms", "of the floor", "fastest other", "ms", "ratio")
     return _table("Loss and gradient by shape", head, "".join(rows)) if rows else ""
 
@@ -84,11 +84,11 @@ def _functions_table(run: Run) -> str:
     """The speed of each function over the shapes, and the shapes at which another is faster."""
     rows = []
     for name in FUNCTIONS:
-        found = summary.summary(summary.headline(run, name))
-        if found:
-            least = f"{found.least.ratio or 0:.2f}, {summary.shape(found.least)}"
-            cells = _cells([name, f"{found.mean:.2f}", least])
-            behind = ", ".join(f"{summary.shape(f)} ({f.peer[0]})" for f in found.behind if f.peer)
+        figures = summary.summary(summary.headline(run, name))
+        if figures:
+            least = f"{figures.least.ratio or 0:.2f}, {summary.shape(figures.least)}"
+            cells = _cells([name, f"{figures.mean:.2f}", least])
+            behind = ", ".join(f"{summary.shape(f)} ({f.peer[0]})" for f in figures.behind if f.peer)
             last = f'<td class="wrap bad">{escape(behind)}</td>' if behind else "<td>none</td>"
             rows.append(cells.replace("</tr>", f"{last}</tr>"))
     head = ("function", "geometric mean", "least", "another is faster at")
@@ -112,52 +112,52 @@ def _chart(chart: Chart) -> str:
     return f"{title}<figure>{drawing}<figcaption>{caption}</figcaption></figure>"
 
 
-def _shared(found: list[Found]) -> dict[str, str]:
+def _shared(results: list[Result]) -> dict[str, str]:
     """The contestants without a time in any case, for the same reason in each."""
-    first, *rest = (f.skipped for f in found)
+    first, *rest = (f.skipped for f in results)
     return {name: why for name, why in first.items() if all(other.get(name) == why for other in rest)}
 
 
-def _case(found: Found, shared: dict[str, str]) -> str:
+def _case(result: Result, shared: dict[str, str]) -> str:
     """A case: its name and reason, and below them a row for each contestant."""
-    case = found.case
-    floor = f" Floor: {found.floor[0]}, {ms(found.floor[1])} ms." if found.floor else ""
+    case = result.case
+    floor = f" Floor: {result.floor[0]}, {ms(result.floor[1])} ms." if result.floor else ""
     about = f"{case.reason}.{floor} Inputs in {'memory' if case.memory == 'DRAM' else 'the caches'}."
     title = f"<div><code>{escape(case.name)}</code><span>{escape(about)}</span></div>"
     rows = [f'<tr class="case"><th colspan="6" scope="rowgroup">{title}</th></tr>']
-    for name, timing in found.timings.items():
-        speed, ours = found.gbps(name), found.timings.get(OURS)
+    for name, timing in result.timings.items():
+        speed, ours = result.gbps(name), result.timings.get(OURS)
         cells = [
             name,
             ms(timing.median),
             ms(timing.least),
             number(speed) if speed else NONE,
-            share(found.fraction(name)),
+            share(result.fraction(name)),
         ]
         cells.append(f"{timing.median / ours.median:.2f}" if ours else NONE)
         rows.append(_cells(cells, ' class="ours"' if name.startswith(OURS) else ""))
-    rest = [f"{name}: {why}" for name, why in found.skipped.items() if name not in shared]
+    rest = [f"{name}: {why}" for name, why in result.skipped.items() if name not in shared]
     if rest:
         rows.append(f'<tr class="note"><td colspan="6"><div>Not timed: {escape("; ".join(rest))}.</div></td></tr>')
     return "".join(rows)
 
 
-def _group(name: str, found: list[Found]) -> str:
+def _group(name: str, results: list[Result]) -> str:
     heading, text = HEADINGS.get(name, (name, ""))
-    shared = _shared(found)
+    shared = _shared(results)
     note = "".join(f"<li>{escape(who)}: {escape(why)}</li>" for who, why in shared.items())
     absent = f"<p>Not timed in any of these cases:</p><ul>{note}</ul>" if note else ""
     head = ("contestant", "median, ms", "least, ms", "GB/s", "of the floor", "time / fastsoftmax's")
-    table = _table(heading, head, "".join(_case(f, shared) for f in found))
+    table = _table(heading, head, "".join(_case(f, shared) for f in results))
     return f'<h3 id="group-{escape(name)}">{escape(heading)}</h3><p>{escape(text)}</p>{absent}{table}'
 
 
-def _groups(run: Run) -> dict[str, list[Found]]:
+def _groups(run: Run) -> dict[str, list[Result]]:
     """The cases that were run, by group, in the order of the table of cases."""
-    groups: dict[str, list[Found]] = {name: [] for name in GROUPS}
-    for found in run.found:
-        groups.setdefault(found.case.group, []).append(found)
-    return {name: found for name, found in groups.items() if found}
+    groups: dict[str, list[Result]] = {name: [] for name in GROUPS}
+    for result in run.results:
+        groups.setdefault(result.case.group, []).append(result)
+    return {name: results for name, results in groups.items() if results}
 
 
 def _contents(drawn: list[Chart], groups: Iterable[str]) -> str:
@@ -188,7 +188,7 @@ def html(run: Run) -> str:
     ceilings = {name: number(value) for name, value in run.ceilings.items()}
     about = " · ".join(facts[name] for name in ("CPU", "date") if name in facts)
     threads = f" · {facts['threads']} threads" if "threads" in facts else ""
-    results = "".join(_group(name, found) for name, found in groups.items())
+    tables = "".join(_group(name, results) for name, results in groups.items())
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -202,7 +202,7 @@ def html(run: Run) -> str:
 <body>
 <main>
 <h1>fastsoftmax benchmarks</h1>
-<p class="soft">{escape(about)}{escape(threads)} · {len(run.found)} cases</p>
+<p class="soft">{escape(about)}{escape(threads)} · {len(run.results)} cases</p>
 {_contents(drawn, groups)}
 <h2 id="summary">Summary</h2>
 {_summary(run)}
@@ -212,7 +212,7 @@ def html(run: Run) -> str:
 {"".join(map(_chart, drawn))}
 <h2 id="results">Results</h2>
 {_EXPLAINED}
-{results}
+{tables}
 </main>
 </body>
 </html>

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..cases import DRAM, DTYPES, FUNCTIONS, SHAPES
-from ..results import COPY, EXP, EXP64, INTO, OURS, SUM, UPDATE, Found, Run
+from ..results import COPY, EXP, EXP64, INTO, OURS, SUM, UPDATE, Result, Run
 from .figure import EDGE, FAINT, GUIDE, STYLES, Drawn, Style, above, legend, logarithmic, panels
 from .summary import thread_count
 
@@ -30,17 +30,17 @@ def _ceilings(axes: Any, run: Run, low: float, high: float) -> list[str]:
     return drawn
 
 
-def _point(found: Found) -> tuple[float, float]:
+def _point(result: Result) -> tuple[float, float]:
     """Exponentials a necessary byte, and 10⁹ of them a second in the faster of a new result and `out=`."""
-    seconds = min(found.timings[name].median for name in (OURS, INTO) if name in found.timings)
-    return found.case.elements / found.case.nbytes, found.case.elements / seconds / 1e9
+    seconds = min(result.timings[name].median for name in (OURS, INTO) if name in result.timings)
+    return result.case.elements / result.case.nbytes, result.case.elements / seconds / 1e9
 
 
-def _points(axes: Any, found: list[Found], style: Style, spread: Mapping[tuple[int, int], float], name: str) -> None:
+def _points(axes: Any, results: list[Result], style: Style, spread: Mapping[tuple[int, int], float], name: str) -> None:
     """The cases of a function, those past the caches filled, the others outlined."""
     axes.plot([], [], linestyle="none", marker=style.marker, color=style.colour, markeredgecolor=EDGE, label=name)
     for outlined in (False, True):
-        some = [f for f in found if (f.case.memory != DRAM) == outlined]
+        some = [f for f in results if (f.case.memory != DRAM) == outlined]
         axes.plot(
             [_point(f)[0] * spread[f.case.shape] for f in some], [_point(f)[1] for f in some],
             linestyle="none", marker=style.marker, markersize=6.5, color=style.colour,
@@ -51,7 +51,7 @@ def _points(axes: Any, found: list[Found], style: Style, spread: Mapping[tuple[i
 
 def roofline(run: Run) -> Drawn | None:
     """Exponentials a second against exponentials a necessary byte, below the measured ceilings."""
-    cases = [f for f in run.found if f.case.group in {SHAPES, DTYPES} and OURS in f.timings]
+    cases = [f for f in run.results if f.case.group in {SHAPES, DTYPES} and OURS in f.timings]
     cases = [f for f in cases if f.case.elements >= _LEAST]
     if not cases or not run.ceilings:
         return None

@@ -5,18 +5,18 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..cases import LOSS_AND_GRAD, SHAPES
-from ..results import Found, Run
+from ..results import Result, Run
 
 NONE = "–"  # where there is no number
 
 
 class Summary(NamedTuple):
-    """The time of the fastest of the others over ours, in some cases."""
+    """The time of the fastest of the others as a multiple of ours, over some cases."""
 
     shapes: int
     mean: float  # geometric
-    least: Found
-    behind: list[Found]  # where another is faster
+    least: Result
+    behind: list[Result]  # where another is faster
 
 
 def number(value: float) -> str:
@@ -35,18 +35,18 @@ def share(value: float | None) -> str:
 
 
 def thread_count(run: Run) -> int:
-    """The number of threads of the run."""
+    """The number of threads of a run."""
     return int(run.machine.get("threads", "1").split()[0])
 
 
-def headline(run: Run, function: str = LOSS_AND_GRAD) -> list[Found]:
+def headline(run: Run, function: str = LOSS_AND_GRAD) -> list[Result]:
     """The cases of a function over the shapes, as far as they are in the run."""
-    return [f for f in run.found if f.case.group == SHAPES and f.case.function == function]
+    return [f for f in run.results if f.case.group == SHAPES and f.case.function == function]
 
 
-def summary(found: Iterable[Found]) -> Summary | None:
+def summary(results: Iterable[Result]) -> Summary | None:
     """The figures over the cases that have a ratio; None where none has."""
-    ratios = {f.case.name: (f, f.ratio) for f in found if f.ratio is not None}
+    ratios = {f.case.name: (f, f.ratio) for f in results if f.ratio is not None}
     if not ratios:
         return None
     values = [ratio for _, ratio in ratios.values()]
@@ -55,23 +55,23 @@ def summary(found: Iterable[Found]) -> Summary | None:
     return Summary(len(values), statistics.geometric_mean(values), least, behind)
 
 
-def shape(found: Found) -> str:
+def shape(result: Result) -> str:
     """The shape of a case as text has it."""
-    return "×".join(map(str, found.case.shape))
+    return "×".join(map(str, result.case.shape))
 
 
-def brief(found: Summary) -> str:
+def brief(figures: Summary) -> str:
     """The figures of a summary in a few words."""
-    return f"{found.mean:.1f} times, at the least {found.least.ratio or 0:.2f} ({shape(found.least)})"
+    return f"{figures.mean:.1f} times, at the least {figures.least.ratio or 0:.2f} ({shape(figures.least)})"
 
 
-def sentence(found: Summary) -> str:
+def sentence(figures: Summary) -> str:
     """A summary in a sentence, also where it is bad."""
-    peer = found.least.peer[0] if found.least.peer else ""
+    peer = figures.least.peer[0] if figures.least.peer else ""
     text = (
-        f"Against the fastest of the others at each of the {found.shapes} shapes, fastsoftmax is {found.mean:.1f} "
-        f"times as fast in the geometric mean, and {found.least.ratio or 0:.2f} times at the least "
-        f"({shape(found.least)}, {peer})."
+        f"Against the fastest of the others at each of the {figures.shapes} shapes, fastsoftmax is {figures.mean:.1f} "
+        f"times as fast in the geometric mean, and {figures.least.ratio or 0:.2f} times at the least "
+        f"({shape(figures.least)}, {peer})."
     )
-    behind = ", ".join(f"{shape(f)} ({f.peer[0]})" for f in found.behind if f.peer)
+    behind = ", ".join(f"{shape(f)} ({f.peer[0]})" for f in figures.behind if f.peer)
     return f"{text} Another is faster at {behind}." if behind else text

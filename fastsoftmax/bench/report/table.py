@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from ..cases import BUSY, FUNCTIONS, GROUPS, OPTIONS, ROWS, START, THREADS, Case
-from ..results import CONTIGUOUS, FLOAT32, IN_PLACE, INTO, NUMPY, OURS, PLAIN, SCIPY, Found, Run
+from ..results import CONTIGUOUS, FLOAT32, IN_PLACE, INTO, NUMPY, OURS, PLAIN, SCIPY, Result, Run
 
 WIDTH = 120
 DISTURBED = 0.2  # cores that others take, from which a case says more about them
@@ -29,9 +29,9 @@ def number(value: float | None, unit: float = 1.0) -> str:
     return f"{scaled:.3g}" if scaled < 1000 else f"{scaled:.0f}"
 
 
-def times(found: Found, name: str, unit: float = 1e3) -> str:
+def times(result: Result, name: str, unit: float = 1e3) -> str:
     """The median time of a contestant, in milliseconds unless told."""
-    return number(found.timings[name].median, unit) if name in found.timings else "-"
+    return number(result.timings[name].median, unit) if name in result.timings else "-"
 
 
 def percent(value: float | None) -> str:
@@ -49,25 +49,25 @@ def _title(case: Case) -> str:
     return " ".join([f"{rows}x{classes}", *unusual])
 
 
-def _held(found: Found) -> str:
-    """Its time over that of the one that it is held against."""
-    held = next((name for name in _HELD if name in found.timings), None)
-    if held is None or OURS not in found.timings:
+def _held(result: Result) -> str:
+    """Our time, as a multiple of that of what it is held against."""
+    held = next((name for name in _HELD if name in result.timings), None)
+    if held is None or OURS not in result.timings:
         return "-"
-    return f"{found.ours.median / found.timings[held].median:.2f}"
+    return f"{result.ours.median / result.timings[held].median:.2f}"
 
 
-def _cells(found: Found) -> list[str]:
+def _cells(result: Result) -> list[str]:
     """The columns of a case."""
-    peer, ratio = found.peer, found.ratio
-    nanoseconds = found.ours.median / found.case.elements * 1e9 if OURS in found.timings else None
+    peer, ratio = result.peer, result.ratio
+    nanoseconds = result.ours.median / result.case.elements * 1e9 if OURS in result.timings else None
     return [
-        _title(found.case),
-        *(times(found, name) for name in (OURS, INTO, IN_PLACE)),
+        _title(result.case),
+        *(times(result, name) for name in (OURS, INTO, IN_PLACE)),
         number(nanoseconds),
-        *(number(found.gbps(OURS)), percent(found.fraction(OURS)), percent(found.fraction(INTO))),
-        percent(found.fraction(IN_PLACE)),
-        _held(found),
+        *(number(result.gbps(OURS)), percent(result.fraction(OURS)), percent(result.fraction(INTO))),
+        percent(result.fraction(IN_PLACE)),
+        _held(result),
         *(("-", "-") if peer is None else (peer[0], number(peer[1].median, 1e3))),
         "-" if ratio is None else f"{ratio:.2f}",
     ]
@@ -103,15 +103,17 @@ def laid_out(rows: list[list[str]]) -> list[str]:
     return lines
 
 
-def _by_contestant(found: list[Found], title: Callable[[Case], str], unit: float) -> list[str]:
+def _by_contestant(results: list[Result], title: Callable[[Case], str], unit: float) -> list[str]:
     """The time of each contestant in a column of its own."""
-    names = list(dict.fromkeys(name for one in found for name in one.timings))
-    return laid_out([["", *names], *([title(one.case), *(times(one, name, unit) for name in names)] for one in found)])
+    names = list(dict.fromkeys(name for one in results for name in one.timings))
+    return laid_out(
+        [["", *names], *([title(one.case), *(times(one, name, unit) for name in names)] for one in results)]
+    )
 
 
 def _group(run: Run, group: str) -> list[str]:
     """The tables of a group: one for each function."""
-    some = [found for found in run.found if found.case.group == group]
+    some = [result for result in run.results if result.case.group == group]
     if not some:
         return []
     lines = ["", HEADINGS[group]]
@@ -120,7 +122,7 @@ def _group(run: Run, group: str) -> list[str]:
     if group == BUSY:
         return lines + _by_contestant(some, _title, 1e3)
     for function in FUNCTIONS:
-        if cases := [found for found in some if found.case.function == function]:
+        if cases := [result for result in some if result.case.function == function]:
             lines += laid_out([[function, *_HEAD[1:]], *map(_cells, cases)])
     return lines
 
@@ -128,9 +130,9 @@ def _group(run: Run, group: str) -> list[str]:
 def skipped(run: Run) -> list[str]:
     """The contestants that were left out and the reasons, each pair once."""
     reasons: dict[tuple[str, str], list[str]] = {}
-    for found in run.found:
-        for name, why in found.skipped.items():
-            reasons.setdefault((name, why), []).append(found.case.name)
+    for result in run.results:
+        for name, why in result.skipped.items():
+            reasons.setdefault((name, why), []).append(result.case.name)
     lines = []
     for (name, why), cases in reasons.items():
         more = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
@@ -158,23 +160,23 @@ def text(run: Run) -> str:
         "Milliseconds a call, medians; of floor: what part of the time its bytes or exponentials take at least;",
         "ratio: how many times as long the fastest of the others (peer) takes as ours with a fresh result.",
     ]
-    busy = [found for found in run.found if found.others is not None and found.others > DISTURBED]
+    busy = [result for result in run.results if result.others is not None and result.others > DISTURBED]
     if busy:
-        most = max(busy, key=lambda found: found.others or 0.0)
+        most = max(busy, key=lambda result: result.others or 0.0)
         head.append(f"Other processes took up to {most.others:.1f} cores in {len(busy)} cases: {most.case.name}.")
     groups = [line for group in GROUPS for line in _group(run, group)]
     return "\n".join([*head, *groups, *skipped(run)])
 
 
-def demonstration(measured: Iterable[Found]) -> str:
+def demonstration(measured: Iterable[Result]) -> str:
     """The short table of the main job."""
     header = f"  {'':<22} {'logits':>11} {OURS:>12} {NUMPY:>10} {SCIPY:>10}   against {NUMPY:>5} {SCIPY:>6}"
     lines = ["Kernel speed on this machine: float32, milliseconds a call, best of runs in turn", header]
-    for found in measured:
-        ours, numpy, scipy = (found.timings[name].least for name in (OURS, NUMPY, SCIPY))
-        shape = "x".join(map(str, found.case.shape))
+    for result in measured:
+        ours, numpy, scipy = (result.timings[name].least for name in (OURS, NUMPY, SCIPY))
+        shape = "x".join(map(str, result.case.shape))
         lines.append(
-            f"  {found.case.function:<22} {shape:>11} {ours * 1e3:>12.3f} {numpy * 1e3:>10.3f} {scipy * 1e3:>10.3f}"
+            f"  {result.case.function:<22} {shape:>11} {ours * 1e3:>12.3f} {numpy * 1e3:>10.3f} {scipy * 1e3:>10.3f}"
             f"           {numpy / ours:>5.1f}x {scipy / ours:>5.1f}x"
         )
     return "\n".join(lines)

@@ -30,7 +30,7 @@ CHUNK_BYTES = 32 << 20  # of text in a chunk: rows may hold long texts beside a 
 
 
 class _Mode(NamedTuple):
-    """The settings by which pandas reads."""
+    """The mode in which pandas reads."""
 
     blanks: bool  # those before a cell are skipped, which takes half as long again: for files with some before quotes
     as_text: bool  # features too
@@ -93,8 +93,8 @@ class CsvTable:
 
         # Numbers are found by pandas, in less time than they are asked for: whatever it finds, they are the nearest
         # float64s at last, as cells read as text are.
-        found = () if mode.as_text else {*range(len(self._header))} - {self._columns.target}
-        kinds = {column: object for column in range(self._width) if column not in found}
+        numeric = () if mode.as_text else {*range(len(self._header))} - {self._columns.target}
+        kinds = {column: object for column in range(self._width) if column not in numeric}
         # The nearest float64 is what pandas makes of a cell by default from 3.1 on, where it warns of being asked to.
         older = tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1)
         return pd.read_csv(

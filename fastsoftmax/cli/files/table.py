@@ -30,7 +30,7 @@ class Features(NamedTuple):
 
 
 class Place(NamedTuple):
-    """The place of something in a block of a file, as messages say it."""
+    """The words for a place in a block of a file."""
 
     path: Path
     start: int  # number of the block's first row
@@ -66,14 +66,14 @@ class Table(Protocol):
 
 
 class Columns(NamedTuple):
-    """The columns of a file that are the features, in the order of the model, and the one that is the target."""
+    """The columns of a file that are features, in the order of the model, and the one that is the target."""
 
     features: list[int]
     target: int | None
 
 
 def rows_of_block(width: int) -> int:
-    """The number of rows of `width` numbers that make a block."""
+    """The number of rows of `width` numbers in a block."""
     return max(1, min(MOST_ROWS, BLOCK_BYTES // (8 * max(width, 1))))
 
 
@@ -116,13 +116,13 @@ def _choose_counted(path: Path, columns: Iterable[int], label: int | None, wante
     return Columns(features, label)
 
 
-def check_count(path: Path, found: int, wanted: Features, *, apart: bool) -> None:
+def check_count(path: Path, count: int, wanted: Features, *, apart: bool) -> None:
     """Raise unless a file has as many features as the model."""
-    if found == wanted.size:
+    if count == wanted.size:
         return
-    hint = "" if apart or found != wanted.size + 1 else "; where one of them is the target, name it with --target"
+    hint = "" if apart or count != wanted.size + 1 else "; where one of them is the target, name it with --target"
     raise BadInput(
-        f"{path} has {found} features{' besides the target' if apart else ''}, the model was trained on "
+        f"{path} has {count} features{' besides the target' if apart else ''}, the model was trained on "
         f"{wanted.size}; give data with the same columns{hint}"
     )
 
@@ -140,8 +140,8 @@ def check_finite(x: Matrix, place: Place) -> None:
         at = int(np.argmin(good))
         row, column = int(np.searchsorted(x.indptr, at, side="right")) - 1, int(x.indices[at])
         value = x.data[at]
-    found = "a missing value or NaN" if np.isnan(value) else f"{value}"
-    raise BadInput(f"{place(row, column)} holds {found}; fill it in, or remove the row")
+    fault = "a missing value or NaN" if np.isnan(value) else f"{value}"
+    raise BadInput(f"{place(row, column)} holds {fault}; fill it in, or remove the row")
 
 
 def numeric(array: Array, what: str) -> Array:
@@ -213,10 +213,10 @@ def plain(text: str) -> str:
     >>> plain("+1.0"), plain("1.5"), plain("01")
     ('1', '1.5', '01')
     """
-    found = WHOLE.fullmatch(text)
-    if not found:
+    whole = WHOLE.fullmatch(text)
+    if not whole:
         return text
-    sign, digits = found.groups()
+    sign, digits = whole.groups()
     return ("-" if sign == "-" and digits != "0" else "") + digits
 
 
