@@ -19,8 +19,8 @@ _word = ctypes.c_ssize_t.from_address
 
 
 def _by_interface(array: Array) -> int:
-    found: int = array.__array_interface__["data"][0]
-    return found
+    data: int = array.__array_interface__["data"][0]
+    return data
 
 
 def _by_struct(array: Array) -> int:

@@ -151,19 +151,16 @@ def recipe_for(
     streamable = apart and streamed and kernel != "vjp"
     p = plan(outer, inner, classes, work.itemsize, lanes, keep, apart and dtype == work, streamable)
     layout, way = p.layout, Way(p.kept, strided and p.kept, p.direct, p.streamed)
-    found = iter(steps)
-    places = [None if s is None else next(found) for s in (x, y, out)]
+    present = iter(steps)
+    places = [None if s is None else next(present) for s in (x, y, out)]
     if lanes and kernel != "vjp" and rows_in_registers(outer * inner, classes, steps):
         layout, way = IN_REGISTERS, Way(classes=classes)
-    contiguous = [
-        place is None or _nearness(layout, classes, place, size) for place, size in zip(places, sizes, strict=True)
-    ]
+    contiguous = [a is None or _nearness(layout, classes, a, size) for a, size in zip(places, sizes, strict=True)]
     kinds = storage_of(dtype), storage_of(dtype if y_dtype is None else y_dtype)
     compiled = table.address(kernel, layout, flags, way, variant, *kinds, *contiguous)
-    rows = outer * -(-inner // (p.tile * width)) if lanes else outer * inner
     strides = [step for place in places for step in place or (0, 0, 0)]
-    fields = Shape(rows, inner, classes, p.chunk, p.tile, p.scratch, *strides)
     height = p.tile * width if lanes else 1
+    fields = Shape(outer * -(-inner // height), inner, classes, p.chunk, p.tile, p.scratch, *strides)
     return Recipe(compiled, p.chunks, p.parallel, p.scratch, height, pack_shape(*fields))
 
 

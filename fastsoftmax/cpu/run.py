@@ -87,10 +87,10 @@ def map_job(x: check.Rows, kernel: str, variant: int, *, streamed: bool = False)
 
 def _merged(array: Array, leading: int) -> Array | None:
     """A view with all axes from number `leading` on merged into one; None where strides do not allow it."""
-    found = joined(array.shape, array.strides, leading) if leading < array.ndim else (1, array.itemsize)
-    if found is None:
+    axis = joined(array.shape, array.strides, leading) if leading < array.ndim else (1, array.itemsize)
+    if axis is None:
         return None
-    count, step = found if found[0] > 1 else (1, array.itemsize)
+    count, step = axis if axis[0] > 1 else (1, array.itemsize)
     shape, strides = (*array.shape[:leading], count), (*array.strides[:leading], step)
     return np.lib.stride_tricks.as_strided(array, shape, strides)
 
@@ -166,18 +166,18 @@ def _scanned(labels: Array, classes: int, problem: Loss) -> tuple[float, float]:
     chunks = -(-labels.size // LABELS)
     if not chunks:
         return -1.0, 0.0
-    found: Any = np.empty((chunks, 2))
+    results: Any = np.empty((chunks, 2))
     space: Any = np.empty(FIELDS, np.int64)
     shape = Shape(labels.size, labels.size, classes, LABELS, 1, 0)
     pack_block(
         *(space, 0, 0, 0, 0, 0, address(labels), address(weights), address(factors), 0),
-        *(address(found), 0, 0, problem.options.ignore_index, *Numbers(), pack_shape(*shape)),
+        *(address(results), 0, 0, problem.options.ignore_index, *Numbers(), pack_shape(*shape)),
     )
     kernel = table.address("scan", weights is not None, factors is not None)
     threads = launch.threads_for() if labels.size >= PARALLEL_WEIGHTS else 1
     launch.launch(kernel, address(space), chunks, threads)
-    bad = found[:, 0]
-    return float(bad[bad >= 0].min(initial=math.inf) if bad.max() >= 0 else -1), float(found[:, 1].sum())
+    bad = results[:, 0]
+    return float(bad[bad >= 0].min(initial=math.inf) if bad.max() >= 0 else -1), float(results[:, 1].sum())
 
 
 @lru_cache(maxsize=1024)

@@ -77,8 +77,8 @@ def _reach(out: Operand | None, *operands: Operand | None) -> tuple[int, ...]:
 def rows(x: Any, y: Any, axis: Any, out: Any, kernel: str, variant: int, keepdims: bool = False) -> Any:
     """A function from rows to rows, or (of the variant LOGSUMEXP) to a number a row."""
     kind = by_type.get(type(x)) or library(x)
-    arrays_key, stream, x_at, y_at, at, owners = kind.call_key(x, y, out) or call_key(kind, x, y, out)
-    key = kind, arrays_key, axis, type(axis), kernel, variant, keepdims  # 1.0 and True are no axes, though equal to one
+    look, stream, x_at, y_at, at, owners = kind.call_key(x, y, out) or call_key(kind, x, y, out)
+    key = kind, look, axis, type(axis), kernel, variant, keepdims  # 1.0 and True are no axes, though equal to one
     try:
         prepared = _prepared.get(key) or UNPREPARED
     except TypeError:  # an argument that no call can have
@@ -143,8 +143,7 @@ def loss(
 ) -> tuple[Any, Any]:
     """(loss, gradient or None) of a cross-entropy."""
     kind = by_type.get(type(logits)) or library(logits)
-    looks = kind.call_key(logits, target, out) or call_key(kind, logits, target, out)
-    arrays_key, stream, x_at, y_at, at, owners = looks
+    look, stream, x_at, y_at, at, owners = kind.call_key(logits, target, out) or call_key(kind, logits, target, out)
     up = 1.0 if grad_output is None else upstream_number(grad_output)
     each: tuple[Any, ...] = ()  # arrays with a number for each class, or row
     each_key, class_at, sample_at, up_at = None, 0, 0, 0
@@ -152,7 +151,7 @@ def loss(
         each = class_weight, sample_weight, grad_output if up is None else None
         each_key, (class_at, sample_at, up_at), each_owners = keys(each, stream)
         owners = (*(owners or (logits, target, out)), *each_owners)
-    key = kind, arrays_key, axis, type(axis), options, grad, each_key  # 1.0 and True are no axes, though equal to one
+    key = kind, look, axis, type(axis), options, grad, each_key  # 1.0 and True are no axes, though equal to one
     try:
         prepared = _prepared.get(key) or UNPREPARED
     except TypeError:  # an argument that no call can have
@@ -174,9 +173,7 @@ def loss(
     call(places, stream, state, 1.0 if up is None else up, check_targets)
     if borrowed:
         keep(call.device, stream, borrowed)
-    if exports:
-        return kind.exported(value), None if written is None else kind.exported(written)
-    return value, written
+    return (kind.exported(value), kind.exported(written)) if exports else (value, written)
 
 
 def _prepare_loss(
@@ -184,8 +181,8 @@ def _prepare_loss(
 ) -> tuple[Prepared, Any]:
     """A prepared call, and where its first gradient goes: the output, or a new array."""
     logits, target, out = arguments(arrays, stream, required=(0, 1))
-    given = Arguments(*(logits, target, *arguments(each or (None, None, None), stream), out))
-    problem = check.cross_entropy(given, axis, options, grad=grad)
+    operands = Arguments(*(logits, target, *arguments(each or (None, None, None), stream), out))
+    problem = check.cross_entropy(operands, axis, options, grad=grad)
     about, written = logits.description, arrays[-1]
     reach = _reach(problem.out, problem.x, problem.soft or check.flat(target))
     if grad and out is None:
@@ -193,6 +190,6 @@ def _prepare_loss(
         new = check.output(argument(written, stream), (axis % len(about.shape),), about)
         problem = problem._replace(out=new)
     shape = problem.x.shape[:-1] if options.reduction == "none" else ()
-    dtype, waits = computed(about.dtype), _may_wait(logits.library, given)
+    dtype, waits = computed(about.dtype), _may_wait(logits.library, operands)
     factory = logits.library.factory(logits.value, shape, dtype)
     return Prepared(LossCall(problem), shape, dtype, factory, reach, waits, not logits.library.mutable), written

@@ -22,7 +22,7 @@ class Cupy(Products):
         return (array.shape, array.strides, array.dtype, memory.device_id), memory.ptr, array
 
     def describe(self, array: Any, key: Any) -> Description:
-        """As its key says."""
+        """The key's parts, by their names."""
         shape, strides, dtype, device = key
         return Description(shape, strides, dtype_name(dtype), device)
 

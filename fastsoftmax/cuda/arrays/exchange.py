@@ -23,7 +23,7 @@ class Exchanged(Library):
         return description[1:], description.pointer, capsule
 
     def describe(self, array: Any, key: Any) -> Description:
-        """As its key says."""
+        """The key's parts, by their names."""
         return Description(*key)
 
     def stream(self, array: Any) -> int:

@@ -56,7 +56,7 @@ class Numba(Interface):
         return (array.shape, array.strides, array.dtype, device_of(address), False, False), address, array
 
     def describe(self, array: Any, key: Any) -> Description:
-        """As its key says."""
+        """The key's parts, by their names."""
         shape, strides, dtype, device, *_ = key
         return Description(shape, strides, dtype_name(dtype), device)
 
