@@ -1,7 +1,6 @@
 """Arrays on a GPU where the package for it is missing: one error, with the command that installs it."""
 
-import subprocess
-import sys
+from tests.support import child
 
 WITHOUT = """
 import sys
@@ -29,5 +28,19 @@ print("done")
 
 
 def test_a_missing_package_names_the_command():
-    done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, encoding="utf-8", check=False)
+    done = child(WITHOUT)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def test_tests_of_a_gpu_are_skipped_without_the_package():
+    """They are found, and none of them is an error."""
+    code = """
+import sys
+sys.modules["numba.cuda"] = None  # as where numba-cuda is not installed
+import pytest
+sys.exit(pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "tests/cuda", "tests/standins"]))
+"""
+    done = child(code)
+    assert done.returncode == 0, done.stdout
+    assert "test_missing.py" in done.stdout
+    assert "test_calls.py" not in done.stdout
