@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fastsoftmax import reference
 from fastsoftmax.core.options import TERMS
+from tests.pairs import exhaustive_but, pairwise
 
 ROOT = Path(__file__).parent.parent
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -281,11 +282,12 @@ def steepness(x, options):
 
 
 def shapes(case):
-    """(classes, dtype) for the case of that number: rows of each kind, each in one of the dtypes that are computed in.
+    """(classes, dtype) for the case of that number: rows of a kind in one of the dtypes that are computed in.
 
-    The next case has the other one: every pair of a case, a kind and a dtype is there, at half of what all three cost.
+    The next case has the other dtype, and leaves out another kind but for the first one, which has all: options meet
+    every kind and dtype, at a third of what all combinations cost.
     """
-    kinds = enumerate((LANES, BATCHES, LONG))
+    kinds = [kind for kind in enumerate((LANES, BATCHES, LONG)) if case == 0 or kind[0] != case % 3]
     return st.sampled_from([(classes, DTYPES[2 + (case + kind) % 2]) for kind, sizes in kinds for classes in sizes])
 
 
@@ -301,3 +303,25 @@ row_counts = st.integers(1, 70)
 class_counts = st.sampled_from(CLASSES)
 layouts = st.sampled_from(list(LAYOUTS))
 scales = st.sampled_from([0.1, 1.0, 10.0, 300.0])
+
+#: Layouts by whose kernels read them: classes side by side (some once they are copied), far apart, and with gaps.
+ALIKE = (
+    ("C", "read-only", "rows apart", "rows backwards", "unaligned", "byte-swapped"),
+    ("Fortran",),
+    ("every second", "backwards"),
+)
+
+
+@st.composite
+def placed(draw, cases):
+    """A case of dtype, numbers of classes, and layouts, of which one each."""
+    dtype, *several = draw(st.sampled_from(cases))
+    return dtype, *map(draw, map(st.sampled_from, several))
+
+
+#: Dtype, classes, and layouts of two arrays: each pair of what has kernels of its own, or everything there is.
+PLACES = [
+    placed(pairwise(DTYPES, (LANES, BATCHES, LONG), ALIKE, ALIKE)),
+    st.tuples(dtypes, class_counts, layouts, layouts),
+]
+by_places = pytest.mark.parametrize("places", exhaustive_but(PLACES[:1], PLACES), ids=["pairs", "all"])

@@ -1,5 +1,7 @@
 """Losses and gradients against the reference in higher precision, for every option, dtype and layout."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import scipy.special
@@ -7,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastsoftmax as fs
+from tests.pairs import exhaustive_but
 from tests.support import (
     BATCHES,
     BFLOAT16,
@@ -102,9 +105,17 @@ def test_all_shapes(backend, case, options, seed, rows, classes, dtype, scale, r
     assert_as_reference(backend, x, target, filled(options, random, x.shape), reduction)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+PLACES = list(product(LAYOUTS, DTYPES, ["mean", "sum", "none"]))
+
+
+def is_usual(layout, dtype, _):
+    """Every layout in float32, and each dtype in those that have kernels of their own or are copied."""
+    return dtype == np.float32 or layout in ("Fortran", "every second", "unaligned")
+
+
+@pytest.mark.parametrize(
+    ("layout", "dtype", "reduction"), exhaustive_but([place for place in PLACES if is_usual(*place)], PLACES), ids=str
+)
 def test_layouts_of_logits(backend, layout, dtype, reduction):
     """Every layout with every dtype and reduction, each of these with every kind of rows, plain or with all options.
 
@@ -139,7 +150,7 @@ def assert_probabilities(backend, x, q):
         np.testing.assert_array_equal(wide.grad, narrow.grad)
 
 
-@pytest.mark.parametrize("number", range(len(LAYOUTS)))
+@pytest.mark.parametrize("number", exhaustive_but([0, 1, 3, 6, 8], range(len(LAYOUTS))))
 def test_layouts_of_probabilities(backend, number):
     """Every layout of each with two dtypes of the other."""
     for dtype, classes, turn in ((DTYPES[number % 4], 10, 1), (DTYPES[(number + 2) % 4], (47, 1000)[number % 2], 4)):

@@ -13,11 +13,10 @@ from tests.support import (
     DTYPES,
     LAYOUTS,
     assert_exact,
+    by_places,
     check,
     class_counts,
-    dtypes,
     floats,
-    layouts,
     logits,
     row_counts,
     scales,
@@ -38,8 +37,10 @@ def along_rows(function):
     return None if function is fs.logsumexp else -1
 
 
-@given(functions, seeds, row_counts, class_counts, dtypes, layouts, scales)
-def test_values(backend, function, seed, rows, classes, dtype, layout, scale):
+@by_places
+@given(functions, seeds, row_counts, st.data(), scales)
+def test_values(backend, places, function, seed, rows, data, scale):
+    dtype, classes, layout, _ = data.draw(places)
     x = backend.lay(layout, logits(seed, (rows, classes), dtype, scale))
     before = x.copy()
     result = backend.call(function, x)
@@ -86,9 +87,12 @@ def test_logsumexp_keepdims(backend, axis, keepdims):
 
 
 @pytest.mark.parametrize("function", MAPS, ids=by_name)
-@given(seeds, row_counts, class_counts, dtypes, layouts, st.sampled_from(["C", "Fortran", "every second", "backwards"]))
-def test_out(backend, function, seed, rows, classes, dtype, layout, out_layout):
+@by_places
+@given(seeds, row_counts, st.data())
+def test_out(backend, places, function, seed, rows, data):
     """`out` of any strides receives the same bits, is what is returned, and may be the input."""
+    dtype, classes, layout, out_layout = data.draw(places)
+    out_layout = out_layout if out_layout in {"C", "Fortran", "every second", "backwards"} else "C"
     x = backend.lay(layout, logits(seed, (rows, classes), dtype))
     expected = backend.call(function, x)
     out = LAYOUTS[out_layout](np.ones(x.shape, dtype))

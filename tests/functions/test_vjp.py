@@ -1,21 +1,24 @@
 """Vector-Jacobian products of softmax and log_softmax: against the reference, and against central differences."""
 
+from itertools import product as product_
+
 import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 import fastsoftmax as fs
+from tests.pairs import exhaustive_but, pairwise
 from tests.support import (
     DTYPES,
     WIDE,
     assert_exact,
+    by_places,
     check,
     class_counts,
     computed,
-    dtypes,
     floats,
-    layouts,
     logits,
     row_counts,
     seeds,
@@ -33,8 +36,10 @@ def terms(product, y, g):
 
 
 @both_products
-@given(seeds, row_counts, class_counts, dtypes, layouts, layouts)
-def test_values(backend, function, product, seed, rows, classes, dtype, layout, grad_layout):
+@by_places
+@given(seeds, row_counts, st.data())
+def test_values(backend, places, function, product, seed, rows, data):
+    dtype, classes, layout, grad_layout = data.draw(places)
     y = backend.lay(layout, backend.call(function, logits(seed, (rows, classes), dtype)))
     g = backend.lay(grad_layout, logits(seed + 1, (rows, classes), dtype))
     result = backend.call(product, y, g)
@@ -66,9 +71,11 @@ def test_axis(backend, function, product, axis):
 
 
 @both_products
-@given(seeds, row_counts, class_counts, dtypes)
-def test_out(backend, function, product, seed, rows, classes, dtype):
+@by_places
+@given(seeds, row_counts, st.data())
+def test_out(backend, places, function, product, seed, rows, data):
     """`out` may be a new array, `y` itself, or the upstream gradient itself."""
+    dtype, classes, *_ = data.draw(places)
     y, g = backend.call(function, logits(seed, (rows, classes), dtype)), logits(seed + 1, (rows, classes), dtype)
     expected = backend.call(product, y, g)
     out = np.ones_like(y)
@@ -108,10 +115,12 @@ def test_mixed_dtypes(backend, dtype):
             )
 
 
-@pytest.mark.parametrize("dtype", DTYPES[:2], ids=str)
-@pytest.mark.parametrize("other", [np.float32, np.float64])
-@pytest.mark.parametrize("size", ["many classes", "few classes", "class-major"])
-@both_products
+HALVES = PRODUCTS, ("many classes", "few classes", "class-major"), (np.float32, np.float64), DTYPES[:2]
+USUAL = [(*products, *rest) for products, *rest in pairwise(*HALVES)]
+EVERY = [(*products, *rest) for products, *rest in product_(*HALVES)]
+
+
+@pytest.mark.parametrize(("function", "product", "size", "other", "dtype"), exhaustive_but(USUAL, EVERY))
 def test_upstream_gradients_of_half_outputs(function, product, size, other, dtype):
     """They are not rounded to the half type, in which these would be infinite, or equal to their neighbours."""
     shape = (9, 60) if size == "many classes" else (9, 3)
