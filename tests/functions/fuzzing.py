@@ -328,10 +328,12 @@ def main(examples, number, wide):
             wrong.setdefault((call.function, None), f"{call} has changed what it only reads")
 
     for function, kinds in FUNCTIONS.items():
-        # Options that are right are kernels to compile: of the loss alone they are tried at random, or if `wide`.
-        names = [name for name, kind in kinds.items() if wide or (function, kind) != (fs.cross_entropy, "option")]
+        # Options that are right are kernels to compile: by default only of a loss with its gradient, without weights.
+        alone = not wide and function in (fs.cross_entropy, fs.linear_cross_entropy)
+        names = [name for name, kind in kinds.items() if not (alone and kind == "option")]
         for name, make in itertools.product(names, THINGS):
-            others = {other: right(kind) for other, kind in kinds.items() if kind != "option" and other != "out"}
+            left_out = {"out"} if wide or kinds[name] != "option" else {"out", "class_weight", "sample_weight"}
+            others = {o: right(kind) for o, kind in kinds.items() if kind != "option" and o not in left_out}
             attempt(Call((function, others | {name: make()})))
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     settled = settings(max_examples=examples, deadline=None, database=None, suppress_health_check=checks)
