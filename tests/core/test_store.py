@@ -69,6 +69,13 @@ def test_switched_off(value, given, monkeypatch):
     assert not given.exists()
 
 
+def test_a_file_under_the_name_of_another_is_not_loaded(given):
+    assert kept()
+    (path,) = given.rglob("*.kernel")
+    path.rename(path.with_name(store._file("another")))
+    assert store.load(store.CUDA, "another") is None
+
+
 @pytest.mark.parametrize("value", ["1", "true", "yes", "on"])
 def test_switched_on(value, given, monkeypatch):
     monkeypatch.setenv("FASTSOFTMAX_CACHE", value)

@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse
 
 import fastsoftmax as fs
+from fastsoftmax.core.strides import extent
 from tests.linear.support import ALL, assert_as_reference, problem, shared
 
 #: NumPy lets them be anything: as in v[None], in one row of a reversed array, cut out of a wide one, of packed records.
@@ -29,6 +30,15 @@ def equal(found, expected):
         if got is not None:
             assert np.shape(got) == np.shape(right)
             np.testing.assert_array_equal(got, right)
+
+
+@pytest.mark.parametrize("index", [np.s_[:], np.s_[::-1], np.s_[1:, ::-2], np.s_[::-2, 1:4], np.s_[:, :0], np.s_[2:3]])
+def test_extents(index):
+    view = np.zeros((5, 6), np.float32)[index]
+    low, high = extent(view.shape, view.strides, view.itemsize)
+    if view.size:
+        at = view.ctypes.data
+        assert (at + low, at + high) == np.lib.array_utils.byte_bounds(view)
 
 
 def one_by_one(function, arrays, step, out=(), **options):
