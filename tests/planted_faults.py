@@ -59,7 +59,7 @@ FAULTS = [
     Fault("cpu/plan.py", "tile = -(-vectors // -(-vectors // TILE_VECTORS))", "tile = TILE_VECTORS",
           "cpu/test_blocks.py -k plan"),
     Fault("cpu/linear/plan.py", "max(1, -(-rows // chunk)), stored", "max(1, rows // chunk), stored",
-          "linear/test_layouts.py -k kinds_of_sparse or ignored_rows_of_sparse"),
+          "linear/test_layouts.py -k test_sparse_features"),
     Fault("cuda/plan.py", "if size + RESERVED <= shared:", "if size <= shared:", "cuda/kernels/test_plan.py"),
     Fault("cuda/plan.py", "WAVES * resident // cluster)", "WAVES * resident)", "cuda/kernels/test_plan.py"),
     Fault("cuda/plan.py", "chosen._replace(grid=_grid(rows,", "chosen._replace(grid=_grid(rows - 1,",
