@@ -79,6 +79,7 @@ def cross_entropy_and_grad(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     focal_gamma: float = 0.0,
+    poly_epsilon: float = 0.0,
     temperature: float = 1.0,
     softcap: float | None = None,
     reduction: str = "mean",
@@ -97,7 +98,7 @@ def cross_entropy_and_grad(
             used = np.asarray(target) != ignore_index
             t = np.where(used, target, 0).astype(np.int64)[..., None]
             row_weight = w[t][..., 0]
-            loss, grad = _of_indices(z, t, w, label_smoothing, focal_gamma)
+            loss, grad = _of_indices(z, t, w, label_smoothing, focal_gamma, poly_epsilon)
         else:
             used, row_weight = np.ones(x.shape[:-1], dtype=bool), np.ones(x.shape[:-1], dtype)
             q = np.moveaxis(_converted(target, dtype), axis, -1)
@@ -114,7 +115,9 @@ def cross_entropy_and_grad(
     return LossAndGrad(total, np.moveaxis(grad, -1, axis))
 
 
-def _of_indices(z: Array, t: NDArray[np.int64], w: Array, smoothing: float, gamma: float) -> tuple[Array, Array]:
+def _of_indices(
+    z: Array, t: NDArray[np.int64], w: Array, smoothing: float, gamma: float, epsilon: float
+) -> tuple[Array, Array]:
     """The loss a row of class indices `t`, of shape (..., 1), and its gradient."""
     m = z.max(axis=-1, keepdims=True)
     one_hot = np.arange(z.shape[-1]) == t
@@ -122,8 +125,9 @@ def _of_indices(z: Array, t: NDArray[np.int64], w: Array, smoothing: float, gamm
     s, others = e.sum(axis=-1, keepdims=True), np.where(one_hot, 0.0, e).sum(axis=-1, keepdims=True)
     p, u = e / s, others / s  # u is 1 - p_t
     nll = np.where(d_t == 0, np.log1p(others), np.log(s) - d_t)  # so that small losses have all their digits
-    factor, slope = _focal(nll, u, np.take_along_axis(p, t, -1), gamma)
-    loss = (1 - smoothing) * w[t] * factor * nll
+    p_t = np.take_along_axis(p, t, -1)
+    term, slope = _focal(nll + epsilon * u, 1 + epsilon * p_t, u, p_t, gamma)
+    loss = (1 - smoothing) * w[t] * term
     grad = (1 - smoothing) * w[t] * slope * np.where(one_hot, -u, p)
     if smoothing:
         share = smoothing / z.shape[-1]
@@ -143,12 +147,12 @@ def _weighted(w: Array, x: Array) -> Array:
     return np.where(w == 0, 0.0, w * x)
 
 
-def _focal(nll: Array, u: Array, q: Array, gamma: float) -> tuple[Any, Any]:
-    """``(1-q)**gamma`` and the derivative by nll of ``(1-q)**gamma nll``, for ``q = p_t`` and ``u = 1 - q``."""
+def _focal(term: Array, slope: Array, u: Array, q: Array, gamma: float) -> tuple[Any, Any]:
+    """``(1-q)**gamma term`` and its derivative by nll, for that of the term, ``q = p_t`` and ``u = 1 - q``."""
     if gamma == 0:
-        return 1.0, 1.0
-    steepness = np.where(q == 0, 0.0, gamma * q * np.where(u == 0, 1.0, nll / u))
-    return u**gamma, u**gamma * (1 + steepness)
+        return term, slope
+    steepness = np.where(q == 0, 0.0, gamma * q * np.where(u == 0, 1.0, term / u))
+    return u**gamma * term, u**gamma * (slope + steepness)
 
 
 def _linear(x: Any, weight: ArrayLike, bias: ArrayLike | None, dtype: DTypeLike) -> tuple[Array, Array, Array]:

@@ -34,6 +34,7 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     focal_gamma: float = 0.0,
+    poly_epsilon: float = 0.0,
     temperature: float = 1.0,
     softcap: float | None = None,
     reduction: str = "mean",
@@ -44,7 +45,9 @@ def cross_entropy(
     With :math:`z = \mathrm{softcap}(x) / \text{temperature}`, :math:`\log p_j = (z_j - m) - \log \sum_i e^{z_i - m}`,
     class weights w (1 if not given), smoothing ε and K classes, the loss of a row with class index t is
 
-    .. math:: \ell = (1-ε)\, w_t (1 - p_t)^γ (-\log p_t) + \frac{ε}{K} \sum_j w_j (-\log p_j) + w_t λ\, \mathrm{lse}^2
+    .. math::
+        \ell = (1-ε)\, w_t (1 - p_t)^γ \left(-\log p_t + η (1 - p_t)\right)
+        + \frac{ε}{K} \sum_j w_j (-\log p_j) + w_t λ\, \mathrm{lse}^2
 
     and that of a row with probabilities q (which need not sum to 1)
 
@@ -74,6 +77,9 @@ def cross_entropy(
     focal_gamma : float, default 0
         γ: focal loss, which plays down rows that are already right (Lin et al., 2017).  For class indices; it does not
         touch the smoothing term.  At most as large as `z_loss`.
+    poly_epsilon : float >= -1, default 0
+        η: Poly-1 loss, which adds η (1 - p_t) to the target's term (Leng et al., 2022); the focal factor multiplies
+        both.  Below -1 the loss would be negative, and rise with p_t.  For class indices; at most as large as `z_loss`.
     temperature : float > 0, default 1
         What the logits are divided by, after the softcap: no larger than `z_loss` may be, nor its inverse.
     softcap : float > 0, optional
@@ -114,7 +120,8 @@ def cross_entropy(
     >>> losses.round(3).tolist()
     [0.105, 1.609]
     """
-    options = checked(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
+    terms = label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap
+    options = checked(ignore_index, *terms, reduction)
     at = backend(logits, target, class_weight, sample_weight)
     return at.loss(logits, target, class_weight, sample_weight, None, None, axis, options, False, check_targets)[0]
 
@@ -130,6 +137,7 @@ def cross_entropy_and_grad(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     focal_gamma: float = 0.0,
+    poly_epsilon: float = 0.0,
     temperature: float = 1.0,
     softcap: float | None = None,
     reduction: str = "mean",
@@ -147,19 +155,19 @@ def cross_entropy_and_grad(
     loss                            A                                            B_j, C
     ==============================  ===========================================  ======================
     class index                     (1−ε) w_t + ε/K Σw                           ε/K w_j, (1−ε) w_t
-    focal (c in place of 1 − ε)     (1−ε) w_t c + ε/K Σw                         ε/K w_j, (1−ε) w_t c
+    focal, Poly-1                   (1−ε) w_t c + ε/K Σw                         ε/K w_j, (1−ε) w_t c
     probabilities                   Σ_j B_j                                      w_j ((1−ε) q_j + ε/K), 0
     z-loss                          \+ 2 λ lse w_t (2 λ lse for probabilities)    unchanged
     ==============================  ===========================================  ======================
 
-    with :math:`c = (1-p_t)^γ \left(1 + γ p_t \frac{-\log p_t}{1-p_t}\right)`; the softcap multiplies by
-    :math:`1 - \tanh^2(x_j / c)` and the temperature by its inverse.
+    with :math:`c = (1-p_t)^γ \left(1 + η p_t + γ p_t \left(\frac{-\log p_t}{1-p_t} + η\right)\right)`; the softcap
+    multiplies by :math:`1 - \tanh^2(x_j / c)` and the temperature by its inverse.
 
     Parameters
     ----------
     logits, target, axis, class_weight, sample_weight, ignore_index
         As for `cross_entropy`.
-    label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction, check_targets
+    label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction, check_targets
         As for `cross_entropy`.
     grad_output : scalar, or array_like of shape (...) for "none", default 1
         The upstream gradient that the gradient is multiplied by, in the same pass.
@@ -191,7 +199,8 @@ def cross_entropy_and_grad(
     >>> round(float(loss), 4), grad.tolist()
     (0.6931, [[-0.5, 0.5]])
     """
-    options = checked(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
+    terms = label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap
+    options = checked(ignore_index, *terms, reduction)
     at = backend(logits, target, class_weight, sample_weight, grad_output, out)
     return _pair(
         at.loss(logits, target, class_weight, sample_weight, grad_output, out, axis, options, True, check_targets)

@@ -47,6 +47,7 @@ def linear_cross_entropy(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     focal_gamma: float = 0.0,
+    poly_epsilon: float = 0.0,
     temperature: float = 1.0,
     softcap: float | None = None,
     reduction: str = "mean",
@@ -75,7 +76,7 @@ def linear_cross_entropy(
     ignore_index : int, default -100
         Rows with this class index are left out before the logits are computed: they cost nothing, and nothing in them,
         NaN included, reaches a loss or a gradient.
-    label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction
+    label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction
         As for `cross_entropy`.
     block_rows : int >= 1, optional
         Rows whose logits are computed together; by default as many as the caches and 32 MB allow (on a GPU 512 MB, and
@@ -121,7 +122,8 @@ def linear_cross_entropy(
     >>> round(float(fs.linear_cross_entropy(x, weight, [0, 3])), 4)  # log(4)
     1.3863
     """
-    options = checked(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
+    terms = label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap
+    options = checked(ignore_index, *terms, reduction)
     arrays = x, weight, bias, target, class_weight, sample_weight, None
     return linear_backend(*arrays).loss(*arrays, options, block_rows, check_targets=check_targets)[0]
 
@@ -138,6 +140,7 @@ def linear_cross_entropy_and_grad(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     focal_gamma: float = 0.0,
+    poly_epsilon: float = 0.0,
     temperature: float = 1.0,
     softcap: float | None = None,
     reduction: str = "mean",
@@ -166,7 +169,7 @@ def linear_cross_entropy_and_grad(
     ignore_index : int, default -100
         Rows with this class index are left out before the logits are computed: they cost nothing, and nothing in them,
         NaN included, reaches a loss or a gradient.
-    label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction
+    label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction
         As for `cross_entropy`.
     grad_output : scalar, or array_like of shape (n,) for "none", default 1
         The upstream gradient that each row's G is multiplied by, before the products.
@@ -218,7 +221,8 @@ def linear_cross_entropy_and_grad(
     >>> result.grad_bias
     array([-0.5,  0.5])
     """
-    options = checked(ignore_index, label_smoothing, z_loss, focal_gamma, temperature, softcap, reduction)
+    terms = label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap
+    options = checked(ignore_index, *terms, reduction)
     arrays = x, weight, bias, target, class_weight, sample_weight, grad_output
     backend = linear_backend(*arrays, *(out.values() if isinstance(out, Mapping) else ()))
     loss, grads = backend.loss(*arrays, options, block_rows, wrt, out, check_targets=check_targets)

@@ -82,9 +82,23 @@ def focal(nll, q, u, gamma):
 
     ``d/dnll = (1-q)**gamma * (1 + gamma * q * nll / (1-q))``, whose last fraction tends to 1 as q does.
     """
+    return damped(nll, 1.0, q, u, gamma)
+
+
+def damped(loss, slope, q, u, gamma):
+    """``(1-q)**gamma`` times a loss, and its derivative by nll, where `slope` is that of the loss."""
     factor = where(u == 0.0, 0.0, exp(log(u) * gamma))
-    steepness = where(q == 0.0, 0.0, where(u == 0.0, 1.0, nll / u) * q * gamma)
-    return where(nll == 0.0, 0.0, factor * nll), factor * (steepness + 1.0)
+    steepness = where(q == 0.0, 0.0, where(u == 0.0, 1.0, loss / u) * q * gamma)
+    return where(loss == 0.0, 0.0, factor * loss), factor * (steepness + slope)
+
+
+def poly(nll, q, u, epsilon):
+    """The Poly-1 loss ``nll + epsilon (1-q)``, and its derivative by nll, ``1 + epsilon q`` (Leng et al. 2022).
+
+    For a negative epsilon that is ``(1 + epsilon) - epsilon (1-q)``: neither term is negative, and nothing cancels.
+    """
+    change = q * epsilon
+    return u * epsilon + nll, where(change < 0.0, (epsilon + 1.0) - u * epsilon, change + 1.0)
 
 
 def smoothing(log_s, dot, mass, share):
@@ -125,7 +139,12 @@ def index_score(flags, o, weight, m, others, dot, mass, d):
     log_s, q, u = log_total(d, others, s), e / s, others / s
     loss, c = negative_log_likelihood(d, others, s), weight * o.keep
     excess = weight * 0.0
-    if flags.focal:
+    if flags.poly:
+        loss, slope = poly(loss, q, u, o.poly)
+        if flags.focal:
+            loss, slope = damped(loss, slope, q, u, o.gamma)
+        c = c * slope
+    elif flags.focal:
         loss, slope = focal(loss, q, u, o.gamma)
         c = c * slope
     loss = loss * (weight * o.keep)

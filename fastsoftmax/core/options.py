@@ -64,6 +64,10 @@ TERMS = (
     ),
     Term("z_loss", 0.0, Bounds(0), "z_loss", {"z_loss": lambda value, _: value}, (1e-2, 1e-3)),
     Term("focal_gamma", 0.0, Bounds(0), "focal", {"gamma": lambda value, _: value}, (2.0, 1.5), indices_only=True),
+    # From -1 on, the loss is not negative and falls as the target's probability grows (Leng et al., 2022).
+    Term(
+        "poly_epsilon", 0.0, Bounds(-1), "poly", {"poly": lambda value, _: value}, (2.0, -0.75, -1.0), indices_only=True
+    ),
     Term(
         "temperature",
         1.0,
@@ -85,6 +89,7 @@ class Options(NamedTuple):
     label_smoothing: float = 0.0
     z_loss: float = 0.0
     focal_gamma: float = 0.0
+    poly_epsilon: float = 0.0
     temperature: float = 1.0
     softcap: float | None = None
     reduction: str = "mean"
@@ -101,6 +106,7 @@ class Flags(NamedTuple):
     smooth: bool = False  # label smoothing (of indices; soft targets are smoothed as they are read)
     z_loss: bool = False
     focal: bool = False
+    poly: bool = False
     temper: bool = False  # temperature
     cap: bool = False  # softcap
 
@@ -113,6 +119,7 @@ class Numbers(NamedTuple):
     share: float = 0.0  # label_smoothing / K
     z_loss: float = 0.0
     gamma: float = 0.0
+    poly: float = 0.0
     inverse_temperature: float = 1.0
     cap: float = 0.0
 

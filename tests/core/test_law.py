@@ -292,6 +292,37 @@ def test_focal_loss_at_its_ends():
     assert all(np.isnan(L.focal(NAN, NAN, NAN, 2.0)))
 
 
+@pytest.mark.parametrize("gamma", [0.0, 1.5])
+@pytest.mark.parametrize("epsilon", [-1.0, -0.75, 1e-3, 2.0, 1e6])
+@pytest.mark.parametrize("nll", [1e-12, 1e-3, 0.2, 3.0, 30.0])
+def test_poly_loss_and_its_derivative(nll, epsilon, gamma):
+    """The derivative has all its digits where the loss cancels; not so the focal one, which has the loss in it."""
+    with localcontext(prec=60):
+        n, g, e = Decimal(nll), Decimal(gamma), Decimal(epsilon)
+
+        def exact(x):
+            return (1 - (-x).exp()) ** g * (x + e * (1 - (-x).exp()))
+
+        q, h = (-n).exp(), n * Decimal("1e-20")
+        at, derivative = (float(q), float(1 - q)), (exact(n + h) - exact(n - h)) / (2 * h)
+        loss, slope = L.poly(np.float64(nll), *map(np.float64, at), epsilon)
+        error = (8 + 80 * g) * Decimal(EPS) * (1 - q) ** g * (1 + abs(e))
+        if gamma:
+            loss, slope = L.damped(loss, slope, *map(np.float64, at), gamma)
+            assert abs(Decimal(float(slope)) - derivative) <= (1 + g) * error
+        else:
+            assert_digits(slope, derivative, 8)
+        assert abs(Decimal(float(loss)) - exact(n)) <= n * error
+
+
+def test_poly_loss_at_its_ends():
+    zero, one = np.float64(0), np.float64(1)
+    assert L.poly(zero, one, zero, 2.0) == (0, 3)
+    assert L.poly(INF, zero, one, -1.0) == (INF, 1)
+    assert L.poly(np.float64(0.25), np.float64(0.75), np.float64(0.25), 0.0) == (0.25, 1)
+    assert all(np.isnan(L.poly(NAN, NAN, NAN, -1.0)))
+
+
 @given(st.floats(-200, 200), st.sampled_from([0.5, 5.0, 30.0]))
 def test_softcap_and_its_slope(x, cap):
     x, inverse = np.float64(x), 1 / cap

@@ -12,6 +12,7 @@ import fastsoftmax as fs
 from fastsoftmax import reference
 from tests.interpreter import ptx
 from tests.standins.numpy_kernels import compiler
+from tests.support import ALL, ALONE, WEIGHTS, names
 
 F4 = np.float32
 
@@ -54,6 +55,17 @@ def test_losses(driver, reduction, target):
     )
     launch(5, **placed(driver, logits=x, target=t, out=out, loss=loss, **arrays))
     expected = reference.cross_entropy_and_grad(x, t, **weights, **options)
+    near(loss, expected.loss)
+    near(out, expected.grad)
+
+
+@pytest.mark.parametrize("options", [*ALONE.values(), {k: v for k, v in ALL.items() if k not in WEIGHTS}], ids=names)
+def test_options(driver, options):
+    """By name, as the public functions have them."""
+    x, t, out, loss = drawn(6, 5), np.arange(6) % 5, np.zeros((6, 5), F4), np.zeros((), F4)
+    launch = fs.cuda.launcher("cross_entropy_and_grad", (6, 5), "float32", **options)
+    launch(5, **placed(driver, logits=x, target=t, out=out, loss=loss))
+    expected = reference.cross_entropy_and_grad(x, t, **options)
     near(loss, expected.loss)
     near(out, expected.grad)
 
