@@ -43,8 +43,7 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
         result = ref(integer_at(params, P.RESULT), 0, kind, True)
         loss_factor = ref(integer_at(params, P.LOSS_FACTOR), 0, kind, True)
         grad_factor = ref(integer_at(params, P.GRAD_FACTOR), 0, kind, True)
-        stride, exp = integer_at(params, P.X_STRIDES + 1), exp_constants(result)
-        total = 0.0
+        stride, exp, total = integer_at(params, P.X_STRIDES + 1), exp_constants(result), 0.0
         for i in range(first, last):
             out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
             e = out if direct else ref(kept, 0, kind, True)
