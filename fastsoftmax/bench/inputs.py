@@ -151,17 +151,21 @@ def off(numbers: Array, right: Any, dtype: str) -> bool:
     return not bool((np.abs(numbers - right) <= TOLERANCE[dtype] * np.abs(right) + near).all())
 
 
+def parts(case: Case, result: Any) -> tuple[Any, Any]:
+    """The loss and the rows of a contestant's result, None for what its function does not compute."""
+    if case.function == LOSS:
+        return result, None
+    return result if case.function in LOSSES else (None, result)
+
+
 def disagreement(case: Case, d: Inputs, result: Any, right: tuple[Any, Array | None]) -> str:
     """The fault of a contestant's result; an empty text if it is right."""
     loss, rows = right
-    if case.function == LOSS:
-        result = (result, None)
-    elif case.function not in LOSSES:
-        result = (None, result)
-    if loss is not None and off(_numbers(result[0], 0), loss, case.dtype):
-        return f"wrong: a loss of {float(result[0]):.6g} where it is {float(loss):.6g}"
+    value, computed = parts(case, result)
+    if loss is not None and off(_numbers(value, 0), loss, case.dtype):
+        return f"wrong: a loss of {float(value):.6g} where it is {float(loss):.6g}"
     if rows is None:
         return ""
     full = np.concatenate([rows, rows[None, (len(d.x) - 1) % d.distinct]])
-    numbers = _numbers(result[1] if result[1].shape[:1] == d.x.shape[:1] else result[1].T, d.distinct)
+    numbers = _numbers(computed if computed.shape[:1] == d.x.shape[:1] else computed.T, d.distinct)
     return f"wrong: numbers off by up to {np.abs(numbers - full).max():.3g}" if off(numbers, full, case.dtype) else ""

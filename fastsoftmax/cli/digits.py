@@ -117,17 +117,7 @@ def train(digits: Digits, loss_and_grad: LossAndGrad, epoch_done: Callable[[], o
 def compare(digits: Digits, epoch_done: Callable[[], object] = lambda: None) -> Report:
     """Train with the fused pass, take the same steps with NumPy, and compare.
 
-    Parameters
-    ----------
-    digits : Digits
-        The data.
-    epoch_done : callable
-        Called after each epoch, ``2 * EPOCHS`` times.
-
-    Returns
-    -------
-    Report
-        Loss, accuracy, agreement and times.
+    `epoch_done` is called after each epoch, ``2 * EPOCHS`` times.
     """
     for warm in (fused, by_numpy.loss_and_grad):
         warm(np.zeros((BATCH, CLASSES), digits.x.dtype), digits.y[:BATCH])

@@ -75,18 +75,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(typed: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Parameters
-    ----------
-    typed : sequence of str, optional
-        What was typed after the program's name; by default that of this process.
-
-    Returns
-    -------
-    int
-        The exit status.
-    """
+    """Run the command line as it was typed, by default that of this process; the exit status."""
     with _any_character():
         return _run(parser().parse_args(typed))
 

@@ -203,12 +203,12 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         classes : array_like, shape (K,), optional
             All labels that there will be.  Needed at the first call.
         sample_weight : array_like, shape (n,), optional
-            Weights >= 0 of the rows.
+            Weights >= 0 of the rows, in units of those of earlier calls.
 
         Returns
         -------
         SoftmaxRegression
-            Itself.
+            Itself, as `fit` does.
         """
         parameters.check(self)
         if self.class_weight == "balanced":

@@ -24,17 +24,10 @@ def _bar(total: int) -> Any:
 
 
 class Progress:
-    """Shows iterations of a fit as they come.
+    """Shows iterations of a fit as they come, of `total` at most, or nothing at all.
 
     Where standard error is no terminal, or rich is missing, iterations 1, 2, 4, 8, ... and the last one are printed as
     lines of plain text.
-
-    Parameters
-    ----------
-    total : int
-        Iterations, at most.
-    shown : bool
-        Whether anything is shown at all.
     """
 
     def __init__(self, total: int, *, shown: bool) -> None:

@@ -26,41 +26,36 @@ def _part(params, chunk, kind):
     return read, ref(integer_at(params, WRITTEN) + start, 0, kind, True), size
 
 
-def copy(kind, ahead):
-    """Copy past the caches; what is written begins a cache line. `ahead`: bytes that are asked for in advance, or 0."""
+def _mover(copies):
+    """A factory of kernels that copy, or else change the sign of all elements in place."""
 
-    def kernel(params, chunk, _slot):
-        x, y, size = _part(params, chunk, kind)
-        width = lanes_of(x)
-        j = 0
-        for _ in range(0, size, 64):
-            if ahead:
-                prefetch(x, j + ahead)
-            stream(y, j, load(x, j))
-            j += width
-        fence()
+    def make(kind, ahead):
+        def kernel(params, chunk, _slot):
+            x, y, size = _part(params, chunk, kind)
+            width = lanes_of(x)
+            j = 0
+            for _ in range(0, size, 64):
+                if ahead:
+                    prefetch(x, j + ahead)
+                if copies:
+                    stream(y, j, load(x, j))
+                else:
+                    store(x, j, -load(x, j))
+                j += width
+            if copies:
+                fence()
 
-    return jit.kernel(kernel)
+        return jit.kernel(kernel)
+
+    return make
 
 
-def update(kind, ahead):
-    """Change the sign of all elements."""
-
-    def kernel(params, chunk, _slot):
-        x, _, size = _part(params, chunk, kind)
-        width = lanes_of(x)
-        j = 0
-        for _ in range(0, size, 64):
-            if ahead:
-                prefetch(x, j + ahead)
-            store(x, j, -load(x, j))
-            j += width
-
-    return jit.kernel(kernel)
+copy = _mover(True)  # past the caches; what is written begins a cache line
+update = _mover(False)
 
 
 def total(kind, ahead):
-    """Add up all elements, in four sums."""
+    """Add up all elements, in four sums; elements `ahead` are asked for in advance, where it is not 0."""
 
     def kernel(params, chunk, _slot):
         x, _, size = _part(params, chunk, kind)

@@ -52,19 +52,7 @@ def _arrays(size: int) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 class Mover:
-    """A floor as a call: moves `size` bytes, other ones each time, of arrays that no cache holds.
-
-    Parameters
-    ----------
-    name : str
-        COPY, UPDATE or SUM.
-    size : int
-        Bytes to read in a call.
-    threads : int
-        How many to use.
-    ahead : int
-        Elements to prefetch ahead.
-    """
+    """A floor as a call: COPY, UPDATE or SUM of `size` bytes, other ones each time, of arrays that no cache holds."""
 
     def __init__(self, name: str, size: int, threads: int, ahead: int) -> None:
         self.size = max(LINES, min(size, MOST) // LINES * LINES)

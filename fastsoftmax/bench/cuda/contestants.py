@@ -145,18 +145,14 @@ CONTESTANTS = {
 
 def disagreement(case: Case, d: Drawn, result: Any, right: tuple[Any, Array | None]) -> str:
     """The fault of a result, if any: distinct rows are compared with the reference, all others with those."""
-    loss, rows = right
-    if case.function == LOSS:
-        result = (result, None)
-    elif case.function not in LOSSES:
-        result = (None, result)
+    (loss, rows), (value, numbers) = right, inputs.parts(case, result)
     if loss is not None:
-        computed = d.gpu.host(result[0])
+        computed = d.gpu.host(value)
         if inputs.off(computed, loss, case.dtype):
             return f"wrong: a loss of {float(computed):.6g} where it is {float(loss):.6g}"
     if rows is None:
         return ""
-    numbers, distinct = result[1], len(rows)
+    distinct = len(rows)
     first = d.gpu.host(numbers[:distinct])
     if inputs.off(first, rows, case.dtype):
         return f"wrong: numbers off by up to {np.abs(first - rows).max():.3g}"

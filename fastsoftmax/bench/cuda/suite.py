@@ -46,13 +46,7 @@ class Settings(NamedTuple):
 
 
 class Clock:
-    """The rest of a budget, shared out among the cases that are left.
-
-    Parameters
-    ----------
-    budget : float
-        Seconds from now.
-    """
+    """The rest of a budget of seconds from now on, shared out among the cases that are left."""
 
     def __init__(self, budget: float) -> None:
         self.budget, self._end = budget, time.perf_counter() + budget

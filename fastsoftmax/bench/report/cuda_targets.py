@@ -43,18 +43,7 @@ def _times(results: list[Result], name: str, least: float) -> Target:
 
 
 def targets(run: Run) -> list[Target]:
-    """The measured ratio for each target, for loss and gradient with a fresh result; targets not measured are left out.
-
-    Parameters
-    ----------
-    run : Run
-        On a GPU.
-
-    Returns
-    -------
-    list of Target
-        The least value is the one to look at.
-    """
+    """The targets that a run on a GPU has figures of, for loss and gradient with a fresh result."""
     results = [f for f in run.results if (f.case.group, f.case.function) == (SHAPES, LOSS_AND_GRAD)]
     launches = [f for f in run.results if f.case.group == LAUNCH and OURS in f.timings]
     rates = [(1 / f.ours.median, f.case) for f in launches]

@@ -135,18 +135,10 @@ def legend(figure: Any, axes: Iterable[Any], columns: int) -> None:
 
 
 def svg(figure: Any, key: str, alt: str, *, standalone: bool = False) -> str:
-    """A figure as SVG, the same bytes every time.
+    """A figure as SVG, the same bytes every time; `alt` is for those who do not see it.
 
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        What is drawn.
-    key : str
-        What its identifiers begin with, so that those of several figures in one document differ.
-    alt : str
-        What it shows, for those who do not see it.
-    standalone : bool, default: False
-        Whether it is a file of its own, with its text as outlines, rather than a part of a page.
+    Identifiers begin with `key`, so that those of several figures in one document differ.  A standalone figure, rather
+    than a part of a page, has its text as outlines.
     """
     import matplotlib as mpl  # noqa: PLC0415  an extra
 

@@ -175,13 +175,7 @@ The floor is the time that those bytes, or the exponentials, take at the best sp
 
 
 def html(run: Run) -> str:
-    """The whole page.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        Without matplotlib, which draws the charts: ``pip install 'fastsoftmax[plot]'``.
-    """
+    """The whole page; Matplotlib draws its charts (``pip install 'fastsoftmax[plot]'``)."""
     drawn, groups = charts(run), _groups(run)
     css = resources.files(__package__).joinpath("page.css").read_text("utf-8")
     facts = run.machine
