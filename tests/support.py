@@ -1,4 +1,4 @@
-"""What the tests share: data, layouts, options, and the comparison with a reference in higher precision."""
+"""Shared by the tests: data, layouts, options, and the comparison with a reference in higher precision."""
 
 import os
 import subprocess

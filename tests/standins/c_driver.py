@@ -55,7 +55,7 @@ class CDriver:
         ctypes.c_int.in_dll(self._library, "standin_devices").value = count
 
     def took(self):
-        """What the driver was asked since the last time."""
+        """The driver's calls since the last time."""
         size = 1 << 16
         text = (ctypes.c_char * size).in_dll(self._library, "standin_log").value.decode()
         self._library.standin_forget()

@@ -1,4 +1,4 @@
-"""What `fastsoftmax.cuda.toolkit.compiler` makes of a driver: run in a process of its own, on the stand-in in C.
+"""Scenarios of `fastsoftmax.cuda.toolkit.compiler` on the stand-in in C: run in a process of their own.
 
 IT IS NO GPU.
 

@@ -25,7 +25,7 @@ HOST = "host"  # whatever is put on any stream comes after what the host has wai
 
 
 class DriverError(Exception):
-    """What a driver would refuse, or what goes wrong on a GPU only sometimes."""
+    """A call that a driver would refuse, or that goes wrong on a GPU only sometimes."""
 
 
 class Facts(NamedTuple):
@@ -88,7 +88,7 @@ def put(number, launches, values):
 
 
 class Memory:
-    """What `compiler.allocate` gives: memory until nobody holds it."""
+    """The memory that `compiler.allocate` gives, until nobody holds it."""
 
     def __init__(self, driver, device, size, stream):
         self.driver, self.size = driver, size
@@ -139,7 +139,7 @@ class Driver:
     Parameters
     ----------
     capability, multiprocessors, shared, clusters
-        What `compiler.facts` says of each.
+        The facts about each, as `compiler.facts` gives them.
     devices : int
         How many there are.
     rough : bool
@@ -223,7 +223,7 @@ class Driver:
             raise DriverError(f"{address:#x} is no address of a device")
         return buffer
 
-    # What `compiler` is asked for.
+    # The functions of `compiler`.
 
     def facts(self, number):
         self.device(number)

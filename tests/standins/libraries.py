@@ -53,7 +53,7 @@ class Library:
         return self.driver.empty(shape, dtype, device=device, stream=stream, kind=self.type)
 
     def host(self, array):
-        """What an array holds."""
+        """The values of an array."""
         return np.ndarray.view(array.values) if isinstance(array, LibraryArray) else self.driver.host(array)
 
     def operate(self, what, result, out, *operands):
