@@ -120,8 +120,7 @@ def cross_entropy(
     >>> losses.round(3).tolist()
     [0.105, 1.609]
     """
-    terms = label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap
-    options = checked(ignore_index, *terms, reduction)
+    options = checked(ignore_index, label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction)
     at = backend(logits, target, class_weight, sample_weight)
     return at.loss(logits, target, class_weight, sample_weight, None, None, axis, options, False, check_targets)[0]
 
@@ -199,8 +198,7 @@ def cross_entropy_and_grad(
     >>> round(float(loss), 4), grad.tolist()
     (0.6931, [[-0.5, 0.5]])
     """
-    terms = label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap
-    options = checked(ignore_index, *terms, reduction)
+    options = checked(ignore_index, label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction)
     at = backend(logits, target, class_weight, sample_weight, grad_output, out)
     return _pair(
         at.loss(logits, target, class_weight, sample_weight, grad_output, out, axis, options, True, check_targets)

@@ -122,8 +122,7 @@ def linear_cross_entropy(
     >>> round(float(fs.linear_cross_entropy(x, weight, [0, 3])), 4)  # log(4)
     1.3863
     """
-    terms = label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap
-    options = checked(ignore_index, *terms, reduction)
+    options = checked(ignore_index, label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction)
     arrays = x, weight, bias, target, class_weight, sample_weight, None
     return linear_backend(*arrays).loss(*arrays, options, block_rows, check_targets=check_targets)[0]
 
@@ -221,8 +220,7 @@ def linear_cross_entropy_and_grad(
     >>> result.grad_bias
     array([-0.5,  0.5])
     """
-    terms = label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap
-    options = checked(ignore_index, *terms, reduction)
+    options = checked(ignore_index, label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction)
     arrays = x, weight, bias, target, class_weight, sample_weight, grad_output
     backend = linear_backend(*arrays, *(out.values() if isinstance(out, Mapping) else ()))
     loss, grads = backend.loss(*arrays, options, block_rows, wrt, out, check_targets=check_targets)
