@@ -22,7 +22,7 @@ INF = float("inf")
 
 
 def shift(m):
-    """What to subtract before exp: the maximum, but 0 for a part that is all -inf, where -inf - -inf would be NaN."""
+    """The shift before exp: the maximum, but 0 for a part that is all -inf, where -inf - -inf would be NaN."""
     return where(m == -INF, 0.0, m)
 
 

@@ -59,6 +59,7 @@ LINES = 45  # of a function, without its docstring
 MODULE_LINES = 320
 LONG = {"api.linear", "regression.estimator"}  # modules whose documentation is half of them
 FUNCTIONS = [name for name in fastsoftmax.__all__ if inspect.isfunction(getattr(fastsoftmax, name))]
+CLAUSE = re.compile(r"(What|Whose|Which|Who|Where|When|Why|How|That)\b")
 SECTION = re.compile(r"^([A-Z]\w+)\n(-+)$", re.MULTILINE)
 
 
@@ -216,6 +217,13 @@ def test_everything_else_is_described():
         functions = [n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name[0] != "_"]
         for function in functions:
             assert ast.get_docstring(function), f"{module}.{function.name}"
+
+
+def test_docstrings_are_noun_phrases_or_verbs():
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)):
+                assert not CLAUSE.match(ast.get_docstring(node) or ""), f"{module}.{getattr(node, 'name', '')}"
 
 
 def _sections(function):

@@ -1,4 +1,4 @@
-"""Files that the documents name exist."""
+"""Files that the documents name or link to exist."""
 
 import re
 
@@ -14,6 +14,7 @@ PATHS = {f"/{path.relative_to(ROOT).as_posix()}" for folder in FOLDERS for path 
 NAME = re.compile(r"`((?:[\w-]+/)*[\w-]+\.(?:py|c)|(?:[\w-]+/)+)`")
 BLOCK = re.compile(r"^    .*$", re.MULTILINE)
 NAME_IN_BLOCK = re.compile(r"\b\w+\.py\b")
+LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -21,3 +22,9 @@ def test_named_files_exist(document):
     text = document.read_text("utf-8")
     names = {*NAME.findall(text), *NAME_IN_BLOCK.findall("\n".join(BLOCK.findall(text)))}
     assert [name for name in names if not any(path.endswith(f"/{name.rstrip('/')}") for path in PATHS)] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_to_files(document):
+    links = LINK.findall(document.read_text("utf-8"))
+    assert [link for link in links if not (document.parent / link).exists()] == []

@@ -3,8 +3,6 @@
 import json
 import re
 
-import pytest
-
 from benchmarks import files, report, report_cuda
 from benchmarks.linear import report as report_linear
 
@@ -51,8 +49,3 @@ def test_readme_links_to_every_run():
     text = files.README.read_text("utf-8")
     for path in files.RESULTS.glob("*.json"):
         assert path.with_suffix(".md").relative_to(files.README.parent).as_posix() in text
-
-
-@pytest.mark.parametrize("path", re.findall(r"\]\((benchmarks/[^)]+)\)", files.README.read_text("utf-8")))
-def test_links_lead_to_files(path):
-    assert (files.README.parent / path).is_file()

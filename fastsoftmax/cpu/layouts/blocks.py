@@ -32,7 +32,7 @@ _shift, _merge_dot = vector["shift"], vector["merge_dot"]
 
 @inline
 def vectors_of(tile):
-    """How many vectors of rows a tile has."""
+    """The number of vectors of rows in a tile."""
     return (tile.rows + lanes_of(tile.x) - 1) // lanes_of(tile.x)
 
 
@@ -116,7 +116,7 @@ def _block_sums(flags, way, o, tile, v, lines, top, begin, end):
 
 @inline
 def _distance(way, top, z):
-    """How far logits are from the largest; what belongs to infinite ones is NaN but for the sum itself."""
+    """The distances of logits from the largest; what belongs to infinite ones is NaN but for the sum itself."""
     if way.infinite:
         return below(top, z)
     return z - _shift(top)

@@ -1,4 +1,4 @@
-"""What the kernels of both layouts share: reading their parameters and the elementwise part of the losses."""
+"""The parts that kernels of all layouts share: reading parameters, and the elementwise part of the losses."""
 
 from ...core.options import Numbers
 from .. import parameters as P

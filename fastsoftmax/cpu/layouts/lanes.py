@@ -179,7 +179,7 @@ def reduce_rows(flags, way, o, tile, v, t):
 
 @inline
 def below(m, x):
-    """How far logits are from the maximum: 0 by definition where they are equal, which infinite ones need."""
+    """The distances of logits from the maximum: 0 by definition where they are equal, which infinite ones need."""
     return select(x == m, 0.0, x - m)
 
 

@@ -24,7 +24,7 @@ from ..simd.vectors import I32, I64
 
 
 class Network:
-    """Which lanes go where for `classes` classes in vectors of `lanes`; `shuffle(a, b, lanes of both)` moves them."""
+    """The ways of lanes for `classes` classes in vectors of `lanes`; `shuffle(a, b, lanes of both)` moves them."""
 
     def __init__(self, shuffle, lanes, classes):
         self.shuffle, self.lanes = shuffle, lanes
@@ -41,7 +41,7 @@ class Network:
         return vectors
 
     def _units(self, c):
-        """Where in class unit number `c` of a group each row stands."""
+        """The place of each row in class unit number `c` of a group."""
         m, places = self.groups, {}
         for v in range(m):
             for unit in range(self.size):

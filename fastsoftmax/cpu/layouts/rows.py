@@ -108,7 +108,7 @@ def exponentials(flags, way, o, row, j, n, base, whole):
 
 @inline
 def whole_end(row, j, stop):
-    """Where the whole vectors from `j` on end: at the one that holds the target's class, or short of `stop`."""
+    """The end of the whole vectors from `j` on: the one that holds the target's class, or short of `stop`."""
     width = lanes_of(row.x)
     if j <= row.t < stop:
         stop = row.t

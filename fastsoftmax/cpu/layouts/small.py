@@ -52,7 +52,7 @@ def _weight(block, second):
 
 @jit.inline
 def _address(block, array):
-    """Where the elements of an array lie, given where its object lies; 0 for none."""
+    """The address of an array's elements, given that of its object; 0 for none."""
     return integer_at(array + integer_at(block, ADDRESS_AT), 0) if array != 0 else 0
 
 

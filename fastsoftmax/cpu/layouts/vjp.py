@@ -1,4 +1,4 @@
-"""The kernels of the vector-Jacobian products, in both layouts: one sum over a row, then one elementwise pass.
+"""The kernels of the vector-Jacobian products, for rows and for lanes: one sum over a row, then one elementwise pass.
 
 softmax:      ``y_j (g_j - sum_i y_i g_i)``
 log_softmax:  ``g_j - exp(y_j) sum_i g_i``

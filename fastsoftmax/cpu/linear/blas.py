@@ -112,7 +112,7 @@ class _Pool:
             self.held += 1
 
     def release(self) -> None:
-        """What was set before, once the last who asked is done."""
+        """Set back the threads, once the last who asked is done."""
         with self.lock:
             self.held -= 1
             if not self.held:

@@ -1,4 +1,4 @@
-"""The kernels that take a chunk of rows through the steps of a linear pass (`linear`, `sparse`), block by block.
+"""The kernels that take a chunk of rows through the steps of a linear pass (`block`, `sparse`), block by block.
 
 The weights' gradients are added up by chunk, in the order of blocks: the plan cuts the chunks, never the number of
 threads.

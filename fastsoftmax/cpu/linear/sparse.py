@@ -18,7 +18,7 @@ WIDEST = 4  # vectors of classes in a tile
 
 
 def tile_columns(classes, lanes):
-    """How many vectors of classes a tile has: 1, 2 or 4."""
+    """The number of vectors of classes in a tile: 1, 2 or 4."""
     vectors = -(-classes // lanes)
     return vectors if vectors <= 2 else WIDEST
 
@@ -33,7 +33,7 @@ def _values(params, line, size):
 
 @inline
 def _place(index, i):
-    """Where row number `i` of a block goes; -1 if nowhere, as one before the block."""
+    """The place that row number `i` of a block goes to; -1 if nowhere, as one before the block."""
     if i < 0:
         return -1
     return integer_at(index, i) if index != 0 else i

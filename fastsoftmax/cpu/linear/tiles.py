@@ -171,7 +171,7 @@ def write(_typing, sums, out, out_step, j, n, columns, classes):
 
 @intrinsic(prefer_literal=True)
 def read(_typing, out, out_step, j, n, columns, classes):
-    """What is in memory where a tile's accumulators go."""
+    """Read what is in memory where a tile's accumulators go."""
     width = columns.literal_value
     whole = isinstance(n, types.NoneType)
     ty = types.UniTuple(out.vec, width * classes.literal_value)
@@ -281,7 +281,7 @@ def _gradient(few, more):
 
 
 def least_classes(classes):
-    """How many classes the smaller tiles have; the others, if any, have one more."""
+    """The number of classes of the smaller tiles; the others, if any, have one more."""
     return classes // -(-classes // CLASSES)
 
 

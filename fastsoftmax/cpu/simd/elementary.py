@@ -75,7 +75,7 @@ REDUCTION64 = (ZERO64, LOG2E, MAGIC64, -LN2_HI64, -LN2_LO64)
 
 @inline
 def exp_constants(like):
-    """What `exp_by` computes with, for vectors like `like`: made once, before a loop, and kept in registers."""
+    """The constants of `exp_by`, for vectors like `like`: made once, before a loop, and kept in registers."""
     return Constants(held(picked(like, REDUCTION32, REDUCTION64)), held(picked(like, EXP32, EXP64)))
 
 

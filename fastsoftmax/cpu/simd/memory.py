@@ -41,7 +41,7 @@ class _RefModel(models.PrimitiveModel):
 
 @intrinsic
 def lanes_of(_typing, r):
-    """How many elements a vector loaded from `r` has."""
+    """The number of elements of a vector loaded from `r`."""
     return types.int64(r), lambda *_: I64(r.vec.lanes)
 
 
@@ -96,7 +96,7 @@ def ref_like(_typing, like, address):
 
 @intrinsic
 def until_aligned(_typing, r):
-    """How many elements lie before the first address that is a multiple of a vector's size in storage."""
+    """The number of elements before the first address that is a multiple of a vector's size in storage."""
 
     def emit(_context, builder, _sig, args):
         size = r.vec.lanes * r.itemsize

@@ -266,7 +266,7 @@ def from_bits(_typing, like, x):
 
 @intrinsic
 def mantissa_bits(_typing, like):
-    """Where the exponent field of a float begins: 23 or 52, as lanes of integers."""
+    """The first bit of the exponent field of a float: 23 or 52, as lanes of integers."""
     ints = integers_like(like)
     count = 23 if like.dtype is types.float32 else 52
     return ints(like), lambda *_: ir.Constant(ints.llvm, [count] * like.lanes)

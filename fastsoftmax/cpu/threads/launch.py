@@ -54,7 +54,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def threads_for():
-    """How many threads (and scratch slots) a launch from here may use; Numba's own setting is the limit."""
+    """The number of threads (and scratch slots) that a launch from here may use; Numba's own setting is the limit."""
     if forks.threads_lost():
         return 1
     threads = numba.get_num_threads()

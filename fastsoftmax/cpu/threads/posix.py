@@ -1,4 +1,4 @@
-"""What threads in compiled code need: atomic words in memory, and the operating system's clocks, waits and affinities.
+"""The tools of threads in compiled code: atomic words in memory, the operating system's clocks, waits and affinities.
 
 The functions of the C library are found by name when a function that calls them is loaded: on POSIX systems only, and
 those of Linux on Linux only.
