@@ -28,7 +28,7 @@ class Fault(NamedTuple):
 FAULTS = [
     # The mathematics.
     Fault("core/law.py", "return m + log(s)", "return m - log(s)", "core/test_law.py"),
-    Fault("core/law.py", "factor * (steepness + 1.0)", "factor * steepness", "core/test_law.py"),
+    Fault("core/law.py", "factor * (steepness + slope)", "factor * steepness", "core/test_law.py"),
     Fault("core/law.py", "lse * weight * (strength * 2.0)", "lse * weight * strength", "core/test_law.py"),
     Fault("core/law.py", "excess * q - c * u - w * b", "excess * q - c * u", "core/test_law.py"),
     Fault("core/law.py", "return 1.0 - y * y", "return 1.0 - y", "core/test_law.py"),
