@@ -188,6 +188,16 @@ def test_memory_that_is_shared_after_memory_that_was_not():
     np.testing.assert_array_equal(x, expected)
 
 
+def test_outputs_that_reach_into_rows_that_are_read_backwards():
+    """They begin before the logits, and end among them."""
+    room, apart = np.zeros((9, 300), np.float32), np.empty((8, 300), np.float32)
+    x = room[1:][::-1]
+    x[...] = RNG.standard_normal(x.shape)
+    expected = prepared(fs.softmax, x, out=apart).copy()
+    fs.softmax(x, out=room[:8])
+    np.testing.assert_array_equal(room[:8], expected)
+
+
 def test_gradients_onto_labels_and_targets():
     x, labels = operands(rows=10, classes=2, dtype=np.float64)
     memory = np.zeros((10, 2))

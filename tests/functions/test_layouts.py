@@ -176,11 +176,12 @@ def test_gradient_onto_another_view_of_the_logits(options):
         np.testing.assert_array_equal(fs.softmax(x, axis, out=room[index]), probabilities_)
 
 
-def test_gradient_overlaps_the_labels():
-    room = np.zeros(40 * 10 * 8, np.uint8)
-    out, target = room.view(np.float64).reshape(40, 10), room[: 40 * 8].view(np.int64)
+@pytest.mark.parametrize("classes", [10, 300])
+def test_gradient_overlaps_the_labels(classes):
+    room = np.zeros(40 * classes * 8, np.uint8)
+    out, target = room.view(np.float64).reshape(40, classes), room[: 40 * 8].view(np.int64)
     target[:] = np.arange(40) % 10
-    x, labels_ = logits(0, (40, 10), np.float64), target.copy()
+    x, labels_ = logits(0, (40, classes), np.float64), target.copy()
     expected = fs.cross_entropy_and_grad(x, labels_)
     result = fs.cross_entropy_and_grad(x, target, out=out)
     np.testing.assert_array_equal(out, expected.grad)

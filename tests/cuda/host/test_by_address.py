@@ -173,6 +173,13 @@ def test_public_functions_run_the_compiled_kernels(interpreted):
     assert np.isnan(driver.host(fs.cross_entropy(*empty)))
 
 
+def test_each_launch_is_planned_for_where_its_rows_begin(interpreted):
+    """Three levels of rows are two launches; the second one's begin at no multiple of 16 bytes."""
+    room = drawn(2, 233)
+    x = room[:, :228].reshape(2, 3, 76)[..., :72].reshape(2, 3, 2, 36)[..., :32]
+    near(interpreted.host(fs.softmax(interpreted.array(x))), reference.softmax(x))
+
+
 def test_a_launcher_warms_up_the_compiled_kernels(interpreted):
     x, t, loss = drawn(7, 33), np.arange(7), np.zeros((), F4)
     launch = fs.cuda.launcher("cross_entropy", x.shape, "float32")

@@ -55,6 +55,13 @@ def test_losses(library, monkeypatch, into, reduction):
         assert library.driver.launches[-1].stream == stream
 
 
+def test_other_options(library):
+    x, t = drawn(5, 8), np.arange(5)
+    on = library.array(x), library.array(t)
+    for options in ({}, {"label_smoothing": 0.1}, {"label_smoothing": 0.2}, {"ignore_index": 3}, {}):
+        near(library.host(fs.cross_entropy(*on, **options)), reference.cross_entropy(x, t, **options))
+
+
 def test_maps(library, monkeypatch):
     x, g = drawn(4, 8), drawn(4, 8, seed=1)
     on, out = [library.array(a) for a in (x, g)], library.array(np.zeros((4, 8), np.float32))
