@@ -8,7 +8,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..api import linear, softmax
 from . import coefficients, convergence, parameters, sgd, solvers
-from .nesterov import Schedule
 from .objective import Data, Loss
 from .online import State, learn
 from .progress import Progress
@@ -261,7 +260,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         start = coefficients.start(self, classes, x.shape[1])
         data = training_rows.weighted(x, labels, classes, sample_weight, self.class_weight)
         training_rows.none_left(data, sample_weight, self.class_weight)
-        loss = self._loss(classes, data.total(), x.dtype)
+        loss = parameters.loss(self, classes, data.total(), x.dtype)
         known = columns | {"classes_": classes}
         callbacks = Callbacks(self, x, y, sample_weight, lambda theta: known | coefficients.attributes(theta, x.dtype))
         with Progress(self.max_iter, shown=bool(self.verbose)) as progress:
@@ -287,9 +286,9 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         theta = coefficients.zeros(known, d) if first else coefficients.theta_of(self, known, d)
         state = State() if first else getattr(self, "_online", State())
         data = training_rows.weighted(x, labels, known, sample_weight, self.class_weight)
-        loss = self._loss(known, state.weight + data.total(), x.dtype)
+        loss = parameters.loss(self, known, state.weight + data.total(), x.dtype)
         random = check_random_state(self.random_state)
-        theta, value, state = learn(data, loss, theta, state, self._schedule(), random)
+        theta, value, state = learn(data, loss, theta, state, parameters.schedule(self), random)
         fitted |= {"classes_": known, "_online": state} | coefficients.attributes(theta, x.dtype)
         fitted["loss_curve_"] = [] if first else getattr(self, "loss_curve_", [])
         fitted["n_iter_"] = 1 if first else getattr(self, "n_iter_", 0) + 1
@@ -313,14 +312,6 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         if self.early_stopping:
             held_out = training_rows.held_out(data, classes, self.validation_fraction, random)
         solution, validation = sgd.descend(
-            data, loss, start, schedule=self._schedule(), held_out=held_out, random=random, **options
+            data, loss, start, schedule=parameters.schedule(self), held_out=held_out, random=random, **options
         )
         return solution, {} if held_out is None else {"validation_loss_curve_": validation}
-
-    def _schedule(self) -> Schedule:
-        rate = None if self.learning_rate == "auto" else float(self.learning_rate)
-        return Schedule(int(self.batch_size), rate, float(self.momentum))
-
-    def _loss(self, classes: Array, weight: float, dtype: Any) -> Loss:
-        penalty = parameters.penalty(float(self.C), weight)
-        return Loss(len(classes), penalty, float(self.label_smoothing), bool(self.fit_intercept), dtype)

@@ -1,12 +1,15 @@
-"""The parameters of `SoftmaxRegression`: what is out of its range is named."""
+"""The parameters of `SoftmaxRegression`: checked, and in the form that solvers take."""
 
 import math
 import numbers
+from collections.abc import Sized
 from typing import Any
 
 import numpy as np
 
 from ..core.options import BOUNDS, Bounds
+from .nesterov import Schedule
+from .objective import Loss
 
 SOLVERS = ("lbfgs", "newton-cg", "sgd")
 STRONGEST = 1e300  # penalty
@@ -46,6 +49,18 @@ def penalty(c: float, weight: float) -> float:
             f"penalty 1 / (C * weights) is beyond float64, got {c:g}"
         )
     return strength
+
+
+def schedule(model: Any) -> Schedule:
+    """The steps of a model's descent."""
+    rate = None if model.learning_rate == "auto" else float(model.learning_rate)
+    return Schedule(int(model.batch_size), rate, float(model.momentum))
+
+
+def loss(model: Any, classes: Sized, weight: float, dtype: Any) -> Loss:
+    """The objective of a model, for rows of a weight."""
+    strength = penalty(float(model.C), weight)
+    return Loss(len(classes), strength, float(model.label_smoothing), bool(model.fit_intercept), dtype)
 
 
 def _is(value: Any, name: str) -> bool:
