@@ -162,6 +162,12 @@ def test_many_classes_are_listed_by_confusions():
     np.testing.assert_allclose(known.log_loss, np.log(40))
 
 
+def test_rows_of_the_table_are_classes():
+    known = score.Score(_model(["a", "b", "c"]))
+    known.add(np.zeros((3, 2)), np.array([0, 0, 1]), np.array([2, 2, 1]))
+    np.testing.assert_array_equal(known.matrix(), [[0, 0, 2], [0, 1, 0], [0, 0, 0]])
+
+
 def test_not_converged_says_so(small, tmp_path, run):
     out = tmp_path / "m.npz"
     status, text, err = run("train", small, "--target", "y", "--out", out, "--max-iter", 1, "--tol", "1e-12")

@@ -105,12 +105,13 @@ def test_all_shapes(backend, case, options, seed, rows, classes, dtype, scale, r
     assert_as_reference(backend, x, target, filled(options, random, x.shape), reduction)
 
 
+OTHERS = [dtype for dtype in DTYPES if dtype != np.float32]
 PLACES = list(product(LAYOUTS, DTYPES, ["mean", "sum", "none"]))
 
 
 def is_usual(layout, dtype, _):
-    """Every layout in float32, and each dtype in those that have kernels of their own or are copied."""
-    return dtype == np.float32 or layout in ("Fortran", "every second", "unaligned")
+    """Every layout in float32, and each layout that has kernels of its own, or is copied, in another dtype."""
+    return dtype == np.float32 or (layout, dtype) in zip(("Fortran", "every second", "unaligned"), OTHERS, strict=True)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,7 @@ def assert_probabilities(backend, x, q):
         np.testing.assert_array_equal(wide.grad, narrow.grad)
 
 
-@pytest.mark.parametrize("number", exhaustive_but([0, 1, 3, 6, 8], range(len(LAYOUTS))))
+@pytest.mark.parametrize("number", exhaustive_but([0, 1, 6], range(len(LAYOUTS))))
 def test_layouts_of_probabilities(backend, number):
     """Every layout of each with two dtypes of the other."""
     for dtype, classes, turn in ((DTYPES[number % 4], 10, 1), (DTYPES[(number + 2) % 4], (47, 1000)[number % 2], 4)):
