@@ -177,14 +177,18 @@ def bias_shape(shape: tuple[int, ...], classes: int, name: str = "bias") -> None
 
 def wrt_names(wrt: Any) -> tuple[str, ...]:
     """The names of gradients."""
+    names: list[Any] = []
     try:
-        names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
+        for name in (wrt,) if isinstance(wrt, str) else wrt:
+            names.append(name)
+            if not isinstance(name, str) or name not in WRT:
+                break  # arrays may have no end to speak of
     except Exception:  # of any object
-        names = (wrt,)
+        names = [wrt]
     for name in names:
         if not isinstance(name, str) or name not in WRT:
             raise ValueError(f"wrt must name some of {', '.join(map(repr, WRT))}, got {shown(name)}")
-    return names
+    return tuple(names)
 
 
 def outputs(out: Any, wanted: tuple[str, ...]) -> dict[str, Any]:

@@ -134,6 +134,7 @@ def test_class_indices_that_are_no_integers(function):
         ({"wrt": "y"}, ValueError, "wrt must name some of 'x', 'weight', 'bias', got 'y'"),
         ({"wrt": ("weight", "W")}, ValueError, "got 'W'"),
         ({"wrt": 3}, ValueError, "got 3"),
+        ({"wrt": np.broadcast_to(0, 2**40)}, ValueError, "got np.int64(0)"),  # which nobody makes a tuple of
         ({"wrt": [["x"]]}, ValueError, "got ['x']"),
         ({"grad_output": np.ones(4)}, ValueError, "grad_output must be a scalar for reduction='mean'"),
         ({"grad_output": np.ones(3), "reduction": "none"}, ValueError, "grad_output must have shape (4,)"),
