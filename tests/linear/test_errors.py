@@ -1,5 +1,7 @@
 """Bad input of linear passes: what was expected, what came, where, and no argument is changed."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -134,7 +136,7 @@ def test_class_indices_that_are_no_integers(function):
         ({"wrt": "y"}, ValueError, "wrt must name some of 'x', 'weight', 'bias', got 'y'"),
         ({"wrt": ("weight", "W")}, ValueError, "got 'W'"),
         ({"wrt": 3}, ValueError, "got 3"),
-        ({"wrt": np.broadcast_to(0, 2**40)}, ValueError, "got np.int64(0)"),  # which nobody makes a tuple of
+        ({"wrt": itertools.repeat(0)}, ValueError, "got 0"),  # of which nobody makes a tuple
         ({"wrt": [["x"]]}, ValueError, "got ['x']"),
         ({"grad_output": np.ones(4)}, ValueError, "grad_output must be a scalar for reduction='mean'"),
         ({"grad_output": np.ones(3), "reduction": "none"}, ValueError, "grad_output must have shape (4,)"),
