@@ -1,10 +1,21 @@
-"""Without numba-cuda, modules that import what needs it are left out."""
+"""Modules of tests that import what needs numba-cuda are skipped where that is missing, each as a whole."""
 
-from importlib.util import find_spec
+import pytest
 
-if find_spec("numba_cuda") is None:
-    collect_ignore = [
-        *(f"host/test_{name}.py" for name in ("borrowed", "cache", "calls", "prepared")),
-        *(f"kernels/test_{name}.py" for name in ("build", "layouts", "losses", "maps", "mutants", "sums", "traffic")),
-        *(f"linear/test_{name}.py" for name in ("chunks", "predictions", "values")),
-    ]
+COMMAND = "pip install 'fastsoftmax[cu13]'"
+
+
+class Module(pytest.Module):
+    """A module of tests, or one line that says what it lacks."""
+
+    def collect(self):
+        try:
+            return super().collect()
+        except self.CollectError as error:
+            if COMMAND not in str(error):
+                raise
+            pytest.skip(f"numba-cuda is not installed: {COMMAND}")
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+    return Module.from_parent(parent, path=module_path)
