@@ -56,9 +56,9 @@ def _leading(lines: int, length: int, far: int, near: int, size: int) -> int | N
 
 def as_matrix(array: Array, dtype: np.dtype[Any], *, plain: bool = False) -> Matrix:
     """An array as a matrix of a dtype, copied if need be; one that is not flipped if `plain`."""
-    found = matrix(array, dtype)
-    if found and not (plain and found.flipped):
-        return found
+    there = matrix(array, dtype)
+    if there and not (plain and there.flipped):
+        return there
     return Matrix(np.array(array, dtype, order="C"), max(array.shape[1], 1), False)
 
 

@@ -1,4 +1,4 @@
-"""The operands of a linear pass, and its sums."""
+"""The operands of a linear pass, and its sums: what the passes of `own_blocks` and `shared_blocks` take and return."""
 
 from typing import Any, NamedTuple
 
@@ -19,11 +19,11 @@ class Sparse(NamedTuple):
     @property
     def stored(self) -> int:
         """The number of values, whatever the starts say."""
-        found: int = min(self.values.size, self.indices.size)
-        return found
+        size: int = min(self.values.size, self.indices.size)
+        return size
 
 
-class Pass(NamedTuple):
+class LinearOperands(NamedTuple):
     """The operands of a pass; row-wise ones are C-contiguous and in the computing dtype (labels: int64)."""
 
     x: Any  # an array, or Sparse
@@ -48,7 +48,7 @@ class Pass(NamedTuple):
         return rows
 
 
-class Found(NamedTuple):
+class Sums(NamedTuple):
     """The sum of the losses, and gradients in the computing dtype (float64 for the bias)."""
 
     total: float

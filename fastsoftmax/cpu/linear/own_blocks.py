@@ -15,7 +15,7 @@ from . import parameters as L
 from . import plan as plan_linear
 from .blas import gemm_address
 from .matrices import Matrix, as_matrix, matrix
-from .operands import Found, Pass, Sparse
+from .operands import LinearOperands, Sparse, Sums
 from .plan import LinearPlan
 from .sparse import tile_columns
 from .tiles import least_classes
@@ -38,7 +38,7 @@ class Gradients(NamedTuple):
     room: Array  # (chunks, bytes)
     biases: int  # where those of the bias begin, in bytes
 
-    def sums(self, p: Pass, shape: tuple[int, int]) -> tuple[Array | None, Array | None]:
+    def sums(self, p: LinearOperands, shape: tuple[int, int]) -> tuple[Array | None, Array | None]:
         """Their sums, in the order of chunks."""
         chunks, size = self.room.shape
         weight = bias = None
@@ -62,15 +62,15 @@ class Source(NamedTuple):
     shape: tuple[int, int]  # of a chunk's gradient of the weights
 
 
-def _z_strides(p: Pass, plan: LinearPlan) -> tuple[int, int]:
+def _z_strides(p: LinearOperands, plan: LinearPlan) -> tuple[int, int]:
     """The strides of a block's logits, in bytes: class-major with few classes."""
     size = p.dtype.itemsize
     return (size, round_up(plan.block * size + 64, 64)) if plan.few else (p.logits * size, size)
 
 
-def recipes(p: Pass, plan: LinearPlan, jobs: list[Job]) -> list[Recipe] | None:
+def recipes_of(p: LinearOperands, plan: LinearPlan, jobs: list[Job]) -> list[Recipe] | None:
     """The recipes of a block's kernels, for logits where they are; None where one cannot take its operands so."""
-    z, found = _z_strides(p, plan), []
+    z, recipes = _z_strides(p, plan), []
     for job in jobs:
         y: tuple[Any, Any] = (None, None) if p.soft is None else (p.soft.dtype, p.soft.strides)
         if job.kernel == "vjp":
@@ -81,16 +81,16 @@ def recipes(p: Pass, plan: LinearPlan, jobs: list[Job]) -> list[Recipe] | None:
         )
         if recipe is None:
             return None
-        found.append(recipe)
-    return found
+        recipes.append(recipe)
+    return recipes
 
 
-def _dense(p: Pass, plan: LinearPlan, hessian: bool) -> Source:
+def _dense(p: LinearOperands, plan: LinearPlan, hessian: bool) -> Source:
     few, fewer = (least_classes(n) if plan.few else None for n in (p.logits, p.classes))
-    found, (row, step) = matrix(p.x, p.x.dtype), p.x.strides
-    if found is not None and not found.flipped:
-        row, step = found.leading * p.x.itemsize, p.x.itemsize
-    direct = p.x.dtype == p.dtype and found is not None and not found.flipped
+    x, (row, step) = matrix(p.x, p.x.dtype), p.x.strides
+    if x is not None and not x.flipped:
+        row, step = x.leading * p.x.itemsize, p.x.itemsize
+    direct = p.x.dtype == p.dtype and x is not None and not x.flipped
     return Source(
         ("dense", few, fewer, hessian, storage_of(p.x.dtype), step == p.x.itemsize, storage_of(p.dtype)),
         (address(p.x), row, step, direct, *p.x.shape),
@@ -101,7 +101,7 @@ def _dense(p: Pass, plan: LinearPlan, hessian: bool) -> Source:
     )
 
 
-def _sparse(p: Pass, hessian: bool) -> Source:
+def _sparse(p: LinearOperands, hessian: bool) -> Source:
     x: Sparse = p.x
     size = x.indices.itemsize
     formats = (None, size) if x.by_column else (size, None)
@@ -116,11 +116,11 @@ def _sparse(p: Pass, hessian: bool) -> Source:
     )
 
 
-def _source(p: Pass, plan: LinearPlan, hessian: bool) -> Source:
+def _source(p: LinearOperands, plan: LinearPlan, hessian: bool) -> Source:
     return _sparse(p, hessian) if isinstance(p.x, Sparse) else _dense(p, plan, hessian)
 
 
-def _scratch(p: Pass, plan: LinearPlan, source: Source, kernels_need: int) -> Scratch:
+def _scratch(p: LinearOperands, plan: LinearPlan, source: Source, kernels_need: int) -> Scratch:
     rows = round_up(L.HEADER + kernels_need, 64)
     x = round_up(rows + L.LINES * 8 * plan.block, 64)
     logits = round_up(x + source.room, 64)
@@ -128,7 +128,7 @@ def _scratch(p: Pass, plan: LinearPlan, source: Source, kernels_need: int) -> Sc
     return Scratch(rows, x, logits, round_up(logits + room + 64, 64))
 
 
-def _gradient_sizes(p: Pass) -> tuple[int, int]:
+def _gradient_sizes(p: LinearOperands) -> tuple[int, int]:
     """The bytes of a chunk's gradients of the weights, and of those and the bias."""
     weights = round_up(p.classes * p.x.shape[1] * p.dtype.itemsize, 64) if p.grad_weight else 0
     return weights, weights + (round_up(p.classes * 8, 64) if p.grad_bias else 0)
@@ -139,30 +139,30 @@ def _threads(plan: LinearPlan, threads: int, grads: int, scratch: int) -> int:
     return max(1, min(threads if plan.parallel else 1, plan.chunks, (plan_linear.BUDGET - grads) // scratch))
 
 
-def own_bytes(p: Pass, plan: LinearPlan, found: list[Recipe], threads: int) -> int:
+def own_bytes(p: LinearOperands, plan: LinearPlan, recipes: list[Recipe], threads: int) -> int:
     """The memory that a pass takes besides its operands and results."""
-    source, grads = _source(p, plan, len(found) > 1), plan.chunks * _gradient_sizes(p)[1]
-    scratch = _scratch(p, plan, source, max(r.scratch for r in found)).size
+    source, grads = _source(p, plan, len(recipes) > 1), plan.chunks * _gradient_sizes(p)[1]
+    scratch = _scratch(p, plan, source, max(r.scratch for r in recipes)).size
     copied = 0 if p.weight.dtype == p.dtype else source.weight.array.nbytes
     return grads + copied + scratch * _threads(plan, threads, grads, scratch) + 8 * (plan.chunks + 3 * FIELDS)
 
 
-def _parameters(jobs: list[Job], found: list[Recipe]) -> Array:
+def _parameters(jobs: list[Job], recipes: list[Recipe]) -> Array:
     """The parameters of the kernels of a block's jobs, but for what each block fills in."""
     params = np.zeros((2, FIELDS), np.int64)
-    for i, (job, recipe) in enumerate(zip(jobs, found, strict=True)):
+    for i, (job, recipe) in enumerate(zip(jobs, recipes, strict=True)):
         call = (0, 0, 0, 0, 0, address(job.class_weight), 0, 0, 0, 0, 0, job.ignore_index)
         pack_block(params[i], 0, *call, *job.numbers, recipe.shape)
     return params
 
 
-def own(p: Pass, plan: LinearPlan, jobs: list[Job], found: list[Recipe]) -> Found:
+def own(p: LinearOperands, plan: LinearPlan, jobs: list[Job], recipes: list[Recipe]) -> Sums:
     """The pass over all chunks; the gradients of chunks are added up in their order."""
     source = _source(p, plan, len(jobs) > 1)
     bias = p.bias if p.bias is not None or not plan.few else np.zeros(p.logits, p.dtype)
-    scratch = _scratch(p, plan, source, max(r.scratch for r in found))
+    scratch = _scratch(p, plan, source, max(r.scratch for r in recipes))
     biases, size = _gradient_sizes(p)
-    grads, params = Gradients(np.zeros((plan.chunks, size), np.uint8), biases), _parameters(jobs, found)
+    grads, params = Gradients(np.zeros((plan.chunks, size), np.uint8), biases), _parameters(jobs, recipes)
     threads = _threads(plan, launch.threads_for(), grads.room.nbytes, scratch.size)
     space, partial = np.empty(scratch.size * threads + 64, np.uint8), np.empty(plan.chunks, np.float64)
     weight, begin = source.weight, address(grads.room)
@@ -172,7 +172,7 @@ def own(p: Pass, plan: LinearPlan, jobs: list[Job], found: list[Recipe]) -> Foun
             *(address(weight.array), weight.leading, weight.flipped, address(bias), p.classes, p.logits),
             *(address(p.labels), p.ignore_index, address(p.soft), 0 if p.soft is None else p.soft.strides[0]),
             *(address(p.loss_factor), address(p.grad_factor), address(p.result)),
-            *(found[0].kernel, address(params), found[-1].kernel, address(params[-1]), found[0].height),
+            *(recipes[0].kernel, address(params), recipes[-1].kernel, address(params[-1]), recipes[0].height),
             *(plan.block, plan.chunk, gemm_address(p.dtype)),
             *(begin if p.grad_weight else 0, begin + grads.biases if p.grad_bias else 0, grads.room.shape[1]),
             *(address(p.grad_x), 0 if p.grad_x is None else p.grad_x.strides[0], address(partial)),
@@ -185,7 +185,7 @@ def own(p: Pass, plan: LinearPlan, jobs: list[Job], found: list[Recipe]) -> Foun
     grad_weight, grad_bias = grads.sums(p, source.shape)
     if isinstance(p.x, Sparse) and grad_weight is not None:
         grad_weight = grad_weight.T
-    return Found(float(partial.sum()), grad_weight, grad_bias)
+    return Sums(float(partial.sum()), grad_weight, grad_bias)
 
 
 def sparse_logits(x: Sparse, weight: Matrix, bias: Array | None, rows: slice, z: Array) -> None:

@@ -16,8 +16,8 @@ from . import plan as plan_linear
 from .blas import single_threaded
 from .check import Linear, LinearLoss
 from .matrices import matrix
-from .operands import Found, Pass, Sparse
-from .own_blocks import own, own_bytes, recipes
+from .operands import LinearOperands, Sparse, Sums
+from .own_blocks import own, own_bytes, recipes_of
 from .plan import LinearPlan
 from .shared_blocks import shared, shared_bytes
 
@@ -31,7 +31,7 @@ def features_of(problem: Linear) -> Any:
     return Sparse(np.ascontiguousarray(values, problem.dtype), starts, indices, x.sparse == "csc", x.shape)
 
 
-def _plan(p: Pass, own_blocks: bool, block: int | None) -> LinearPlan:
+def _plan(p: LinearOperands, own_blocks: bool, block: int | None) -> LinearPlan:
     if isinstance(p.x, Sparse):
         return plan_linear.sparse_plan(
             *(p.x.shape, p.x.values.size, p.logits, p.dtype.itemsize),
@@ -45,17 +45,17 @@ def _plan(p: Pass, own_blocks: bool, block: int | None) -> LinearPlan:
     )
 
 
-def _passed(p: Pass, jobs: list[Job], block: int | None) -> Found:
+def _passed(p: LinearOperands, jobs: list[Job], block: int | None) -> Sums:
     """Work through all rows as planned."""
     own_blocks = isinstance(p.x, Sparse) or storage_of(p.x.dtype) >= 0
     plan = _plan(p, own_blocks, block)
-    found = None if plan.shared else recipes(p, plan, jobs)
-    if found is None and isinstance(p.x, Sparse):  # soft targets of a dtype that kernels do not read
+    recipes = None if plan.shared else recipes_of(p, plan, jobs)
+    if recipes is None and isinstance(p.x, Sparse):  # soft targets of a dtype that kernels do not read
         p = p._replace(soft=np.asarray(p.soft, p.dtype))
-        found = recipes(p, plan, jobs)
+        recipes = recipes_of(p, plan, jobs)
     with single_threaded():
-        if found is not None:
-            return own(p, plan, jobs, found)
+        if recipes is not None:
+            return own(p, plan, jobs, recipes)
         return shared(p, plan if plan.shared else _plan(p, False, block), jobs)
 
 
@@ -81,7 +81,7 @@ def cross_entropy(problem: LinearLoss) -> tuple[Any, dict[str, Array]]:
     result = np.zeros(linear.x.shape[0], linear.dtype) if loss.options.reduction == "none" else None
     grad_x = _grad_x(problem) if "x" in wanted else None
     loss_factor, grad_factor = run.factors_of(loss)
-    p = Pass(
+    p = LinearOperands(
         *(features_of(linear), linear.weight.array, bias_of(linear, linear.dtype), linear.dtype, linear.classes),
         labels=loss.labels,
         ignore_index=loss.options.ignore_index,
@@ -93,16 +93,16 @@ def cross_entropy(problem: LinearLoss) -> tuple[Any, dict[str, Array]]:
         grad_bias="bias" in wanted,
         grad_x=grad_x,
     )
-    found = _passed(p, [run.loss_job(loss, count, grad=bool(wanted))], problem.block)
-    grads = {"x": grad_x, "weight": found.grad_weight, "bias": found.grad_bias}
-    value = run.reduced(loss, found.total, count) if result is None else result
+    sums = _passed(p, [run.loss_job(loss, count, grad=bool(wanted))], problem.block)
+    grads = {"x": grad_x, "weight": sums.grad_weight, "bias": sums.grad_bias}
+    value = run.reduced(loss, sums.total, count) if result is None else result
     return value, {name: _handed_over(problem, name, array) for name, array in grads.items() if array is not None}
 
 
 def workspace(problem: LinearLoss, threads: int | None) -> int:
     """The memory in bytes that `cross_entropy` takes for virtual operands, besides them and its results."""
     linear, wanted = problem.linear, problem.wanted
-    p = Pass(
+    p = LinearOperands(
         *(linear.x.array, linear.weight.array, None, linear.dtype, linear.classes),
         labels=problem.loss.labels,
         grad_weight="weight" in wanted,
@@ -111,8 +111,8 @@ def workspace(problem: LinearLoss, threads: int | None) -> int:
     jobs = [run.loss_job(problem.loss, 1.0, grad=bool(wanted))]
     plan = _plan(p, True, problem.block)
     threads = launch.threads_for() if threads is None else threads
-    found = None if plan.shared else recipes(p, plan, jobs)
-    taken = shared_bytes(p, plan, jobs, threads) if found is None else own_bytes(p, plan, found, threads)
+    recipes = None if plan.shared else recipes_of(p, plan, jobs)
+    taken = shared_bytes(p, plan, jobs, threads) if recipes is None else own_bytes(p, plan, recipes, threads)
     # A gradient of half weights is accumulated before its result is there.
     return taken + (p.weight.size * (p.dtype.itemsize - p.weight.itemsize) if p.grad_weight else 0)
 
@@ -146,7 +146,7 @@ def hessian_product(problem: Linear, direction: Linear, factors: Array | None) -
     """The Hessian of the sum of the rows' losses, each times its factor, times a direction."""
     dtype = problem.dtype
     biases = [b for b in (bias_of(problem, dtype), bias_of(direction, dtype)) if b is not None]
-    p = Pass(
+    p = LinearOperands(
         features_of(problem),
         np.concatenate([problem.weight.array, direction.weight.array], dtype=dtype),
         np.concatenate(biases) if biases else None,
@@ -156,5 +156,5 @@ def hessian_product(problem: Linear, direction: Linear, factors: Array | None) -
         grad_bias=bool(biases),
     )
     jobs = [Job("softmax", Flags(), SOFTMAX, dtype), Job("vjp", Flags(), SOFTMAX, dtype)]
-    found = _passed(p, jobs, None)
-    return found.grad_weight, found.grad_bias
+    sums = _passed(p, jobs, None)
+    return sums.grad_weight, sums.grad_bias

@@ -12,13 +12,13 @@ from ...core import interrupts
 from ..execute import Job, Operands, execute, recipe_for
 from ..parameters import FIELDS
 from .matrices import Matrix, as_matrix, matrix, product
-from .operands import Found, Pass
+from .operands import LinearOperands, Sums
 from .plan import LinearPlan
 
 Array = Any  # of NumPy
 
 
-def shared(p: Pass, plan: LinearPlan, jobs: list[Job]) -> Found:
+def shared(p: LinearOperands, plan: LinearPlan, jobs: list[Job]) -> Sums:
     """The pass over all blocks: their logits, what is made of them, their gradients."""
     weight = as_matrix(p.weight, p.dtype)
     z = np.empty((plan.block, p.logits), p.dtype)
@@ -40,10 +40,10 @@ def shared(p: Pass, plan: LinearPlan, jobs: list[Job]) -> Found:
             grad_bias += g.array.sum(axis=0, dtype=np.float64)
         if p.grad_x is not None:
             block.put_grad_x(g, weight)
-    return Found(math.fsum(losses), grad_weight, grad_bias)
+    return Sums(math.fsum(losses), grad_weight, grad_bias)
 
 
-def shared_bytes(p: Pass, plan: LinearPlan, jobs: list[Job], threads: int) -> int:
+def shared_bytes(p: LinearOperands, plan: LinearPlan, jobs: list[Job], threads: int) -> int:
     """The memory that a pass takes besides its operands and results."""
     logits = (plan.block, p.logits)
     z = (p.logits * p.dtype.itemsize, p.dtype.itemsize)
@@ -59,14 +59,14 @@ def shared_bytes(p: Pass, plan: LinearPlan, jobs: list[Job], threads: int) -> in
 
 def _rows_in_place(array: Array, dtype: np.dtype[Any]) -> bool:
     """Whether BLAS can write the rows of an array where they are."""
-    found = matrix(array, dtype)
-    return found is not None and not found.flipped
+    rows = matrix(array, dtype)
+    return rows is not None and not rows.flipped
 
 
 class _Block:
     """Some rows, without those that are ignored."""
 
-    def __init__(self, p: Pass, rows: slice) -> None:
+    def __init__(self, p: LinearOperands, rows: slice) -> None:
         self.p, self.at, self.rows = p, rows, rows.stop - rows.start
         self.index: Any = rows
         if p.labels is not None:
