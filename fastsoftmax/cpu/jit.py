@@ -82,12 +82,12 @@ def kernel(function: Any) -> Any:
     """
     about = _identified(function, SIGNATURE, OPTIONS)
     with compiling(), global_compiler_lock:
-        found = _load(about)
-        if found is not None:
-            return Kernel(found[0], found[1])
-        made = cfunc(SIGNATURE, cache=False, **OPTIONS)(function)
-        _keep(about, made._library, made.native_name)
-        return made
+        loaded = _load(about)
+        if loaded is not None:
+            return Kernel(loaded[0], loaded[1])
+        compiled = cfunc(SIGNATURE, cache=False, **OPTIONS)(function)
+        _keep(about, compiled._library, compiled.native_name)
+        return compiled
 
 
 class Driver:
@@ -123,14 +123,14 @@ def _driver(function: Any, signature: Any, options: dict[str, Any]) -> Any:
         from numba.np.ufunc.parallel import _launch_threads  # noqa: PLC0415  brings the symbols that it needs
 
         _launch_threads()
-    found = _load(about)
-    if found is None:
-        made = njit(signature, cache=False, **options)(function).overloads[signature.args]
-        names = made.fndesc.llvm_cpython_wrapper_name, made.fndesc.env_name
-        if not made.environment.consts:  # objects, which are not kept
-            _keep(about, made.library, *names)
-        return made.entry_point
-    address, library, environment_name = found
+    loaded = _load(about)
+    if loaded is None:
+        compiled = njit(signature, cache=False, **options)(function).overloads[signature.args]
+        names = compiled.fndesc.llvm_cpython_wrapper_name, compiled.fndesc.env_name
+        if not compiled.environment.consts:  # objects, which are not kept
+            _keep(about, compiled.library, *names)
+        return compiled.entry_point
+    address, library, environment_name = loaded
     environment = Environment(vars(sys.modules[function.__module__]))
     environment.env_name = environment_name
     module, name = sys.modules[function.__module__], function.__name__
@@ -152,6 +152,9 @@ def _identified(function: Any, signature: Any, options: dict[str, Any]) -> str:
     """All that makes a compiled function another than others; `function` gets a name, and so symbols, of its own."""
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
     constants = list(zip(function.__code__.co_freevars, cells, strict=True))
+    for variable, value in constants:
+        if callable(value) or " at 0x" in repr(value):  # others may share it; an address changes
+            raise TypeError(f"{function.__qualname__} closes over {variable}, which has no name of its own: {value!r}")
     name = f"{function.__module__}.{function.__qualname__}"
     about = repr((name, constants, str(signature), sorted(options.items()), _target(), DIGEST))
     function.__qualname__ += "-" + hashlib.sha256(about.encode()).hexdigest()[:16]
@@ -177,10 +180,10 @@ def _load(about: str) -> tuple[int, Any, str] | None:
     Numba would load all that it compiles with beforehand: a quarter of a second.  Needed are the few functions that the
     code calls, without which LLVM ends the process.
     """
-    found = store.load(store.CPU, about)
-    if found is None:
+    kept = store.load(store.CPU, about)
+    if kept is None:
         return None
-    fields, code = found
+    fields, code = kept
     context = cpu_target.target_context
     rtsys.initialize(context)
     if not all(map(binding.address_of_symbol, fields["needs"])):

@@ -231,6 +231,17 @@ def test_numbers_of_a_loss_count(monkeypatch):
     assert jit._digest() != before
 
 
+@pytest.mark.parametrize("value", [jit.inline(lambda x: x), len, object()], ids=["compiled", "callable", "address"])
+def test_a_kernel_closes_over_constants_alone(value):
+    """What else it closed over would have another name in each process, or the name of something else."""
+
+    def kernel(params, chunk, slot):
+        return value
+
+    with pytest.raises(TypeError, match="kernel closes over value, which has no name of its own"):
+        jit.kernel(kernel)
+
+
 def test_processes_that_start_together(tmp_path):
     where = {"NUMBA_CACHE_DIR": str(tmp_path)}
     started = [child(CALL, PACKAGE.parent, **where) for _ in range(2)]

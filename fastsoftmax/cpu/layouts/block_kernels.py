@@ -63,11 +63,11 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
                 put_lines(tile, v, no_classes(tile, targets(flags, params, like, index + v * width, n)))
             reduce_tile(flags, way, o, tile)
             for v in range(vectors_of(tile)):
-                found, n = get_lines(tile, v), min(rows - v * width, width)
-                s = state_of(flags, o, found)
-                loss, scores = scored(flags, o, params, like, s, found.t, index + v * width, n)
+                reduced, n = get_lines(tile, v), min(rows - v * width, width)
+                s = state_of(flags, o, reduced)
+                loss, scores = scored(flags, o, params, like, s, reduced.t, index + v * width, n)
                 total += hsum(loss)
-                keep_scores(tile, v, found.t, s.m, scores)
+                keep_scores(tile, v, reduced.t, s.m, scores)
             if flags.grad:
                 emit_derivatives(flags, o, tile)
         put_float(integer_at(params, P.PARTIAL), chunk, total)

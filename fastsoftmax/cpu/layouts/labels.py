@@ -17,7 +17,7 @@ from .common import bounds
 
 
 @jit.inline
-def tally(target, first, last, classes, ignore):
+def count_valid(target, first, last, classes, ignore):
     """(number of rows that are not ignored, number of those whose label is a class), a vector at a time.
 
     Label by label it took 2 cycles each, which was 37 of the 290 microseconds of a loss of 65536 rows of 3 classes.
@@ -86,7 +86,7 @@ def _scan(target, first, last, classes, ignore, weights, factors, weighted, fact
     if weighted or factored:
         good, total = _weighed(target, first, last, classes, ignore, weights, factors, weighted, factored)
     else:
-        total, inside = tally(target, first, last, classes, ignore)
+        total, inside = count_valid(target, first, last, classes, ignore)
         good = total == inside
     return -1 if good else _first_bad(target, first, last, classes, ignore), total
 

@@ -26,7 +26,7 @@ INF = float("inf")
 Tile = namedtuple("Tile", ("x", "y", "out", "x_class", "y_class", "out_class", "w", "buffer", "k", "rows", "exp"))
 # Sums over classes, and what is picked at the target: its logit and its class weight.
 Sums = namedtuple("Sums", ("total", "dot", "mass", "x_t", "weight"))
-# What the reduction of a vector of rows found; `d` is z_t - m and `weight` the class weight of the target.
+# The reduction of a vector of rows; `d` is z_t - m and `weight` the class weight of the target.
 State = namedtuple("State", ("m", "others", "dot", "mass", "d", "weight"))
 
 _shift, _term, _cap_slope = vector["shift"], vector["term"], vector["cap_slope"]

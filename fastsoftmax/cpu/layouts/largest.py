@@ -1,4 +1,4 @@
-"""The largest elements of each row."""
+"""The largest elements of each row, for predictions: a block that holds none of them is passed over by vectors."""
 
 from .. import jit
 from .. import parameters as P
@@ -9,7 +9,7 @@ from ..simd.vectors import select, splat
 from ..simd.words import integer_at, put_integer
 from .common import bounds
 
-STRIDE = 128  # elements that are compared with the least of those that were found, all at once
+STRIDE = 128  # elements that are compared with the least of those that are kept, all at once
 INF = float("inf")
 
 
@@ -21,7 +21,7 @@ def _larger(x, y):
 
 @inline
 def _any_larger(x, j, stop, least):
-    """Whether any element of a block comes before the least of those that were found."""
+    """Whether any element of a block comes before the least of those that are kept."""
     width, limit, one = lanes_of(x), splat(x, least), splat(x, 1.0)
     a = splat(x, 0.0)
     b = a
@@ -35,12 +35,12 @@ def _any_larger(x, j, stop, least):
 
 
 @inline
-def _insert(values, indices, found, x, j):
-    """Put an element among the `found` sorted ones, after those that are not smaller."""
-    place = found
+def _insert(values, indices, count, x, j):
+    """Put an element among the `count` sorted ones, after those that are not smaller."""
+    place = count
     while place > 0 and _larger(x, get(values, place - 1)):
         place -= 1
-    for i in range(found, place, -1):
+    for i in range(count, place, -1):
         put(values, i, get(values, i - 1))
         put_integer(indices, i, integer_at(indices, i - 1))
     put(values, place, x)

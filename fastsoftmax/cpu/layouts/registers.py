@@ -179,8 +179,8 @@ def mapped(typing, step, shared, columns):
 
     def emit(context, builder, _sig, args):
         run = _caller(context, builder, step, sig)
-        made = [run(args[1], I64(j), *_lanes_of_class(builder, columns, args[2], j)) for j in range(count)]
-        return cgutils.pack_array(builder, made)
+        results = [run(args[1], I64(j), *_lanes_of_class(builder, columns, args[2], j)) for j in range(count)]
+        return cgutils.pack_array(builder, results)
 
     return types.UniTuple(sig.return_type, count)(step, shared, columns), emit
 

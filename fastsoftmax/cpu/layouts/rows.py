@@ -26,7 +26,7 @@ RUN = 16  # vectors that are summed plainly before their sum is added to the blo
 Row = namedtuple("Row", ("source", "x", "y", "w", "e", "bases", "out", "k", "t", "next", "exp"))
 # Vectors of partial sums: of exponentials but the target's, of w_j (z_j - base), and of w_j.
 Sums = namedtuple("Sums", ("total", "dot", "mass"))
-# What its reduction found: the maximum, the sum without the target's term, sum w_j (z_j - m) and sum w_j.
+# Its reduction: the maximum, the sum without the target's term, sum w_j (z_j - m) and sum w_j.
 State = namedtuple("State", ("m", "others", "dot", "mass"))
 
 _shift, _merge, _merge_dot, _exp = scalar["shift"], scalar["merge"], scalar["merge_dot"], scalar["exp"]

@@ -13,7 +13,7 @@ from .. import parameters as P
 from ..parameters import FIELDS
 from ..simd.words import float_at, integer_at, put_float, put_integer
 from ..threads.chunks import call as call_kernel
-from .labels import tally
+from .labels import count_valid
 
 #: The fields before the parameters: how to find addresses, what to run, and how far operands reach from theirs.
 KERNEL, CHUNKS, SCRATCH, ADDRESS_AT, SECOND, ROWS, MEAN, SINGLE, SHARES_X, SHARES_SECOND = range(10)
@@ -46,7 +46,7 @@ def _weight(block, second):
     if second % 8 != 0:
         return -1.0
     classes, ignore = integer_at(block, HEAD + P.CLASSES), integer_at(block, HEAD + P.IGNORE_INDEX)
-    used, good = tally(second, 0, integer_at(block, ROWS), classes, ignore)
+    used, good = count_valid(second, 0, integer_at(block, ROWS), classes, ignore)
     return used if used == good else -1.0
 
 

@@ -28,8 +28,8 @@ from ..simd.vectors import I8, I32
 def gemm_address(dtype: np.dtype[Any]) -> int:
     """The address of the matrix product for a dtype: a parameter of kernels, as it differs from process to process."""
     name = {4: "sgemm", 8: "dgemm"}[dtype.itemsize]
-    found: int = get_cython_function_address("scipy.linalg.cython_blas", name)
-    return found
+    address: int = get_cython_function_address("scipy.linalg.cython_blas", name)
+    return address
 
 
 @intrinsic(prefer_literal=True)
@@ -129,9 +129,9 @@ class _Pool:
 def _libraries() -> tuple[Any, ...]:
     """The BLAS of `scipy.linalg.cython_blas`: the library that came with SciPy, or all of them where none did."""
     gemm_address(np.dtype(np.float32))  # loads it
-    found = ThreadpoolController().select(user_api="blas").lib_controllers
-    own = tuple(x for x in found if {"scipy.libs", "scipy"} & set(Path(x.filepath).parts))
-    return own or tuple(found)
+    libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+    own = tuple(x for x in libraries if {"scipy.libs", "scipy"} & set(Path(x.filepath).parts))
+    return own or tuple(libraries)
 
 
 _pool = _Pool()

@@ -1,7 +1,7 @@
 """The steps of a linear pass over a block of rows, while the block is in cache.
 
 The rows that count are found, and copied where they cannot be read as they are; their logits are written to the
-thread's scratch; the kernels of `row_kernels` or `lane_kernels` replace them by their gradients there; and these
+thread's scratch; the kernels of `layouts` replace them by their gradients there; and these
 multiply the same rows once more.
 """
 

@@ -300,8 +300,8 @@ def gradient(least, x, x_step, rows, features, g, g_step, classes, out, out_step
 
 def _offer(function, make, combine):
     """Have kernels that call `function` compile it for their constant `least` alone."""
-    made = [make(count) for count in range(1, CLASSES + 1)]
-    variants = [combine(few, more) for few, more in zip(made, [*made[1:], made[-1]], strict=True)]
+    tiles = [make(count) for count in range(1, CLASSES + 1)]
+    variants = [combine(few, more) for few, more in zip(tiles, [*tiles[1:], tiles[-1]], strict=True)]
 
     @overload(function, prefer_literal=True, strict=False, jit_options={"forceinline": True, **OPTIONS})
     def _(least, *_rest):

@@ -74,8 +74,8 @@ def replaced(_typing, address, old, new):
     """Whether the word at an address was `old`, and is `new` now."""
 
     def emit(_context, builder, _sig, args):
-        found = builder.cmpxchg(_pointer(builder, args[0]), args[1], args[2], "seq_cst", "seq_cst")
-        return builder.extract_value(found, 1)
+        exchange = builder.cmpxchg(_pointer(builder, args[0]), args[1], args[2], "seq_cst", "seq_cst")
+        return builder.extract_value(exchange, 1)
 
     return types.boolean(types.int64, types.int64, types.int64), emit
 
