@@ -63,4 +63,9 @@ def _bar(*, show: bool) -> Iterator[Advance]:
     bar = Progress(console=console, transient=True, disable=not terminal, redirect_stdout=False, redirect_stderr=False)
     with bar:
         task = bar.add_task("", total=None)
-        yield lambda done, total, name: bar.update(task, completed=done, total=total, description=name)
+
+        def update(done: int, total: int, name: str) -> None:
+            new = bar.tasks[0].description != name  # shown at once: a stage may end before the next tenth of a second
+            bar.update(task, completed=done, total=total, description=name, refresh=new)
+
+        yield update
