@@ -21,6 +21,7 @@ from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
 
 from ..core import store
+from ..core.garbage import uncollected
 from ..core.interrupts import Deferred
 from ..core.options import Numbers
 from ..core.rules import compiler_disabled
@@ -64,7 +65,7 @@ def compiling() -> Iterator[None]:
     """A block that compiles: one thread at a time, and an interruption is raised at its end."""
     if config.DISABLE_JIT:
         raise compiler_disabled()
-    with _lock, Deferred():
+    with _lock, Deferred(), uncollected():
         yield
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 
+from ...core.garbage import uncollected
 from .driver import (
     INSTALL,
     Facts,
@@ -129,7 +130,7 @@ class _Target:
 @contextmanager
 def _compiling_for(capability: tuple[int, int]) -> Iterator[None]:
     """Compile device functions without a GPU; other threads' compilations wait for the compiler's own lock."""
-    with compiling, compiler.global_compiler_lock:
+    with compiling, compiler.global_compiler_lock, uncollected():
         before = dispatcher.get_current_device
         dispatcher.get_current_device = lambda: _Target(capability)
         try:
