@@ -25,6 +25,7 @@ from ..core.garbage import uncollected
 from ..core.interrupts import Deferred
 from ..core.options import Numbers
 from ..core.rules import compiler_disabled
+from .inlined import Inlined
 
 #: What a kernel is to the launcher: parameters (an address), number of the chunk, number of the thread's scratch slot.
 SIGNATURE = types.void(types.int64, types.int64, types.int64)
@@ -34,11 +35,11 @@ OPTIONS = {"error_model": "numpy"}
 
 #: For the small functions that kernels are made of.  They have no wrappers for Python and C, in which two fifths of the
 #: time went that a kernel took to compile: only compiled code may call them, from Python it is a crash.
-inline = njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)
+inline = njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=Inlined, **OPTIONS)
 
 #: The rooms and modules of what is compiled: an edit anywhere else recompiles nothing for the user.
 COMPILED = (
-    *("core/law", "core/dtypes", "cpu/jit", "cpu/parameters", "cpu/simd", "cpu/layouts", "cpu/threads"),
+    *("core/law", "core/dtypes", "cpu/inlined", "cpu/jit", "cpu/parameters", "cpu/simd", "cpu/layouts", "cpu/threads"),
     *("cpu/linear/blas", "cpu/linear/block", "cpu/linear/kernels", "cpu/linear/parameters", "cpu/linear/product"),
     *("cpu/linear/sparse", "cpu/linear/tiles", "bench/cpu/ceilings"),
 )

@@ -8,6 +8,7 @@ from ...core.dtypes import COMPUTED, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from .. import jit
 from .. import parameters as P
 from ..simd.elementary import exp_constants
+from ..simd.hints import opaque
 from ..simd.lanes import hsum
 from ..simd.laws import vector
 from ..simd.memory import address, get, lanes_of, load, moved, put, ref, store, store_n
@@ -31,6 +32,7 @@ def _row(
     x_kind, y_kind, kind, read_kind, x_contiguous, y_contiguous, out_contiguous, read_contiguous,
 ):  # fmt: skip
     """Row `i` of all, which is number `r` of its batch."""
+    i, r = opaque(i), opaque(r)
     out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
     k, first = integer_at(params, P.CLASSES), ref(scratch_of(params, slot) + BATCH_HEADER, 0, kind, True)
     line = (k + lanes_of(first) - 1) // lanes_of(first) * 64
@@ -90,7 +92,7 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
                         clear_row(row)
                     else:
                         a, b, at_target = get(lines.a, r), get(lines.b, r), get(lines.at_target, r)
-                        emit_block(flags, way, o, row, 0, row.k, get(lines.base, r), a, b, at_target)
+                        emit_block(flags, way, o, row, 0, row.k, get(lines.base, r), a, b, at_target, True)
         put_float(integer_at(params, P.PARTIAL), chunk, total)
 
     return jit.kernel(kernel)
@@ -156,9 +158,9 @@ def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, o
                     x_kind, x_kind, kind, read_kind, x_contiguous, x_contiguous, out_contiguous, read_contiguous,
                 )  # fmt: skip
                 if variant == SOFTMAX:
-                    emit_block(flags, way, o, row, 0, row.k, get(lines.base, r), get(lines.a, r), 0.0, 0.0)
+                    emit_block(flags, way, o, row, 0, row.k, get(lines.base, r), get(lines.a, r), 0.0, 0.0, True)
                 elif variant == LOG_SOFTMAX:
-                    emit_difference(row, get(lines.base, r), get(lines.a, r))
+                    emit_difference(row, get(lines.base, r), get(lines.a, r), True)
                 elif get(lines.base, r) == INF:
                     put(ref(integer_at(params, P.RESULT), 0, x_kind, True), start + r, infinite(row))
 

@@ -10,6 +10,7 @@ from collections import namedtuple
 
 from ..jit import inline
 from ..simd.elementary import exp_by
+from ..simd.hints import not_unrolled
 from ..simd.lanes import extract, first_lanes, hmax, hsum, lane_is
 from ..simd.laws import scalar, vector
 from ..simd.memory import get, lanes_of, load, load_n, moved, prefetch, put, store, store_n, stream, until_aligned
@@ -225,8 +226,8 @@ def emit_vector(flags, way, o, row, j, n, base, a, b, at_target, whole):
 
 
 @inline
-def emit_block(flags, way, o, row, j, stop, base, a, b, at_target):
-    """Write the gradient of a block; streamed stores begin at the first aligned address.
+def emit_block(flags, way, o, row, j, stop, base, a, b, at_target, short=False):
+    """Write the gradient of a block, or of a row that is `short`; streamed stores begin at the first aligned address.
 
     `at_target` comes last, as one store: a mask for every vector costs a tenth.  Not so where stores are streamed: a
     plain store into a line that has just been streamed takes 250 ns, and a stream has time for masks.
@@ -237,6 +238,8 @@ def emit_block(flags, way, o, row, j, stop, base, a, b, at_target):
         emit_vector(flags, way, o, row, j, n, base, a, b, at_target, False)
         j += n
     while j + width <= stop:
+        if short:
+            not_unrolled()
         emit_vector(flags, way, o, row, j, width, base, a, b, at_target, True)
         j += width
     if j < stop:
@@ -274,10 +277,12 @@ def clear_row(row):
 
 
 @inline
-def emit_difference(row, m, log_s):
-    """Write ``(x_j - m) - log s``."""
+def emit_difference(row, m, log_s, short=False):
+    """Write ``(x_j - m) - log s`` of a row, which may be `short`."""
     width, j = lanes_of(row.x), 0
     while j + width <= row.k:
+        if short:
+            not_unrolled()
         store(row.out, j, load(row.source, j) - m - log_s)
         j += width
     if j < row.k:
