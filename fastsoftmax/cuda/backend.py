@@ -24,7 +24,7 @@ from .workspace import workspace
 class Prepared(NamedTuple):
     """A call for operands that look alike."""
 
-    call: Any  # None if there is none
+    call: Any
     shape: tuple[int, ...]  # of the loss, or of a number a row
     dtype: str
     factory: Callable[[], Any] | None  # makes that, where the library has a shorter way than `empty`
@@ -33,8 +33,20 @@ class Prepared(NamedTuple):
     exports: bool  # whether results are others than the library's until they are exported
 
 
-UNPREPARED = Prepared(None, (), "", None, (0, 0, 0, 0), False, False)
 _prepared = memo.shared(4096)  # calls, some 5 KB each
+
+
+def _find(key: Any, x_at: int, y_at: int, at: int) -> Prepared | None:
+    """The prepared call of a key, unless an output (0: none) shares memory with operands at some addresses."""
+    try:
+        prepared: Prepared | None = _prepared.get(key)
+    except TypeError:  # an argument that no call can have
+        return None
+    if at and prepared is not None:
+        low, high, y_low, y_high = prepared.reach
+        if low < at - x_at < high or y_low < at - y_at < y_high:
+            return None
+    return prepared
 
 
 def _may_wait(kind: Library, arrays: tuple[Argument | None, ...]) -> bool:
@@ -79,15 +91,11 @@ def rows(x: Any, y: Any, axis: Any, out: Any, kernel: str, variant: int, keepdim
     kind = by_type.get(type(x)) or library(x)
     look, stream, x_at, y_at, at, owners = kind.call_key(x, y, out) or call_key(kind, x, y, out)
     key = kind, look, axis, type(axis), kernel, variant, keepdims  # 1.0 and True are no axes, though equal to one
-    try:
-        prepared = _prepared.get(key) or UNPREPARED
-    except TypeError:  # an argument that no call can have
-        prepared = UNPREPARED
-    call, shape, dtype, factory, (low, high, y_low, y_high), waits, exports = prepared
-    written = out
-    if call is None or (at and (low < at - x_at < high or y_low < at - y_at < y_high)):
+    prepared, written = _find(key, x_at, y_at, at), out
+    if prepared is None:
         prepared, written = _prepare_map((x, y, out), axis, kernel, variant, keepdims, stream)
-        call, shape, dtype, factory, _, waits, exports = _prepared.keep(key, prepared)
+        _prepared.keep(key, prepared)
+    call, shape, dtype, factory, _, waits, exports = prepared
     borrowed = order(kind, stream, call.device, (x, y, out), owners) if waits else None
     if call.numbers:
         written = kind.empty(x, shape, dtype, stream) if factory is None else factory()
@@ -152,15 +160,11 @@ def loss(
         each_key, (class_at, sample_at, up_at), each_owners = keys(each, stream)
         owners = (*(owners or (logits, target, out)), *each_owners)
     key = kind, look, axis, type(axis), options, grad, each_key  # 1.0 and True are no axes, though equal to one
-    try:
-        prepared = _prepared.get(key) or UNPREPARED
-    except TypeError:  # an argument that no call can have
-        prepared = UNPREPARED
-    call, shape, dtype, factory, (low, high, y_low, y_high), waits, exports = prepared
-    written = out
-    if call is None or (at and (low < at - x_at < high or y_low < at - y_at < y_high)):
+    prepared, written = _find(key, x_at, y_at, at), out
+    if prepared is None:
         prepared, written = _prepare_loss((logits, target, out), each, axis, options, grad, stream)
-        call, shape, dtype, factory, _, waits, exports = _prepared.keep(key, prepared)
+        _prepared.keep(key, prepared)
+    call, shape, dtype, factory, _, waits, exports = prepared
     if grad_output is not None:
         upstream_fits(up, dtype)
     borrowed = order(kind, stream, call.device, (logits, target, out, *each), owners) if waits else None

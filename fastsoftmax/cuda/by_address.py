@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..core.dtypes import FLOATS, LABELS, LOG_SOFTMAX, LOGSUMEXP, SIZES, SOFTMAX, computed, readable_beside
+from ..core.memo import Memo
 from ..core.options import Options, in_precision
 from ..core.options import options as checked
 from ..core.strides import Operand, contiguous, overlapping
@@ -137,7 +138,7 @@ class Launcher:
         self.strides = {name: self._strides(name, strides.pop(name, None)) for name in self._wide()}
         if strides:
             raise ValueError(f"strides must be of {', '.join(self._wide())}, got {next(iter(strides))!r}")
-        self._calls: dict[tuple[int, ...], Any] = {}
+        self._calls: Memo[tuple[int, ...], Any] = Memo()
         self._workspace = Workspace(device)
         self._call((0,) * len(self._wide()))
 
@@ -164,10 +165,7 @@ class Launcher:
 
     def _call(self, remainders: tuple[int, ...]) -> Any:
         """The prepared call for addresses with these remainders modulo 16."""
-        call = self._calls.get(remainders)
-        if call is None:
-            call = self._calls[remainders] = self._prepare(remainders)
-        return call
+        return self._calls.get(remainders) or self._calls.keep(remainders, self._prepare(remainders))
 
     def _prepare(self, remainders: tuple[int, ...]) -> Any:
         operands = {}

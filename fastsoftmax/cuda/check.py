@@ -170,16 +170,13 @@ def weights(name: str, argument: Argument | None, shape: tuple[int, ...], meanin
     return True
 
 
-def is_number(value: Any) -> bool:
-    """Whether an upstream gradient is a number, and none that would have to be fetched from the GPU."""
-    return isinstance(value, numbers.Real) or (isinstance(value, np.ndarray) and value.ndim == 0)
-
-
 def upstream_number(value: Any) -> float | None:
     """An upstream gradient that is a number (1 if it was left out); None for an array."""
     if value is None or type(value) is float:
         return 1.0 if value is None else value
-    return number("grad_output", value, "a number or an array") if is_number(value) else None
+    if isinstance(value, numbers.Real) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return number("grad_output", value, "a number or an array")
+    return None
 
 
 def upstream_fits(up: float | None, dtype: str) -> None:

@@ -12,30 +12,11 @@ from .kernels import recipes
 from .plan import Layout
 from .toolkit import compiler
 
-NOTHING = Flags()
-
-
-class LoadedKernel(NamedTuple):
-    """A kernel on a GPU, and how many blocks and threads it is launched with."""
-
-    loaded: Any
-    grid: int
-    threads: int
-    shared: int
-
-    def with_arguments(self, *arguments: Any) -> compiler.Kernel:
-        """The kernel with its parameters."""
-        return compiler.Kernel(self.loaded, self.grid, self.threads, self.shared, arguments)
-
-    def launch(self, device: int, stream: int, *arguments: Any) -> None:
-        """Launch it once."""
-        compiler.launch(self.loaded, device, stream, self.grid, self.threads, self.shared, arguments)
-
 
 class Launch(NamedTuple):
     """The launch of a row kernel on rows that lie on at most two levels of strides."""
 
-    kernel: LoadedKernel
+    kernel: compiler.Kernel
     shape: tuple[int, ...]  # the integers that follow ignore_index
     begins: tuple[int, ...]  # bytes from the addresses of x, y and out
     row: int  # the number of the first row
@@ -63,9 +44,14 @@ def loaded(recipe: recipes.Recipe, device: int) -> Any:
     return kernel
 
 
-def loaded_kernel(recipe: recipes.Recipe, device: int, grid: int, shared: int = 0) -> LoadedKernel:
+def loaded_kernel(recipe: recipes.Recipe, device: int, grid: int, shared: int = 0) -> compiler.Kernel:
     """The kernel of a recipe on a GPU, to be launched with a number of blocks."""
-    return LoadedKernel(loaded(recipe, device), grid, recipe.threads, shared)
+    return compiler.Kernel(loaded(recipe, device), grid, recipe.threads, shared)
+
+
+def launch_once(kernel: compiler.Kernel, device: int, stream: int, *arguments: Any) -> None:
+    """Launch a kernel with some arguments."""
+    compiler.launch(kernel.loaded, device, stream, kernel.grid, kernel.block, kernel.shared, arguments)
 
 
 class RowWork(NamedTuple):
@@ -73,7 +59,7 @@ class RowWork(NamedTuple):
 
     kernel: str
     variant: int = 0
-    flags: Flags = NOTHING
+    flags: Flags = Flags()
     label: int = 8  # bytes of a class index
 
 

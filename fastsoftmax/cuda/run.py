@@ -17,7 +17,7 @@ from . import plan
 from .check import Loss, Map
 from .kernels import recipes
 from .kernels.parameters import Integers
-from .launches import Launch, RowWork, launches_of, loaded_kernel
+from .launches import Launch, RowWork, launch_once, launches_of, loaded_kernel
 from .toolkit import compiler
 from .toolkit.packed import Cell
 from .workspace import HEADER, Workspace
@@ -69,7 +69,7 @@ class MapCall:
 
 def _launch_empty(launches: tuple[Launch, ...], device: int, stream: int, numbers: tuple[Any, ...]) -> None:
     for launch in launches:
-        launch.kernel.launch(device, stream, *(0,) * 13, *launch.shape[1:], *numbers)
+        launch_once(launch.kernel, device, stream, *(0,) * 13, *launch.shape[1:], *numbers)
 
 
 class CountLaunches:
@@ -278,7 +278,7 @@ class LossCall:
         """Launch every kernel with no rows, so that the driver has loaded it; `state_for` was called for stream 0."""
         lock, header = self.states[0][:2]
         with lock:
-            self.count.kernel.launch(self.device, stream, 0, 0, 0, header + HEADER, 0, 0, 0, 1)
+            launch_once(self.count.kernel, self.device, stream, 0, 0, 0, header + HEADER, 0, 0, 0, 1)
             for kernel in (self.count.join, self.sum.kernel):
-                kernel.launch(self.device, stream, header + HEADER, 0, 0, header)
+                launch_once(kernel, self.device, stream, header + HEADER, 0, 0, header)
             _launch_empty(self.rows.launches, self.device, stream, self.rows.numbers)

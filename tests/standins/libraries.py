@@ -144,7 +144,7 @@ class Torch(Library):
             def device(self):
                 return self.number
 
-            def add_(self, other):
+            def __iadd__(self, other):
                 return library.operate("add", np.add, self, self, other)
 
             def copy_(self, other):
@@ -153,10 +153,10 @@ class Torch(Library):
             def zero_(self):
                 return library.operate("zero", lambda: np.zeros(self.shape), self)
 
-            def sub_(self, other):
+            def __isub__(self, other):
                 return library.operate("sub", np.subtract, self, self, other)
 
-            def mul_(self, other):
+            def __imul__(self, other):
                 if isinstance(other, float):
                     return library.operate("mul", lambda a: a * other, self, self)
                 return library.operate("mul", np.multiply, self, self, other)
@@ -258,12 +258,22 @@ class Cupy(Library):
             def sum(self, *, dtype):
                 return library.result("sum", dtype, np.sum, self)
 
+            def __iadd__(self, other):
+                assert np.can_cast(other.dtype, self.dtype, "same_kind") or other.dtype == self.dtype
+                return library.operate("add", np.add, self, self, other)
+
+            def __isub__(self, other):
+                return library.elementwise("subtract", self, other, out=self)
+
+            def __imul__(self, other):
+                return library.elementwise("multiply", self, other, out=self)
+
         ndarray.__module__ = "cupy"
         library = self
         self.type, self.module.ndarray, self.current = ndarray, ndarray, 0
-        for function in (self.dot, self.add, self.sum, self.argmax, self.copyto, self.argsort, self.take_along_axis):
+        for function in (self.dot, self.sum, self.argmax, self.copyto, self.argsort, self.take_along_axis):
             setattr(self.module, function.__name__, function)
-        for name in ("subtract", "multiply", "divide"):
+        for name in ("subtract", "divide"):
             setattr(self.module, name, partial(self.elementwise, name))
         stream = lambda device: SimpleNamespace(ptr=self.streams.get(device, 0))  # noqa: E731
         self.module.cuda = SimpleNamespace(get_current_stream=stream, Device=self.device)
@@ -290,15 +300,11 @@ class Cupy(Library):
         assert out.values.flags.c_contiguous
         return self.operate("dot", np.matmul, out, a, b)
 
-    def add(self, a, b, *, out):
-        assert np.can_cast(b.dtype, out.dtype, "same_kind") or b.dtype == out.dtype
-        return self.operate("add", np.add, out, a, b)
-
-    def sum(self, a, *, axis, dtype, out):
+    def sum(self, a, axis, *, dtype, out):
         assert dtype == out.dtype
         return self.operate("sum", lambda a: a.sum(axis), out, a)
 
-    def argmax(self, a, *, axis, out):
+    def argmax(self, a, axis, *, out):
         assert out.dtype == np.int64
         return self.operate("argmax", lambda a: a.argmax(axis), out, a)
 

@@ -8,6 +8,7 @@ from ...core.devices import CUDA
 from ...core.dtypes import SIZES
 from ...core.strides import contiguous
 from . import dlpack
+from .library import Description
 
 
 class Array:
@@ -64,4 +65,4 @@ class Array:
         wanted = 1 if stream is None else stream
         if wanted not in (-1, self.stream or 1):
             compiler.wait(self.device, wanted, self.stream)
-        return dlpack.export(dlpack.Described(self.pointer, self.shape, self.strides, self.dtype, self.device), self)
+        return dlpack.export(self.pointer, Description(self.shape, self.strides, self.dtype, self.device), self)

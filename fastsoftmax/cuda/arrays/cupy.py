@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager
 from typing import Any
 
-from .library import Description, dtype_name, module
+from .library import module
 from .products import Products
 
 
@@ -20,11 +20,6 @@ class Cupy(Products):
         """Strides are in bytes already."""
         memory = array.data
         return (array.shape, array.strides, array.dtype, memory.device_id), memory.ptr, array
-
-    def describe(self, array: Any, key: Any) -> Description:
-        """The key's parts, by their names."""
-        shape, strides, dtype, device = key
-        return Description(shape, strides, dtype_name(dtype), device)
 
     def stream(self, array: Any) -> int:
         """The current stream of the array's device."""
@@ -51,30 +46,17 @@ class Cupy(Products):
 
     def logits(self, x: Any, weight: Any, bias: Any, out: Any) -> None:
         """The bias is added afterwards."""
-        cupy = module("cupy")
-        cupy.dot(x, weight.T, out=out)
+        module("cupy").dot(x, weight.T, out=out)
         if bias is not None:
-            cupy.add(out, bias, out=out)
+            out += bias
 
     def product(self, a: Any, b: Any, out: Any) -> None:
         """By cuBLAS, in float32 on the way for half types."""
         module("cupy").dot(a, b, out=out)
 
-    def add(self, part: Any, out: Any) -> None:
-        """In the wider dtype."""
-        module("cupy").add(out, part, out=out)
-
-    def columns(self, rows: Any, out: Any) -> None:
-        """Converted as they are read."""
-        module("cupy").sum(rows, axis=0, dtype=out.dtype, out=out)
-
     def copy(self, array: Any, out: Any) -> None:
         """Rounded where that is narrower."""
         module("cupy").copyto(out, array, casting="unsafe")
-
-    def largest(self, rows: Any, out: Any) -> None:
-        """NaN is the largest."""
-        module("cupy").argmax(rows, axis=1, out=out)
 
     def zero(self, out: Any) -> None:
         """In place."""
@@ -86,18 +68,6 @@ class Cupy(Products):
         places = cupy.argsort(rows[:, ::-1], axis=1)[:, : -k - 1 : -1]
         places = cupy.subtract(rows.shape[1] - 1, places)
         return cupy.take_along_axis(rows, places, axis=1), places
-
-    def log_proba(self, logits: Any, loss: Any, out: Any) -> None:
-        """Differences of logits are exact in the wider dtype."""
-        cupy = module("cupy")
-        cupy.copyto(out, logits)
-        cupy.subtract(out, logits[:, :1], out=out)
-        cupy.subtract(out, loss[:, None], out=out)
-
-    def scale(self, factor: Any, out: Any) -> None:
-        """In place, rounded where rows are narrower."""
-        cupy = module("cupy")
-        cupy.multiply(out, factor if isinstance(factor, float) else factor[:, None], out=out, casting="same_kind")
 
     def normalise(self, weights: Any, out: Any) -> None:
         """Summed in float64."""

@@ -1,10 +1,11 @@
 """DLPack's struct of an array, read from a capsule and written into one."""
 
 import ctypes
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...core.devices import CUDA
 from ...core.strides import contiguous
+from .library import Description
 
 _Word = ctypes.c_int64
 _CODES = ("int", "uint", "float", "handle", "bfloat", "complex", "bool")
@@ -30,30 +31,20 @@ class _Managed(ctypes.Structure):
     _fields_ = [("tensor", _Tensor), ("context", ctypes.c_void_p), ("deleter", ctypes.c_void_p)]
 
 
-class Described(NamedTuple):
-    """An array as a capsule describes it; strides in bytes."""
-
-    pointer: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    dtype: str
-    device: int
-
-
 _python = ctypes.pythonapi
 _pointer = _python.PyCapsule_GetPointer
 _pointer.restype, _pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
 
 
-def read(capsule: Any) -> Described:
-    """The description of a capsule's array; the capsule remains its owner's."""
+def read(capsule: Any) -> tuple[int, Description]:
+    """(address, description) of a capsule's array; the capsule remains its owner's."""
     tensor = _Managed.from_address(_pointer(capsule, NAME)).tensor
     code = _CODES[tensor.code] if tensor.code < len(_CODES) else f"dtype {tensor.code} of "
     dtype = f"{code}{tensor.bits}" + (f"x{tensor.lanes}" if tensor.lanes != 1 else "")
     shape, itemsize = tuple(tensor.shape[: tensor.ndim]), tensor.bits // 8
     steps = tuple(s * itemsize for s in tensor.strides[: tensor.ndim]) if tensor.strides else None
     where = (tensor.data or 0) + tensor.offset
-    return Described(where, shape, contiguous(shape, itemsize) if steps is None else steps, dtype, tensor.device)
+    return where, Description(shape, contiguous(shape, itemsize) if steps is None else steps, dtype, tensor.device)
 
 
 #: What exported capsules point to, until their consumers delete it, with the arrays that own the memory.
@@ -83,15 +74,15 @@ _capsule = _python.PyCapsule_New
 _capsule.restype, _capsule.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
 
 
-def export(described: Described, owner: Any, device_type: int = CUDA) -> Any:
-    """A capsule for an array whose memory `owner` holds."""
-    shape, strides, name = described.shape, described.strides, described.dtype
+def export(pointer: int, described: Description, owner: Any, device_type: int = CUDA) -> Any:
+    """A capsule for an array at an address, whose memory `owner` holds."""
+    shape, strides, name, device, _ = described
     kind = name.rstrip("0123456789")
     bits = int(name[len(kind) :])
     sizes = (_Word * max(len(shape), 1))(*shape)
     steps = (_Word * max(len(shape), 1))(*(s // (bits // 8) for s in strides))
     tensor = _Tensor(
-        *(described.pointer, device_type, described.device, len(shape)),
+        *(pointer, device_type, device, len(shape)),
         *(_CODES.index(kind), bits, 1, sizes, steps, 0),
     )
     managed = _Managed(tensor, None, ctypes.cast(_deleter, ctypes.c_void_p))

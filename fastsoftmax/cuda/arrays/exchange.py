@@ -19,21 +19,17 @@ class Exchanged(Library):
             capsule = array.__dlpack__(stream=stream or LEGACY)
         except BufferError as error:
             raise TypeError(f"an array on a GPU cannot be read by DLPack: {error}") from error
-        description = dlpack.read(capsule)
-        return description[1:], description.pointer, capsule
+        address, description = dlpack.read(capsule)
+        return description, address, capsule
 
     def describe(self, array: Any, key: Any) -> Description:
-        """The key's parts, by their names."""
-        return Description(*key)
+        """The key itself."""
+        description: Description = key
+        return description
 
     def stream(self, array: Any) -> int:
         """DLPack has no current stream: the default one."""
         return LEGACY
-
-    def empty_like(self, array: Any, stream: int) -> Any:
-        """C-contiguous."""
-        look = self.describe(array, self.key(array, stream)[0])
-        return self.empty(array, look.shape, look.dtype, stream)
 
     def empty(self, like: Any, shape: tuple[int, ...], dtype: str, stream: int) -> Any:
         """Of memory from NVIDIA's own pool."""

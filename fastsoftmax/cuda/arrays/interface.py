@@ -34,11 +34,6 @@ class Interface(Library):
         """The stream that the array's contents are ordered on."""
         return array.__cuda_array_interface__.get("stream") or LEGACY
 
-    def empty_like(self, array: Any, stream: int) -> Any:
-        """C-contiguous."""
-        look = self.describe(array, self.key(array, stream)[0])
-        return self.empty(array, look.shape, look.dtype, stream)
-
     def empty(self, like: Any, shape: tuple[int, ...], dtype: str, stream: int) -> Any:
         """Of memory from NVIDIA's own pool."""
         return Array(shape, dtype, device_of(self.key(like, stream)[1]), stream)
@@ -54,11 +49,6 @@ class Numba(Interface):
         """By attributes, without the interface's dictionary."""
         address = array.device_ctypes_pointer.value or 0
         return (array.shape, array.strides, array.dtype, device_of(address), False, False), address, array
-
-    def describe(self, array: Any, key: Any) -> Description:
-        """The key's parts, by their names."""
-        shape, strides, dtype, device, *_ = key
-        return Description(shape, strides, dtype_name(dtype), device)
 
     def stream(self, array: Any) -> int:
         """The stream that an array was bound to, or the default one."""

@@ -26,7 +26,10 @@ NOWHERE = Description((), (), "", -1)
 
 
 class Library:
-    """Arrays of one library: asked for what calls depend on, and made."""
+    """Arrays of one library: asked for what calls depend on, and made.
+
+    By itself it stands for whatever lies in main memory, which checks refuse.
+    """
 
     name = ""
     mutable = True  # otherwise new arrays are others than the library's until they are exported
@@ -37,24 +40,31 @@ class Library:
     contiguous = "a contiguous copy of {0}"
 
     def key(self, array: Any, stream: int) -> tuple[Any, int, Any]:
-        """(what an array's description follows from, hashable; its address; the owner of its memory): in no time."""
-        raise NotImplementedError
+        """(what an array's description follows from, hashable; its address; the owner of its memory): in no time.
+
+        What lies on no GPU has a key that is empty and not hashable, so that no call is ever like one with it.
+        """
+        return [], 0, array
 
     def call_key(self, x: Any, y: Any, out: Any) -> Any:
         """`lookup.call_key` of arrays that own their memory, where the library has a shorter way; else None."""
         return None
 
     def describe(self, array: Any, key: Any) -> Description:
-        """An array's description, from its key."""
-        raise NotImplementedError
+        """An array's description, from its key: shape, strides, dtype and device, by their names."""
+        if not key:
+            return NOWHERE
+        shape, strides, dtype, device, *_ = key
+        return Description(shape, strides, dtype_name(dtype), device)
 
     def stream(self, array: Any) -> int:
         """The handle of the stream that work on an array is put on."""
-        raise NotImplementedError
+        return 0
 
     def empty_like(self, array: Any, stream: int) -> Any:
         """A new array in the shape, dtype and, where it can be, memory order of another."""
-        raise NotImplementedError
+        look = self.describe(array, self.key(array, stream)[0])
+        return self.empty(array, look.shape, look.dtype, stream)
 
     def address(self, array: Any) -> int:
         """The address of a new array."""
@@ -69,7 +79,7 @@ class Library:
         return None
 
     def exported(self, array: Any) -> Any:
-        """A new array as the library's users know it,."""
+        """A new array as the library's users know it."""
         return array
 
     def refused(self, array: Any, name: str) -> str | None:
@@ -90,22 +100,6 @@ class Argument(NamedTuple):
     def description(self) -> Description:
         """The argument's description."""
         return self.library.describe(self.value, self.key)
-
-
-class MainMemory(Library):
-    """Whatever lies in main memory; checks refuse it."""
-
-    def key(self, array: Any, stream: int) -> tuple[Any, int, Any]:
-        """Not hashable, so that no call is ever like one with such an argument."""
-        return [], 0, array
-
-    def describe(self, array: Any, key: Any) -> Description:
-        """On no device."""
-        return NOWHERE
-
-    def stream(self, array: Any) -> int:
-        """None, in truth."""
-        return 0
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:

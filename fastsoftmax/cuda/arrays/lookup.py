@@ -8,13 +8,13 @@ from ...core.devices import library_of, on_cuda
 from .cupy import Cupy
 from .exchange import Exchanged, Jax
 from .interface import Interface, Numba
-from .library import Argument, Library, MainMemory
+from .library import Argument, Library
 from .torch import Derived, Torch
 
 _NOTHING = None, 0, None  # the key of an argument that was left out, its address, and the owner of its memory
 
 _TORCH, _DERIVED, _CUPY, _NUMBA, _JAX = Torch(), Derived(), Cupy(), Numba(), Jax()
-_INTERFACE, _DLPACK, MAIN_MEMORY = Interface(), Exchanged(), MainMemory()
+_INTERFACE, _DLPACK, _MAIN_MEMORY = Interface(), Exchanged(), Library()
 by_type = memo.shared()
 
 
@@ -32,7 +32,7 @@ def _look_up(value: Any, kind: type) -> Library:
         by_type[kind] = of_class
         return of_class
     if not on_cuda(value):
-        return MAIN_MEMORY
+        return _MAIN_MEMORY
     if root in ("jax", "jaxlib"):
         return _JAX
     return _INTERFACE if hasattr(value, "__cuda_array_interface__") else _DLPACK

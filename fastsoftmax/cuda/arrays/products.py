@@ -3,10 +3,10 @@
 Everything is written to arrays that are there, on the library's current stream.
 """
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from .library import Library
+from .library import Library, module
 
 
 class Products(Library):
@@ -18,7 +18,7 @@ class Products(Library):
 
     def on(self, array: Any) -> AbstractContextManager[Any]:
         """With the device of an array as the current one, where the library goes by that."""
-        raise NotImplementedError
+        return nullcontext()
 
     def logits(self, x: Any, weight: Any, bias: Any, out: Any) -> None:
         """``x Wᵀ + b``, with a bias or None."""
@@ -34,19 +34,19 @@ class Products(Library):
 
     def add(self, part: Any, out: Any) -> None:
         """``out + part``, where the output may be of a wider dtype."""
-        raise NotImplementedError
+        out += part
 
     def columns(self, rows: Any, out: Any) -> None:
-        """The sum of rows, in the dtype of the output."""
-        raise NotImplementedError
+        """The sum of rows, which are converted to the dtype of the output as they are read."""
+        module(self.name).sum(rows, 0, dtype=out.dtype, out=out)
 
     def copy(self, array: Any, out: Any) -> None:
         """The same numbers, in the dtype of the output."""
         raise NotImplementedError
 
     def largest(self, rows: Any, out: Any) -> None:
-        """The place of the largest number of each row; of equal ones, the first."""
-        raise NotImplementedError
+        """The place of the largest number of each row, which NaN is; of equal ones, the first."""
+        module(self.name).argmax(rows, 1, out=out)
 
     def zero(self, out: Any) -> None:
         """Zeros."""
@@ -57,12 +57,17 @@ class Products(Library):
         raise NotImplementedError
 
     def log_proba(self, logits: Any, loss: Any, out: Any) -> None:
-        """Logarithms of probabilities in the dtype of the output, from some logits and the loss of each row's first."""
-        raise NotImplementedError
+        """Logarithms of probabilities in the dtype of the output, from some logits and the loss of each row's first.
+
+        Differences of logits are exact in the wider dtype.
+        """
+        self.copy(logits, out)
+        out -= logits[:, :1]
+        out -= loss[:, None]
 
     def scale(self, factor: Any, out: Any) -> None:
-        """Rows times a number, or times one number each."""
-        raise NotImplementedError
+        """Rows times a number, or times one number each: in place, rounded where rows are narrower."""
+        out *= factor if isinstance(factor, float) else factor[:, None]
 
     def normalise(self, weights: Any, out: Any) -> None:
         """Weights whose sum is 1."""

@@ -2,13 +2,12 @@
 
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, lru_cache, partial
 from typing import Any
 
 from ...core import memo
 from ...core.strides import contiguous
-from .library import NOWHERE, Description, MainMemory, module
+from .library import NOWHERE, Description, Library, module
 from .products import Products
 
 
@@ -55,10 +54,11 @@ class Torch(Products):
                 if type(out) is not kind or out.get_device() != device or out.requires_grad or out.is_neg():
                     return None
                 at = out.data_ptr()
-                result = out.shape, out.is_contiguous() or out.stride(), out.dtype, at & 15 if at else None
+                aligned = at & 15 if at else None
+                result = out.shape, out.is_contiguous() or out.stride(), out.dtype, aligned, at == x_at, at == y_at
         except RuntimeError:  # as in `key`
             return None
-        return (first, second, result, at == x_at, at == y_at), self.current_stream(device), x_at, y_at, at, None
+        return (first, second, result), self.current_stream(device), x_at, y_at, at, None
 
     def describe(self, array: Any, key: Any) -> Description:
         """Strides become bytes."""
@@ -116,10 +116,6 @@ class Torch(Products):
             )
         return f"{name} must have its minus sign applied; use {name}.resolve_neg()" if array.is_neg() else None
 
-    def on(self, array: Any) -> AbstractContextManager[Any]:
-        """A tensor's functions go to its own device."""
-        return nullcontext()
-
     def logits(self, x: Any, weight: Any, bias: Any, out: Any) -> None:
         """In one call: the bias is what the product is added to."""
         torch = module("torch")
@@ -136,21 +132,9 @@ class Torch(Products):
         """By cuBLAS, whose β is 1."""
         module("torch").addmm(out, a, b, out=out)
 
-    def add(self, part: Any, out: Any) -> None:
-        """In the wider dtype."""
-        out.add_(part)
-
-    def columns(self, rows: Any, out: Any) -> None:
-        """Converted as they are read."""
-        module("torch").sum(rows, 0, dtype=out.dtype, out=out)
-
     def copy(self, array: Any, out: Any) -> None:
         """Rounded where that is narrower."""
         out.copy_(array)
-
-    def largest(self, rows: Any, out: Any) -> None:
-        """NaN is the largest."""
-        module("torch").argmax(rows, 1, out=out)
 
     def zero(self, out: Any) -> None:
         """In place."""
@@ -163,23 +147,13 @@ class Torch(Products):
         numbers, order = torch.sort(torch.gather(rows, 1, places), dim=1, descending=True, stable=True)
         return numbers, torch.gather(places, 1, order)
 
-    def log_proba(self, logits: Any, loss: Any, out: Any) -> None:
-        """Differences of logits are exact in the wider dtype."""
-        out.copy_(logits)
-        out.sub_(logits[:, :1])
-        out.sub_(loss[:, None])
-
-    def scale(self, factor: Any, out: Any) -> None:
-        """In place."""
-        out.mul_(factor if isinstance(factor, float) else factor[:, None])
-
     def normalise(self, weights: Any, out: Any) -> None:
         """Summed in float64."""
         torch = module("torch")
         torch.div(weights, torch.sum(weights, 0, dtype=torch.float64), out=out)
 
 
-class Derived(MainMemory):
+class Derived(Library):
     """Classes that are derived from torch's: the memory of a tensor is not what they stand for, if they have any."""
 
     name = "torch"

@@ -1,5 +1,6 @@
 """Functions of features on a GPU: prepared for arrays that look alike, or checked and prepared first."""
 
+from collections.abc import Callable
 from typing import Any
 
 from ...core import memo, rules
@@ -13,7 +14,7 @@ from ..check import Map, upstream_fits, upstream_number
 from ..run import MapCall
 from ..workspace import workspace
 from . import check
-from .check import Arguments
+from .check import Arguments, Linear
 from .chunks import Arrays
 from .predict import TopCall, fill, predict_classes
 from .run import HessianCall, LinearCall
@@ -70,42 +71,45 @@ def loss(
     return value, results
 
 
+def _checked(
+    rule: Callable[..., Linear], arrays: tuple[Any, ...], required: tuple[int, ...] = REQUIRED, **rest: Any
+) -> tuple[Linear, Arrays]:
+    """Logits by a rule of `check` from array arguments, of which features, weights and bias are the first."""
+    x, weight, bias, *_ = arrays
+    stream = library(x).stream(x)
+    problem = rule(*arguments(arrays, stream, required=required), **rest)
+    return problem, Arrays(x, weight, bias, problem.library, stream)
+
+
 def predict(x: Any, weight: Any, bias: Any) -> Any:
     """The class of the largest logit of each row."""
-    kind = library(x)
-    stream = kind.stream(x)
-    problem = check.linear(*arguments((x, weight, bias), stream, required=REQUIRED))
-    return predict_classes(problem, Arrays(x, weight, bias, problem.library, stream))
+    return predict_classes(*_checked(check.linear, (x, weight, bias)))
 
 
 def predict_proba(x: Any, weight: Any, bias: Any, out: Any) -> Any:
     """The probabilities of the classes for each row: all logits are written where they go, and replaced there."""
-    kind = library(x)
-    stream = kind.stream(x)
-    problem = check.proba(*arguments((x, weight, bias, out), stream, required=(0, 1)))
-    result = kind.empty(x, (problem.rows, problem.classes), problem.dtype, stream) if out is None else out
-    at = kind.address(result)
-    key = kind, "softmax", problem, at & 15
+    problem, arrays = _checked(check.proba, (x, weight, bias, out), required=(0, 1))
+    result = arrays.empty((problem.rows, problem.classes), problem.dtype) if out is None else out
+    at = problem.library.address(result)
+    key = "softmax", problem, at & 15
     call = _prepared.get(key)
     if call is None:
         z = problem.logits(problem.rows)._replace(address=at)
         call = _prepared.keep(key, MapCall(Map(z, None, z, problem.device), "softmax", SOFTMAX, numbers=False))
-    fill(problem, Arrays(x, weight, bias, problem.library, stream), result)
-    call(at, 0, at, 0, stream)
+    fill(problem, arrays, result)
+    call(at, 0, at, 0, arrays.stream)
     return result
 
 
 def top_k(x: Any, weight: Any, bias: Any, k: Any) -> tuple[Any, Any]:
     """(classes, log-probabilities) of the k largest logits of each row."""
-    kind = library(x)
-    stream = kind.stream(x)
-    problem = check.linear(*arguments((x, weight, bias), stream, required=REQUIRED))
+    problem, arrays = _checked(check.linear, (x, weight, bias))
     k = positive("k", k, problem.classes)
     if problem.library.sorts:
         problem = problem._replace(chunk=max(1, problem.chunk // SORTED))
-    key = kind, "top", problem
-    call = _prepared.get(key) or _prepared.keep(key, TopCall(problem))
-    return call(Arrays(x, weight, bias, problem.library, stream), k, workspace(problem.device, stream).lock)  # type: ignore[no-any-return]
+    key = "top", problem
+    call: TopCall = _prepared.get(key) or _prepared.keep(key, TopCall(problem))
+    return call(arrays, k, workspace(problem.device, arrays.stream).lock)
 
 
 def hessian_product(
@@ -118,11 +122,8 @@ def hessian_product(
     reduction: Any,
 ) -> tuple[Any, Any | None]:
     """The Hessian of the loss by weights and bias, times a direction."""
-    kind, direction = library(x), (weight_direction, bias_direction)
-    stream = kind.stream(x)
-    arrays = x, weight, bias, *direction, sample_weight
-    problem = check.hessian(*arguments(arrays, stream, required=REQUIRED), reduction=reduction)
-    key = kind, "hessian", problem
-    call = _prepared.get(key) or _prepared.keep(key, HessianCall(problem))
-    operands = Arrays(x, weight, bias, problem.library, stream)
-    return call(operands, direction, sample_weight, mean=reduction == "mean")  # type: ignore[no-any-return]
+    direction = weight_direction, bias_direction
+    problem, arrays = _checked(check.hessian, (x, weight, bias, *direction, sample_weight), reduction=reduction)
+    key = "hessian", problem
+    call: HessianCall = _prepared.get(key) or _prepared.keep(key, HessianCall(problem))
+    return call(arrays, direction, sample_weight, mean=reduction == "mean")

@@ -10,6 +10,7 @@ from typing import Any
 
 from ...core.dtypes import SIZES, SOFTMAX, computed
 from ..check import Map
+from ..launches import launch_once
 from ..run import CountLaunches, MapCall, RowLaunches, SumLaunches
 from ..workspace import HEADER, Workspace
 from .check import Linear, LinearLoss
@@ -84,7 +85,7 @@ class LinearCall:
                 rows = (z_at, target + self.step * start, z_at if self.wanted else 0, class_weight, *at)
                 launches(rows, stream, sums, denominator, up)
                 if self.several and self.reduced:
-                    self.count.join.launch(self.device, stream, sums, launches.blocks, 0, joined + 8 * parts)
+                    launch_once(self.count.join, self.device, stream, sums, launches.blocks, 0, joined + 8 * parts)
                 parts += 1 if self.several else launches.blocks
                 if self.wanted:
                     gradients.add(start, x, z)

@@ -30,15 +30,8 @@ def _version(name: str) -> str:
 def digest() -> str:
     """A name for all that decides on a compiled kernel, besides its recipe: our sources, versions, switches."""
     switches = sorted((k, v) for k, v in os.environ.items() if k.startswith(SWITCHES) and k != "NUMBA_CACHE_DIR")
-    return repr(
-        (
-            store.digest(*COMPILED),
-            Numbers._fields,
-            sys.version,
-            [*map(_version, PACKAGES + ASSEMBLERS)],
-            switches,
-        )
-    )
+    versions = [*map(_version, PACKAGES + ASSEMBLERS)]
+    return repr((store.digest(*COMPILED), Numbers._fields, sys.version, versions, switches))
 
 
 def load_or_compile(about: Any, compile: Callable[[], Compiled]) -> Compiled:

@@ -40,7 +40,7 @@ class Facts(NamedTuple):
 def _value_of(answer: tuple[Any, ...]) -> Any:
     """The value of a driver's answer; an error where it has none."""
     status, *values = answer
-    if status == driver.CUresult.CUDA_SUCCESS:
+    if status is SUCCESS:
         return values[0] if values else None
     raise RuntimeError(f"the CUDA driver answered {status.name}; nothing was computed")
 
@@ -70,11 +70,10 @@ def facts(number: int) -> Facts:
 
 def current_device() -> int:
     """The number of the calling thread's current GPU."""
-    _core()
-    status, number = driver.cuCtxGetDevice()
-    if status == driver.CUresult.CUDA_SUCCESS:
-        return int(number)
     core = _core()
+    status, number = driver.cuCtxGetDevice()
+    if status is SUCCESS:
+        return int(number)
     core.Device().set_current()  # of a thread that has none yet: the first
     return int(core.Device().device_id)
 
@@ -110,7 +109,11 @@ class Kernel(NamedTuple):
     grid: int
     block: int
     shared: int
-    arguments: tuple[Any, ...]
+    arguments: tuple[Any, ...] = ()
+
+    def with_arguments(self, *arguments: Any) -> "Kernel":
+        """The kernel with its parameters."""
+        return self._replace(arguments=arguments)
 
 
 class Launches:
@@ -171,7 +174,7 @@ def _current(number: int) -> Iterator[Any]:
     """GPU `number` as the calling thread's current one, for a while."""
     core = _core()
     status, current = driver.cuCtxGetDevice()
-    before = core.Device(int(current)) if status == driver.CUresult.CUDA_SUCCESS else None
+    before = core.Device(int(current)) if status is SUCCESS else None
     gpu = core.Device(number)
     gpu.set_current()
     try:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fastsoftmax.cuda.arrays import array, dlpack
+from fastsoftmax.cuda.arrays.library import Description
 from tests.standins import numpy_kernels  # noqa: F401  skips where numba-cuda is not installed
 
 
@@ -25,7 +26,7 @@ def test_an_array_of_our_own_is_exchanged(driver):
     """Its consumer's stream waits for its own."""
     made = array.Array((2, 3), "bfloat16", 1, 5)
     found = dlpack.read(made.__dlpack__(stream=8))
-    assert found == dlpack.Described(made.pointer, (2, 3), (6, 2), "bfloat16", 1)
+    assert found == (made.pointer, Description((2, 3), (6, 2), "bfloat16", 1))
     assert ("wait", 1, 8, 5) in driver.calls
     driver.calls.clear()
     made.__dlpack__(stream=5)
@@ -39,8 +40,8 @@ def test_an_array_of_our_own_is_exchanged(driver):
 def test_capsules_keep_memory_until_they_are_used(driver):
     before = len(dlpack._exported)
     values = np.arange(6, dtype=np.float32).reshape(2, 3)
-    described = dlpack.Described(values.ctypes.data, (2, 3), (12, 4), "float32", 0)
-    capsule = dlpack.export(described, values, device_type=1)
+    described = Description((2, 3), (12, 4), "float32", 0)
+    capsule = dlpack.export(values.ctypes.data, described, values, device_type=1)
     assert len(dlpack._exported) == before + 1
     torch = pytest.importorskip("torch")
     tensor = torch.utils.dlpack.from_dlpack(capsule)
@@ -53,7 +54,7 @@ def test_capsules_keep_memory_until_they_are_used(driver):
 
 def test_capsules_that_nobody_uses_are_given_back(driver):
     before = len(dlpack._exported)
-    capsule = dlpack.export(dlpack.Described(0, (), (), "float64", 0), None)
+    capsule = dlpack.export(0, Description((), (), "float64", 0), None)
     assert len(dlpack._exported) == before + 1
     del capsule
     assert len(dlpack._exported) == before
@@ -63,4 +64,4 @@ def test_capsules_that_nobody_uses_are_given_back(driver):
 def test_capsules_of_numpy_are_read(dtype):
     x = np.zeros((4, 6), dtype)[::2, 1::3]
     described = dlpack.read(x.__dlpack__())
-    assert described == dlpack.Described(x.ctypes.data, x.shape, x.strides, np.dtype(dtype).name, 0)
+    assert described == (x.ctypes.data, Description(x.shape, x.strides, np.dtype(dtype).name, 0))

@@ -13,6 +13,7 @@ import pytest
 import fastsoftmax as fs
 from fastsoftmax.cuda import workspace
 from fastsoftmax.cuda.arrays import borrowed, dlpack
+from fastsoftmax.cuda.arrays.library import Description
 from tests.cuda.host.support import drawn
 from tests.standins import numpy_kernels  # noqa: F401  skips where numba-cuda is not installed
 from tests.standins.arrays import ExchangedArray, InterfaceArray
@@ -31,8 +32,8 @@ class Exchanged(ExchangedArray):
     def __dlpack__(self, *, stream=None, **_):
         owner = Owner()
         self.owners = [o for o in getattr(self, "owners", ()) if o() is not None] + [weakref.ref(owner)]
-        about = self.address, self.shape, self.values.strides, self.dtype.name, self.device
-        return dlpack.export(dlpack.Described(*about), owner)
+        about = Description(self.shape, self.values.strides, self.dtype.name, self.device)
+        return dlpack.export(self.address, about, owner)
 
     def held(self):
         return [owner for owner in self.owners if owner() is not None]
