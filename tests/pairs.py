@@ -30,10 +30,10 @@ def covering(cases, strength=2, about=tuple):
     return [cases[i] for i in sorted(chosen)]
 
 
-def pairwise(*axes, possible=lambda *_: True):
-    """Few combinations of a value of each axis that have every possible pair of values."""
+def pairwise(*axes, possible=lambda *_: True, strength=2):
+    """Few combinations of a value of each axis that have every possible pair of values (or what `strength` says)."""
     every = [at for at in product(*(range(len(axis)) for axis in axes)) if possible(*_values(axes, at))]
-    return [_values(axes, at) for at in covering(every)]
+    return [_values(axes, at) for at in covering(every, strength)]
 
 
 def _values(axes, at):

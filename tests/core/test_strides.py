@@ -1,6 +1,7 @@
 """Strides that mean nothing, of axes of length 1 and of arrays without elements, and strides beyond 32 bits."""
 
 from contextlib import nullcontext
+from itertools import product
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import scipy.sparse
 import fastsoftmax as fs
 from fastsoftmax.core.strides import extent
 from tests.linear.support import ALL, assert_as_reference, problem, shared
+from tests.pairs import exhaustive_but
 
 #: NumPy lets them be anything: as in v[None], in one row of a reversed array, cut out of a wide one, of packed records.
 STEPS = pytest.mark.parametrize("step", [0, -8, 3, 1 << 33, -(1 << 45) + 1])
@@ -88,17 +90,18 @@ def test_functions_of_logits(shape, step):
         one_by_one(fs.cross_entropy_and_grad, arrays, step, [room], reduction="none")
 
 
-LINEAR = [(1, 20, 60), (1, 20, 5), (1, 1, 60), (1, 1, 1), (5, 1, 5), (5, 1, 60), (40, 20, 1), (0, 20, 60), (3, 0, 60)]
+LINEAR = [(1, 20, 60), (1, 20, 5), (5, 1, 60), (40, 20, 1), (0, 20, 60), (3, 0, 60)]
+OTHERS = [(1, 1, 60), (1, 1, 1), (5, 1, 5)]
 
 
 @ways
 @STEPS
-@pytest.mark.parametrize("shape", LINEAR)
-def test_linear_functions(shape, step, context):
-    dtype = F64 if shape[2] == 60 else F32
-    x, weight, target, bias, _ = problem(1, shape, dtype, ignored=0)
-    soft = np.random.default_rng(1).uniform(0, 1, (shape[0], shape[2])).astype(dtype)
-    rows, operands = np.ones(shape[0]), {"x": x, "weight": weight, "bias": bias}
+@pytest.mark.parametrize(("rows", "features", "classes"), exhaustive_but(LINEAR, LINEAR + OTHERS))
+def test_linear_functions(rows, features, classes, step, context):
+    dtype = F64 if classes == 60 else F32
+    x, weight, target, bias, _ = problem(1, (rows, features, classes), dtype, ignored=0)
+    soft = np.random.default_rng(1).uniform(0, 1, (rows, classes)).astype(dtype)
+    ones, operands = np.ones(rows), {"x": x, "weight": weight, "bias": bias}
 
     def gradients(fill, step):
         return {name: with_step(fill(array, 7), step) for name, array in operands.items()}
@@ -108,13 +111,13 @@ def test_linear_functions(shape, step, context):
 
     with context():
         for labels in (target, soft):
-            arrays = {**operands, "target": labels, "sample_weight": rows, "class_weight": np.ones(shape[2])}
+            arrays = {**operands, "target": labels, "sample_weight": ones, "class_weight": np.ones(classes)}
             one_by_one(fs.linear_cross_entropy, arrays, step, reduction="sum")
-            arrays["grad_output"] = 2 * rows
+            arrays["grad_output"] = 2 * ones
             options = {"reduction": "none", "wrt": ALL}
             one_by_one(fs.linear_cross_entropy_and_grad, arrays, step, [gradients], **options)
         directions = {"weight_direction": weight[::-1].copy(), "bias_direction": bias[::-1].copy()}
-        one_by_one(fs.linear_hessian_product, {**operands, **directions, "sample_weight": rows}, step, reduction="sum")
+        one_by_one(fs.linear_hessian_product, {**operands, **directions, "sample_weight": ones}, step, reduction="sum")
         one_by_one(fs.linear_predict, operands, step)
         one_by_one(fs.linear_predict_proba, operands, step, [probabilities])
         one_by_one(fs.linear_top_k, operands, step, k=1)
@@ -161,8 +164,9 @@ def far(tmp_path):
 
 
 @ways
-@pytest.mark.parametrize("flipped", [False, True])
-@pytest.mark.parametrize("classes", [5, 60])
+@pytest.mark.parametrize(
+    ("classes", "flipped"), exhaustive_but([(5, False), (60, True)], list(product([5, 60], [False, True])))
+)
 def test_lines_farther_apart_than_32_bits_say(far, classes, flipped, context):
     x, weight, target, bias, _ = problem(3, (3, 4, classes), F64 if classes == 60 else F32, ignored=0)
     arguments = {"target": target, "bias": bias, "wrt": ALL}

@@ -30,8 +30,8 @@ def strided(draw, dtypes):
     return view
 
 
-AMONG = [(DTYPES[1:3],), (DTYPES,)]
-by_dtypes = pytest.mark.parametrize("among", exhaustive_but(AMONG[:1], AMONG), ids=["some", "all"])
+AMONG = [(DTYPES[2:3],), (DTYPES,)]
+by_dtypes = pytest.mark.parametrize("among", exhaustive_but(AMONG[:1], AMONG), ids=["float32", "all"])
 
 
 @by_dtypes
@@ -68,8 +68,13 @@ def test_losses_of_any_strides(backend, among, data, seed, reduction):
     )
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("classes", [10, 300])
+UNALIGNED = [(dtype, classes) for dtype in DTYPES for classes in (10, 300)]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "classes"),
+    exhaustive_but([case for case in UNALIGNED if case[1] == 10 or case[0] == np.float32], UNALIGNED),
+)
 def test_unaligned_gradient(dtype, classes):
     """`out` one byte off is written to, one element at a time if need be, and nothing beside it is."""
     x = logits(0, (7, classes), dtype)

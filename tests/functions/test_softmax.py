@@ -14,6 +14,7 @@ from tests.support import (
     DTYPES,
     LAYOUTS,
     assert_exact,
+    by_few_places,
     by_places,
     check,
     class_counts,
@@ -88,7 +89,7 @@ def test_logsumexp_keepdims(backend, axis, keepdims):
 
 
 @pytest.mark.parametrize("function", exhaustive_but([fs.softmax], MAPS), ids=by_name)
-@by_places
+@by_few_places
 @given(seeds, row_counts, st.data())
 def test_out(backend, places, function, seed, rows, data):
     """`out` of any strides receives the same bits, is what is returned, and may be the input."""

@@ -14,7 +14,7 @@ from tests.support import (
     DTYPES,
     WIDE,
     assert_exact,
-    by_places,
+    by_few_places,
     check,
     class_counts,
     computed,
@@ -36,7 +36,7 @@ def terms(product, y, g):
 
 
 @both_products
-@by_places
+@by_few_places
 @given(seeds, row_counts, st.data())
 def test_values(backend, places, function, product, seed, rows, data):
     dtype, classes, layout, grad_layout = data.draw(places)
@@ -71,7 +71,7 @@ def test_axis(backend, function, product, axis):
 
 
 @both_products
-@by_places
+@by_few_places
 @given(seeds, row_counts, st.data())
 def test_out(backend, places, function, product, seed, rows, data):
     """`out` may be a new array, `y` itself, or the upstream gradient itself."""

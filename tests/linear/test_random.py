@@ -3,15 +3,23 @@
 import numpy as np
 import pytest
 import scipy.sparse
-from hypothesis import given
+from hypothesis import given, settings
 
 import fastsoftmax as fs
 from tests.linear.random_problems import Menu, compare, drawn
 from tests.support import seeds
 
 
+@settings(max_examples=12)
 @given(seeds)
 def test_random_calls(seed):
+    compare(drawn(seed, Menu()))
+
+
+@pytest.mark.exhaustive
+@settings(max_examples=100)
+@given(seeds)
+def test_many_random_calls(seed):
     compare(drawn(seed, Menu()))
 
 
