@@ -137,23 +137,10 @@ def _grid(rows: int, at_once: int, resident: int, cluster: int, multiprocessors:
 def plan(
     rows: int, classes: int, layouts: tuple[Layout, ...], facts: tuple[int, int, bool], burden: Burden = PLAIN
 ) -> Plan:
-    """Lay out `rows` rows of `classes` logits.
+    """The plan of `rows` rows of `classes` logits, both at least 1.
 
-    Parameters
-    ----------
-    rows, classes
-        Both at least 1.
-    layouts : tuple of Layout
-        The logits' first, then those of the second operand and of the output, where there are such.
-    facts
-        The GPU: multiprocessors, bytes of shared memory that a block can ask for, whether it has clusters.
-    burden : Burden
-        The demands of the kernel.
-
-    Returns
-    -------
-    Plan
-        The form of kernel and its constants.
+    The logits' layout is the first, then come those of the second operand and of the output, where there are such.
+    `facts` are the GPU's: multiprocessors, bytes of shared memory that a block can ask for, whether it has clusters.
     """
     whole, peelable = vectors(layouts, classes)
     short = _short_rows(classes, whole, layouts, burden.registers)

@@ -153,19 +153,9 @@ class RowLaunches:
         return values
 
     def __call__(self, places: tuple[int, ...], stream: int, sums: int, denominator: int, up: float) -> None:
-        """Put the rows on a stream.
+        """Put the rows on a stream, with the addresses of the cells from X to LOSS, and gradients times `up`.
 
-        Parameters
-        ----------
-        places
-            The addresses of logits, target, gradient, class weights, sample weights, upstream gradient and losses of
-            the rows; 0 for those that there are not.
-        stream
-            Its handle.
-        sums, denominator
-            The addresses of the sums of losses by block, and of the divisor of gradients (0: none).
-        up
-            The factor of gradients.
+        `sums` and `denominator` are the addresses of the losses by block and of the divisor of gradients (0: none).
         """
         sequence = self.prepared.get(stream) or self.prepared.keep(stream, LaunchSequence(self, stream, [], []))
         if up != sequence.up or up == 0:  # which may be -0.0
@@ -248,19 +238,10 @@ class LossCall:
     def __call__(
         self, places: tuple[int, ...], stream: int, state: StreamState, up: float = 1.0, check: bool | None = None
     ) -> None:
-        """Put the call on a stream.
+        """Put the call on a stream; with `check`, wait for it to find bad labels before anything is written.
 
-        Parameters
-        ----------
-        places
-            The addresses of logits, target, gradient, class weights, sample weights, upstream gradient and loss; 0
-            for those that there are not.
-        stream, state
-            The stream's handle, and what `state_for` gives for it.
-        up
-            The factor of gradients.
-        check
-            Wait for the stream to find labels out of range, before anything is written.
+        The `places` are the addresses of the cells from X to LOSS; `state` is what `state_for` returns for the stream,
+        and gradients are multiplied by `up`.
         """
         lock, header, rest, sequence, plain = state
         values = places + rest

@@ -30,13 +30,7 @@ def _cut(device: int) -> int:
 
 
 class Workspace:
-    """Memory of a GPU for one stream.
-
-    Attributes
-    ----------
-    lock
-        Held by whoever launches, so that the launches of two threads do not mix.
-    """
+    """Memory of a GPU for one stream; whoever launches holds its lock, so that two threads' launches do not mix."""
 
     def __init__(self, device: int) -> None:
         self.device, self.size, self.address = device, 0, 0

@@ -9,7 +9,7 @@ from .library import Description
 
 _Word = ctypes.c_int64
 _CODES = ("int", "uint", "float", "handle", "bfloat", "complex", "bool")
-NAME, USED = b"dltensor", b"used_dltensor"
+NAME = b"dltensor"
 
 
 class _Tensor(ctypes.Structure):

@@ -13,18 +13,9 @@ i32, u32, i64 = types.int32, types.uint32, types.int64
 def make_kernel(work, kind, threads, group, blocks, *, losses, stored):
     """The kernel that calls `work` for each row: ``kernel(p, o)``, with `Integers` and `Numbers`.
 
-    Parameters
-    ----------
-    work
-        A device function of `held_rows` and the like.
-    kind
-        The computing dtype.
-    threads, group, blocks
-        The threads of a block and how many of them have the same row; the blocks that have the same row.
-    losses
-        Whether the rows' numbers are losses, which are added up.
-    stored
-        The storage kind that the rows' numbers are written in; None: they are not.
+    `work` is a device function of `held_rows` and the like, `kind` the computing dtype.  A row has a `group` of the
+    `threads` of each of its `blocks`.  The rows' numbers are added up where they are `losses`, and written in the
+    storage kind `stored`; None: they are not.
     """
     at_once, zero, leave = threads // group, constant(kind, 0.0), make_scope(kind, group, blocks, False).leave
     deliver, write = make_deliver(kind, threads, group), _make_write(kind, stored)

@@ -16,7 +16,6 @@ from .score import Target, make_score, make_target_of, report
 from .vectors import Score, Sums
 
 i32 = types.int32
-INF = float("inf")
 
 
 def make_loss(shape, flags, label, group, blocks):
@@ -29,7 +28,7 @@ def make_loss(shape, flags, label, group, blocks):
     target_of, score, shift = make_target_of(label), make_score(kind, flags), LAWS[kind]["shift"]
     share, total, _ = make_scope(kind, group, blocks, flags.smooth or flags.soft)
     count, targets_count = shape.held, shape.targets(flags)
-    zero, minus_inf = constant(kind, 0.0), constant(kind, -INF)
+    zero, minus_inf = constant(kind, 0.0), constant(kind, float("-inf"))
 
     @device
     def work(p, o, row, live, g, rank):
@@ -64,7 +63,7 @@ def make_softmax(shape, variant, group, blocks):
     add, emit = make_add(shape, flags, kept=kept, infinite=variant == LOGSUMEXP), make_emit(shape, flags, kept=kept)
     emit_log, law = make_emit_log(shape), LAWS[kind]
     share, total, _ = make_scope(kind, group, blocks, False)
-    zero, one, minus_inf = constant(kind, 0.0), constant(kind, 1.0), constant(kind, -INF)
+    zero, one, minus_inf = constant(kind, 0.0), constant(kind, 1.0), constant(kind, float("-inf"))
     shift, normaliser, log, log_sum_exp = law["shift"], law["normaliser"], law["log"], law["log_sum_exp"]
 
     @device

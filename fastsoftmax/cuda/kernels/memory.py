@@ -41,12 +41,8 @@ def assembly(text, constraints, result, *arguments, ordered=False):
     return _operation(lambda builder, *args: builder.call(code, args), result, *arguments)
 
 
-def _pointer(builder, address, type_):
-    return builder.inttoptr(address, type_.as_pointer(_GLOBAL))
-
-
-def _shared_pointer(builder, address, type_):
-    return builder.inttoptr(address, type_.as_pointer(_SHARED))
+def _pointer(builder, address, type_, space=_GLOBAL):
+    return builder.inttoptr(address, type_.as_pointer(space))
 
 
 def _make_load(type_, size):
@@ -87,8 +83,9 @@ def _store_words(builder, pointer, places):
     builder.store(vector, pointer, align=4 * len(places))
 
 
-def _make_words_access(count, move, pointer_of, address_type):
+def _make_words_access(count, move, space):
     """An intrinsic that moves `count` words: ``access(words, at, address)``, between memory and ``words[at:]``."""
+    address_type = types.uint32 if space == _SHARED else types.int64
 
     @intrinsic
     def access(typing, words, at, address):
@@ -96,7 +93,7 @@ def _make_words_access(count, move, pointer_of, address_type):
             array, first, where = args
             data = context.make_array(signature.args[0])(context, builder, value=array).data
             places = [builder.gep(data, [builder.add(first, _I64(k))]) for k in range(count)]
-            move(builder, pointer_of(builder, where, ir.VectorType(_I32, count)), places)
+            move(builder, _pointer(builder, where, ir.VectorType(_I32, count), space), places)
             return context.get_dummy_value()
 
         return types.void(words, types.int64, address_type), codegen
@@ -105,10 +102,11 @@ def _make_words_access(count, move, pointer_of, address_type):
 
 
 #: By their numbers of words: ``(words, at, address)``; addresses in shared memory are uint32.
-READ = {n: _make_words_access(n, _load_words, _pointer, types.int64) for n in (1, 2, 4)}
-WRITE = {n: _make_words_access(n, _store_words, _pointer, types.int64) for n in (1, 2, 4)}
-READ_SHARED = {n: _make_words_access(n, _load_words, _shared_pointer, types.uint32) for n in (1, 2, 4)}
-WRITE_SHARED = {n: _make_words_access(n, _store_words, _shared_pointer, types.uint32) for n in (1, 2, 4)}
+READ, WRITE, READ_SHARED, WRITE_SHARED = (
+    {n: _make_words_access(n, move, space) for n in (1, 2, 4)}
+    for space in (_GLOBAL, _SHARED)
+    for move in (_load_words, _store_words)
+)
 
 
 @intrinsic

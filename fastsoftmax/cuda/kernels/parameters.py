@@ -56,7 +56,3 @@ class Totalling(NamedTuple):
     n: int = 0
     denominator: int = 0  # 0: nothing is divided
     result: int = 0
-
-
-#: Rows that a launch takes at most: blocks and rows are numbered with 31 bits, addresses with 64.
-MOST_ROWS = (1 << 31) - 1

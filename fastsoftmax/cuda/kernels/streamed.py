@@ -3,7 +3,6 @@
 A row is read once for its state; for its gradient, once more from memory, or from shared memory where it was kept.
 """
 
-from collections import namedtuple
 from functools import lru_cache
 
 from ..toolkit.compiler import cuda, device, types
@@ -13,7 +12,6 @@ from .vectors import Sums
 from .words import make_keep_recall
 
 i32, u32 = types.int32, types.uint32
-Staging = namedtuple("Staging", ("keep", "recall"))
 
 
 @lru_cache(maxsize=64)
@@ -55,7 +53,7 @@ def make_staging(shape, group, step, fill, staged):
         def read_again(part, count, words):
             fill(part, words)
 
-        return Staging(keep_nothing, read_again)
+        return keep_nothing, read_again
 
     @device
     def begin(part, count):
@@ -82,4 +80,4 @@ def make_staging(shape, group, step, fill, staged):
         copy_back(part, count, words)
         fill(part, words)
 
-    return Staging(keep, recall)
+    return keep, recall

@@ -29,7 +29,6 @@ from .streamed import make_rescale, make_staging
 from .vectors import Score, Sums
 
 i32, u32 = types.int32, types.uint32
-INF = float("inf")
 #: A part of a row: the target's logit transformed and as it is, the maximum, and the sums.
 State = namedtuple("State", ("z", "x", "m", "sums"))
 
@@ -44,10 +43,10 @@ def _make_sweep(shape, flags, group, staged, *, infinite=False):
     """``sweep(p, o, part, count, words, targets, target)``: the State of a part of a row of `count` vectors."""
     kind, hard = COMPUTED[shape.kind], flags.hard
     fill, fill_targets, clear = make_fill(shape), make_fill_targets(shape, flags), make_clear(shape.held)
-    keep, take, top = _make_staging(shape, group, staged).keep, make_take(shape, flags), make_top(shape, flags)
+    keep, take, top = _make_staging(shape, group, staged)[0], make_take(shape, flags), make_top(shape, flags)
     add, rescale = make_add(shape, flags, infinite=infinite), make_rescale(kind, flags, infinite=infinite)
     advance, shift = make_advance(shape), LAWS[kind]["shift"]
-    zero, minus_inf = constant(kind, 0.0), constant(kind, -INF)
+    zero, minus_inf = constant(kind, 0.0), constant(kind, float("-inf"))
 
     @device
     def sweep(p, o, part, count, words, targets, target):
@@ -91,7 +90,7 @@ def make_loss(shape, flags, label, group, blocks, staged):
     kind, hard, grad = COMPUTED[shape.kind], flags.hard, flags.grad
     locate, part_of, owner_of = make_locate(shape), make_part_of(shape), make_owner_of(shape)
     sweep, join = _make_sweep(shape, flags, group, staged), _make_join(shape, flags, group, blocks)
-    recall, fill_targets = _make_staging(shape, group, staged).recall, make_fill_targets(shape, flags)
+    recall, fill_targets = _make_staging(shape, group, staged)[1], make_fill_targets(shape, flags)
     clear, emit, advance = make_clear(shape.held), make_emit(shape, flags), make_advance(shape)
     target_of, score = make_target_of(label), make_score(kind, flags)
     count, targets_count = shape.held, shape.targets(flags)
@@ -126,7 +125,7 @@ def make_softmax(shape, variant, group, blocks, staged):
     locate, part_of, count = make_locate(shape), make_part_of(shape), shape.held
     sweep = _make_sweep(shape, flags, group, staged, infinite=infinite)
     join = _make_join(shape, flags, group, blocks, infinite=infinite)
-    recall, advance = _make_staging(shape, group, staged).recall, make_advance(shape)
+    recall, advance = _make_staging(shape, group, staged)[1], make_advance(shape)
     emit, emit_log = make_emit(shape, flags), make_emit_log(shape)
     law, zero, one = LAWS[kind], constant(kind, 0.0), constant(kind, 1.0)
     shift, normaliser, log, log_sum_exp = law["shift"], law["normaliser"], law["log"], law["log_sum_exp"]

@@ -28,7 +28,7 @@ from .memory import (
 
 u32, u64 = types.uint32, types.uint64
 MINUS_INFINITY = {FLOAT16: 0xFC00FC00, BFLOAT16: 0xFF80FF80, FLOAT32: 0xFF800000}
-ZERO, ALL = u32(0), u32(0xFFFFFFFF)
+ZERO = u32(0)
 
 
 def words_of(kind, vector):

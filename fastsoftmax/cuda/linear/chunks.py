@@ -55,15 +55,8 @@ def chunks(linear: Linear, arrays: Arrays, logits: Any = None) -> Iterator[tuple
 class Total:
     """A gradient that is added up over chunks in the computing dtype, and rounded to its own once.
 
-    Parameters
-    ----------
-    library
-        A library that multiplies.
-    result, total, part
-        Arrays for the gradient, for its sum (the same where nothing is rounded), and for a chunk's part, if there is
-        one that is not added at once.
-    direct
-        Whether a chunk's part can be written to the total as it is computed.
+    There are arrays for the `result`, for the `total` (the same where nothing is rounded), and for a chunk's `part`, if
+    there is one that is not added at once; with `direct`, it can be written to the total as it is computed.
     """
 
     def __init__(self, library: Products, result: Any, total: Any, part: Any, *, direct: bool) -> None:

@@ -53,23 +53,10 @@ class LinearCall:
         up: float,
         check: bool | None,
     ) -> None:
-        """Put the pass on its stream.
+        """Put the pass on its stream; with `check`, wait for it to find bad labels before anything is written.
 
-        Parameters
-        ----------
-        arrays
-            Features, weights and bias.
-        places
-            The addresses of target, class weights, sample weights, upstream gradient and loss; 0 for those that there
-            are not.
-        results
-            Where the gradients go, by their names.
-        state
-            The result of `state_for`.
-        up
-            The factor of gradients.
-        check
-            Wait for the stream to find labels out of range, before anything is written.
+        The `places` are the addresses of target, class weights, sample weights, upstream gradient and loss (0: none).
+        Gradients, times `up`, go to the `results` of their names; `state` is what `state_for` returns.
         """
         lock, header = state
         target, class_weight, factor, upstream, loss = places

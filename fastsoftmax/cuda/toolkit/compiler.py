@@ -15,26 +15,24 @@ import numpy as np
 from llvmlite import ir
 
 from ...core.garbage import uncollected
-from .driver import (
-    INSTALL,
-    Facts,
-    Kernel,
-    Launches,
-    Missing,
-    allocate,
-    clear,
-    current_device,
-    device_of,
-    facts,
-    launch,
-    load,
-    mark,
-    passed,
-    put,
-    read,
-    reserve,
-    wait,
-)
+from .driver import INSTALL
+from .driver import Facts as Facts
+from .driver import Kernel as Kernel
+from .driver import Launches as Launches
+from .driver import Missing as Missing
+from .driver import allocate as allocate
+from .driver import clear as clear
+from .driver import current_device as current_device
+from .driver import device_of as device_of
+from .driver import facts as facts
+from .driver import launch as launch
+from .driver import load as load
+from .driver import mark as mark
+from .driver import passed as passed
+from .driver import put as put
+from .driver import read as read
+from .driver import reserve as reserve
+from .driver import wait as wait
 
 
 @contextmanager
@@ -54,11 +52,12 @@ def _older_numpy() -> Iterator[None]:
 
 try:
     with _older_numpy():
-        from numba import cuda
-        from numba.cuda import cgutils, compiler, dispatcher, types
+        from numba import cuda as cuda
+        from numba.cuda import cgutils, compiler, dispatcher
+        from numba.cuda import types as types
         from numba.cuda.cudadrv import driver as cuda_driver
         from numba.cuda.cudadrv import nvvm
-        from numba.cuda.extending import intrinsic
+        from numba.cuda.extending import intrinsic as intrinsic
 except ImportError as error:
     raise Missing(f"arrays on a GPU need numba-cuda, which cannot be imported ({error}): {INSTALL}") from error
 
@@ -67,32 +66,6 @@ if not hasattr(dispatcher, "compile_cuda"):  # Numba's own copy of its old CUDA 
 
 with _older_numpy():  # by the first compilation otherwise, which would end there
     from numba.cuda.np import arrayobj  # noqa: F401
-
-__all__ = [
-    "Compiled",
-    "Facts",
-    "Kernel",
-    "Launches",
-    "Missing",
-    "allocate",
-    "clear",
-    "compile",
-    "cuda",
-    "current_device",
-    "device",
-    "device_of",
-    "facts",
-    "intrinsic",
-    "launch",
-    "load",
-    "mark",
-    "passed",
-    "put",
-    "read",
-    "reserve",
-    "types",
-    "wait",
-]
 
 #: The newest GPUs that NVVM writes PTX for, without clusters and with them; newer ones are assembled from that.  The
 #: text for 9.0 is the same but for its head, so that one will do; the other compiler, for 10.0 and more, leaves the
@@ -156,26 +129,12 @@ def compile(
     resident: int = 1,
     cluster: int = 1,
 ) -> Compiled:
-    """Compile a kernel, with or without a GPU.
+    """Compile a Python function to a kernel, with or without a GPU.
 
-    Parameters
-    ----------
-    function
-        A Python function.
-    arguments
-        The names of its parameters' types, such as "int64"; ("int64", fields) is a NamedTuple of such, whose fields a
-        launch is given one by one.
-    capability
-        The compute capability: (9, 0).
-    threads, resident
-        The threads of a block, and how many blocks are to share a multiprocessor: bounds for its registers.
-    cluster
-        Blocks that share their memory.
-
-    Returns
-    -------
-    Compiled
-        The kernel.  Divisions of float32 have an error of up to 2 ulps and no branch for subnormal numbers.
+    `arguments` names its parameters' types, such as "int64"; ("int64", fields) is a NamedTuple of such, whose fields a
+    launch is given one by one.  The registers are those of blocks of so many `threads`, of which so many are to be
+    `resident` on a multiprocessor.  Divisions of float32 have an error of up to 2 ulps and no branch for subnormal
+    numbers.
     """
     newest = NEWEST_CLUSTERED if cluster > 1 else NEWEST_TEXT
     entry, ptx = _text(function, arguments, min(capability, newest), threads, resident, cluster)

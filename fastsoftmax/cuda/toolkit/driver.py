@@ -117,18 +117,9 @@ class Kernel(NamedTuple):
 
 
 class Launches:
-    """Kernels to be launched one after the other on a stream: all is prepared but what their cells hold.
+    """Kernels to be launched one after the other on a stream: all is prepared but what the cells hold that they share.
 
     Not for two threads at a time.
-
-    Parameters
-    ----------
-    stream
-        Its handle.
-    kernels
-        The kernels in their order.
-    cells
-        How many cells they share.
     """
 
     def __init__(self, stream: int, kernels: Iterable[Kernel], cells: int) -> None:

@@ -15,13 +15,7 @@ class Cell(NamedTuple):
 
 
 class Cells:
-    """The values of cells.
-
-    Attributes
-    ----------
-    fill
-        ``fill(*values)`` fills all of them.
-    """
+    """The values of cells; ``fill(*values)`` fills all of them."""
 
     def __init__(self, count: int) -> None:
         self._memory = (ctypes.c_uint64 * count)()
@@ -35,10 +29,7 @@ class Cells:
 class Packed:
     """The parameters of a kernel: cells, integers as int64, and NumPy's float32 and float64.
 
-    Attributes
-    ----------
-    places : int
-        The address of an array of their addresses.
+    Their addresses are in an array at the address `places`.
     """
 
     def __init__(self, arguments: tuple[Any, ...], cells: Cells) -> None:
