@@ -13,20 +13,25 @@ from fastsoftmax.core import memo
 from tests.backends import Cpu, Gpu
 
 settings.register_profile(
-    "fastsoftmax",
+    "usual",
     deadline=None,
     derandomize=True,
-    max_examples=40,
+    max_examples=25,
     suppress_health_check=[
         HealthCheck.too_slow,
         HealthCheck.function_scoped_fixture,
     ],  # `backend` may serve all examples
 )
-settings.load_profile("fastsoftmax")
+settings.register_profile("exhaustive", settings.get_profile("usual"), max_examples=60)
 
 # Compiling a kernel leaves eighty thousand objects in cycles: to look for them after every 700th new one took a tenth
 # of the time.
 gc.set_threshold(50_000, 50, 100)
+
+
+def pytest_configure(config):
+    """Random examples: a few by default, more in the exhaustive run."""
+    settings.load_profile("exhaustive" if config.option.markexpr == "exhaustive" else "usual")
 
 
 @pytest.fixture(scope="session")
