@@ -41,6 +41,7 @@ ORDER = (PART_WARP, WARP, BLOCK, CLUSTER, STAGED, SHARED, ONLINE)  # as rows gro
 HELD, KEPT = ORDER[:4], (STAGED, SHARED)
 GRADIENT, SOFT = Flags(hard=True, grad=True), Flags(soft=True, grad=True)
 ALL = {"weighted": True, "z_loss": True, "cap": True, "temper": True, "factors": True}
+OF_INDICES = {"smooth": True, "focal": True, "poly": True}
 #: What kernels do: (name, variant, flags).
 WORK = {
     "loss": ("cross_entropy", 0, Flags(hard=True)),
@@ -50,8 +51,8 @@ WORK = {
     "z-loss, focal": ("cross_entropy", 0, GRADIENT._replace(z_loss=True, focal=True)),
     "softcap": ("cross_entropy", 0, GRADIENT._replace(cap=True)),
     "temperature": ("cross_entropy", 0, GRADIENT._replace(temper=True)),
-    "all options": ("cross_entropy", 0, GRADIENT._replace(**ALL, smooth=True, focal=True)),
-    "all options, loss": ("cross_entropy", 0, Flags(hard=True, **ALL, smooth=True, focal=True)),
+    "all options": ("cross_entropy", 0, GRADIENT._replace(**ALL, **OF_INDICES)),
+    "all options, loss": ("cross_entropy", 0, Flags(hard=True, **ALL, **OF_INDICES)),
     "soft": ("cross_entropy", 0, SOFT),
     "soft, all options": ("cross_entropy", 0, SOFT._replace(**ALL)),
     "softmax": ("softmax", SOFTMAX, Flags()),
