@@ -4,8 +4,9 @@ A call is prepared once for all operands that look alike, its launches once for 
 its operands' addresses.  Nothing here waits for the GPU, but for the check of labels when it is asked for.
 """
 
+from dataclasses import dataclass
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -204,7 +205,8 @@ def _prepared(launches: CountLaunches | SumLaunches, stream: int) -> compiler.La
     return known or launches.prepared.keep(stream, compiler.Launches(stream, launches.kernels(), len(CELLS)))
 
 
-class StreamState(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class StreamState:
     """The workspace of a stream, by its lock and address, and a call's launches there."""
 
     lock: Lock
@@ -243,22 +245,22 @@ class LossCall:
         The `places` are the addresses of the cells from X to LOSS; `state` is what `state_for` returns for the stream,
         and gradients are multiplied by `up`.
         """
-        lock, header, rest, sequence, plain = state
-        values = places + rest
+        values, sequence = places + state.rest, state.counting
         if not self.one:
             values = self.rows.values(values)
-        with lock:
+        with state.lock:
             if check:
-                self.count((places[1], places[3], places[4]), stream, header, check=True)
-                sequence = plain
+                self.count((places[1], places[3], places[4]), stream, state.header, check=True)
+                sequence = state.plain
             if up != sequence.up or up == 0:  # which may be -0.0
                 sequence.scale(up)
             compiler.put(self.device, sequence.launches, values)
 
     def launch_empty(self, stream: int) -> None:
         """Launch every kernel with no rows, so that the driver has loaded it; `state_for` was called for stream 0."""
-        lock, header = self.states[0][:2]
-        with lock:
+        state = self.states[0]
+        header = state.header
+        with state.lock:
             launch_once(self.count.kernel, self.device, stream, 0, 0, 0, header + HEADER, 0, 0, 0, 1)
             for kernel in (self.count.join, self.sum.kernel):
                 launch_once(kernel, self.device, stream, header + HEADER, 0, 0, header)
