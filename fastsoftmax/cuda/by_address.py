@@ -135,22 +135,18 @@ class Launcher:
         self.options = in_precision(_options(options), computed(self.dtype)) if self.loss else None
         self.target = _name("target_dtype", target_dtype, (*LABELS, *readable_beside(self.dtype))) if self.loss else ""
         self.hard = self.target.startswith("int")
-        self.strides = {name: self._strides(name, strides.pop(name, None)) for name in self._wide()}
+        # The operands that have all classes, in their order.
+        wide = [n for n in self.function.needs if n in _WIDE or (n == "target" and not self.hard)]
+        self.dtypes = {name: self.target if name == "target" else self.dtype for name in wide}
+        self.strides = {name: self._strides(name, strides.pop(name, None)) for name in wide}
         if strides:
-            raise ValueError(f"strides must be of {', '.join(self._wide())}, got {next(iter(strides))!r}")
+            raise ValueError(f"strides must be of {', '.join(wide)}, got {next(iter(strides))!r}")
         self._calls: Memo[tuple[int, ...], Any] = Memo()
         self._workspace = Workspace(device)
-        self._call((0,) * len(self._wide()))
-
-    def _wide(self) -> list[str]:
-        """The operands that have all classes."""
-        return [n for n in self.function.needs if n in _WIDE or (n == "target" and not self.hard)]
-
-    def _dtype(self, name: str) -> str:
-        return self.target if name == "target" else self.dtype
+        self._call((0,) * len(wide))
 
     def _strides(self, name: str, strides: tuple[int, ...] | None) -> tuple[int, ...]:
-        size = SIZES[self._dtype(name)]
+        size = SIZES[self.dtypes[name]]
         if strides is None:
             return contiguous(self.shape, size)
         if len(strides) != len(self.shape) or any(s % size for s in strides):
@@ -169,11 +165,11 @@ class Launcher:
 
     def _prepare(self, remainders: tuple[int, ...]) -> Any:
         operands = {}
-        for name, at in zip(self._wide(), remainders, strict=True):
-            size = SIZES[self._dtype(name)]
+        for (name, dtype), at in zip(self.dtypes.items(), remainders, strict=True):
+            size = SIZES[dtype]
             if at % size:
                 raise ValueError(f"{name} must be at a multiple of {size} bytes, got an address that ends in {at:#x}")
-            operands[name] = Operand(self.shape, self.strides[name], self._dtype(name), at)
+            operands[name] = Operand(self.shape, self.strides[name], dtype, at)
         kernel, variant, needs, _ = self.function
         if not self.loss:
             problem = Map(operands[needs[0]], operands.get("grad"), operands.get("out"), self.device)
@@ -217,7 +213,7 @@ class Launcher:
         if 0 in addresses.values() and 0 not in self.shape:
             missing = [name for name, address in addresses.items() if address == 0]
             raise ValueError(f"{missing[0]} must have memory on the GPU, got the address 0 for the shape {self.shape}")
-        call = self._call(tuple([addresses[name] & 15 for name in self._wide()]))
+        call = self._call(tuple([addresses[name] & 15 for name in self.dtypes]))
         if self.loss:
             at = [addresses.get(name, 0) for name in ("logits", "target", "out", *_WEIGHTS, "grad_output", "loss")]
             call(tuple(at), stream, call.states.get(stream) or call.state_for(stream, self._workspace))

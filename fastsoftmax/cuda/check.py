@@ -273,10 +273,10 @@ def merged_axes(argument: Argument, axes: tuple[int, ...], like: Description) ->
     about = argument.description
     order, rest = axes_last(axes, like.strides), len(about.shape) - len(axes)
     shape, strides = (tuple(of[a] for a in order) for of in (about.shape, about.strides))
-    found = joined(shape, strides, rest) if axes else (1, SIZES[about.dtype])
-    if found is None:
+    merged = joined(shape, strides, rest) if axes else (1, SIZES[about.dtype])
+    if merged is None:
         raise ValueError(
             f"axis must name axes that can be merged into one on a GPU, where nothing is copied, got {axes} for shape "
             f"{about.shape} with strides {about.strides}; move them to the end of the array and make it contiguous"
         )
-    return Operand((*shape[:rest], found[0]), (*strides[:rest], found[1]), about.dtype, argument.address)
+    return Operand((*shape[:rest], merged[0]), (*strides[:rest], merged[1]), about.dtype, argument.address)

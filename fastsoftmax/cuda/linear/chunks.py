@@ -24,15 +24,10 @@ class Arrays(NamedTuple):
         return self.library.empty(self.x, shape, dtype, self.stream)
 
 
-def sizes(linear: Linear) -> list[tuple[int, int]]:
-    """(rows, number) of the chunks: of whole ones, and of the last."""
-    whole, last = divmod(linear.rows, linear.chunk)
-    return [(rows, times) for rows, times in ((linear.chunk, whole), (last, 1)) if rows and times]
-
-
 def by_size(linear: Linear, make: Callable[[int], T]) -> dict[int, T]:
-    """Calls that `make` prepares for chunks, by their numbers of rows."""
-    return {rows: make(rows) for rows, _ in sizes(linear)}
+    """Calls that `make` prepares for chunks, by their numbers of rows: for whole ones, and for the last."""
+    whole, last = divmod(linear.rows, linear.chunk)
+    return {rows: make(rows) for rows, times in ((linear.chunk, whole), (last, 1)) if rows and times}
 
 
 def buffer(linear: Linear, arrays: Arrays) -> Any:

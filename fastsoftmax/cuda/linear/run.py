@@ -14,7 +14,7 @@ from ..launches import launch_once
 from ..run import CountLaunches, MapCall, RowLaunches, SumLaunches
 from ..workspace import HEADER, Workspace
 from .check import Linear, LinearLoss
-from .chunks import Arrays, Gradients, buffer, by_size, chunks, sizes
+from .chunks import Arrays, Gradients, buffer, by_size, chunks
 
 
 class LinearCall:
@@ -30,7 +30,7 @@ class LinearCall:
         self.count, self.sum = CountLaunches(loss), SumLaunches(loss)
         # Each chunk's sums are added up before the next one's go to the same place, so that their memory does not grow
         # with the rows: a call that is captured on another stream finds it there.
-        self.several, self.parts = linear.rows > linear.chunk, sum(times for _, times in sizes(linear))
+        self.several, self.parts = linear.rows > linear.chunk, -(-linear.rows // linear.chunk)
 
     @staticmethod
     def _row_launches(problem: LinearLoss, rows: int) -> RowLaunches:
