@@ -265,7 +265,10 @@ def test_examples_run(name):
     assert doctest.DocTestRunner().run(example).failed == 0
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m not in {"__main__", "cli", "cli.digits", "cli.program"}])
+WITH_EXAMPLES = [m for m in MODULES if m not in {"__main__", "cli", "cli.digits", "cli.program"}]
+
+
+@pytest.mark.parametrize("module", exhaustive_but([m for m in WITH_EXAMPLES if m != "system"], WITH_EXAMPLES))
 def test_examples_of_modules_run(module):
     try:
         loaded = importlib.import_module(f"fastsoftmax.{module}".rstrip("."))

@@ -170,7 +170,7 @@ print(numba.get_num_threads())
     assert lines == ["3 1 2 3", elsewhere, "1"]  # workqueue can be entered from the main thread alone
 
 
-@ways("own, workqueue", "workqueue")
+@ways("own, workqueue")
 def test_concurrent_calls(before, layer):
     """From eight threads, while the main thread launches a user's function: workqueue aborts when two enter it."""
     code = """

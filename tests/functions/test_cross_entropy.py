@@ -151,7 +151,7 @@ def assert_probabilities(backend, x, q):
         np.testing.assert_array_equal(wide.grad, narrow.grad)
 
 
-@pytest.mark.parametrize("number", exhaustive_but([0, 1, 6], range(len(LAYOUTS))))
+@pytest.mark.parametrize("number", exhaustive_but([1, 6], range(len(LAYOUTS))))
 def test_layouts_of_probabilities(backend, number):
     """Every layout of each with two dtypes of the other."""
     for dtype, classes, turn in ((DTYPES[number % 4], 10, 1), (DTYPES[(number + 2) % 4], (47, 1000)[number % 2], 4)):

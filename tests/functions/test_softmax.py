@@ -173,7 +173,7 @@ def test_nonfinite(function, classes):
         assert (fs.softmax(x)[11, classes // 2 :] == 0).all()
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", exhaustive_but(DTYPES[2:3], DTYPES), ids=str)
 def test_equal_logits_of_long_rows(dtype):
     """A sum of a quarter of a million ones: each probability within 2 ulp."""
     n = 262144

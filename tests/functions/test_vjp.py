@@ -96,7 +96,7 @@ def test_sums_to_zero(function, product, seed, rows, classes, dtype):
     assert (np.abs(product(y, g).sum(axis=1, dtype=np.float64)) <= 16 * np.finfo(dtype).eps * size).all()
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", exhaustive_but(DTYPES[1:], DTYPES), ids=str)
 def test_mixed_dtypes(backend, dtype):
     """The result has the dtype of `y`, whatever that of the upstream gradient, which is read in the computing dtype."""
     x = logits(0, (9, 60), dtype)
