@@ -77,7 +77,7 @@ def _alone(classes, dtype):
 @numbered(INDEX_OPTIONS)
 @given(seeds, row_counts, scales, reductions, st.data())
 def test_class_indices(backend, case, options, seed, rows, scale, reduction, data):
-    random, (classes, dtype) = np.random.default_rng(seed), data.draw(shapes(case))
+    random, (classes, dtype) = np.random.default_rng(seed), data.draw(shapes(case, options))
     x = logits(seed, (rows, classes), dtype, scale)
     options = filled(options, random, x.shape)
     assert_as_reference(
@@ -88,7 +88,7 @@ def test_class_indices(backend, case, options, seed, rows, scale, reduction, dat
 @numbered(SOFT_OPTIONS)
 @given(seeds, row_counts, scales, reductions, st.data())
 def test_probabilities(backend, case, options, seed, rows, scale, reduction, data):
-    random, (classes, dtype) = np.random.default_rng(seed), data.draw(shapes(case))
+    random, (classes, dtype) = np.random.default_rng(seed), data.draw(shapes(case, options))
     x = logits(seed, (rows, classes), dtype, scale)
     options, target = filled(options, random, x.shape), probabilities(random, x.shape, dtype)
     assert_as_reference(backend, x, target, options, reduction, alone=backend.gpu or _alone(classes, dtype))
@@ -173,7 +173,7 @@ def test_all_layouts_of_probabilities(backend, seed, rows, classes, dtype, layou
 @given(seeds, row_counts, st.booleans(), st.data())
 def test_upstream_gradient(backend, soft, seed, rows, weighted, data):
     """A number a row, some of them zero or negative; and one number for all."""
-    random, (classes, dtype) = np.random.default_rng(seed), data.draw(shapes(soft))
+    random, (classes, dtype) = np.random.default_rng(seed), data.draw(shapes(soft, {}))
     x = logits(seed, (rows, classes), dtype)
     target = probabilities(random, x.shape, dtype) if soft else labels(random, x.shape)
     options = {"sample_weight": random.uniform(0.1, 2, rows)} if weighted else {}
