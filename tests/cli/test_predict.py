@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import zipfile
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -99,8 +100,11 @@ def _digits():
     return pd.DataFrame(x / 16, columns=load_digits(as_frame=True).data.columns), y
 
 
-@pytest.mark.parametrize("rows", [1, 100, 10000])
-@pytest.mark.parametrize("name", FILES)
+BLOCKS = list(product(FILES, [1, 100, 10000]))
+USUAL = [*product(FILES, [1]), ("digits.csv", 100), ("digits.npy", 100), ("digits.csv", 10000)]
+
+
+@pytest.mark.parametrize(("name", "rows"), exhaustive_but(USUAL, BLOCKS))
 def test_predictions_are_the_estimators(name, rows, trained, digits_files, tmp_path, run, monkeypatch):
     """In blocks of any size; a file read to its end in one block and one read row by row give the same."""
     estimator, model = trained

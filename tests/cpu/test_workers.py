@@ -13,6 +13,7 @@ from numba import cfunc, njit, types
 from fastsoftmax.cpu import jit
 from fastsoftmax.cpu.simd.words import integer_at, put_integer
 from fastsoftmax.cpu.threads import launch, posix, workers
+from tests.pairs import exhaustive_but
 
 pytestmark = pytest.mark.skipif(not launch.OWN, reason="launches have no threads of their own on this system")
 
@@ -54,7 +55,7 @@ def word(pool, place):
     return ctypes.c_int64.from_address(pool.address + place)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 4, 9])
+@pytest.mark.parametrize("threads", exhaustive_but([1, 4, 9], [1, 2, 4, 9]))
 def test_every_chunk_once(pool, threads):
     """And nothing afterwards: whoever is late must not touch parameters, which are somebody else's by then."""
     earlier = []

@@ -36,6 +36,7 @@ from tests.support import (
     row_counts,
     scales,
     seeds,
+    several_rows,
     shapes,
     steepness,
     terms,
@@ -75,7 +76,7 @@ def _alone(classes, dtype):
 
 
 @numbered(INDEX_OPTIONS)
-@given(seeds, row_counts, scales, reductions, st.data())
+@given(seeds, several_rows, scales, reductions, st.data())
 def test_class_indices(backend, case, options, seed, rows, scale, reduction, data):
     random, (classes, dtype) = np.random.default_rng(seed), data.draw(shapes(case, options))
     x = logits(seed, (rows, classes), dtype, scale)
@@ -86,7 +87,7 @@ def test_class_indices(backend, case, options, seed, rows, scale, reduction, dat
 
 
 @numbered(SOFT_OPTIONS)
-@given(seeds, row_counts, scales, reductions, st.data())
+@given(seeds, several_rows, scales, reductions, st.data())
 def test_probabilities(backend, case, options, seed, rows, scale, reduction, data):
     random, (classes, dtype) = np.random.default_rng(seed), data.draw(shapes(case, options))
     x = logits(seed, (rows, classes), dtype, scale)
@@ -170,7 +171,7 @@ def test_all_layouts_of_probabilities(backend, seed, rows, classes, dtype, layou
 
 
 @pytest.mark.parametrize("soft", [False, True], ids=["indices", "probabilities"])
-@given(seeds, row_counts, st.booleans(), st.data())
+@given(seeds, several_rows, st.booleans(), st.data())
 def test_upstream_gradient(backend, soft, seed, rows, weighted, data):
     """A number a row, some of them zero or negative; and one number for all."""
     random, (classes, dtype) = np.random.default_rng(seed), data.draw(shapes(soft, {}))

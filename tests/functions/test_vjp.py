@@ -116,7 +116,7 @@ def test_mixed_dtypes(backend, dtype):
 
 
 HALVES = PRODUCTS, ("many classes", "few classes", "class-major"), (np.float32, np.float64), DTYPES[:2]
-USUAL = [(*products, *rest) for products, *rest in pairwise(*HALVES)]
+USUAL = [(*products, *rest) for products, *rest in pairwise(*HALVES, strength=1)]
 EVERY = [(*products, *rest) for products, *rest in product_(*HALVES)]
 
 

@@ -27,7 +27,8 @@ def test_many_random_calls(seed):
 @pytest.mark.parametrize(("classes", "dtype"), [(5, np.float32), (60, np.float64)])
 def test_sparse_zeros_times_infinity(classes, dtype, form):
     """What is not stored takes no part; what is stored does, a zero as well; the reference is SciPy's product."""
-    x = scipy.sparse.csr_array(([1.0, 2.0, 0.0, 3.0], ([0, 1, 1, 2], [0, 0, 1, 2])), shape=(4, 3), dtype=dtype)
+    places = np.array([[0, 1, 1, 2], [0, 0, 1, 2]], np.int32)
+    x = scipy.sparse.csr_array(([1.0, 2.0, 0.0, 3.0], tuple(places)), shape=(4, 3), dtype=dtype)
     x = x.asformat(form)
     assert x.nnz == 4
     weight = np.arange(classes * 3, dtype=dtype).reshape(classes, 3) / (3 * classes)

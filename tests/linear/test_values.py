@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from fastsoftmax.api import linear
 from fastsoftmax.cpu.linear import plan
 from tests.linear.support import ALL, OWN, TILES, assert_as_reference, contexts, feature_counts, problem, shared, ways
-from tests.support import BFLOAT16, INDEX_OPTIONS, SOFT_OPTIONS, names, row_counts, seeds
+from tests.support import BFLOAT16, INDEX_OPTIONS, SOFT_OPTIONS, in_turn, names, row_counts, seeds
 
 F16, F32, F64 = (np.dtype(t) for t in (np.float16, np.float32, np.float64))
 #: Every way with every precision at least once, but not every combination of them: each is compiled.
-shapes = st.one_of(st.tuples(TILES, st.just(F32)), st.tuples(OWN, st.just(F64)))
+KINDS = {"own": st.tuples(OWN, st.just(F64)), "tiles": st.tuples(TILES, st.just(F32))}
+shapes = st.one_of(KINDS.values())
 more_shapes = st.one_of(
     st.tuples(TILES, st.sampled_from([F32, F64, F16])), st.tuples(OWN, st.sampled_from([F32, F64, BFLOAT16]))
 )
@@ -20,20 +21,20 @@ scales = st.sampled_from([0.1, 1.0, 10.0])
 reductions = st.sampled_from(["mean", "sum", "none"])
 
 
-@pytest.mark.parametrize("options", INDEX_OPTIONS, ids=names)
+@in_turn(INDEX_OPTIONS, KINDS, both=[INDEX_OPTIONS[0], INDEX_OPTIONS[-1]])
 @settings(max_examples=25)
-@given(seeds, row_counts, feature_counts, shapes, scales, reductions)
-def test_class_indices(backend, options, seed, rows, features, shape, scale, reduction):
-    classes, dtype = shape
+@given(seeds, row_counts, feature_counts, scales, reductions, st.data())
+def test_class_indices(backend, options, kind, seed, rows, features, scale, reduction, data):
+    classes, dtype = data.draw(KINDS[kind])
     *arguments, options = problem(seed, (rows, features, classes), dtype, options, scale=scale)
     assert_as_reference(*arguments, options, reduction, backend=backend)
 
 
-@pytest.mark.parametrize("options", SOFT_OPTIONS, ids=names)
+@in_turn(SOFT_OPTIONS, KINDS, both=[SOFT_OPTIONS[0], SOFT_OPTIONS[-1]])
 @settings(max_examples=25)
-@given(seeds, row_counts, feature_counts, shapes, scales, reductions)
-def test_probabilities(backend, options, seed, rows, features, shape, scale, reduction):
-    classes, dtype = shape
+@given(seeds, row_counts, feature_counts, scales, reductions, st.data())
+def test_probabilities(backend, options, kind, seed, rows, features, scale, reduction, data):
+    classes, dtype = data.draw(KINDS[kind])
     *arguments, options = problem(seed, (rows, features, classes), dtype, options, soft=True, scale=scale)
     assert_as_reference(*arguments, options, reduction, backend=backend)
 
