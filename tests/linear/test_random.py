@@ -10,7 +10,7 @@ from tests.linear.random_problems import Menu, compare, drawn
 from tests.support import seeds
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(seeds)
 def test_random_calls(seed):
     compare(drawn(seed, Menu()))
