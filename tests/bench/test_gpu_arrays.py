@@ -215,6 +215,7 @@ def test_command_without_the_package_names_the_command_that_installs_it():
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.exhaustive
 def test_benchmarks_are_skipped_with_that_reason():
     code = f"import sys; sys.modules['numba.cuda'] = None; import pytest; sys.exit(pytest.main({ARGUMENTS}))"
     root = Path(__file__).parents[2]

@@ -68,7 +68,7 @@ def test_losses_and_gradients(rows, name):
         assert_guarded(some, rows)
 
 
-MAPS = [(fs.softmax, np.float16), (fs.log_softmax, np.float32), (fs.logsumexp, np.float32)]
+MAPS = [(fs.log_softmax, np.float32), (fs.logsumexp, np.float32)]
 EVERY_MAP = list(product((fs.softmax, fs.log_softmax, fs.logsumexp), (np.float16, np.float32, np.float64)))
 
 
@@ -139,7 +139,7 @@ def test_sums_of_many_classes_are_exact():
 APART = list(product(("rows", "classes"), (1, 3, 10, plan.REGISTERS)))
 
 
-@pytest.mark.parametrize(("apart", "classes"), exhaustive_but([("rows", 10), ("classes", 3)], APART))
+@pytest.mark.parametrize(("apart", "classes"), exhaustive_but([("rows", 10)], APART))
 def test_few_classes_of_rows_that_lie_apart(apart, classes):
     """They are copied together, worked on in registers, and nothing between them is written to."""
     rows = plan.WORTHWHILE // classes + 5

@@ -92,6 +92,7 @@ def test_switched_off(copy):
     assert not files(copy)
 
 
+@pytest.mark.exhaustive
 def test_folders_that_cannot_be_written(copy, tmp_path):
     """A read-only installation and no home; in the way are files, as permissions do not stop everybody."""
     nowhere = tmp_path / "file"
@@ -105,6 +106,7 @@ def test_folders_that_cannot_be_written(copy, tmp_path):
     assert nowhere.is_file()
 
 
+@pytest.mark.exhaustive
 def test_home_takes_what_the_installation_does_not(copy, tmp_path):
     (copy / "fastsoftmax" / "__pycache__").touch()
     home = tmp_path / "home"
@@ -122,6 +124,7 @@ def test_edited_source_never_meets_a_stale_kernel(copy):
     assert run(call, copy, NUMBA_CACHE_DIR=None) == "-2.3026\n0\n"
 
 
+@pytest.mark.exhaustive
 def test_kernels_share_no_files(tmp_path):
     """One that two processes wrote to could hold the kernel of the one under the name of the other."""
     both = "; import numpy as np; [fs.softmax_vjp(x, x) for x in (np.zeros((64, 10), 'f4'), np.zeros((64, 10)))]"

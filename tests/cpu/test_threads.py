@@ -148,7 +148,7 @@ NUMBERS = [("", "workqueue", "3 1 2"), (NUMBAS, "workqueue", "1 1 1"), (NUMBAS, 
 
 @pytest.mark.parametrize(
     ("before", "layer", "elsewhere"),
-    exhaustive_but(NUMBERS[:2], NUMBERS),
+    exhaustive_but(NUMBERS[:1], NUMBERS),
     ids=["own, workqueue", "workqueue", "omp", "own, omp"],
 )
 def test_number_of_threads_is_that_of_numba(before, layer, elsewhere):

@@ -185,7 +185,10 @@ def test_warm_start(solver):
 
 
 # The optima of the objective, to which descent is compared, are those that lbfgs finds.
-@pytest.mark.parametrize(("name", "gap"), [("iris", 0.01), ("wine", 0.02), ("breast cancer", 0.02), ("digits", 0.05)])
+DATA = [("iris", 0.01), ("wine", 0.02), ("breast cancer", 0.02), ("digits", 0.05)]
+
+
+@pytest.mark.parametrize(("name", "gap"), exhaustive_but(DATA[:3], DATA))
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_descent_needs_no_tuning(name, gap):
     """Features as they are, of scales from 0.01 to 1000."""
@@ -251,7 +254,7 @@ def chunks(x, y, size, epochs):
             yield x[rows], y[rows]
 
 
-@pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csr_array])
+@pytest.mark.parametrize("form", exhaustive_but([np.asarray], [np.asarray, scipy.sparse.csr_array]))
 def test_online_learning_approaches_the_fit(form):
     """Each row counts as new: after 30 epochs the penalty is that of 30 times C.  Objectives agree to 2 %."""
     x, y = load("digits")

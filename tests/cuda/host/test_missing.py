@@ -8,6 +8,8 @@ from types import SimpleNamespace
 sys.modules["numba.cuda"] = None  # as where numba-cuda is not installed
 import numpy as np
 import fastsoftmax as fs
+
+import pytest
 gpu = SimpleNamespace(__cuda_array_interface__={"shape": (2, 3), "typestr": "<f4", "data": (256, False), "version": 3})
 x = np.zeros((2, 3), np.float32)
 calls = [
@@ -32,6 +34,7 @@ def test_a_missing_package_names_the_command():
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
+@pytest.mark.exhaustive
 def test_tests_of_a_gpu_are_skipped_without_the_package():
     """They are found, and none of them is an error."""
     code = """
