@@ -1,5 +1,7 @@
 """Arrays on a GPU where the package for it is missing: one error, with the command that installs it."""
 
+import pytest
+
 from tests.support import child
 
 WITHOUT = """
@@ -8,8 +10,6 @@ from types import SimpleNamespace
 sys.modules["numba.cuda"] = None  # as where numba-cuda is not installed
 import numpy as np
 import fastsoftmax as fs
-
-import pytest
 gpu = SimpleNamespace(__cuda_array_interface__={"shape": (2, 3), "typestr": "<f4", "data": (256, False), "version": 3})
 x = np.zeros((2, 3), np.float32)
 calls = [
