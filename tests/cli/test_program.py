@@ -19,7 +19,6 @@ from fastsoftmax import system
 from fastsoftmax.bench.cpu import suite
 from fastsoftmax.cli import demo, digits, info, program
 from fastsoftmax.cli.progress import interruptions
-from tests.pairs import exhaustive_but
 from tests.support import ROOT, child
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but tabs and newlines
@@ -59,6 +58,7 @@ def test_demonstration_as_json(small, capsys):
     assert set(found["speed"][0]["seconds"]) == {"fastsoftmax", "fastsoftmax, out=", "NumPy", "SciPy"}
 
 
+@pytest.mark.exhaustive  # `train` in a pipe is in test_train
 def test_demonstration_in_a_pipe():
     done = child(RUN, FORCE_COLOR="1")
     assert done.returncode == 0
@@ -115,7 +115,8 @@ def test_warmup_without_rich_still_warms(monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out)["calls"] > 0
 
 
-@pytest.mark.parametrize("where", exhaustive_but(["compile_kernels"], ["compile_kernels", "_train", "_measure"]))
+@pytest.mark.exhaustive  # as `train` is, in test_train
+@pytest.mark.parametrize("where", ["compile_kernels", "_train", "_measure"])
 def test_interrupted(where):
     """An interruption that comes in at any stage ends the run with one line."""
     interrupt = f"""
