@@ -195,7 +195,7 @@ def read(_typing, out, out_step, j, n, columns, classes):
     return ty(out, word, word, n, columns, classes), emit
 
 
-def _dots(classes):
+def _make_dots(classes):
     """The logits of `ROWS` rows and a fixed number of classes."""
     count = ROWS * classes
 
@@ -213,7 +213,7 @@ def _dots(classes):
     return dots
 
 
-def _outer(classes):
+def _make_outer(classes):
     """The gradients of a fixed number of classes and `COLUMNS` vectors of features, `n` elements at most."""
 
     @inline
@@ -308,5 +308,5 @@ def _offer(function, make, combine):
         return variants[least.literal_value - 1]
 
 
-_offer(logits, _dots, _logits)
-_offer(gradient, _outer, _gradient)
+_offer(logits, _make_dots, _logits)
+_offer(gradient, _make_outer, _gradient)

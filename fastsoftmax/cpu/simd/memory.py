@@ -292,7 +292,7 @@ def put(_typing, r, index, x):
     return types.void(r, types.int64, x), emit
 
 
-def _asking(write):
+def _make_ask(write):
     @intrinsic
     def ask(_typing, r, index):
         def emit(context, builder, _sig, args):
@@ -306,4 +306,4 @@ def _asking(write):
 
 
 #: Ask for the cache line of an element, to read it or to write it; any address is allowed.
-prefetch, prefetch_to_write = _asking(0), _asking(1)
+prefetch, prefetch_to_write = _make_ask(0), _make_ask(1)

@@ -29,7 +29,7 @@ def _transposed(builder, rows):
     return rows
 
 
-def _line_by_line(combine):
+def _make_reduced(combine):
     """An intrinsic that combines the lanes of each line of a square: ``f(r, index)`` of the lines from an element on.
 
     Lane k of the result is that of line k.  Each round halves the number of vectors, so that a line costs three
@@ -54,9 +54,9 @@ def _line_by_line(combine):
     return reduced
 
 
-line_sums = _line_by_line(lambda builder, a, b: builder.fadd(a, b))
+line_sums = _make_reduced(lambda builder, a, b: builder.fadd(a, b))
 #: Of numbers: those who call it keep NaNs out.
-line_maxima = _line_by_line(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
+line_maxima = _make_reduced(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
 
 
 @intrinsic

@@ -54,7 +54,7 @@ def store(_typing, address, value):
     return types.void(types.int64, types.int64), emit
 
 
-def _updating(operation):
+def _make_update(operation):
     @intrinsic
     def update(_typing, address, value):
         def emit(_context, builder, _sig, args):
@@ -66,7 +66,7 @@ def _updating(operation):
 
 
 #: ``add(address, value)``, ``set_bits(address, value)``: change the word at an address; what it was before.
-add, set_bits = _updating("add"), _updating("or")
+add, set_bits = _make_update("add"), _make_update("or")
 
 
 @intrinsic
