@@ -14,7 +14,6 @@ from .api.cross_entropy import LossAndGrad, cross_entropy, cross_entropy_and_gra
 from .api.linear import (
     HessianProduct,
     LinearLossAndGrad,
-    TopK,
     linear_cross_entropy,
     linear_cross_entropy_and_grad,
     linear_hessian_product,
@@ -24,6 +23,7 @@ from .api.linear import (
     workspace_bytes,
 )
 from .api.softmax import log_softmax, log_softmax_vjp, logsumexp, softmax, softmax_vjp
+from .api.statistics import TopK
 from .core.untraced import untraced as _untraced
 from .cpu import forks as _forks  # noqa: F401  sees every fork from here on
 from .system import show_versions, warmup

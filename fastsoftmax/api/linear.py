@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..core.options import options as checked
 from .backends import linear_backend
+from .statistics import TopK
 
 Array = NDArray[Any]
 
@@ -19,13 +20,6 @@ class LinearLossAndGrad(NamedTuple):
     grad_x: Array | None
     grad_weight: Array | None
     grad_bias: Array | None
-
-
-class TopK(NamedTuple):
-    """The classes of the largest logits of each row, in falling order, and their log-probabilities."""
-
-    indices: NDArray[np.int64]
-    log_proba: Array
 
 
 class HessianProduct(NamedTuple):

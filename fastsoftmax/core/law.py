@@ -17,7 +17,7 @@ depend on compile-time flags only; choices that depend on data are ``where(condi
 
 from types import FunctionType
 
-PRIMITIVES = ("exp", "log", "log1p", "tanh", "where")
+PRIMITIVES = ("exp", "expm1", "log", "log1p", "tanh", "where")
 INF = float("inf")
 
 
@@ -36,6 +36,26 @@ def merge(m, s, m2, s2):
 def merge_dot(dot, total, m, top):
     """``sum w_j (z_j - m)`` with respect to a new maximum; `total` is ``sum w_j``."""
     return dot + where(total == 0.0, 0.0, total * (shift(m) - shift(top)))
+
+
+def rest(s, below):
+    """``s`` without the term of one maximum, which is 1: `below`, the sum of the terms below the maximum.
+
+    Where the maximum is not alone that is ``s - 1``, at least 1: ``s - below`` counts the maxima.
+    """
+    return where(s - below < 1.5, below, s - 1.0)
+
+
+def merge_below(m, s, below, top):
+    """The terms below the maximum `top` of the whole row, of a part with the maximum `m`."""
+    return where(m == top, below, s * exp(m - shift(top)))
+
+
+def merge_spread(m, s, spread, top):
+    """``sum_j e_j (z_j - top)`` with ``e_j = exp(z_j - top)``, of a part whose `spread` is that for its maximum `m`."""
+    base, own = shift(top), shift(m)
+    factor = exp(m - base)
+    return where(factor == 0.0, 0.0, factor * (spread + s * (own - base)))
 
 
 def normaliser(m, s):
@@ -72,6 +92,21 @@ def log_total(d, others, s):
     return log1p(where(d == 0.0, others, s - 1.0))
 
 
+def entropy(log_s, spread, s):
+    """``-sum_j p_j log p_j = log(s) - spread / s`` for ``spread = sum_j e_j d_j <= 0``: neither term is negative."""
+    return log_s - spread / s
+
+
+def others_of(d, e, s, below):
+    """``s`` without the term ``e = exp(d)`` of one class, where a difference has digits and where it has none."""
+    return where(d == 0.0, rest(s, below), s - e)
+
+
+def complement(p, s, below):
+    """``1 - p``: no probability but that of the single maximum is above 1/2, and its complement is `rest` over s."""
+    return where(p > 0.5, rest(s, below) / s, 1.0 - p)
+
+
 def negative_log_likelihood(d, others, s):
     """``-log p_t = log(s) - (z_t - m)``; tiny losses keep their digits."""
     return log_total(d, others, s) - d
@@ -99,6 +134,17 @@ def poly(nll, q, u, epsilon):
     """
     change = q * epsilon
     return u * epsilon + nll, where(change < 0.0, (epsilon + 1.0) - u * epsilon, change + 1.0)
+
+
+def focal_curvature(nll, q, u, gamma):
+    """``u**2 f''(nll)`` of the focal loss ``f = (1-q)**gamma nll``, for ``q = p_t`` and ``u = 1 - q``.
+
+    ``f'' = gamma q u**(gamma-1) (2 - nll + (gamma-1) q nll / u)``.  The second derivatives by the logits are
+    ``f'' (p_j - [j=t])**2 + f' p_j (1 - p_j)``; with this they are quotients that do not overflow as u tends to 0.
+    """
+    bend = 2.0 - nll + where(u == 0.0, 1.0, nll / u) * q * (gamma - 1.0)
+    curvature = exp(log(u) * (gamma + 1.0)) * bend * q * gamma
+    return where(u == 0.0, 0.0, where(q == 0.0, 0.0, curvature))
 
 
 def smoothing(log_s, dot, mass, share):
@@ -166,6 +212,41 @@ def soft_score(flags, o, one, m, s, dot, mass):
         more, a_more = z_loss(shift(m) + log_s, one, o.z_loss)
         loss, a = loss + more, a + a_more
     return loss, s, a
+
+
+def upstream_score(m, s, spread, below, d, a, b, c):
+    """Score the gradient ``a d(log p_t) + b d(entropy) + c d(lse)`` of a row.
+
+    ``g_j = a ([j=t] - p_j) - b p_j (log p_j + H) + c p_j`` is ``A p_j - B p_j d_j``, with `a` more at the target:
+    ``log p_j + H = d_j - spread / s``.
+
+    Parameters
+    ----------
+    m, s, spread, below, d
+        The maximum, the sum, ``sum_j e_j d_j``, the sum below the maximum, and ``z_t - m``.
+    a, b, c
+        The upstream gradients of ``log p_t``, of the entropy and of the log-sum-exp.
+
+    Returns
+    -------
+    tuple
+        ``(s, A, B, gradient of the target's logit)``.
+    """
+    s = normaliser(m, s)
+    e, mean = exp(d), spread / s
+    q, u = e / s, others_of(d, e, s, below) / s
+    return s, c - a + b * mean, b, a * u + q * (c + b * mean) - b * term(q, d)
+
+
+def divergence_term(log_p, log_q):
+    """``q log(q/p) - q + p >= 0``, whose sum over distributions is the divergence KL(q || p); 0 where both are 0.
+
+    With ``t = log(p/q)`` it is ``q (expm1(t) - t)``, or ``p (-expm1(-t)) - q t`` where t is positive.
+    """
+    p, q, t = exp(log_p), exp(log_q), where(log_p == log_q, 0.0, log_p - log_q)
+    change = expm1(where(t > 0.0, 0.0 - t, t))
+    value = where(t > 0.0, 0.0 - p, q) * change - term(q, t)
+    return where(value < 0.0, 0.0, value)
 
 
 def bind(primitives, decorate):

@@ -103,6 +103,12 @@ class Flags(NamedTuple):
     weighted: bool = False  # class weights
     factors: bool = False  # each row has its own weight or upstream gradient
     grad: bool = False
+    upstream: bool = False  # the gradient is that of statistics, by upstream gradients of three of them
+    entropy: bool = False  # sum e_j d_j is reduced
+    below: bool = False  # the sum of what is below the maximum is
+    ranked: bool = False  # larger logits than the target's are counted
+    second: bool = False  # the largest logit but the target's is found
+    curved: bool = False  # the diagonal of the Hessian is written too
     smooth: bool = False  # label smoothing (of indices; soft targets are smoothed as they are read)
     z_loss: bool = False
     focal: bool = False

@@ -175,20 +175,25 @@ def bias_shape(shape: tuple[int, ...], classes: int, name: str = "bias") -> None
         raise ValueError(f"{name} must have shape (K,) = {(classes,)}, got {shape}")
 
 
-def wrt_names(wrt: Any) -> tuple[str, ...]:
-    """The names of gradients."""
-    names: list[Any] = []
+def names(argument: str, value: Any, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    """The names that an argument, a name or a sequence of them, picks of those that are allowed."""
+    picked: list[Any] = []
     try:
-        for name in (wrt,) if isinstance(wrt, str) else wrt:
-            names.append(name)
-            if not isinstance(name, str) or name not in WRT:
+        for name in (value,) if isinstance(value, str) else value:
+            picked.append(name)
+            if not isinstance(name, str) or name not in allowed:
                 break  # arrays may have no end to speak of
     except Exception:  # of any object
-        names = [wrt]
-    for name in names:
-        if not isinstance(name, str) or name not in WRT:
-            raise ValueError(f"wrt must name some of {', '.join(map(repr, WRT))}, got {shown(name)}")
-    return tuple(names)
+        picked = [value]
+    for name in picked:
+        if not isinstance(name, str) or name not in allowed:
+            raise ValueError(f"{argument} must name some of {', '.join(map(repr, allowed))}, got {shown(name)}")
+    return tuple(picked)
+
+
+def wrt_names(wrt: Any) -> tuple[str, ...]:
+    """The names of gradients."""
+    return names("wrt", wrt, WRT)
 
 
 def outputs(out: Any, wanted: tuple[str, ...]) -> dict[str, Any]:

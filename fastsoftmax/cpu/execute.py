@@ -18,7 +18,7 @@ from ..core.strides import merged, nearest_two
 from . import table
 from .addresses import address
 from .layouts.constants import BLOCKS, IN_REGISTERS, LANES
-from .parameters import FIELDS, Shape, pack_block, pack_shape, unpack_float
+from .parameters import ALL_FIELDS, FIELDS, Shape, pack_block, pack_further, pack_shape, unpack_float
 from .plan import CHUNK, PARALLEL, Way, plan, rows_in_lanes, rows_in_registers
 from .threads import launch
 
@@ -39,6 +39,8 @@ class Job(NamedTuple):
     ignore_index: int = 0
     class_weight: Array | None = None  # in the computing dtype
     streamed: bool = False  # the output may be written past the caches
+    curvature: float = 1.0  # a factor of the Hessian
+    least: float = 0.0  # which it is raised to
 
 
 class Operands(NamedTuple):
@@ -47,14 +49,27 @@ class Operands(NamedTuple):
     x: Array
     y: Array | None = None
     out: Array | None = None
+    hessian: Array | None = None  # with the strides of `out`
+    # Row-wise:
     target: Array | None = None
     loss_factor: Array | None = None
     grad_factor: Array | None = None
+    third: Array | None = None
     result: Array | None = None
+    # Several of a row, which stand in the first axis: statistics in the computing dtype, int64 and bool.
+    columns: Array | None = None
+    places: Array | None = None
+    truths: Array | None = None
 
     def piece(self, *index: Any) -> "Operands":
         """Views of the rows at an index of the leading axes."""
-        return Operands(*(None if a is None else a[(*index, ...)] for a in self))
+        row = (*index, ...)
+        one = (None if a is None else a[row] for a in self[:9])
+        return Operands(*one, *(None if a is None else a[(slice(None), *row)] for a in self[9:]))
+
+    def rows_in_all(self) -> int:
+        """The number of elements from one statistic to the next, of the same row."""
+        return next((a.strides[0] // a.itemsize for a in self[9:] if a is not None), 0)
 
 
 class Recipe(NamedTuple):
@@ -86,23 +101,27 @@ def _launch(job: Job, data: Operands, recipe: Recipe) -> float:
     """Fill in the parameters of a call and run its kernel."""
     threads = launch.threads_for() if recipe.parallel else 1
     # One allocation: parameters, partial losses, and the threads' scratch from a cache line's beginning.
-    size = FIELDS + recipe.chunks + 8
+    size = ALL_FIELDS + recipe.chunks + 8
     space: Array = np.empty(size + recipe.scratch * threads // 8, np.int64)
     begin = address(space)
-    x, y, out, target, loss_factor, grad_factor, result = data
     pack_block(
-        *(space, 0, 0, address(x), address(y), address(out), address(target), address(job.class_weight)),
-        *(address(loss_factor), address(grad_factor), address(result)),
-        *(begin + FIELDS * 8, (begin + size * 8) // 64 * 64, job.ignore_index),
+        *(space, 0, 0, address(data.x), address(data.y), address(data.out)),
+        *(address(data.target), address(job.class_weight)),
+        *(address(data.loss_factor), address(data.grad_factor), address(data.result)),
+        *(begin + ALL_FIELDS * 8, (begin + size * 8) // 64 * 64, job.ignore_index),
         *job.numbers,
         recipe.shape,
+    )
+    pack_further(
+        *(space, FIELDS * 8, address(data.columns), address(data.places), address(data.truths), data.rows_in_all()),
+        *(address(data.third), address(data.hessian), job.curvature, job.least),
     )
     launch.launch(recipe.kernel, begin, recipe.chunks, threads)
     if job.kernel != "cross_entropy":
         return 0.0
     if recipe.chunks == 1:
-        return float(unpack_float(space, FIELDS * 8)[0])
-    return float(space[FIELDS : FIELDS + recipe.chunks].view(np.float64).sum())
+        return float(unpack_float(space, ALL_FIELDS * 8)[0])
+    return float(space[ALL_FIELDS : ALL_FIELDS + recipe.chunks].view(np.float64).sum())
 
 
 def recipe_of(job: Job, data: Operands, *, in_place: bool) -> Recipe | None:

@@ -18,6 +18,19 @@ NUMBERS = len(CALL)  # the first of a loss's numbers, which is
 SCALE = NUMBERS + Numbers._fields.index("scale")
 
 
+class Further(NamedTuple):
+    """The fields behind the shape, which kernels of neither losses nor softmax read: addresses, numbers."""
+
+    columns: int = 0  # statistics in the computing dtype, one after the other, each of `rows_in_all` numbers
+    places: int = 0  # the same in int64
+    truths: int = 0  # the same in bytes
+    rows_in_all: int = 0
+    third: int = 0  # a third number a row, beside loss_factor and grad_factor
+    hessian: int = 0  # a second output, with the strides of the first
+    curvature: float = 1.0  # a factor of the Hessian
+    least: float = 0.0  # which it is raised to
+
+
 class Shape(NamedTuple):
     """The integers of a shape; strides in bytes, `outer` and `inner` from row to row, `step` from class to class."""
 
@@ -42,10 +55,14 @@ _SHAPE = NUMBERS + len(Numbers._fields)
 ROWS, INNER, CLASSES, CHUNK, TILE, SCRATCH_SIZE = range(_SHAPE, _SHAPE + 6)
 X_STRIDES, Y_STRIDES, OUT_STRIDES = range(_SHAPE + 6, _SHAPE + 15, 3)  # three fields each
 FIELDS = _SHAPE + len(Shape._fields)
+COLUMNS, PLACES, TRUTHS, ROWS_IN_ALL, THIRD, HESSIAN, CURVATURE, LEAST = range(FIELDS, FIELDS + len(Further._fields))
+ALL_FIELDS = FIELDS + len(Further._fields)
 
 #: The fields of a shape as bytes: ``pack_shape(*shape)``.
 pack_shape = struct.Struct(f"={len(Shape._fields)}q").pack
 #: Write a whole block: ``pack_block(block, 0, *integers, *numbers, pack_shape(*shape))``.
 pack_block = struct.Struct(f"={len(CALL)}q{len(Numbers._fields)}d{8 * len(Shape._fields)}s").pack_into
+#: The further fields of a block of `ALL_FIELDS`: ``pack_further(block, FIELDS * 8, *further)``.
+pack_further = struct.Struct("=6q2d").pack_into
 #: The float at a byte of a block: ``unpack_float(block, byte)[0]``.
 unpack_float = struct.Struct("=d").unpack_from

@@ -65,8 +65,8 @@ def ordered(data: Operands) -> tuple[Operands, tuple[int, ...] | None]:
     order = sorted(range(len(strides)), key=lambda axis: -strides[axis])
     if order == list(range(len(strides))):
         return data, None
-    wide = [None if a is None else a.transpose(*order, len(order)) for a in data[:3]]
-    narrow = [None if a is None else np.ascontiguousarray(a.transpose(order)) for a in data[3:]]
+    wide = [None if a is None else a.transpose(*order, len(order)) for a in data[:4]]
+    narrow = [None if a is None else np.ascontiguousarray(a.transpose(order)) for a in data[4:9]]
     return Operands(*wide, *narrow), tuple(order)
 
 
@@ -229,7 +229,7 @@ def cross_entropy(problem: Loss, grad: bool) -> tuple[Any, Array | None]:
         if problem.out is not None and labels is not None and overlap(problem.out, labels):
             labels = labels.copy()
     result = np.empty(x.array.shape[:-1], dtype) if problem.options.reduction == "none" else None
-    data, order = ordered(Operands(x.array, problem.soft, out, labels, *factors_of(problem), result))
+    data, order = ordered(Operands(x.array, problem.soft, out, None, labels, *factors_of(problem), None, result))
     total = execute(loss_job(problem, count, grad=grad, streamed=out is problem.out), data)
     loss = reduced(problem, total, count) if result is None else _restored(data.result, order)[()]
     return loss, None if out is None else delivered(out, problem.out)

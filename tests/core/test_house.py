@@ -119,7 +119,7 @@ def test_every_module_is_on_a_floor():
 def test_the_root_holds_folders_and_few_modules():
     assert len([module for module in MODULES if "." not in module and MODULES[module].parent == PACKAGE]) <= 6
     folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert folders == {"api", "core", "cpu", "cuda", "regression", "cli", "bench"}
+    assert folders == {"api", "core", "cpu", "cuda", "reference", "regression", "cli", "bench"}
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

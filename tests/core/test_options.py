@@ -24,6 +24,11 @@ from fastsoftmax.core.options import (
 )
 from tests.support import ALONE, INDEX_OPTIONS, INDICES_ONLY, SOFT_OPTIONS
 
+#: The switches that belong to the call.
+SWITCHES = (
+    *("hard", "soft", "weighted", "factors", "grad"),
+    *("upstream", "entropy", "below", "ranked", "second", "curved"),
+)
 NAMES = [term.option for term in TERMS]
 LOSSES = {
     fs.cross_entropy: (np.zeros((4, 3)), [0, 1, 2, 0]),
@@ -60,7 +65,7 @@ def test_signatures_have_the_options(function):
 
 def test_flags_are_the_list():
     """What belongs to the call comes first; every option has a switch of its own, which it alone sets."""
-    assert Flags._fields == ("hard", "soft", "weighted", "factors", "grad", *(term.flag for term in TERMS))
+    assert Flags._fields == (*SWITCHES, *(term.flag for term in TERMS))
     assert switches() == Flags(hard=True)
     for term in TERMS:
         for value in term.tried:

@@ -13,10 +13,12 @@ def _where(condition, a, b):
     return a if condition else b
 
 
-scalar = law.bind({"exp": math.exp, "log": math.log, "log1p": math.log1p, "tanh": math.tanh, "where": _where}, inline)
+_names = "exp", "expm1", "log", "log1p", "tanh"
+scalar = law.bind({"where": _where, **{name: getattr(math, name) for name in _names}}, inline)
 vector = law.bind(
     {
         "exp": elementary.exp_nonpositive,
+        "expm1": elementary.expm1_nonpositive,
         "log": elementary.log,
         "log1p": elementary.log1p,
         "tanh": elementary.tanh,

@@ -20,7 +20,7 @@ def _primitive(function):
     return primitive
 
 
-_exp, _log, _log1p, _tanh = map(_primitive, (math.exp, math.log, math.log1p, math.tanh))
+_exp, _expm1, _log, _log1p, _tanh = map(_primitive, (math.exp, math.expm1, math.log, math.log1p, math.tanh))
 _where = device(lambda condition, a, b: a if condition else b)
 
 
@@ -40,7 +40,7 @@ def _in_dtype(kind):
 
 
 def _bound(kind, exp):
-    primitives = {"exp": exp, "log": _log, "log1p": _log1p, "tanh": _tanh, "where": _where}
+    primitives = {"exp": exp, "expm1": _expm1, "log": _log, "log1p": _log1p, "tanh": _tanh, "where": _where}
     return law.bind({**primitives, "INF": constant(kind, law.INF)}, _in_dtype(kind))
 
 

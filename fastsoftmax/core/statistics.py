@@ -1,0 +1,48 @@
+"""One list of the statistics of a row: names, what they are, and which need a target."""
+
+from typing import Any, NamedTuple
+
+from .rules import names
+
+REAL, INDEX, TRUTH, LARGEST = "real", "index", "truth", "largest"
+
+
+class Statistic(NamedTuple):
+    """A statistic of each row of logits."""
+
+    name: str  # in `want`, and as a field of the result
+    kind: str  # REAL: in the computing dtype; INDEX: int64; TRUTH: bool; LARGEST: k indices and k real numbers
+    needs_target: bool = False
+
+
+#: In the order of the result's fields.
+STATISTICS = (
+    Statistic("log_prob", REAL, needs_target=True),
+    Statistic("entropy", REAL),
+    Statistic("log_sum_exp", REAL),
+    Statistic("argmax", INDEX),
+    Statistic("max_prob", REAL),
+    Statistic("correct", TRUTH, needs_target=True),
+    Statistic("rank", INDEX, needs_target=True),
+    Statistic("margin", REAL, needs_target=True),
+    Statistic("top_k", LARGEST),
+)
+NAMES = tuple(statistic.name for statistic in STATISTICS)
+#: A set of statistics is a number, in which each has a bit.
+BITS = {name: 1 << number for number, name in enumerate(NAMES)}
+
+
+def asked(variant: int, kind: str | None = None) -> tuple[str, ...]:
+    """The names in a set, of one kind or of all; their order is that of their columns."""
+    return tuple(s.name for s in STATISTICS if variant & BITS[s.name] and kind in (None, s.kind))
+
+
+def wanted(want: Any, *, target: bool) -> int:
+    """The set of the statistics that `want` names; `target` says whether there is one."""
+    picked = names("want", want, NAMES)
+    if not picked:
+        raise ValueError(f"want must name at least one of {', '.join(map(repr, NAMES))}, got none")
+    for statistic in STATISTICS:
+        if statistic.needs_target and statistic.name in picked and not target:
+            raise ValueError(f"{statistic.name!r} needs a target, got None; pass the class index of each row")
+    return sum({BITS[name] for name in picked})

@@ -1,0 +1,56 @@
+"""Softmax, its logarithm, log-sum-exp, and vector-Jacobian products."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+Array = NDArray[Any]
+Axis = int | tuple[int, ...] | None
+
+
+def converted(x: Any, dtype: DTypeLike) -> Array:
+    """An array in the dtype that is computed in."""
+    return x.astype(dtype).toarray() if hasattr(x, "toarray") else np.asarray(x).astype(dtype)
+
+
+def logsumexp(x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False, dtype: DTypeLike = np.float64) -> Any:
+    """``log(sum_j exp(x_j))``; infinite where the maximum is."""
+    z = converted(x, dtype)
+    m = z.max(axis=axis, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        total = np.exp(np.where(z == m, 0.0, z - m)).sum(axis=axis, keepdims=True)
+        result = m + np.log(total)
+    return result if keepdims else np.squeeze(result, axis)[()]
+
+
+def log_softmax(x: ArrayLike, axis: Axis = -1, *, dtype: DTypeLike = np.float64) -> Array:
+    """``(x_j - m) - log(sum_i exp(x_i - m))``; NaN where the maximum is infinite."""
+    z = converted(x, dtype)
+    with np.errstate(invalid="ignore"):
+        d = z - z.max(axis=axis, keepdims=True)
+        result: Array = d - np.log(np.exp(d).sum(axis=axis, keepdims=True))
+    return result
+
+
+def softmax(x: ArrayLike, axis: Axis = -1, *, dtype: DTypeLike = np.float64) -> Array:
+    """``exp(x_j - m) / sum_i exp(x_i - m)``; NaN where the maximum is infinite."""
+    z = converted(x, dtype)
+    with np.errstate(invalid="ignore"):
+        e = np.exp(z - z.max(axis=axis, keepdims=True))
+        result: Array = e / e.sum(axis=axis, keepdims=True)
+    return result
+
+
+def softmax_vjp(y: ArrayLike, grad: ArrayLike, axis: int = -1, *, dtype: DTypeLike = np.float64) -> Array:
+    """``y_j (g_j - sum_i g_i y_i)``."""
+    y, g = converted(y, dtype), converted(grad, dtype)
+    result: Array = y * (g - (g * y).sum(axis=axis, keepdims=True))
+    return result
+
+
+def log_softmax_vjp(y: ArrayLike, grad: ArrayLike, axis: int = -1, *, dtype: DTypeLike = np.float64) -> Array:
+    """``g_j - exp(y_j) sum_i g_i``."""
+    y, g = converted(y, dtype), converted(grad, dtype)
+    result: Array = g - np.exp(y) * g.sum(axis=axis, keepdims=True)
+    return result
