@@ -17,7 +17,7 @@ def make_kernel(work, kind, threads, group, blocks, *, losses, stored):
     `threads` of each of its `blocks`.  The rows' numbers are added up where they are `losses`, and written in the
     storage kind `stored`; None: they are not.
     """
-    at_once, zero, leave = threads // group, constant(kind, 0.0), make_scope(kind, group, blocks, False).leave
+    at_once, zero, leave = threads // group, constant(kind, 0.0), make_scope(kind, group, blocks).leave
     deliver, write = make_deliver(kind, threads, group), _make_write(kind, stored)
 
     def kernel(p, o):

@@ -13,7 +13,7 @@ from .memory import constant
 from .parts import make_locate, make_owner_of, make_part_of
 from .reductions import make_scope
 from .score import Target, make_score, make_target_of, report
-from .vectors import Score, Sums
+from .vectors import Score, Sums, needed_sums
 
 i32 = types.int32
 
@@ -26,7 +26,7 @@ def make_loss(shape, flags, label, group, blocks):
     take, top = make_take(shape, flags), make_top(shape, flags)
     add, emit = make_add(shape, flags, kept=grad), make_emit(shape, flags, kept=grad)
     target_of, score, shift = make_target_of(label), make_score(kind, flags), LAWS[kind]["shift"]
-    share, total, _ = make_scope(kind, group, blocks, flags.smooth or flags.soft)
+    share, total, _ = make_scope(kind, group, blocks, needed_sums(flags))
     count, targets_count = shape.held, shape.targets(flags)
     zero, minus_inf = constant(kind, 0.0), constant(kind, float("-inf"))
 
@@ -57,14 +57,15 @@ def make_loss(shape, flags, label, group, blocks):
 
 def make_softmax(shape, variant, group, blocks):
     """softmax, log_softmax or logsumexp of a row."""
-    kind, flags, kept = COMPUTED[shape.kind], Flags(), variant == SOFTMAX
+    kind, flags, kept = COMPUTED[shape.kind], Flags(below=variant == LOG_SOFTMAX), variant == SOFTMAX
     locate, part_of, count = make_locate(shape), make_part_of(shape), shape.held
     fill, top = make_fill(shape), make_top(shape, flags)
     add, emit = make_add(shape, flags, kept=kept, infinite=variant == LOGSUMEXP), make_emit(shape, flags, kept=kept)
     emit_log, law = make_emit_log(shape), LAWS[kind]
-    share, total, _ = make_scope(kind, group, blocks, False)
+    share, total, _ = make_scope(kind, group, blocks, needed_sums(flags))
     zero, one, minus_inf = constant(kind, 0.0), constant(kind, 1.0), constant(kind, float("-inf"))
-    shift, normaliser, log, log_sum_exp = law["shift"], law["normaliser"], law["log"], law["log_sum_exp"]
+    shift, normaliser, log_sum_exp = law["shift"], law["normaliser"], law["log_sum_exp"]
+    log1p, rest = law["log1p"], law["rest"]
 
     @device
     def work(p, o, row, live, g, rank):
@@ -73,11 +74,11 @@ def make_softmax(shape, variant, group, blocks):
         fill(part, words)
         m = share(zero, top(o, part, words, i32(-1), minus_inf), i32(0), rank)[1]
         sums = add(p, o, part, words, targets, i32(-1), shift(m), Sums(zero, zero, zero))
-        s = total(sums.others, zero, zero)[0]
+        s, _, below = total(sums.others, zero, sums.mass)
         if variant == SOFTMAX:
             emit(p, o, part, words, targets, i32(-1), Score(shift(m), one / normaliser(m, s), zero, zero))
         elif variant == LOG_SOFTMAX:
-            emit_log(part, words, shift(m), log(normaliser(m, s)))
+            emit_log(part, words, shift(m), log1p(rest(normaliser(m, s), below)))
         return log_sum_exp(m, s) if variant == LOGSUMEXP else s
 
     return work

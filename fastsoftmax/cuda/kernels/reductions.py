@@ -3,7 +3,7 @@
 A `Scope` holds functions that every thread of a row calls together, and `leave` before it ends:
 
 ``share(z, m, owner, rank)``  the `z` of the thread number `owner` of the row, and the largest `m`
-``total(a, b, c)``            three sums; those that are not needed are computed by nobody
+``total(a, b, c)``            three sums, the last two as far as they are `needed`, a pair
 
 Each leaves what it wrote in shared memory alone until the other one's barrier: between two uses of the same place lies
 a barrier that everybody has passed after reading it.
@@ -64,9 +64,9 @@ def _stay():
 
 
 @lru_cache(maxsize=32)
-def _make_warp_scope(group, several):
+def _make_warp_scope(group, needed):
     """The scope of a power of 2 of up to 32 threads side by side."""
-    largest, added = make_folds(group)
+    (largest, added), (second, third) = make_folds(group), needed
     last = u32(group - 1)
 
     @device
@@ -76,17 +76,15 @@ def _make_warp_scope(group, several):
 
     @device
     def total(a, b, c):
-        if several:
-            return added(a), added(b), added(c)
-        return added(a), b, c
+        return added(a), added(b) if second else b, added(c) if third else c
 
     return Scope(share, total, _stay)
 
 
 @lru_cache(maxsize=64)
-def _make_block_scope(kind, threads, several):
+def _make_block_scope(kind, threads, needed):
     """The scope of a block, whose size is a power of 2."""
-    dtype, warps = real(kind), threads // WARP
+    dtype, warps, (second, third) = real(kind), threads // WARP, needed
     (largest, added), (most, sum_up) = make_folds(WARP), make_folds(warps)
     last, mine = u32(warps - 1), u32(threads - 1)
 
@@ -106,18 +104,20 @@ def _make_block_scope(kind, threads, several):
     def total(a, b, c):
         slots = cuda.shared.array(THREE, dtype)
         warp = u32(u32(cuda.threadIdx.x) >> u32(5))
-        a = added(a)
-        if several:
-            b, c = added(b), added(c)
+        a, b, c = added(a), added(b) if second else b, added(c) if third else c
         if lane() == u32(0):
             slots[warp] = a
-            if several:
-                slots[u32(warp + u32(WARP))], slots[u32(warp + u32(2 * WARP))] = b, c
+            if second:
+                slots[u32(warp + u32(WARP))] = b
+            if third:
+                slots[u32(warp + u32(2 * WARP))] = c
         cuda.syncthreads()
         place = u32(lane() & last)
         a = sum_up(slots[place])
-        if several:
-            b, c = sum_up(slots[u32(place + u32(WARP))]), sum_up(slots[u32(place + u32(2 * WARP))])
+        if second:
+            b = sum_up(slots[u32(place + u32(WARP))])
+        if third:
+            c = sum_up(slots[u32(place + u32(2 * WARP))])
         return a, b, c
 
     return Scope(share, total, _stay)
@@ -140,10 +140,10 @@ def _make_remote(kind):
 
 
 @lru_cache(maxsize=64)
-def _make_cluster_scope(kind, threads, blocks, several):
+def _make_cluster_scope(kind, threads, blocks, needed):
     """The scope of a cluster: each block lets the others read its results."""
-    block, dtype, remote = _make_block_scope(kind, threads, several), real(kind), _make_remote(kind)
-    size = ITEMSIZE[kind]
+    block, dtype, remote = _make_block_scope(kind, threads, needed), real(kind), _make_remote(kind)
+    size, (second, third) = ITEMSIZE[kind], needed
     most, sum_up = make_folds(blocks)
     last = u32(blocks - 1)
     share_block, total_block = block.share, block.total
@@ -168,17 +168,19 @@ def _make_cluster_scope(kind, threads, blocks, several):
         _cluster_barrier()
         where, other = shared_address(results), u32(lane() & last)
         a = sum_up(remote(where, other))
-        if several:
-            b, c = sum_up(remote(u32(where + u32(size)), other)), sum_up(remote(u32(where + u32(2 * size)), other))
+        if second:
+            b = sum_up(remote(u32(where + u32(size)), other))
+        if third:
+            c = sum_up(remote(u32(where + u32(2 * size)), other))
         return a, b, c
 
     return Scope(share, total, _cluster_barrier)
 
 
-def make_scope(kind, group, blocks, several):
-    """The scope of `group` threads of each of `blocks` blocks, for a computing dtype; `several` sums or one."""
+def make_scope(kind, group, blocks, needed=(False, False)):
+    """The scope of `group` threads of each of `blocks` blocks, for a computing dtype."""
     if blocks > 1:
-        return _make_cluster_scope(kind, group, blocks, several)
+        return _make_cluster_scope(kind, group, blocks, needed)
     if group > WARP:
-        return _make_block_scope(kind, group, several)
-    return _make_warp_scope(group, several)
+        return _make_block_scope(kind, group, needed)
+    return _make_warp_scope(group, needed)

@@ -22,14 +22,21 @@ def make_rescale(kind, flags, *, infinite):
     """
     exp, law, weighing = EXPONENTIALS[kind, False], LAWS[kind], flags.smooth or flags.soft
     shift, merge_dot, zero = law["shift"], law["merge_dot"], constant(kind, 0.0)
+    spread, below, merge_spread, merge_below = flags.entropy, flags.below, law["merge_spread"], law["merge_below"]
 
     @device
     def rescale(sums, m, top):
         d = m - shift(top)
         if infinite:
             d = zero if m == top else d
-        dot = merge_dot(sums.dot, sums.mass, m, top) if weighing else sums.dot
-        return Sums(sums.others * exp(d), dot, sums.mass)
+        dot, mass = sums.dot, sums.mass
+        if weighing:
+            dot = merge_dot(dot, mass, m, top)
+        if spread:
+            dot = merge_spread(m, sums.others, dot, top)
+        if below:
+            mass = merge_below(m, sums.others, mass, top)
+        return Sums(sums.others * exp(d), dot, mass)
 
     return rescale
 

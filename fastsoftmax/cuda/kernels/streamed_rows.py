@@ -26,7 +26,7 @@ from .parts import make_advance, make_locate, make_owner_of, make_part_of
 from .reductions import make_scope
 from .score import Target, make_score, make_target_of, report
 from .streamed import make_rescale, make_staging
-from .vectors import Score, Sums
+from .vectors import Score, Sums, needed_sums
 
 i32, u32 = types.int32, types.uint32
 #: A part of a row: the target's logit transformed and as it is, the maximum, and the sums.
@@ -73,7 +73,7 @@ def _make_join(shape, flags, group, blocks, *, infinite=False):
     """``join(state, owner, rank)``: (the target's logit, the maximum, the sums) of the whole row."""
     kind = COMPUTED[shape.kind]
     rescale = make_rescale(kind, flags, infinite=infinite)
-    share, total, _ = make_scope(kind, group, blocks, flags.smooth or flags.soft)
+    share, total, _ = make_scope(kind, group, blocks, needed_sums(flags))
 
     @device
     def join(state, owner, rank):
@@ -121,14 +121,15 @@ def make_loss(shape, flags, label, group, blocks, staged):
 
 def make_softmax(shape, variant, group, blocks, staged):
     """softmax, log_softmax or logsumexp of a row."""
-    kind, flags, infinite = COMPUTED[shape.kind], Flags(), variant == LOGSUMEXP
+    kind, flags, infinite = COMPUTED[shape.kind], Flags(below=variant == LOG_SOFTMAX), variant == LOGSUMEXP
     locate, part_of, count = make_locate(shape), make_part_of(shape), shape.held
     sweep = _make_sweep(shape, flags, group, staged, infinite=infinite)
     join = _make_join(shape, flags, group, blocks, infinite=infinite)
     recall, advance = _make_staging(shape, group, staged)[1], make_advance(shape)
     emit, emit_log = make_emit(shape, flags), make_emit_log(shape)
     law, zero, one = LAWS[kind], constant(kind, 0.0), constant(kind, 1.0)
-    shift, normaliser, log, log_sum_exp = law["shift"], law["normaliser"], law["log"], law["log_sum_exp"]
+    shift, normaliser, log_sum_exp = law["shift"], law["normaliser"], law["log_sum_exp"]
+    log1p, rest = law["log1p"], law["rest"]
 
     @device
     def work(p, o, row, live, g, rank):
@@ -137,7 +138,7 @@ def make_softmax(shape, variant, group, blocks, staged):
         part = part_of(p, place, g)
         _, m, sums = join(sweep(p, o, part, place.count, words, targets, no_target), i32(0), rank)
         s = normaliser(m, sums.others)
-        log_s, more = log(s), variant != LOGSUMEXP
+        log_s, more = log1p(rest(s, sums.mass)), variant != LOGSUMEXP
         while more:
             recall(part, place.count, words)
             if variant == SOFTMAX:

@@ -44,7 +44,7 @@ def _make_weight(kind, label):
 
 def make_count(kind, label):
     """The kernel that counts: block number b writes the weight of its rows to ``denominator[b]``."""
-    weight, total = _make_weight(kind, label), make_scope(FLOAT64, THREADS, 1, False).total
+    weight, total = _make_weight(kind, label), make_scope(FLOAT64, THREADS, 1).total
 
     def kernel(p):
         thread, block = i64(u32(cuda.threadIdx.x)), i64(u32(cuda.blockIdx.x))
@@ -61,7 +61,7 @@ def make_count(kind, label):
 
 def make_total(kind):
     """The kernel of one block that adds up `n` partial sums, divides them, and writes a number of a computing dtype."""
-    add, store, dtype = make_scope(FLOAT64, THREADS, 1, False).total, number_access(kind)[1], real(kind)
+    add, store, dtype = make_scope(FLOAT64, THREADS, 1).total, number_access(kind)[1], real(kind)
 
     def kernel(p):
         thread = i64(u32(cuda.threadIdx.x))

@@ -18,13 +18,20 @@ i32, u32, i64 = types.int32, types.uint32, types.int64
 
 #: The numbers of a row that its gradient takes: the shift of its exponentials, and A / s, B and the target's gradient.
 Score = namedtuple("Score", ("base", "a", "b", "at_target"))
-#: Sums over the classes but the target: of exponentials, of weights times distances from the shift, of weights.
+#: Sums over the classes but the target: of exponentials, of weights times distances from the shift, of weights.  Of
+#: statistics they go over all classes: of exponentials, of those times distances, of those below the maximum.
 Sums = namedtuple("Sums", ("others", "dot", "mass"))
 
 
 def is_masked(flags):
     """Whether -inf does not make an element disappear."""
     return flags.cap or flags.smooth or flags.soft
+
+
+def needed_sums(flags):
+    """Whether the second and the third of a row's `Sums` are needed."""
+    weighing = flags.smooth or flags.soft
+    return weighing or flags.entropy, weighing or flags.below
 
 
 def may_keep(shape, flags):
@@ -101,7 +108,7 @@ def make_add_vector(kind, y_kind, vector, flags, kept, infinite):
     exp, term, read = EXPONENTIALS[computed, ITEMSIZE[kind] == 2], LAWS[computed]["term"], make_read(kind, flags)
     put, dtype = make_put(computed), real(computed)
     weigh, zero = make_weigh(y_kind, computed, vector, flags), constant(computed, 0.0)
-    weighing = flags.smooth or flags.soft
+    weighing, spread, below = flags.smooth or flags.soft, flags.entropy, flags.below
 
     @device
     def add_vector(p, o, words, at, targets, begin, j, off, live, base, sums):
@@ -122,6 +129,10 @@ def make_add_vector(kind, y_kind, vector, flags, kept, infinite):
             if weighing:
                 w = masses[k] if there else zero
                 dot, mass = dot + term(w, d), mass + w
+            if spread:
+                dot = dot + term(e, d)
+            if below:
+                mass = mass + (e if d < zero else zero)
         return Sums(sums.others + others, sums.dot + dot, sums.mass + mass)
 
     return add_vector

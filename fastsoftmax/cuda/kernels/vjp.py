@@ -102,7 +102,7 @@ def make_held(shape, logarithmic, group, blocks):
     locate, part_of, zero = make_locate(shape), make_part_of(shape), constant(kind, 0.0)
     fill, _, add, emit, count = _make_passes(shape, logarithmic)
     # A first exchange that says nothing: each of the two uses the other's barrier to leave its memory alone.
-    share, total_of, _ = make_scope(kind, group, blocks, False)
+    share, total_of, _ = make_scope(kind, group, blocks)
     separate = group * blocks > 32
 
     @device
@@ -125,7 +125,7 @@ def make_streamed(shape, logarithmic, group, blocks, staged):
     locate, part_of, advance, zero = make_locate(shape), make_part_of(shape), make_advance(shape), constant(kind, 0.0)
     fill, fill_spare, add, emit, count = _make_passes(shape, logarithmic)
     keep, recall = make_staging(shape, group, shape.words + shape.y_words, fill_spare if staged else fill, staged)
-    share, total_of, _ = make_scope(kind, group, blocks, False)
+    share, total_of, _ = make_scope(kind, group, blocks)
     separate = group * blocks > 32
 
     @device

@@ -6,13 +6,13 @@ Forms, functions and dtypes are paired: a kernel for each form and function, eac
 import numpy as np
 import pytest
 
-from fastsoftmax import log_softmax, log_softmax_vjp, logsumexp, softmax, softmax_vjp
+from fastsoftmax import log_softmax, log_softmax_vjp, logsumexp, reference, softmax, softmax_vjp
 from fastsoftmax.core.dtypes import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from fastsoftmax.cuda.plan import BLOCK, CLUSTER, ONLINE, PART_WARP, SCALAR, SHARED, WARP
 from tests.cuda.kernels.forms import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, MAJOR, NAMES, TINY
 from tests.cuda.kernels.support import A100, H200, Lie, run
 from tests.pairs import covering, exhaustive_but
-from tests.support import both, check, logits
+from tests.support import both, check, logits, spacing
 
 inf, nan = np.inf, np.nan
 VARIANTS = {softmax: SOFTMAX, log_softmax: LOG_SOFTMAX, softmax_vjp: SOFTMAX, log_softmax_vjp: LOG_SOFTMAX}
@@ -90,6 +90,21 @@ def test_maps(function, form, dtype, classes):
     assert np.isnan(found[3:6].astype(np.float64)).all()
     inside = run("softmax", x, variant=variant, **given, in_place=True, wants_rows=False)
     same(inside.out, found)
+
+
+@of({log_softmax: MAPS[log_softmax]})
+def test_the_digits_of_the_largest_class(function, form, dtype, classes):
+    """However sure a row is of it, its log-probability has an error of few ulps, as one of two or three has."""
+    gaps = np.array([0.5, 3.0, 8.0, 15.0, 30.0, 0.0, 0.0])
+    x = -gaps[:, None] - np.random.default_rng(1).uniform(size=(7, classes))
+    first = np.array([0, classes - 1, classes // 2, 1, 2, 3, 4])
+    x[range(7), first] = x[[5, 6, 6], [5, 5, 6]] = 0.0
+    x = (x + 7).astype(dtype)
+    result = run("softmax", x, variant=LOG_SOFTMAX, **how(form), wants_rows=False)
+    assert result.plan.form == form
+    exact = reference.row_stats(x, first, want="log_prob", dtype=np.longdouble).log_prob
+    error = np.abs(result.out[range(7), first] - exact) / spacing(exact, dtype)
+    assert (error <= 2 + gaps / 4).all()
 
 
 @of(PRODUCTS)
