@@ -23,7 +23,7 @@ from .api.linear import (
     workspace_bytes,
 )
 from .api.softmax import log_softmax, log_softmax_vjp, logsumexp, softmax, softmax_vjp
-from .api.statistics import TopK
+from .api.statistics import RowStats, TopK, row_stats
 from .core.untraced import untraced as _untraced
 from .cpu import forks as _forks  # noqa: F401  sees every fork from here on
 from .system import show_versions, warmup
@@ -33,6 +33,7 @@ __all__ = [
     "HessianProduct",
     "LinearLossAndGrad",
     "LossAndGrad",
+    "RowStats",
     "TopK",
     "__version__",
     "cross_entropy",
@@ -47,6 +48,7 @@ __all__ = [
     "log_softmax_vjp",
     "logsumexp",
     "reference",
+    "row_stats",
     "show_versions",
     "softmax",
     "softmax_vjp",

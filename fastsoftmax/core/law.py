@@ -97,14 +97,17 @@ def entropy(log_s, spread, s):
     return log_s - spread / s
 
 
-def others_of(d, e, s, below):
-    """``s`` without the term ``e = exp(d)`` of one class, where a difference has digits and where it has none."""
-    return where(d == 0.0, rest(s, below), s - e)
+def others_of(d, e, s, but_one):
+    """``s`` without the term ``e = exp(d)`` of one class; `but_one` is that without a maximum's (see `rest`).
+
+    A difference would have no digits there.
+    """
+    return where(d == 0.0, but_one, s - e)
 
 
-def complement(p, s, below):
-    """``1 - p``: no probability but that of the single maximum is above 1/2, and its complement is `rest` over s."""
-    return where(p > 0.5, rest(s, below) / s, 1.0 - p)
+def complement(p, s, but_one):
+    """``1 - p``: no probability but that of a single maximum is above 1/2, and its complement is ``but_one / s``."""
+    return where(p > 0.5, but_one / s, 1.0 - p)
 
 
 def negative_log_likelihood(d, others, s):
@@ -214,7 +217,7 @@ def soft_score(flags, o, one, m, s, dot, mass):
     return loss, s, a
 
 
-def upstream_score(m, s, spread, below, d, a, b, c):
+def upstream_score(m, s, spread, but_one, d, a, b, c):
     """Score the gradient ``a d(log p_t) + b d(entropy) + c d(lse)`` of a row.
 
     ``g_j = a ([j=t] - p_j) - b p_j (log p_j + H) + c p_j`` is ``A p_j - B p_j d_j``, with `a` more at the target:
@@ -222,8 +225,8 @@ def upstream_score(m, s, spread, below, d, a, b, c):
 
     Parameters
     ----------
-    m, s, spread, below, d
-        The maximum, the sum, ``sum_j e_j d_j``, the sum below the maximum, and ``z_t - m``.
+    m, s, spread, but_one, d
+        The maximum, the sum, ``sum_j e_j d_j``, the sum without a maximum's term, and ``z_t - m``.
     a, b, c
         The upstream gradients of ``log p_t``, of the entropy and of the log-sum-exp.
 
@@ -234,7 +237,7 @@ def upstream_score(m, s, spread, below, d, a, b, c):
     """
     s = normaliser(m, s)
     e, mean = exp(d), spread / s
-    q, u = e / s, others_of(d, e, s, below) / s
+    q, u = e / s, others_of(d, e, s, but_one) / s
     return s, c - a + b * mean, b, a * u + q * (c + b * mean) - b * term(q, d)
 
 

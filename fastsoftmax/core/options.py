@@ -105,9 +105,7 @@ class Flags(NamedTuple):
     grad: bool = False
     upstream: bool = False  # the gradient is that of statistics, by upstream gradients of three of them
     entropy: bool = False  # sum e_j d_j is reduced
-    below: bool = False  # the sum of what is below the maximum is
-    ranked: bool = False  # larger logits than the target's are counted
-    second: bool = False  # the largest logit but the target's is found
+    rest: bool = False  # the sum without the term of one maximum is
     curved: bool = False  # the diagonal of the Hessian is written too
     smooth: bool = False  # label smoothing (of indices; soft targets are smoothed as they are read)
     z_loss: bool = False
@@ -183,6 +181,11 @@ def options(*values: Any) -> Options:
     except Exception:  # of values that cannot be hashed or compared, or that are refused with an error of their own
         once_more = _options
     return once_more(*values)
+
+
+def transforms(ignore_index: Any, temperature: Any, softcap: Any) -> Options:
+    """The checked options of what is no loss: which rows are ignored, and what becomes of logits."""
+    return options(*Options(ignore_index, temperature=temperature, softcap=softcap, reduction="none"))
 
 
 def for_probabilities(o: Options) -> None:

@@ -119,6 +119,14 @@ def probabilities(
         )
 
 
+def class_indices(got: tuple[int, ...], rows: tuple[int, ...], logits: tuple[int, ...]) -> None:
+    """Refuse a target that is not one class index a row."""
+    if got != rows:
+        raise ValueError(
+            f"target must hold class indices here, and have shape {rows} for logits of shape {logits}, got {got}"
+        )
+
+
 def same_shape(y: tuple[int, ...], grad: tuple[int, ...]) -> None:
     """Refuse an upstream gradient that does not fit what a product is taken with."""
     if grad != y:

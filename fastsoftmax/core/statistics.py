@@ -37,6 +37,27 @@ def asked(variant: int, kind: str | None = None) -> tuple[str, ...]:
     return tuple(s.name for s in STATISTICS if variant & BITS[s.name] and kind in (None, s.kind))
 
 
+class Columns(NamedTuple):
+    """The number of each statistic among those of its kind, -1 where it is not asked for."""
+
+    log_prob: int
+    entropy: int
+    log_sum_exp: int
+    argmax: int
+    max_prob: int
+    correct: int
+    rank: int
+    margin: int
+    top_k: int
+
+
+def columns_of(variant: int) -> Columns:
+    """The columns that kernels write a set to; `top_k` is the column of the logarithm of the sum for it."""
+    number = {name: i for kind in (REAL, INDEX, TRUTH) for i, name in enumerate(asked(variant, kind))}
+    number |= {name: len(asked(variant, REAL)) for name in asked(variant, LARGEST)}
+    return Columns(*(number.get(name, -1) for name in NAMES))
+
+
 def wanted(want: Any, *, target: bool) -> int:
     """The set of the statistics that `want` names; `target` says whether there is one."""
     picked = names("want", want, NAMES)

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core import memo
-from ..core.conversion import whole
+from ..core.conversion import positive, whole
 from ..core.dtypes import LOGSUMEXP
 from ..core.interrupts import imported
 from ..core.options import Options
+from ..core.statistics import BITS
 from . import check
 from .check import Array
 
@@ -85,6 +86,15 @@ def _rows(key: Any, x: ArrayLike, y: Any, axis: Any, out: Any, kernel: str, vari
         written = _run().row_map(problem, kernel, variant)
     _keep(key, "prepare_map", problem, kernel, variant, check.Arguments(x, y, axis, out))
     return (numbers, _as_asked(written, axis, out)), axis
+
+
+@np.errstate(all="ignore")  # as for `_rows`
+def row_stats(logits: ArrayLike, target: Any, variant: int, axis: Any, options: Options, k: Any) -> dict[str, Any]:
+    """The statistics of a set, by name."""
+    problem = check.statistics(logits, target, whole("axis", axis, "an integer"), options)
+    most = positive("k", k, problem.x.array.shape[-1]) if variant & BITS["top_k"] else 0
+    result: dict[str, Any] = imported(".statistics", __package__).row_stats(problem, variant, most)
+    return result
 
 
 def loss(

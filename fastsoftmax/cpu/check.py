@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..core import rules
 from ..core.conversion import array_of, is_convertible, is_read, numbers, real
-from ..core.dtypes import storage_of
+from ..core.dtypes import computed, storage_of
 from ..core.options import Options, for_probabilities, in_precision, wide_enough
 from ..core.weights import held, scaled, upstream, weights
 
@@ -178,11 +178,8 @@ def cross_entropy(
     out: Array | None = None,
 ) -> Loss:
     """A cross-entropy problem from the arguments of the public functions."""
-    array = numbers("logits", logits)
-    x = rows("logits", array, axis)
-    shape, narrow = x.array.shape[:-1], "float64" if x.dtype.itemsize == 8 else "float32"
-    dtype = wide_enough(opts, narrow)
-    opts = in_precision(opts, dtype)
+    array, x, dtype, opts = _logits(logits, axis, opts)
+    shape = x.array.shape[:-1]
     labels, soft = _target(target, array, x.array, axis, opts)
     to = _destination(out, array, x.dtype, axis)
     return Loss(
@@ -190,8 +187,26 @@ def cross_entropy(
         1.0 if grad_output is None else upstream(grad_output, shape, opts.reduction, dtype),
         opts,
         to,
-        dtype != narrow,
+        dtype != computed(x.dtype.name),
     )
+
+
+def _logits(logits: ArrayLike, axis: Any, opts: Options) -> tuple[Array, Rows, str, Options]:
+    """(logits as they came, their rows, the dtype to compute in, the options in its precision)."""
+    array = numbers("logits", logits)
+    x = rows("logits", array, axis)
+    dtype = wide_enough(opts, computed(x.dtype.name))
+    return array, x, dtype, in_precision(opts, dtype)
+
+
+def statistics(logits: ArrayLike, target: ArrayLike | None, axis: Any, opts: Options) -> Loss:
+    """The problem of statistics of rows: that of a loss without reduction, or without a target."""
+    array, x, dtype, opts = _logits(logits, axis, opts)
+    labels = None
+    if target is not None:
+        rules.class_indices(array_of("target", target).shape, x.array.shape[:-1], array.shape)
+        labels, _ = _target(target, array, x.array, axis, opts)
+    return Loss(x, labels, None, None, None, 1.0, opts, None, dtype != computed(x.dtype.name))
 
 
 def row_map(x: ArrayLike, axis: Any, out: Array | None) -> Map:

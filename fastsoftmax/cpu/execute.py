@@ -33,7 +33,7 @@ class Job(NamedTuple):
 
     kernel: str
     flags: Flags
-    variant: int
+    variant: Any  # a constant of the kernel: the number of a map, or the columns of statistics
     dtype: np.dtype[Any]  # of the logits once they are readable, and of what is written
     numbers: Numbers = NEUTRAL
     ignore_index: int = 0
@@ -138,7 +138,7 @@ def recipe_of(job: Job, data: Operands, *, in_place: bool) -> Recipe | None:
 def recipe_for(
     kernel: str,
     flags: Flags,
-    variant: int,
+    variant: Any,
     dtype: np.dtype[Any],
     shape: Strides,
     x_dtype: np.dtype[Any],
@@ -164,15 +164,15 @@ def recipe_for(
     classes, width = shape[-1], 64 // work.itemsize
     lanes = rows_in_lanes(classes, x, dtype.itemsize)
     apart = out is not None and not in_place and out[-1] == dtype.itemsize  # a contiguous row that is not the logits'
-    strided = kernel != "vjp" and not lanes and x[-1] != dtype.itemsize
+    packed, strided = kernel == "statistics", kernel != "vjp" and not lanes and x[-1] != dtype.itemsize
     used = flags.grad if kernel == "cross_entropy" else kernel == "softmax" and variant == SOFTMAX
     keep = strided or (used and not (lanes and flags.cap))
     streamable = apart and streamed and kernel != "vjp"
-    p = plan(outer, inner, classes, work.itemsize, lanes, keep, apart and dtype == work, streamable)
+    p = plan(outer, inner, classes, work.itemsize, lanes, keep, apart and dtype == work, streamable, packed)
     layout, way = p.layout, Way(p.kept, strided and p.kept, p.direct, p.streamed)
     present = iter(steps)
     places = [None if s is None else next(present) for s in (x, y, out)]
-    if lanes and kernel != "vjp" and rows_in_registers(outer * inner, classes, steps):
+    if lanes and kernel in ("cross_entropy", "softmax") and rows_in_registers(outer * inner, classes, steps):
         layout, way = IN_REGISTERS, Way(classes=classes)
     contiguous = [a is None or _nearness(layout, classes, a, size) for a, size in zip(places, sizes, strict=True)]
     kinds = storage_of(dtype), storage_of(dtype if y_dtype is None else y_dtype)
@@ -193,13 +193,16 @@ def _nearness(layout: int, classes: int, place: tuple[int, int, int], size: int)
     return place[1 if layout in (LANES, BLOCKS) else 2] == size
 
 
-def largest(x: Array, values: Array, indices: Array) -> None:
-    """The largest elements of each row in falling order, and their numbers; all arrays are C-contiguous."""
+def largest(x: Array, values: Array, indices: Array, labels: Array | None = None, ignore_index: int = 0) -> None:
+    """The largest elements of each row in falling order, and their numbers; all arrays are C-contiguous.
+
+    Rows whose label is to be ignored are not read: theirs are 0 and -1.
+    """
     (rows, classes), k = x.shape, values.shape[1]
     chunk = max(1, CHUNK // classes)
     shape = Shape(rows, rows, classes, chunk, k, 0, x_step=x.itemsize)
     space: Array = np.empty(FIELDS, np.int64)
-    call = (0, address(x), 0, address(values), 0, 0, 0, 0, address(indices), 0, 0, 0)
+    call = (0, address(x), 0, address(values), address(labels), 0, 0, 0, address(indices), 0, 0, ignore_index)
     pack_block(space, 0, *call, *NEUTRAL, pack_shape(*shape))
     threads = launch.threads_for() if x.size >= PARALLEL else 1
     launch.launch(table.address("largest", storage_of(x.dtype)), address(space), -(-rows // chunk), threads)

@@ -76,18 +76,27 @@ def rows_in_registers(rows: int, classes: int, operands: list[tuple[int, int, in
 
 
 def plan(
-    outer: int, inner: int, classes: int, computed: int, lanes: bool, keep: bool, direct: bool, streamable: bool
+    outer: int,
+    inner: int,
+    classes: int,
+    computed: int,
+    lanes: bool,
+    keep: bool,
+    direct: bool,
+    streamable: bool,
+    packed: bool = False,
 ) -> Plan:
     """Cut ``outer * inner`` rows of `classes` logits that are computed with in `computed` bytes each.
 
     `keep` says that the kernel can use kept exponentials, `direct` that its output can hold them, `streamable` that its
-    output may go past the caches: that it is contiguous, was there before, and is not the logits themselves.
+    output may go past the caches: that it is contiguous, was there before, and is not the logits themselves.  `packed`
+    says that rows in lanes are copied to scratch, however many classes they have.
     """
     rows = outer * inner
     parallel = rows * classes >= PARALLEL
     if lanes:
         width = 64 // computed
-        blocks, vectors = classes > PACKED, -(-inner // width)
+        blocks, vectors = classes > PACKED and not packed, -(-inner // width)
         if blocks:
             vector = LANE_LINES + LANE_BLOCK * 64
             tile = -(-vectors // -(-vectors // TILE_VECTORS))  # tiles of one size, as near as may be

@@ -134,10 +134,10 @@ def logsumexp(problem: Map) -> Array:
     result = np.empty(x.array.shape[:-1], x.dtype)
     data, order = ordered(Operands(x.array, result=result))
     execute(map_job(x, "softmax", LOGSUMEXP), data)
-    return _restored(data.result, order)
+    return restored(data.result, order)
 
 
-def _restored(result: Array | None, order: tuple[int, ...] | None) -> Array:
+def restored(result: Array | None, order: tuple[int, ...] | None) -> Array:
     """A row-wise result with its axes in the caller's order."""
     assert result is not None
     return result if order is None else result.transpose(np.argsort(order))
@@ -231,7 +231,7 @@ def cross_entropy(problem: Loss, grad: bool) -> tuple[Any, Array | None]:
     result = np.empty(x.array.shape[:-1], dtype) if problem.options.reduction == "none" else None
     data, order = ordered(Operands(x.array, problem.soft, out, None, labels, *factors_of(problem), None, result))
     total = execute(loss_job(problem, count, grad=grad, streamed=out is problem.out), data)
-    loss = reduced(problem, total, count) if result is None else _restored(data.result, order)[()]
+    loss = reduced(problem, total, count) if result is None else restored(data.result, order)[()]
     return loss, None if out is None else delivered(out, problem.out)
 
 

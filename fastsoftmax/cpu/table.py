@@ -4,7 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 from . import jit
-from .layouts import batch_kernels, block_kernels, labels, lane_kernels, largest, register_kernels, row_kernels, vjp
+from .layouts import (
+    batch_kernels,
+    block_kernels,
+    labels,
+    lane_kernels,
+    largest,
+    register_kernels,
+    row_kernels,
+    statistics,
+    vjp,
+)
 from .linear import kernels, product
 
 
@@ -18,6 +28,7 @@ _FACTORIES: dict[str, Callable[..., Any]] = {
     "cross_entropy": _by_layout(*(layout.cross_entropy for layout in _LAYOUTS)),
     "softmax": _by_layout(*(layout.softmax for layout in _LAYOUTS)),
     "vjp": _by_layout(vjp.rows, vjp.lanes, vjp.rows, vjp.lanes, vjp.lanes),
+    "statistics": _by_layout(statistics.rows, statistics.lanes, statistics.rows),
     "scan": labels.scan,
     "largest": largest.largest,
     "dense": kernels.dense,

@@ -20,11 +20,12 @@ def _transformed(logits: ArrayLike, axis: int, softcap: float | None, temperatur
 
 
 def _log_probs(z: Array) -> Array:
-    """``log p_j``, of each row's first maximum as ``-log1p`` of the others' sum."""
+    """``log p_j``, of each row's first maximum as ``-log1p`` of the others' sum; NaN where the maximum is infinite."""
     first = np.arange(z.shape[-1]) == z.argmax(axis=-1)[..., None]
-    d = z - z.max(axis=-1, keepdims=True)
+    m = z.max(axis=-1, keepdims=True)
+    d = np.where(first, m - m, z - m)
     rest = np.where(first, 0.0, np.exp(d)).sum(axis=-1, keepdims=True)
-    result: Array = np.where(first, 0.0, d) - np.log1p(rest)
+    result: Array = d - np.log1p(rest) + (m - m)
     return result
 
 

@@ -68,13 +68,13 @@ def test_entropies_keep_their_digits(row):
 def test_complements_keep_their_digits(gap):
     z = np.array([gap, 0.0])
     m, s = state_of(z)
-    below, _ = below_of(z, m)
+    rest = L.rest(s, below_of(z, m)[0])
     with localcontext(prec=400):
         p = exact(z)[0]
-        assert_digits(L.complement(np.exp(0.0) / s, s, below), 1 - p[0], 700)
-        assert_digits(L.complement(np.exp(-gap) / s, s, below), 1 - p[1], 4)
-        assert_digits(L.others_of(np.float64(0), np.float64(1), s, below) / s, 1 - p[0], 700)
-        assert_digits(L.others_of(np.float64(-gap), np.exp(-gap), s, below) / s, 1 - p[1], 4)
+        assert_digits(L.complement(np.exp(0.0) / s, s, rest), 1 - p[0], 700)
+        assert_digits(L.complement(np.exp(-gap) / s, s, rest), 1 - p[1], 4)
+        assert_digits(L.others_of(np.float64(0), np.float64(1), s, rest) / s, 1 - p[0], 700)
+        assert_digits(L.others_of(np.float64(-gap), np.exp(-gap), s, rest) / s, 1 - p[1], 4)
 
 
 @given(rows(2, 8, scales=(0.5, 3.0), holes=(0.0,)), st.lists(st.floats(-2, 2), min_size=3, max_size=3), st.data())
@@ -89,7 +89,7 @@ def test_upstream_score_is_the_derivative(row, upstream, data):
     m, s = state_of(z)
     below, spread = below_of(z, m)
     d = z - m
-    norm, A, B, at_target = L.upstream_score(m, s, spread, below, d[t], a, b, c)
+    norm, A, B, at_target = L.upstream_score(m, s, spread, L.rest(s, below), d[t], a, b, c)
     p = np.exp(d) / norm
     grad = p * A - p * d * B
     grad[t] = at_target

@@ -7,11 +7,11 @@ import pytest
 
 from fastsoftmax.api.statistics import RowStats
 from fastsoftmax.core import statistics
-from fastsoftmax.core.statistics import BITS, NAMES, asked, wanted
+from fastsoftmax.core.statistics import BITS, NAMES, Columns, asked, wanted
 
 
 def test_the_result_has_the_list_as_fields():
-    assert RowStats._fields == NAMES
+    assert RowStats._fields == Columns._fields == NAMES
     assert RowStats() == (None,) * 9
 
 

@@ -13,7 +13,8 @@ from ..simd.laws import vector
 from ..simd.memory import get, lanes_of, moved, prefetch, prefetch_to_write, ref, store
 from ..simd.squares import line_maxima
 from .common import transform
-from .rows import RUN, block_maxima, gather, no_sums, plus, plus_vector
+from .order import block_maxima
+from .rows import RUN, gather, no_sums, plus, plus_vector
 
 _shift = vector["shift"]
 

@@ -24,13 +24,15 @@ INF = float("inf")
 # The tile being worked on: references to row 0 of logits, soft target and gradient, their steps from class to class,
 # class weights, scratch; the number of classes and of rows; and exp's constants.
 Tile = namedtuple("Tile", ("x", "y", "out", "x_class", "y_class", "out_class", "w", "buffer", "k", "rows", "exp"))
-# Sums over classes, and what is picked at the target: its logit and its class weight.
+# Sums over classes (see `rows`; with the flag `rest` the last is of exponentials below the maximum), and what is picked
+# at the target: its logit and its class weight.
 Sums = namedtuple("Sums", ("total", "dot", "mass", "x_t", "weight"))
-# The reduction of a vector of rows; `d` is z_t - m and `weight` the class weight of the target.
+# The reduction of a vector of rows; `d` is z_t - m, `weight` the class weight of the target, and with the flag `rest`
+# `others` is the whole sum, and `mass` that without a maximum's term.
 State = namedtuple("State", ("m", "others", "dot", "mass", "d", "weight"))
 
 _shift, _term, _cap_slope = vector["shift"], vector["term"], vector["cap_slope"]
-_log_sum_exp = vector["log_sum_exp"]
+_log_sum_exp, _rest = vector["log_sum_exp"], vector["rest"]
 
 
 @inline
@@ -142,8 +144,14 @@ def no_sums(like):
 def added(flags, sums, t, j, x, d, p, w):
     """The Sums with class `j`, whose logits are `x` (`d` from the maximum), exponentials `p` and masses `w`."""
     total, dot, mass, x_t, weight = sums
+    if flags.entropy:
+        dot = dot + _term(p, d)
+    if flags.rest:
+        mass = mass + select(d < 0.0, p, 0.0)
     if flags.hard:
-        p, x_t = select(t == j, 0.0, p), select(t == j, x, x_t)
+        x_t = select(t == j, x, x_t)
+        if not flags.rest:
+            p = select(t == j, 0.0, p)
     if flags.smooth or flags.soft or flags.weighted:
         dot, mass, weight = dot + _term(w, d), mass + w, select(t == j, w, weight)
     return Sums(total + p, dot, mass, x_t, weight)
@@ -161,8 +169,9 @@ def reduce_rows(flags, way, o, tile, v, t):
     # The transforms are monotonic: the largest transformed logit is the largest logit transformed.
     m, zero = transform(flags, o, maximum(tile, v)), splat(tile.x, 0.0)
     base, total, lost, dot, sums, w = _shift(m), zero, zero, zero, no_sums(tile.x), zero
+    mass, less = zero, zero
     for begin in range(0, tile.k, RUN):
-        sums = Sums(zero, zero, sums.mass, sums.x_t, sums.weight)
+        sums = Sums(zero, zero, zero if flags.rest else sums.mass, sums.x_t, sums.weight)
         for j in range(begin, min(begin + RUN, tile.k)):
             x = logits(tile, j, v)
             d = transform(flags, o, x) - base
@@ -174,7 +183,11 @@ def reduce_rows(flags, way, o, tile, v, t):
             sums = added(flags, sums, t, j, x, d, p, w)
         total, error = two_sum(total, sums.total)
         lost, dot = lost + error, dot + sums.dot
-    return state(flags, o, m, Sums(total + lost, dot, sums.mass, sums.x_t, sums.weight))
+        if flags.rest:
+            mass, error = two_sum(mass, sums.mass)
+            less = less + error
+    mass = _rest(total + lost, mass + less) if flags.rest else sums.mass
+    return state(flags, o, m, Sums(total + lost, dot, mass, sums.x_t, sums.weight))
 
 
 @inline

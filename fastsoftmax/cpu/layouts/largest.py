@@ -50,7 +50,8 @@ def _insert(values, indices, count, x, j):
 def largest(kind):
     """The `TILE` largest elements of each row of a chunk to OUT, in falling order, and their numbers to RESULT.
 
-    Of equal elements the first come first; NaN is the largest.  Rows are contiguous, one after the other.
+    Of equal elements the first come first; NaN is the largest.  Rows are contiguous, one after the other.  Those with a
+    TARGET to be ignored are not read, and get 0 and -1.
     """
 
     def kernel(params, chunk, slot):
@@ -60,6 +61,12 @@ def largest(kind):
             x = ref(integer_at(params, P.X) + i * n * size, 0, kind, True)
             values = ref(integer_at(params, P.OUT) + i * k * size, 0, kind, True)
             indices = integer_at(params, P.RESULT) + i * k * 8
+            targets = integer_at(params, P.TARGET)
+            if targets != 0 and integer_at(targets, i) == integer_at(params, P.IGNORE_INDEX):
+                for j in range(k):
+                    put(values, j, 0.0)
+                    put_integer(indices, j, -1)
+                continue
             for j in range(k):
                 _insert(values, indices, j, get(x, j), j)
             for begin in range(k, n, STRIDE):

@@ -24,7 +24,7 @@ _normaliser, _shift = scalar["normaliser"], scalar["shift"]
 
 
 @jit.inline
-def _scratch(params, slot):
+def scratch(params, slot):
     """(address of the blocks' maxima, address of the exponentials) of a thread; the latter begins a cache line."""
     blocks = (integer_at(params, P.CLASSES) + BLOCK - 1) // BLOCK
     base = scratch_of(params, slot)
@@ -39,7 +39,7 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
     def kernel(params, chunk, slot):
         first, last = bounds(params, chunk)
         o, k = read_options(params), integer_at(params, P.CLASSES)
-        bases, kept = _scratch(params, slot)
+        bases, kept = scratch(params, slot)
         result = ref(integer_at(params, P.RESULT), 0, kind, True)
         loss_factor = ref(integer_at(params, P.LOSS_FACTOR), 0, kind, True)
         grad_factor = ref(integer_at(params, P.GRAD_FACTOR), 0, kind, True)
@@ -115,7 +115,7 @@ def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, o
     def kernel(params, chunk, slot):
         first, last = bounds(params, chunk)
         o, k = read_options(params), integer_at(params, P.CLASSES)
-        bases, kept = _scratch(params, slot)
+        bases, kept = scratch(params, slot)
         result = ref(integer_at(params, P.RESULT), 0, x_kind, True)
         exp = exp_constants(result)
         for i in range(first, last):

@@ -11,12 +11,13 @@ from collections import namedtuple
 from ..jit import inline
 from ..simd.elementary import exp_by
 from ..simd.hints import not_unrolled
-from ..simd.lanes import extract, first_lanes, hmax, hsum, lane_is
+from ..simd.lanes import extract, first_lanes, hsum, lane_is
 from ..simd.laws import scalar, vector
 from ..simd.memory import get, lanes_of, load, load_n, moved, prefetch, put, store, store_n, stream, until_aligned
-from ..simd.vectors import select, splat
+from ..simd.vectors import fma, select, splat
 from .common import class_mass, copy, transform
 from .constants import BLOCK
+from .order import block_max, first_largest
 
 INF = float("inf")
 RUN = 16  # vectors that are summed plainly before their sum is added to the block's
@@ -25,12 +26,14 @@ RUN = 16  # vectors that are summed plainly before their sum is added to the blo
 # they are gathered); to soft target, class weights, kept exponentials, maxima of the blocks and gradient; the number of
 # classes; the target's (-1: none); the way in bytes to the next row; and the constants of exp.
 Row = namedtuple("Row", ("source", "x", "y", "w", "e", "bases", "out", "k", "t", "next", "exp"))
-# Vectors of partial sums: of exponentials but the target's, of w_j (z_j - base), and of w_j.
+# Vectors of partial sums: of exponentials but the target's, of w_j (z_j - base), and of w_j.  With the flag `entropy`
+# the second is of e_j (z_j - base), and with `rest` the term that the first leaves out is that of the first maximum.
 Sums = namedtuple("Sums", ("total", "dot", "mass"))
-# Its reduction: the maximum, the sum without the target's term, sum w_j (z_j - m) and sum w_j.
-State = namedtuple("State", ("m", "others", "dot", "mass"))
+# Its reduction: the maximum, those sums of the row, and (with `rest`) the class of the first maximum.
+State = namedtuple("State", ("m", "others", "dot", "mass", "place"))
 
 _shift, _merge, _merge_dot, _exp = scalar["shift"], scalar["merge"], scalar["merge_dot"], scalar["exp"]
+_merge_spread = scalar["merge_spread"]
 _term, _cap_slope = vector["term"], vector["cap_slope"]
 
 
@@ -39,34 +42,6 @@ def gather(way, row, j, stop):
     """Copy logits that do not lie side by side to where they are read, twice, and where their exponentials go then."""
     if way.gathered:
         copy(moved(row.source, 0, j), moved(row.x, 0, j), stop - j)
-
-
-@inline
-def block_maxima(x, j, stop):
-    """A vector whose largest lane is the largest of a block; in four chains, as a maximum waits for the one before."""
-    width = lanes_of(x)
-    a = splat(x, -INF)
-    b, c, d = a, a, a
-    while j + 4 * width <= stop:
-        v0, v1, v2, v3 = load(x, j), load(x, j + width), load(x, j + 2 * width), load(x, j + 3 * width)
-        a, b = select(v0 > a, v0, a), select(v1 > b, v1, b)
-        c, d = select(v2 > c, v2, c), select(v3 > d, v3, d)
-        j += 4 * width
-    while j + width <= stop:
-        v0 = load(x, j)
-        a = select(v0 > a, v0, a)
-        j += width
-    if j < stop:
-        v0 = load_n(x, j, stop - j, -INF)
-        b = select(v0 > b, v0, b)
-    a, c = select(b > a, b, a), select(d > c, d, c)
-    return select(c > a, c, a)
-
-
-@inline
-def block_max(x, j, stop):
-    """The largest element of a block."""
-    return hmax(block_maxima(x, j, stop))
 
 
 @inline
@@ -108,11 +83,11 @@ def exponentials(flags, way, o, row, j, n, base, whole):
 
 
 @inline
-def whole_end(row, j, stop):
-    """The end of the whole vectors from `j` on: the one that holds the target's class, or short of `stop`."""
+def whole_end(row, t, j, stop):
+    """The end of the whole vectors from `j` on: the one that holds class `t`, or short of `stop`."""
     width = lanes_of(row.x)
-    if j <= row.t < stop:
-        stop = row.t
+    if j <= t < stop:
+        stop = t
     return j + (stop - j) // width * width
 
 
@@ -134,11 +109,14 @@ def plus_vector(flags, way, o, row, sums, j, n, base, whole, target):
     """The Sums with the `n` classes from `j` on, but for the exponential in the lane `target` (a mask)."""
     d, p = exponentials(flags, way, o, row, j, n, base, whole)
     total, dot, mass = sums.total + p, sums.dot, sums.mass
-    if flags.hard:
+    if flags.hard or flags.rest:
         total = select(target, sums.total, total)
     if flags.smooth or flags.soft:
         v = masses(flags, o, row, j, n, whole)
         dot, mass = dot + _term(v, d), mass + v
+    if flags.entropy:
+        lowest = row.exp.reduction[0]  # where p is 0, and -inf would make NaN of it
+        dot = fma(p, select(lowest > d, lowest, d), dot)
     return Sums(total, dot, mass)
 
 
@@ -159,16 +137,16 @@ def _whole_sums(flags, way, o, row, j, stop, base, ahead):
 
 
 @inline
-def block_sums(flags, way, o, row, j, stop, base, ahead):
-    """(sum of exponentials but the target's, sum w d, sum w) of a block."""
+def block_sums(flags, way, o, row, t, j, stop, base, ahead):
+    """(sum of exponentials but that of class `t`, sum w d, sum w) of a block."""
     width, sums = lanes_of(row.x), no_sums(row)
     while j < stop:
-        end = whole_end(row, j, stop)
+        end = whole_end(row, t, j, stop)
         sums = plus(sums, _whole_sums(flags, way, o, row, j, end, base, ahead))
         j = end
         if j < stop:
             n = min(width, stop - j)
-            sums = plus_vector(flags, way, o, row, sums, j, n, base, False, lane_is(row.x, row.t - j))
+            sums = plus_vector(flags, way, o, row, sums, j, n, base, False, lane_is(row.x, t - j))
             j += n
     return hsum(sums.total), hsum(sums.dot), hsum(sums.mass)
 
@@ -182,24 +160,34 @@ def transformed(flags, o, x, value):
 @inline
 def reduce_row(flags, way, o, row):
     """The State of a row, block by block; leaves the blocks' maxima in `bases` when exponentials are kept."""
-    m, others, dot, mass = -INF, 0.0, 0.0, 0.0
+    m, others, dot, mass, place, t = -INF, 0.0, 0.0, 0.0, 0, row.t
     for j in range(0, row.k, BLOCK):
         stop = min(j + BLOCK, row.k)
         gather(way, row, j, stop)
-        top = transformed(flags, o, row.x, block_max(row.x, j, stop))
+        raw = block_max(row.x, j, stop)
+        top = transformed(flags, o, row.x, raw)
         base = _shift(float(top))
+        if flags.rest:
+            t = first_largest(row.x, j, stop, raw) if top > m else -1
         # The block after this one, at the same offset; after the last block, the first of the next row.
         ahead = moved(row.source, row.next, -j) if stop == row.k else moved(row.source, 0, BLOCK)
-        total, dots, weight = block_sums(flags, way, o, row, j, stop, base, ahead)
+        total, dots, weight = block_sums(flags, way, o, row, t, j, stop, base, ahead)
         if way.kept:
             put(row.bases, j // BLOCK, base)
         if j == 0:
             m, others, dot, mass = float(top), total, dots, weight
         else:
-            higher, others = _merge(m, others, float(top), total)
-            dot = _merge_dot(dot, mass, m, higher) + _merge_dot(dots, weight, float(top), higher)
-            m, mass = higher, mass + weight
-    return State(m, others, dot, mass)
+            if flags.rest and t >= 0:  # the maximum so far is one of the others now
+                others += _exp(m - _shift(m))
+            higher, both = _merge(m, others, float(top), total)
+            if flags.entropy:
+                dot = _merge_spread(m, others, dot, higher) + _merge_spread(float(top), total, dots, higher)
+            else:
+                dot = _merge_dot(dot, mass, m, higher) + _merge_dot(dots, weight, float(top), higher)
+            m, others, mass = higher, both, mass + weight
+        if flags.rest:
+            place = max(place, t)
+    return State(m, others, dot, mass, place)
 
 
 @inline

@@ -4,7 +4,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from .vectors import I32, Vec, integers_like, splat_ir
+from .vectors import I32, I64, Vec, integers_like, splat_ir
 
 
 @intrinsic
@@ -84,3 +84,30 @@ def lane_is(_typing, reference, lane):
         return builder.icmp_signed("==", index, splat_ir(builder, lane, index.type))
 
     return mask(reference, lane), emit
+
+
+def _mask_bits(builder, mask):
+    """A mask as an integer with a bit for each lane."""
+    return builder.bitcast(mask, ir.IntType(mask.type.count))
+
+
+@intrinsic
+def any_lane(_typing, mask):
+    """Whether a mask is true in any lane."""
+
+    def emit(_context, builder, _sig, args):
+        number = _mask_bits(builder, args[0])
+        return builder.icmp_unsigned("!=", number, number.type(0))
+
+    return types.boolean(mask), emit
+
+
+@intrinsic
+def first_lane(_typing, mask):
+    """The number of the first lane in which a mask is true; the number of lanes if there is none."""
+
+    def emit(_context, builder, _sig, args):
+        number = builder.zext(_mask_bits(builder, args[0]), I64)
+        return builder.cttz(builder.or_(number, I64(1 << mask.lanes)), ir.IntType(1)(1))
+
+    return types.int64(mask), emit

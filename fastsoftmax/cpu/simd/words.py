@@ -1,7 +1,7 @@
 """Single numbers at addresses, which parameters, labels and partial sums are read and written by."""
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from .lanes import live_mask
@@ -71,6 +71,18 @@ def put_float(_typing, address, index, x):
 
 
 @intrinsic
+def put_truth(_typing, address, index, x):
+    """Write the bool number `index` at an address."""
+
+    def emit(context, builder, _sig, args):
+        byte = builder.zext(context.cast(builder, args[2], x, types.boolean), ir.IntType(8))
+        builder.store(byte, _pointer(builder, *args[:2], ir.IntType(8), 1), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, x), emit
+
+
+@intrinsic
 def label_at(_typing, address, index):
     """The int64 label number `index` at an address, read once: atomically, as somebody may be writing it.
 
@@ -136,3 +148,23 @@ def labels(_typing, like, address, index, n, ignore):
         return loaded if ints.dtype is types.int64 else builder.trunc(loaded, ints.llvm)
 
     return ints(like, types.int64, types.int64, types.int64, types.int64), emit
+
+
+@intrinsic
+def put_lanes(_typing, address, index, n, x):
+    """Write the first `n` lanes of a vector at an address, from number `index` on: integers as int64, masks as bool."""
+    cell = ir.IntType(8) if x.dtype is types.boolean else I64
+
+    def emit(context, builder, _sig, args):
+        address, index, n, x_value = args
+        wide = ir.VectorType(cell, x.lanes)
+        cells = x_value if x_value.type == wide else (builder.zext if cell is not I64 else builder.sext)(x_value, wide)
+        pointer = _pointer(builder, address, index, cell, cell.width // 8)
+        with builder.if_else(builder.icmp_signed("==", n, I64(x.lanes))) as (whole, part):
+            with whole:
+                builder.store(cells, builder.bitcast(pointer, wide.as_pointer()), align=1)
+            with part, cgutils.for_range(builder, n) as loop:
+                builder.store(builder.extract_element(cells, loop.index), builder.gep(pointer, [loop.index]), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, x), emit
