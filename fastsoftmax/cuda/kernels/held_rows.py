@@ -57,7 +57,7 @@ def make_loss(shape, flags, label, group, blocks):
 
 def make_softmax(shape, variant, group, blocks):
     """softmax, log_softmax or logsumexp of a row."""
-    kind, flags, kept = COMPUTED[shape.kind], Flags(below=variant == LOG_SOFTMAX), variant == SOFTMAX
+    kind, flags, kept = COMPUTED[shape.kind], Flags(rest=variant == LOG_SOFTMAX), variant == SOFTMAX
     locate, part_of, count = make_locate(shape), make_part_of(shape), shape.held
     fill, top = make_fill(shape), make_top(shape, flags)
     add, emit = make_add(shape, flags, kept=kept, infinite=variant == LOGSUMEXP), make_emit(shape, flags, kept=kept)

@@ -22,7 +22,7 @@ def make_rescale(kind, flags, *, infinite):
     """
     exp, law, weighing = EXPONENTIALS[kind, False], LAWS[kind], flags.smooth or flags.soft
     shift, merge_dot, zero = law["shift"], law["merge_dot"], constant(kind, 0.0)
-    spread, below, merge_spread, merge_below = flags.entropy, flags.below, law["merge_spread"], law["merge_below"]
+    spread, below, merge_spread, merge_below = flags.entropy, flags.rest, law["merge_spread"], law["merge_below"]
 
     @device
     def rescale(sums, m, top):

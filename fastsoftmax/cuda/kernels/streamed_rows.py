@@ -121,7 +121,7 @@ def make_loss(shape, flags, label, group, blocks, staged):
 
 def make_softmax(shape, variant, group, blocks, staged):
     """softmax, log_softmax or logsumexp of a row."""
-    kind, flags, infinite = COMPUTED[shape.kind], Flags(below=variant == LOG_SOFTMAX), variant == LOGSUMEXP
+    kind, flags, infinite = COMPUTED[shape.kind], Flags(rest=variant == LOG_SOFTMAX), variant == LOGSUMEXP
     locate, part_of, count = make_locate(shape), make_part_of(shape), shape.held
     sweep = _make_sweep(shape, flags, group, staged, infinite=infinite)
     join = _make_join(shape, flags, group, blocks, infinite=infinite)

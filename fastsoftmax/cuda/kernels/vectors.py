@@ -31,7 +31,7 @@ def is_masked(flags):
 def needed_sums(flags):
     """Whether the second and the third of a row's `Sums` are needed."""
     weighing = flags.smooth or flags.soft
-    return weighing or flags.entropy, weighing or flags.below
+    return weighing or flags.entropy, weighing or flags.rest
 
 
 def may_keep(shape, flags):
@@ -108,7 +108,7 @@ def make_add_vector(kind, y_kind, vector, flags, kept, infinite):
     exp, term, read = EXPONENTIALS[computed, ITEMSIZE[kind] == 2], LAWS[computed]["term"], make_read(kind, flags)
     put, dtype = make_put(computed), real(computed)
     weigh, zero = make_weigh(y_kind, computed, vector, flags), constant(computed, 0.0)
-    weighing, spread, below = flags.smooth or flags.soft, flags.entropy, flags.below
+    weighing, spread, below = flags.smooth or flags.soft, flags.entropy, flags.rest
 
     @device
     def add_vector(p, o, words, at, targets, begin, j, off, live, base, sums):
