@@ -23,7 +23,7 @@ from .api.linear import (
     workspace_bytes,
 )
 from .api.softmax import log_softmax, log_softmax_vjp, logsumexp, softmax, softmax_vjp
-from .api.statistics import RowStats, TopK, row_stats
+from .api.statistics import RowStats, TopK, row_stats, row_stats_vjp
 from .core.untraced import untraced as _untraced
 from .cpu import forks as _forks  # noqa: F401  sees every fork from here on
 from .system import show_versions, warmup
@@ -49,6 +49,7 @@ __all__ = [
     "logsumexp",
     "reference",
     "row_stats",
+    "row_stats_vjp",
     "show_versions",
     "softmax",
     "softmax_vjp",

@@ -110,6 +110,11 @@ def complement(p, s, but_one):
     return where(p > 0.5, but_one / s, 1.0 - p)
 
 
+def log_of_sum(m, but_one):
+    """``log(s)`` by the sum without a maximum's term; NaN where a probability does not exist."""
+    return normaliser(m, log1p(but_one))
+
+
 def negative_log_likelihood(d, others, s):
     """``-log p_t = log(s) - (z_t - m)``; tiny losses keep their digits."""
     return log_total(d, others, s) - d
@@ -217,7 +222,7 @@ def soft_score(flags, o, one, m, s, dot, mass):
     return loss, s, a
 
 
-def upstream_score(m, s, spread, but_one, d, a, b, c):
+def upstream_score(m, others, spread, d, a, b, c):
     """Score the gradient ``a d(log p_t) + b d(entropy) + c d(lse)`` of a row.
 
     ``g_j = a ([j=t] - p_j) - b p_j (log p_j + H) + c p_j`` is ``A p_j - B p_j d_j``, with `a` more at the target:
@@ -225,8 +230,8 @@ def upstream_score(m, s, spread, but_one, d, a, b, c):
 
     Parameters
     ----------
-    m, s, spread, but_one, d
-        The maximum, the sum, ``sum_j e_j d_j``, the sum without a maximum's term, and ``z_t - m``.
+    m, others, spread, d
+        The maximum, the sum without a maximum's term, ``sum_j e_j d_j``, and ``z_t - m``.
     a, b, c
         The upstream gradients of ``log p_t``, of the entropy and of the log-sum-exp.
 
@@ -235,9 +240,9 @@ def upstream_score(m, s, spread, but_one, d, a, b, c):
     tuple
         ``(s, A, B, gradient of the target's logit)``.
     """
-    s = normaliser(m, s)
+    s = normaliser(m, others + 1.0)
     e, mean = exp(d), spread / s
-    q, u = e / s, others_of(d, e, s, but_one) / s
+    q, u = e / s, others_of(d, e, s, others) / s
     return s, c - a + b * mean, b, a * u + q * (c + b * mean) - b * term(q, d)
 
 

@@ -139,12 +139,12 @@ def weights(name: str, got: tuple[int, ...], shape: tuple[int, ...], meaning: st
         raise ValueError(f"{name} must have shape {shape}, one weight {meaning}, got {got}")
 
 
-def upstream(got: tuple[int, ...], shape: tuple[int, ...], reduction: str) -> None:
+def upstream(name: str, got: tuple[int, ...], shape: tuple[int, ...], reduction: str) -> None:
     """Refuse an upstream gradient that is an array and fits no loss."""
     if reduction != "none":
-        raise ValueError(f"grad_output must be a scalar for reduction={reduction!r}, got an array of shape {got}")
+        raise ValueError(f"{name} must be a scalar for reduction={reduction!r}, got an array of shape {got}")
     if got != shape:
-        raise ValueError(f"grad_output must have shape {shape}, one number a row, or be a scalar, got {got}")
+        raise ValueError(f"{name} must have shape {shape}, one number a row, or be a scalar, got {got}")
 
 
 def axes_of(axis: tuple[Any, ...] | None, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -58,6 +58,18 @@ def columns_of(variant: int) -> Columns:
     return Columns(*(number.get(name, -1) for name in NAMES))
 
 
+#: The statistics that have a gradient here, in the order of their upstream gradients.
+DIFFERENTIABLE = ("log_prob", "entropy", "log_sum_exp")
+
+
+def upstreams(values: tuple[Any, ...], *, target: bool) -> None:
+    """Refuse upstream gradients, of `DIFFERENTIABLE`, of which there is none, or one without its target."""
+    if all(value is None for value in values):
+        raise ValueError(f"one of {', '.join(DIFFERENTIABLE)} must be given, the upstream gradient of a statistic")
+    if values[0] is not None and not target:
+        raise ValueError("log_prob needs a target, got None; pass the class index of each row")
+
+
 def wanted(want: Any, *, target: bool) -> int:
     """The set of the statistics that `want` names; `target` says whether there is one."""
     picked = names("want", want, NAMES)

@@ -48,10 +48,12 @@ def held(name: str, array: Array, dtype: str) -> Array:
     return array
 
 
-def upstream(value: ArrayLike, shape: tuple[int, ...], reduction: str, dtype: str) -> Array | float:
+def upstream(
+    value: ArrayLike, shape: tuple[int, ...], reduction: str, dtype: str, name: str = "grad_output"
+) -> Array | float:
     """An upstream gradient: a number, or one for each row."""
-    array = numbers("grad_output", value)
+    array = numbers(name, value)
     if array.ndim:
-        rules.upstream(array.shape, shape, reduction)
-    array = held("grad_output", array.astype(np.float64, order="C"), dtype)
+        rules.upstream(name, array.shape, shape, reduction)
+    array = held(name, array.astype(np.float64, order="C"), dtype)
     return array if array.ndim else float(array)

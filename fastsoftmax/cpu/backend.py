@@ -97,6 +97,16 @@ def row_stats(logits: ArrayLike, target: Any, variant: int, axis: Any, options: 
     return result
 
 
+@np.errstate(all="ignore")  # as for `_rows`
+def row_stats_vjp(
+    logits: ArrayLike, target: Any, upstreams: tuple[Any, ...], axis: Any, options: Options, out: Any
+) -> Any:
+    """The gradient of statistics, by their upstream gradients."""
+    axis = whole("axis", axis, "an integer")
+    problem = check.row_stats_vjp(logits, target, upstreams, axis, options, out)
+    return _as_asked(imported(".statistics", __package__).row_stats_vjp(problem), axis, out)
+
+
 def loss(
     logits: ArrayLike,
     target: ArrayLike,

@@ -13,6 +13,7 @@ from ..core import rules
 from ..core.conversion import array_of, is_convertible, is_read, numbers, real
 from ..core.dtypes import computed, storage_of
 from ..core.options import Options, for_probabilities, in_precision, wide_enough
+from ..core.statistics import DIFFERENTIABLE, upstreams
 from ..core.weights import held, scaled, upstream, weights
 
 Array = NDArray[Any]
@@ -207,6 +208,26 @@ def statistics(logits: ArrayLike, target: ArrayLike | None, axis: Any, opts: Opt
         rules.class_indices(array_of("target", target).shape, x.array.shape[:-1], array.shape)
         labels, _ = _target(target, array, x.array, axis, opts)
     return Loss(x, labels, None, None, None, 1.0, opts, None, dtype != computed(x.dtype.name))
+
+
+class Derivative(NamedTuple):
+    """A gradient of statistics of rows to compute."""
+
+    of: Loss  # its problem
+    upstreams: tuple[Array | float | None, ...]  # of `DIFFERENTIABLE`, in float64: numbers, or one a row
+
+
+def row_stats_vjp(
+    logits: ArrayLike, target: ArrayLike | None, values: tuple[Any, ...], axis: Any, opts: Options, out: Any
+) -> Derivative:
+    """A problem of the gradient of statistics."""
+    upstreams(values, target=target is not None)
+    problem = statistics(logits, target, axis, opts)
+    shape, dtype = problem.x.array.shape[:-1], "float64" if problem.widened else computed(problem.x.dtype.name)
+    given = zip(DIFFERENTIABLE, values, strict=True)
+    checked = tuple(None if v is None else upstream(v, shape, "none", dtype, name) for name, v in given)
+    like = array_of("logits", logits)
+    return Derivative(problem._replace(out=_destination(out, like, problem.x.dtype, axis)), checked)
 
 
 def row_map(x: ArrayLike, axis: Any, out: Array | None) -> Map:

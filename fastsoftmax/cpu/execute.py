@@ -164,9 +164,9 @@ def recipe_for(
     classes, width = shape[-1], 64 // work.itemsize
     lanes = rows_in_lanes(classes, x, dtype.itemsize)
     apart = out is not None and not in_place and out[-1] == dtype.itemsize  # a contiguous row that is not the logits'
-    packed, strided = kernel == "statistics", kernel != "vjp" and not lanes and x[-1] != dtype.itemsize
-    used = flags.grad if kernel == "cross_entropy" else kernel == "softmax" and variant == SOFTMAX
-    keep = strided or (used and not (lanes and flags.cap))
+    packed, strided = kernel in ("statistics", "derivatives"), kernel != "vjp" and not lanes and x[-1] != dtype.itemsize
+    used = flags.grad if kernel != "softmax" else variant == SOFTMAX
+    keep = strided or (used and not (lanes and (flags.cap or flags.entropy)))
     streamable = apart and streamed and kernel != "vjp"
     p = plan(outer, inner, classes, work.itemsize, lanes, keep, apart and dtype == work, streamable, packed)
     layout, way = p.layout, Way(p.kept, strided and p.kept, p.direct, p.streamed)

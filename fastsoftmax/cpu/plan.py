@@ -17,6 +17,7 @@ class Way(NamedTuple):
     gathered: bool = False  # (classes in lanes) logits are copied to where exponentials are kept, and read there
     direct: bool = False  # (classes in lanes) kept in the output instead
     streamed: bool = False  # the output is written past the caches
+    below: bool = False  # (batches) exponentials below the maximum are summed too, as its place is not known
     infinite: bool = False  # (blocks of classes) the sum of a row that holds +inf is not NaN
     classes: int = 0  # (rows in registers) how many there are
 

@@ -38,7 +38,7 @@ def _new(like: Array, dtype: np.dtype[Any]) -> Array:
     return np.ndarray(like.shape, dtype, room, -address(room) % 64)
 
 
-def _destination(x: check.Rows, out: Array | None, in_place: list[Array], others: list[Array]) -> Array:
+def destination(x: check.Rows, out: Array | None, in_place: list[Array], others: list[Array]) -> Array:
     """The array for results while operands are read: `out`, or a new one where writing would disturb them.
 
     An operand of `in_place` may be `out` itself, element by element.
@@ -74,7 +74,7 @@ def row_map(problem: Map, kernel: str, variant: int) -> Array:
     """softmax and log_softmax (kernel "softmax"), and their vector-Jacobian products ("vjp")."""
     x = problem.x
     sources = [x.array] if problem.y is None else [x.array, problem.y.array]
-    out = _destination(x, problem.out, sources, [])
+    out = destination(x, problem.out, sources, [])
     data = ordered(Operands(x.array, None if problem.y is None else problem.y.array, out))[0]
     execute(map_job(x, kernel, variant, streamed=out is problem.out), data)
     return delivered(out, problem.out)
@@ -225,7 +225,7 @@ def cross_entropy(problem: Loss, grad: bool) -> tuple[Any, Array | None]:
     count = counted(problem)
     out = None
     if grad:
-        out = _destination(x, problem.out, [x.array], [] if problem.soft is None else [problem.soft])
+        out = destination(x, problem.out, [x.array], [] if problem.soft is None else [problem.soft])
         if problem.out is not None and labels is not None and overlap(problem.out, labels):
             labels = labels.copy()
     result = np.empty(x.array.shape[:-1], dtype) if problem.options.reduction == "none" else None

@@ -8,8 +8,9 @@ from ..core import law
 from ..core.dtypes import computing_dtype
 from ..core.options import Flags, numbers_of
 from ..core.statistics import BITS, INDEX, REAL, TRUTH, asked, columns_of
+from ..core.strides import overlap
 from . import check, run
-from .check import Array, Loss
+from .check import Array, Derivative, Loss
 from .execute import CONVERTED, Job, Operands, execute, largest, pieces
 from .run import ordered, restored
 
@@ -29,7 +30,7 @@ def row_stats(problem: Loss, variant: int, k: int) -> dict[str, Any]:
     numbers[REAL] += columns.top_k >= 0
     room = {kind: np.empty((numbers[kind], *data.x.shape[:-1]), dtype) for kind, dtype in kinds.items()}
     data = data._replace(columns=room[REAL], places=room[INDEX], truths=room[TRUTH])
-    execute(_job(problem, variant), data)
+    execute(_job(problem, "statistics", columns, entropy=columns.entropy >= 0), data)
     found: dict[str, Any] = {
         name: restored(room[kind][getattr(columns, name)], order)[()] for kind in kinds for name in asked(variant, kind)
     }
@@ -38,18 +39,39 @@ def row_stats(problem: Loss, variant: int, k: int) -> dict[str, Any]:
     return found
 
 
-def _job(problem: Loss, variant: int) -> Job:
-    """The job of a set of statistics."""
-    o = problem.options
+def _job(problem: Loss, kernel: str, variant: Any = 0, *, entropy: bool) -> Job:
+    """The job of a set of statistics, or of a gradient of some."""
+    o, gradient = problem.options, kernel == "derivatives"
     flags = Flags(
         hard=problem.labels is not None,
-        entropy=bool(variant & BITS["entropy"]),
+        grad=gradient,
+        upstream=gradient,
+        entropy=entropy,
         rest=True,
         temper=o.temperature != 1.0,
         cap=o.softcap is not None,
     )
     numbers = numbers_of(o, problem.x.array.shape[-1])
-    return Job("statistics", flags, columns_of(variant), problem.x.dtype, numbers, o.ignore_index)
+    return Job(kernel, flags, variant, problem.x.dtype, numbers, o.ignore_index)
+
+
+def row_stats_vjp(problem: Derivative) -> Array:
+    """The gradient of statistics of rows, by their upstream gradients."""
+    of, x = problem.of, problem.of.x
+    if of.widened:
+        wide = row_stats_vjp(problem._replace(of=_widened(of)._replace(out=None)))
+        return run.delivered(wide.astype(x.dtype), of.out)
+    if of.labels is not None:
+        run.counted(of)
+    labels, out = of.labels, run.destination(x, of.out, [x.array], [])
+    if of.out is not None and labels is not None and overlap(of.out, labels):
+        labels = labels.copy()
+    shape, dtype = x.array.shape[:-1], computing_dtype(x.dtype)
+    a, b, c = (np.full(shape, 0.0 if up is None else up, dtype) for up in problem.upstreams)
+    data = ordered(Operands(x.array, None, out, None, labels, a, b, c))[0]
+    job = _job(of, "derivatives", entropy=problem.upstreams[1] is not None)
+    execute(job._replace(streamed=out is of.out), data)
+    return run.delivered(out, of.out)
 
 
 def _top_k(problem: Loss, k: int, log_s: Array) -> tuple[Array, Array]:
@@ -76,9 +98,13 @@ def _transformed(problem: Loss, x: Array) -> Array:
 
 def _in_double(problem: Loss, variant: int, k: int) -> dict[str, Any]:
     """The same computed in float64, and rounded to the dtype that the narrower logits have it in."""
-    x, double = problem.x, np.dtype(np.float64)
-    found = row_stats(problem._replace(x=check.Rows(x.array.astype(double), double), widened=False), variant, k)
-    narrow = computing_dtype(x.dtype)
+    found, narrow = row_stats(_widened(problem), variant, k), computing_dtype(problem.x.dtype)
     if "top_k" in found:
         found["top_k"] = found["top_k"][0], found["top_k"][1].astype(narrow)
     return found | {name: found[name].astype(narrow) for name in asked(variant, REAL)}
+
+
+def _widened(problem: Loss) -> Loss:
+    """The same problem in float64."""
+    double = np.dtype(np.float64)
+    return problem._replace(x=check.Rows(problem.x.array.astype(double), double), widened=False)

@@ -28,6 +28,7 @@ _FACTORIES: dict[str, Callable[..., Any]] = {
     "cross_entropy": _by_layout(*(layout.cross_entropy for layout in _LAYOUTS)),
     "softmax": _by_layout(*(layout.softmax for layout in _LAYOUTS)),
     "vjp": _by_layout(vjp.rows, vjp.lanes, vjp.rows, vjp.lanes, vjp.lanes),
+    "derivatives": _by_layout(row_kernels.cross_entropy, lane_kernels.cross_entropy, row_kernels.cross_entropy),
     "statistics": _by_layout(statistics.rows, statistics.lanes, statistics.rows),
     "scan": labels.scan,
     "largest": largest.largest,

@@ -195,7 +195,7 @@ def _upstream(argument: Argument | None, rows: tuple[int, ...], reduction: str, 
             "grad_output must be a Python number or an array with one number a row, got an array without axes, "
             "whose value would have to be fetched from the GPU; multiply the gradient by it instead"
         )
-    rules.upstream(about.shape, rows, reduction)
+    rules.upstream("grad_output", about.shape, rows, reduction)
     row_wise("grad_output", argument, rows, (dtype,))
     return True
 

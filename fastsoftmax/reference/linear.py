@@ -11,7 +11,7 @@ from .losses import cross_entropy_and_grad
 from .maps import Array, converted, log_softmax, softmax, softmax_vjp
 
 
-def _linear(x: Any, weight: ArrayLike, bias: ArrayLike | None, dtype: DTypeLike) -> tuple[Array, Array, Array]:
+def linear_logits(x: Any, weight: ArrayLike, bias: ArrayLike | None, dtype: DTypeLike) -> tuple[Array, Array, Array]:
     """Features, weights and logits ``X Wᵀ + b``; what a sparse matrix does not store takes no part in a product."""
     a, w = x.astype(dtype) if hasattr(x, "toarray") else converted(x, dtype), converted(weight, dtype)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -40,7 +40,7 @@ def linear_cross_entropy_and_grad(
     y = np.asarray(target)
     used = y != ignore_index if y.ndim == 1 else np.ones(len(y), bool)
     features = x.astype(dtype) if hasattr(x, "toarray") else np.asarray(x)  # SciPy picks no rows of half types
-    a, w, z = _linear(features[used], weight, bias, dtype)
+    a, w, z = linear_logits(features[used], weight, bias, dtype)
     rows, up = (np.broadcast_to(v, used.shape)[used] for v in (sample_weight, grad_output))
     loss, g = cross_entropy_and_grad(z, y[used], sample_weight=rows, grad_output=up, dtype=dtype, **options)
     if np.ndim(loss):
@@ -72,26 +72,27 @@ def linear_hessian_product(
     dtype: DTypeLike = np.float64,
 ) -> tuple[Array, Array | None]:
     """``sum_i s_i (diag(p_i) - p_i p_iᵀ) (V x_i + v) (x_iᵀ, 1)``; the mean divides by the sum of the ``s_i``."""
-    a, _, z = _linear(x, weight, bias, dtype)
+    a, _, z = linear_logits(x, weight, bias, dtype)
     s = np.broadcast_to(converted(sample_weight, dtype), len(z))
-    u = _linear(x, weight_direction, bias_direction, dtype)[2] * s[:, None] / (s.sum() if reduction == "mean" else 1)
+    up = linear_logits(x, weight_direction, bias_direction, dtype)[2] * s[:, None]
+    u = up / (s.sum() if reduction == "mean" else 1)
     g = softmax_vjp(softmax(z, dtype=dtype), u, dtype=dtype)
     return np.asarray(g.T @ a), None if bias is None else g.sum(axis=0)
 
 
 def linear_predict(x: Any, weight: ArrayLike, bias: Any = None, *, dtype: DTypeLike = np.float64) -> NDArray[np.int64]:
     """The first class of the largest logit."""
-    result: NDArray[np.int64] = _linear(x, weight, bias, dtype)[2].argmax(axis=1)
+    result: NDArray[np.int64] = linear_logits(x, weight, bias, dtype)[2].argmax(axis=1)
     return result
 
 
 def linear_predict_proba(x: Any, weight: ArrayLike, bias: Any = None, *, dtype: DTypeLike = np.float64) -> Array:
     """The softmax of the logits."""
-    return softmax(_linear(x, weight, bias, dtype)[2], dtype=dtype)
+    return softmax(linear_logits(x, weight, bias, dtype)[2], dtype=dtype)
 
 
 def linear_top_k(x: Any, weight: ArrayLike, bias: Any = None, *, k: int, dtype: DTypeLike = np.float64) -> TopK:
     """The classes of the k largest logits (NaN is the largest), of equal ones the first; their log-probabilities."""
-    z = _linear(x, weight, bias, dtype)[2]
+    z = linear_logits(x, weight, bias, dtype)[2]
     indices = np.lexsort((-np.nan_to_num(z, nan=0, posinf=np.inf, neginf=-np.inf), ~np.isnan(z)), axis=1)[:, :k]
     return TopK(indices, np.take_along_axis(log_softmax(z, dtype=dtype), indices, axis=1))

@@ -89,7 +89,7 @@ def test_upstream_score_is_the_derivative(row, upstream, data):
     m, s = state_of(z)
     below, spread = below_of(z, m)
     d = z - m
-    norm, A, B, at_target = L.upstream_score(m, s, spread, L.rest(s, below), d[t], a, b, c)
+    norm, A, B, at_target = L.upstream_score(m, L.rest(s, below), spread, d[t], a, b, c)
     p = np.exp(d) / norm
     grad = p * A - p * d * B
     grad[t] = at_target

@@ -23,7 +23,8 @@ from .lanes import State
 from .rows import INF, Row, clear_row, emit_block, emit_difference, infinite
 
 _cap_slope = vector["cap_slope"]
-_log_sum_exp, _log, _normaliser = vector["log_sum_exp"], vector["log"], vector["normaliser"]
+_log_of_sum, _log_sum_exp, _normaliser = vector["log_of_sum"], vector["log_sum_exp"], vector["normaliser"]
+_rest = vector["rest"]
 
 
 @jit.inline
@@ -123,7 +124,7 @@ def _scored(flags, o, params, lines, m, index, n):
 
 def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
     """softmax, log_softmax or logsumexp (`variant`) of each batch of a chunk."""
-    kind, gathered = COMPUTED[x_kind], way.gathered
+    kind, gathered, way = COMPUTED[x_kind], way.gathered, way._replace(below=variant == LOG_SOFTMAX)
     read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
 
     def kernel(params, chunk, slot):
@@ -150,8 +151,10 @@ def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, o
             if variant == LOGSUMEXP:
                 store_n(ref(integer_at(params, P.RESULT), 0, x_kind, True), start, n, _log_sum_exp(m, s))
             else:
-                s = _normaliser(m, s)
-                store(lines.a, 0, 1.0 / s if variant == SOFTMAX else _log(s))
+                a = 1.0 / _normaliser(m, s)
+                if variant == LOG_SOFTMAX:
+                    a = _log_of_sum(m, _rest(s, line_sums(lines.masses, 0)))
+                store(lines.a, 0, a)
             for r in range(n):
                 row = _row(
                     False, gathered, params, start + r, r, slot, exp,

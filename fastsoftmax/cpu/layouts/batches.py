@@ -95,4 +95,5 @@ def put_sums(flags, way, o, row, lines, r):
     store(lines.sums, r * lanes_of(row.x), sums.total)
     if flags.smooth or flags.soft:
         store(lines.dots, r * lanes_of(row.x), sums.dot)
+    if flags.smooth or flags.soft or way.below:
         store(lines.masses, r * lanes_of(row.x), sums.mass)

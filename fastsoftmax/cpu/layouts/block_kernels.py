@@ -4,7 +4,7 @@ Each function closes a kernel over compile-time constants: the losses' flags, an
 whether its rows are contiguous.
 """
 
-from ...core.dtypes import COMPUTED, LOGSUMEXP, SOFTMAX
+from ...core.dtypes import COMPUTED, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from .. import jit
 from .. import parameters as P
 from ..simd.elementary import exp_constants
@@ -29,7 +29,7 @@ from .constants import LANE_LINES
 from .lane_kernels import scored, targets
 from .lanes import locate
 
-_normaliser, _log, _log_sum_exp = vector["normaliser"], vector["log"], vector["log_sum_exp"]
+_normaliser, _log_of_sum, _log_sum_exp = vector["normaliser"], vector["log_of_sum"], vector["log_sum_exp"]
 
 
 def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
@@ -78,7 +78,7 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
 def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
     """softmax, log_softmax or logsumexp (`variant`) of each tile of a chunk."""
     kind = COMPUTED[x_kind]
-    way = way._replace(infinite=variant == LOGSUMEXP)
+    way, flags = way._replace(infinite=variant == LOGSUMEXP), flags._replace(rest=variant == LOG_SOFTMAX)
 
     def kernel(params, chunk, slot):
         first, last = bounds(params, chunk)
@@ -103,11 +103,8 @@ def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, o
                     index = outer * integer_at(params, P.INNER) + start + v * width
                     store_n(result, index, min(rows - v * width, width), _log_sum_exp(s.m, s.others))
                 else:
-                    norm = _normaliser(s.m, s.others)
-                    score = _log(norm)
-                    if variant == SOFTMAX:
-                        score = 1.0 / norm
-                    keep_scores(tile, v, labels(like, 0, 0, 0, 0), s.m, (score, norm, norm))
+                    score = _log_of_sum(s.m, s.others) if flags.rest else 1.0 / _normaliser(s.m, s.others)
+                    keep_scores(tile, v, labels(like, 0, 0, 0, 0), s.m, (score, score, score))
             if variant == SOFTMAX:
                 emit_derivatives(flags, o, tile)
             elif variant != LOGSUMEXP:

@@ -12,7 +12,7 @@ from ..jit import inline
 from ..simd.elementary import exp_by
 from ..simd.laws import vector
 from ..simd.memory import BYTES, lanes_of, load, moved, store
-from ..simd.vectors import bits, from_bits, splat
+from ..simd.vectors import bits, from_bits, select, splat
 from .common import transform
 from .constants import LANE_BLOCK as RUN
 from .constants import LANE_LINES
@@ -24,10 +24,10 @@ LINES = LANE_LINES // BYTES
 # The tile being worked on: as in `lanes`, with its lines and a copy of a block of its classes in scratch.
 Tile = namedtuple("Tile", "x y out x_class y_class out_class w lines block k rows exp")
 # The rows' targets; their largest logits so far, transformed; the sum of exponentials and what rounding took from it;
-# sums w d and w; the targets' logits and class weights.
-Lines = namedtuple("Lines", ("t", "m", "total", "lost", "dot", "mass", "x_t", "weight"))
+# sums w d and w; the targets' logits and class weights; and with the flag `rest` what rounding took from `mass`.
+Lines = namedtuple("Lines", ("t", "m", "total", "lost", "dot", "mass", "x_t", "weight", "less"))
 
-_shift, _merge_dot = vector["shift"], vector["merge_dot"]
+_shift, _merge_dot, _merge_below, _rest = (vector[x] for x in ("shift", "merge_dot", "merge_below", "rest"))
 
 
 @inline
@@ -52,6 +52,7 @@ def put_lines(tile, v, lines):
     store(tile.lines, _line(tile, v, 5), lines.mass)
     store(tile.lines, _line(tile, v, 6), lines.x_t)
     store(tile.lines, _line(tile, v, 7), lines.weight)
+    store(tile.lines, _line(tile, v, 8), lines.less)
 
 
 @inline
@@ -66,6 +67,7 @@ def get_lines(tile, v):
         load(tile.lines, _line(tile, v, 5)),
         load(tile.lines, _line(tile, v, 6)),
         load(tile.lines, _line(tile, v, 7)),
+        load(tile.lines, _line(tile, v, 8)),
     )
 
 
@@ -73,7 +75,7 @@ def get_lines(tile, v):
 def no_classes(tile, t):
     """The lines of rows with targets `t` of which nothing has been read."""
     zero = splat(tile.x, 0.0)
-    return Lines(t, splat(tile.x, -INF), zero, zero, zero, zero, zero, splat(tile.x, 1.0))
+    return Lines(t, splat(tile.x, -INF), zero, zero, zero, zero, zero, splat(tile.x, 1.0), zero)
 
 
 @inline
@@ -134,8 +136,12 @@ def _take_block(flags, way, o, tile, v, begin, end):
     before, here = exp_by(tile.exp, _distance(way, m, lines.m)), exp_by(tile.exp, _distance(way, m, top))
     total, error = two_sum(lines.total * before, sums.total * here)
     dot = _merge_dot(lines.dot, lines.mass, lines.m, m) + _merge_dot(sums.dot, sums.mass, top, m)
-    lost = lines.lost * before + error
-    put_lines(tile, v, Lines(lines.t, m, total, lost, dot, lines.mass + sums.mass, sums.x_t, sums.weight))
+    lost, mass, less = lines.lost * before + error, lines.mass + sums.mass, lines.less
+    if flags.rest:
+        part = _merge_below(lines.m, lines.total + lines.lost, lines.mass, m)
+        mass, error = two_sum(part, _merge_below(top, sums.total, sums.mass, m))
+        less = select(m == lines.m, less, 0.0) + error
+    put_lines(tile, v, Lines(lines.t, m, total, lost, dot, mass, sums.x_t, sums.weight, less))
 
 
 @inline
@@ -156,15 +162,17 @@ def reduce_tile(flags, way, o, tile):
 @inline
 def state_of(flags, o, lines):
     """The State of rows all of whose classes are in their lines."""
-    d = transform(flags, o, lines.x_t) - _shift(lines.m)
-    return State(lines.m, lines.total + lines.lost, lines.dot, lines.mass, d, lines.weight)
+    d, total = transform(flags, o, lines.x_t) - _shift(lines.m), lines.total + lines.lost
+    if flags.rest:
+        total = _rest(total, lines.mass + lines.less)
+    return State(lines.m, total, lines.dot, lines.mass, d, lines.weight)
 
 
 @inline
 def keep_scores(tile, v, t, m, scores):
     """Leave what the results of vector number `v` of rows are made of, in place of its lines."""
     a, b, at_target = scores
-    put_lines(tile, v, Lines(t, m, a, b, at_target, a, a, a))
+    put_lines(tile, v, Lines(t, m, a, b, at_target, a, a, a, a))
 
 
 @inline
@@ -177,7 +185,7 @@ def _put(tile, j, v, whole, g):
 
 @inline
 def _emit_derivative(flags, o, tile, j, v, whole):
-    t, m, a, b, at_target, _, _, _ = get_lines(tile, v)
+    t, m, a, b, at_target, _, _, _, _ = get_lines(tile, v)
     x, w = _rows(tile, j, v, whole), m
     p = exp_by(tile.exp, transform(flags, o, x) - _shift(m))
     if flags.soft or flags.smooth:
@@ -197,7 +205,7 @@ def emit_derivatives(flags, o, tile):
 
 @inline
 def _emit_difference(tile, j, v, whole):
-    _, m, log_s, _, _, _, _, _ = get_lines(tile, v)
+    _, m, log_s, _, _, _, _, _, _ = get_lines(tile, v)
     _put(tile, j, v, whole, _rows(tile, j, v, whole) - _shift(m) - log_s)
 
 

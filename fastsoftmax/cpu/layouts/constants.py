@@ -5,6 +5,6 @@
 ROWS, LANES, BATCHES, IN_REGISTERS, BLOCKS = range(5)
 
 BATCH_HEADER = 384 + 3 * 1024  # bytes of scratch for what belongs to a batch of rows: six vectors and three squares
-LANE_LINES = 8 * 64  # bytes of scratch for what belongs to a vector of rows whose classes go by in blocks
+LANE_LINES = 9 * 64  # bytes of scratch for what belongs to a vector of rows whose classes go by in blocks
 LANE_BLOCK = 32  # classes in a block of rows in lanes
 BLOCK = 2048  # classes in a block of a long row: 8 KB of float32, a quarter of a first-level cache

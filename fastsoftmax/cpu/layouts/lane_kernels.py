@@ -4,7 +4,7 @@ Each function closes a kernel over compile-time constants: the losses' flags, an
 whether its rows are contiguous.
 """
 
-from ...core.dtypes import COMPUTED, LOGSUMEXP, SOFTMAX
+from ...core.dtypes import COMPUTED, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from .. import jit
 from .. import parameters as P
 from ..simd.elementary import exp_constants
@@ -17,7 +17,7 @@ from .common import bounds, read_options, scratch_of, tile_ref
 from .lanes import Tile, emit_difference, emit_rows, locate, log_sum_exp, pack, reduce_rows, unpack
 
 _index_score, _soft_score, _normaliser = vector["index_score"], vector["soft_score"], vector["normaliser"]
-_log, _shift = vector["log"], vector["shift"]
+_log_of_sum, _shift, _upstream_score = vector["log_of_sum"], vector["shift"], vector["upstream_score"]
 
 
 def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
@@ -63,12 +63,25 @@ def targets(flags, params, like, index, n):
 
 
 @jit.inline
+def _upstream(o, params, like, s, index, n):
+    """What `derivative` wants for the gradient of statistics, by the upstream gradients of `n` rows."""
+    a = load_n(ref_like(like, integer_at(params, P.LOSS_FACTOR)), index, n, 0.0)
+    b = load_n(ref_like(like, integer_at(params, P.GRAD_FACTOR)), index, n, 0.0)
+    c = load_n(ref_like(like, integer_at(params, P.THIRD)), index, n, 0.0)
+    norm, a, b, at_target = _upstream_score(s.m, s.others, s.dot, s.d, a, b, c)
+    up = splat(like, o.inverse_temperature)
+    return a * up / norm, b * up / norm, at_target * up
+
+
+@jit.inline
 def scored(flags, o, params, like, s, t, index, n):
     """(losses, what `derivative` wants) of `n` rows from number `index` on; `like` refers to the computing dtype.
 
     Losses are written where they are wanted, and are 0 in dead lanes.
     """
     one = splat(like, 1.0)
+    if flags.upstream:
+        return one, _upstream(o, params, like, s, index, n)
     if flags.soft:
         loss, norm, a = _soft_score(flags, o, one, s.m, s.others, s.dot, s.mass)
         b, at_target = one, one
@@ -103,16 +116,17 @@ def _vector_loss(flags, way, o, params, tile, v, index):
 def _normalised(flags, way, o, exponential, tile, v):
     """softmax or log_softmax of the rows of vector number `v`."""
     s = reduce_rows(flags, way, o, tile, v, labels(tile.x, 0, 0, 0, 0))
-    norm = _normaliser(s.m, s.others)
     if exponential:
+        norm = _normaliser(s.m, s.others)
         emit_rows(flags, way, o, tile, v, labels(tile.x, 0, 0, 0, 0), s.m, (1.0 / norm, norm, norm))
     else:
-        emit_difference(tile, v, _shift(s.m), _log(norm))
+        emit_difference(tile, v, _shift(s.m), _log_of_sum(s.m, s.others))
 
 
 def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
     """softmax, log_softmax or logsumexp (`variant`) of each tile of a chunk."""
     kind = COMPUTED[x_kind]
+    flags = flags._replace(rest=variant == LOG_SOFTMAX)
 
     def kernel(params, chunk, slot):
         first, last = bounds(params, chunk)

@@ -27,8 +27,7 @@ Tile = namedtuple("Tile", ("x", "y", "out", "x_class", "y_class", "out_class", "
 # Sums over classes (see `rows`; with the flag `rest` the last is of exponentials below the maximum), and what is picked
 # at the target: its logit and its class weight.
 Sums = namedtuple("Sums", ("total", "dot", "mass", "x_t", "weight"))
-# The reduction of a vector of rows; `d` is z_t - m, `weight` the class weight of the target, and with the flag `rest`
-# `others` is the whole sum, and `mass` that without a maximum's term.
+# The reduction of a vector of rows; `d` is z_t - m and `weight` the class weight of the target.
 State = namedtuple("State", ("m", "others", "dot", "mass", "d", "weight"))
 
 _shift, _term, _cap_slope = vector["shift"], vector["term"], vector["cap_slope"]
@@ -160,7 +159,8 @@ def added(flags, sums, t, j, x, d, p, w):
 @inline
 def state(flags, o, m, sums):
     """The State of rows whose largest logit, transformed, is `m`."""
-    return State(m, sums.total, sums.dot, sums.mass, transform(flags, o, sums.x_t) - _shift(m), sums.weight)
+    others = _rest(sums.total, sums.mass) if flags.rest else sums.total
+    return State(m, others, sums.dot, sums.mass, transform(flags, o, sums.x_t) - _shift(m), sums.weight)
 
 
 @inline
@@ -186,7 +186,7 @@ def reduce_rows(flags, way, o, tile, v, t):
         if flags.rest:
             mass, error = two_sum(mass, sums.mass)
             less = less + error
-    mass = _rest(total + lost, mass + less) if flags.rest else sums.mass
+    mass = mass + less if flags.rest else sums.mass
     return state(flags, o, m, Sums(total + lost, dot, mass, sums.x_t, sums.weight))
 
 
@@ -219,11 +219,16 @@ def emit_difference(tile, v, m, log_s):
 
 @inline
 def derivative(flags, o, t, j, x, p, w, scores):
-    """``A p_j - B w_j`` (with 1/s and all factors in them) times the transform's slope; 0 for ignored rows."""
+    """``A p_j - B w_j`` (with 1/s and all factors in them) times the transform's slope; 0 for ignored rows.
+
+    With the flag `entropy` w_j is ``p_j d_j``, and `w` is d_j.
+    """
     a, b, at_target = scores
     g = p * a
     if flags.soft or flags.smooth:
         g = g - w * b
+    if flags.entropy:
+        g = g - _term(p, w) * b
     if flags.hard:
         g = select(t == j, at_target, g)
     if flags.cap:
@@ -240,6 +245,8 @@ def emit_rows(flags, way, o, tile, v, t, m, scores):
         p = x if way.kept else exp_by(tile.exp, transform(flags, o, x) - base)
         if flags.soft or flags.smooth:
             w = masses(flags, o, tile, j, v)
+        if flags.entropy:
+            w = transform(flags, o, x) - base
         emit(tile, j, v, derivative(flags, o, t, j, x, p, w, scores))
 
 

@@ -15,7 +15,7 @@ from ..simd.elementary import exp_by, exp_constants
 from ..simd.lanes import hsum
 from ..simd.laws import vector
 from ..simd.memory import get, lanes_of, moved, ref, store_n
-from ..simd.vectors import splat
+from ..simd.vectors import select, splat
 from ..simd.words import integer_at, put_float
 from .common import address_of, bounds, class_mass, copy, read_options, scratch_of, transform
 from .lane_kernels import scored, targets
@@ -23,7 +23,8 @@ from .lanes import added, below, derivative, larger, locate, no_sums, state
 from .registers import folded, load_classes, mapped, store_classes
 
 INF = float("inf")
-_log, _shift, _normaliser, _log_sum_exp = (vector[name] for name in ("log", "shift", "normaliser", "log_sum_exp"))
+_shift, _normaliser, _rest = vector["shift"], vector["normaliser"], vector["rest"]
+_log_of_sum, _log_sum_exp = vector["log_of_sum"], vector["log_sum_exp"]
 
 # What every class of a vector of rows is worked on with: flags, options, class weights, exp's constants; the rows'
 # targets, what is subtracted before exp, and what `derivative` wants.
@@ -49,6 +50,11 @@ def _exponential_below(shared, _j, x):
 @inline
 def _sum(_shared, total, _j, p):
     return total + p
+
+
+@inline
+def _sum_below(m, total, _j, x, p):
+    return total + select(x < m, p, 0.0)
 
 
 @inline
@@ -182,11 +188,12 @@ def softmax(flags, way, variant, x_kind, _y_kind, x_near, _y_near, out_near):
                     store_n(result, index, n, _log_sum_exp(m, total))
                 else:
                     p = mapped(_exponential, Shared(flags, o, like, exp, m, _shift(m), m), (x,))
-                    s = _normaliser(m, folded(_sum, 0, splat(like, 0.0), (p,)))
+                    s = folded(_sum, 0, splat(like, 0.0), (p,))
                     if variant == SOFTMAX:
-                        results = mapped(_product, 1.0 / s, (p,))
+                        results = mapped(_product, 1.0 / _normaliser(m, s), (p,))
                     else:
-                        results = mapped(_difference, (_shift(m), _log(s)), (x,))
+                        rest = _rest(s, folded(_sum_below, m, splat(like, 0.0), (x, p)))
+                        results = mapped(_difference, (_shift(m), _log_of_sum(m, rest)), (x,))
                     _deliver(params, outer, row, results, n, classes, x_kind, out_contiguous, out_together, scratch)
 
     return jit.kernel(kernel)

@@ -10,7 +10,7 @@ from .. import parameters as P
 from ..simd.elementary import exp_constants
 from ..simd.lanes import extract
 from ..simd.laws import scalar, vector
-from ..simd.memory import address, get, put, ref
+from ..simd.memory import address, get, put, ref, ref_like
 from ..simd.vectors import splat
 from ..simd.words import fence, integer_at, put_float
 from .common import bounds, class_of, read_options, read_ref, row_ref, scratch_of
@@ -18,7 +18,7 @@ from .constants import BLOCK
 from .rows import INF, Row, clear_row, emit_difference, emit_row, infinite, reduce_row, transformed
 
 _index_score, _soft_score = vector["index_score"], vector["soft_score"]
-_log_sum_exp, _log = vector["log_sum_exp"], vector["log"]
+_log_sum_exp, _log_of_sum, _upstream_score = (vector[x] for x in ("log_sum_exp", "log_of_sum", "upstream_score"))
 _cap_slope = vector["cap_slope"]
 _normaliser, _shift = scalar["normaliser"], scalar["shift"]
 
@@ -64,6 +64,9 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
             if flags.hard and row.t < 0:
                 if flags.grad:
                     clear_row(row)
+            elif flags.upstream:
+                third = ref_like(result, integer_at(params, P.THIRD))
+                _row_upstream(flags, way, o, row, get(loss_factor, i), get(grad_factor, i), get(third, i))
             else:
                 up = o.scale * float(get(grad_factor, i)) if flags.factors and flags.grad else o.scale
                 loss = _row_loss(flags, way, o, row, up)
@@ -107,10 +110,28 @@ def _row_loss(flags, way, o, row, up):
     return extract(loss, 0)
 
 
+@jit.inline
+def _row_upstream(flags, way, o, row, a, b, c):
+    """Reduce a row, and emit the gradient of its statistics by their upstream gradients."""
+    state = reduce_row(flags, way, o, row)
+    one, d = splat(row.bases, 1.0), 0.0
+    logit = get(row.source, max(row.t, 0))
+    if flags.hard:
+        d = float(transformed(flags, o, row.x, logit)) - _shift(state.m)
+    m, others, dot = one * state.m, one * state.others, one * state.dot
+    s, a, b, at_target = _upstream_score(m, others, dot, one * d, one * float(a), one * float(b), one * float(c))
+    if flags.cap:
+        at_target = at_target * float(extract(_cap_slope(splat(row.x, logit), 1.0 / o.cap), 0))
+    up = o.inverse_temperature / s
+    at_target = extract(at_target * o.inverse_temperature, 0)
+    emit_row(flags, way, o, row, state.m, extract(a * up, 0), extract(b * up, 0), at_target)
+
+
 def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
     """softmax, log_softmax or logsumexp (`variant`) of each row of a chunk."""
     kind, direct, gathered = COMPUTED[x_kind], way.direct, way.gathered
     read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
+    flags = flags._replace(rest=variant == LOG_SOFTMAX)
 
     def kernel(params, chunk, slot):
         first, last = bounds(params, chunk)
@@ -129,8 +150,8 @@ def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, o
                 s = _normaliser(state.m, state.others)
                 emit_row(flags, way, o, row, state.m, 1.0 / s, 0.0, 0.0)
             elif variant == LOG_SOFTMAX:
-                s = splat(blocks, _normaliser(state.m, state.others))
-                emit_difference(row, _shift(state.m), extract(_log(s), 0))
+                log_s = _log_of_sum(splat(blocks, state.m), splat(blocks, state.others))
+                emit_difference(row, _shift(state.m), extract(log_s, 0))
             else:
                 put(result, i, _finished(row, state))
         if way.streamed:

@@ -105,6 +105,13 @@ def plus(a, b):
 
 
 @inline
+def _finite(row, d):
+    """A distance whose exponential is taken, or is 0: -inf would make NaN of that."""
+    lowest = row.exp.reduction[0]
+    return select(lowest > d, lowest, d)
+
+
+@inline
 def plus_vector(flags, way, o, row, sums, j, n, base, whole, target):
     """The Sums with the `n` classes from `j` on, but for the exponential in the lane `target` (a mask)."""
     d, p = exponentials(flags, way, o, row, j, n, base, whole)
@@ -114,9 +121,10 @@ def plus_vector(flags, way, o, row, sums, j, n, base, whole, target):
     if flags.smooth or flags.soft:
         v = masses(flags, o, row, j, n, whole)
         dot, mass = dot + _term(v, d), mass + v
+    if way.below:
+        mass = mass + select(d < 0.0, p, 0.0)
     if flags.entropy:
-        lowest = row.exp.reduction[0]  # where p is 0, and -inf would make NaN of it
-        dot = fma(p, select(lowest > d, lowest, d), dot)
+        dot = fma(p, _finite(row, d), dot)
     return Sums(total, dot, mass)
 
 
@@ -192,7 +200,10 @@ def reduce_row(flags, way, o, row):
 
 @inline
 def emit_vector(flags, way, o, row, j, n, base, a, b, at_target, whole):
-    """Write ``A p_j - B w_j`` times the transform's slope for the `n` classes from `j` on."""
+    """Write ``A p_j - B w_j`` times the transform's slope for the `n` classes from `j` on.
+
+    With the flag `entropy` w_j is ``p_j d_j``.
+    """
     x = load(row.source, j) if whole else load_n(row.source, j, n, -INF)
     if way.kept:
         p = load(row.e, j) if whole or not way.direct else load_n(row.e, j, n, 0.0)
@@ -201,6 +212,8 @@ def emit_vector(flags, way, o, row, j, n, base, a, b, at_target, whole):
     g = p * a
     if flags.soft or flags.smooth:
         g = g - masses(flags, o, row, j, n, whole) * b
+    if flags.entropy:
+        g = g - p * _finite(row, transform(flags, o, x) - base) * b
     if flags.cap and not slope_is_kept(flags, way):
         g = g * _cap_slope(x, 1.0 / o.cap)
     if way.streamed:
@@ -247,8 +260,9 @@ def emit_row(flags, way, o, row, m, a, b, at_target):
         stop = min(j + BLOCK, row.k)
         # Kept exponentials are relative to their block's maximum, recomputed ones to the row's.
         base = get(row.bases, j // BLOCK) if way.kept else top
-        factor = a if base == top else a * _exp(base - top)
-        emit_block(flags, way, o, row, j, stop, top, factor, b, at_target)
+        change = 1.0 if base == top else _exp(base - top)
+        share = b * change if flags.entropy else b
+        emit_block(flags, way, o, row, j, stop, top, a * change, share, at_target)
 
 
 @inline

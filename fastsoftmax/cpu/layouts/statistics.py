@@ -155,8 +155,8 @@ def _write(params, like, number, flags, t, index, n, x):
 def _write_lane_sums(c, flags, way, o, params, tile, v, t, index, n):
     """Write what follows from the sums of `n` rows from number `index` on."""
     state = reduce_rows(flags, way, o, tile, v, t)
-    like, s = tile.buffer, _normaliser(state.m, state.others)
-    total = _log1p(state.mass)
+    like, s = tile.buffer, _normaliser(state.m, state.others + 1.0)
+    total = _log1p(state.others)
     log_s = _normaliser(state.m, total)
     if c.log_prob >= 0:
         _write(params, like, c.log_prob, flags, t, index, n, state.d - log_s)
