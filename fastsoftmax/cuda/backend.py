@@ -11,6 +11,7 @@ from typing import Any
 from ..core import memo
 from ..core.dtypes import LOGSUMEXP, computed
 from ..core.options import Options
+from ..core.statistics import BITS
 from ..core.strides import Operand
 from . import check
 from .arrays.borrowed import keep
@@ -18,6 +19,7 @@ from .arrays.library import LEGACY, Argument, Library
 from .arrays.lookup import argument, arguments, by_type, call_key, keys, library
 from .check import Arguments, upstream_fits, upstream_number
 from .run import LossCall, MapCall
+from .statistics import StatisticsCall
 from .toolkit import compiler
 from .workspace import workspace
 
@@ -198,3 +200,37 @@ def _prepare_loss(
     factory = logits.library.factory(logits.value, shape, dtype)
     prepared = Prepared(LossCall(problem), shape, dtype, factory, reach, waits, not logits.library.mutable)
     return _prepared.keep(key, prepared), written
+
+
+def row_stats(logits: Any, target: Any, variant: int, axis: Any, options: Options, k: Any) -> dict[str, Any]:
+    """The statistics of a set, by name."""
+    kind = by_type.get(type(logits)) or library(logits)
+    look, stream, x_at, target_at, _, owners = kind.call_key(logits, target, None) or call_key(
+        kind, logits, target, None
+    )
+    key = kind, look, axis, type(axis), options, "statistics", variant
+    prepared = _find(key, x_at, target_at, 0)
+    if prepared is None:
+        prepared = _prepare_statistics(key, (logits, target), axis, options, variant, stream)
+    call = prepared.call
+    borrowed = order(kind, stream, call.device, (logits, target), owners[:2]) if prepared.waits else None
+    found = {name: kind.empty(logits, prepared.shape, dtype, stream) for name, dtype in call.dtypes.items()}
+    call(x_at, target_at, tuple(map(kind.address, found.values())), stream)
+    if borrowed:
+        keep(call.device, stream, borrowed)
+    return {name: kind.exported(array) for name, array in found.items()} if prepared.exports else found
+
+
+def _prepare_statistics(
+    key: Any, arrays: tuple[Any, Any], axis: Any, options: Options, variant: int, stream: int
+) -> Prepared:
+    """A prepared call."""
+    if variant & BITS["top_k"]:
+        raise TypeError("want must not name 'top_k' on a GPU; pass the others, and use the array library's selection")
+    logits, target = arguments(arrays, stream, required=(0,))
+    problem = check.statistics(logits, target, axis, options)
+    waits, exports = _may_wait(logits.library, (logits, target)), not logits.library.mutable
+    shape, dtype = problem.x.shape[:-1], computed(problem.x.dtype)
+    prepared = Prepared(StatisticsCall(problem, variant), shape, dtype, None, (0, 0, 0, 0), waits, exports)
+    _prepared.keep(key, prepared)
+    return prepared

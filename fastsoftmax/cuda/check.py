@@ -42,6 +42,15 @@ class Map(NamedTuple):
     device: int
 
 
+class Statistics(NamedTuple):
+    """Statistics of rows to compute on a GPU."""
+
+    x: Operand
+    label: int  # bytes of a class index; 0: there is no target
+    options: Options
+    device: int
+
+
 def kind_of(argument: Argument) -> str:
     """The name of an argument's type."""
     kind = type(argument.value)
@@ -242,6 +251,19 @@ def flat(argument: Argument) -> Operand:
     """An argument with its axes as they are."""
     about = argument.description
     return Operand(about.shape, about.strides, about.dtype, argument.address)
+
+
+def statistics(logits: Argument, target: Argument | None, axis: Any, options: Options) -> Statistics:
+    """A problem of statistics of rows, with or without class indices."""
+    device = together({"logits": logits, "target": target})
+    like, x = logits.description, _rows("logits", logits, axis)
+    options, label = in_precision(options, computed(x.dtype)), 0
+    if target is not None:
+        about = target.description
+        rules.class_indices(about.shape, x.shape[:-1], like.shape)
+        _target(target, x, like, axis, options)
+        label = SIZES[about.dtype]
+    return Statistics(x, label, options, device)
 
 
 def row_map(x: Argument, axis: Any, out: Argument | None) -> Map:

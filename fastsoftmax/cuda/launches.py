@@ -58,7 +58,7 @@ class RowWork(NamedTuple):
     """The work on each row: a kernel and its compile-time options."""
 
     kernel: str
-    variant: int = 0
+    variant: Any = 0
     flags: Flags = Flags()
     label: int = 8  # bytes of a class index
 

@@ -109,7 +109,7 @@ class Torch(Library):
 
     def __init__(self, monkeypatch, driver):
         super().__init__(monkeypatch, driver, "torch")
-        names = ("float16", "bfloat16", "float32", "float64", "int16", "int32", "int64")
+        names = ("float16", "bfloat16", "float32", "float64", "int16", "int32", "int64", "bool")
         self.dtypes = {name: Dtype(name) for name in names}
         library = self
 

@@ -22,7 +22,8 @@ recipes = pytest.importorskip("fastsoftmax.cuda.kernels.recipes")
 
 from fastsoftmax.core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, LOGSUMEXP  # noqa: E402
 from fastsoftmax.core.options import TERMS, Numbers  # noqa: E402
-from fastsoftmax.cuda.kernels.parameters import Counting, Integers, Totalling  # noqa: E402
+from fastsoftmax.core.statistics import INDEX, REAL, STATISTICS, TRUTH  # noqa: E402
+from fastsoftmax.cuda.kernels.parameters import Counting, Integers, StatisticIntegers, Totalling  # noqa: E402
 
 DTYPES = (np.float16, bfloat16, np.float32, np.float64)
 WIDE = np.float64
@@ -56,7 +57,8 @@ class NumpyDriver(Driver):
             self.argument(value, number)
         recipe = loaded.compiled.recipe
         self.used, self.changed = [], []
-        if len(arguments) < 24 or arguments[12]:  # rows
+        rows = StatisticIntegers if recipe.name == "statistics" else Integers
+        if len(arguments) < 24 or arguments[rows._fields.index("rows")]:
             getattr(self, f"run_{recipe.name}")(recipe, arguments, grid)
         self.order.step(stream, self.used, self.changed)
         self.launches.append(Launched(recipe.name, number, stream, grid, block, shared, recipe.cluster, arguments, {}))
@@ -81,10 +83,11 @@ class NumpyDriver(Driver):
         return np.ndarray(shape, dtype, buffer.data, address - buffer.address, strides)
 
     @staticmethod
-    def unpacked(recipe, arguments):
+    def unpacked(recipe, arguments, fields=Integers):
         """(integers, numbers, storage dtype, computing dtype) of a row kernel."""
         real = np.float64 if COMPUTED[recipe.kind] == FLOAT64 else np.float32
-        p, o = Integers(*arguments[:24]), Numbers(*arguments[24:])
+        count = len(fields._fields)
+        p, o = fields(*arguments[:count]), Numbers(*arguments[count:])
         assert all(type(a) is int for a in p)
         assert all(type(a) is real for a in o)
         assert p.rows > 0
@@ -146,6 +149,27 @@ class NumpyDriver(Driver):
             if f.hard:
                 grad[target == p.ignore_index] = 0
             self.rows(p, "out", dtype, write=True)[...] = grad.reshape(-1, p.inner, k)
+
+    def run_statistics(self, recipe, arguments, grid):
+        p, o, dtype, real = self.unpacked(recipe, arguments, StatisticIntegers)
+        n, k, f = p.rows, p.classes, recipe.flags
+        x, target = self.rows(p, "x", dtype).astype(WIDE).reshape(n, k), None
+        assert f.hard == (p.target != 0)
+        bad = np.zeros(n, bool)
+        if f.hard:
+            target = self.floats(p.target, n, np.dtype(f"i{recipe.label}")).astype(np.int64)
+            bad = (target != p.ignore_index) & ((target < 0) | (target >= k))
+            target[bad] = 0
+        options = {name: value for name, value in options_of(f, o).items() if name in ("temperature", "softcap")}
+        want = [name for name, column in recipe.variant._asdict().items() if column >= 0]
+        found = reference.row_stats(x, target, want=want, ignore_index=p.ignore_index, **options)
+        for statistic in STATISTICS:
+            address = getattr(p, statistic.name)
+            assert (address != 0) == (statistic.name in want)
+            if address:
+                kind, of_bad = {REAL: (real, np.nan), INDEX: (np.int64, -1), TRUTH: (np.bool_, False)}[statistic.kind]
+                value = np.where(bad, of_bad, getattr(found, statistic.name))
+                self.floats(address, n, kind, write=True)[:] = value
 
     def run_count(self, recipe, arguments, grid):
         p = Counting(*arguments)

@@ -30,8 +30,9 @@ class Array:
         from ..toolkit import compiler  # noqa: PLC0415  so that arrays can be told apart without a driver
 
         self.shape, self.dtype, self.device, self.stream = tuple(shape), dtype, device, stream
-        self.strides = contiguous(self.shape, SIZES[dtype])
-        size = int(np.prod(self.shape, dtype=np.int64)) * SIZES[dtype]
+        itemsize = 1 if dtype == "bool" else SIZES[dtype]
+        self.strides = contiguous(self.shape, itemsize)
+        size = int(np.prod(self.shape, dtype=np.int64)) * itemsize
         self._memory = compiler.allocate(device, size, stream) if size else None
         self.pointer = int(self._memory.handle) if self._memory is not None else 0
 

@@ -78,7 +78,7 @@ def export(pointer: int, described: Description, owner: Any, device_type: int = 
     """A capsule for an array at an address, whose memory `owner` holds."""
     shape, strides, name, device, _ = described
     kind = name.rstrip("0123456789")
-    bits = int(name[len(kind) :])
+    bits = int(name[len(kind) :] or 8)  # of "bool"
     sizes = (_Word * max(len(shape), 1))(*shape)
     steps = (_Word * max(len(shape), 1))(*(s // (bits // 8) for s in strides))
     tensor = _Tensor(

@@ -133,11 +133,11 @@ def make_top(shape, flags):
 
 
 @lru_cache(maxsize=256)
-def make_add(shape, flags, *, kept=False, infinite=False):
+def make_add(shape, flags, *, kept=False, infinite=False, exact=False):
     """``add(p, o, part, words, targets, t, base, sums)``: add all that a thread holds to `sums`."""
     kept = kept and may_keep(shape, flags)
-    add_vector = make_add_vector(shape.kind, shape.y_kind, shape.vector, flags, kept, infinite)
-    add_spare = make_add_vector(shape.kind, shape.y_kind, 1, flags, kept, infinite)
+    add_vector = make_add_vector(shape.kind, shape.y_kind, shape.vector, flags, kept, infinite, exact)
+    add_spare = make_add_vector(shape.kind, shape.y_kind, 1, flags, kept, infinite, exact)
     items, threads, peeled, vector = shape.items, shape.threads, shape.peeled, shape.vector
     count, wide, spare = shape.words, shape.y_words, shape.spare
     unpack_again = make_unpack_again(shape.kind, shape.held)

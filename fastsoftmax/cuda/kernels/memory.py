@@ -9,7 +9,7 @@ from llvmlite import ir
 from ...core.dtypes import FLOAT64
 from ..toolkit.compiler import intrinsic, types
 
-_I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
+_I8, _I16, _I32, _I64 = map(ir.IntType, (8, 16, 32, 64))
 _HALF, _FLOAT, _DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 _LLVM = {
     types.void: ir.VoidType(),
@@ -61,6 +61,7 @@ def _make_store(type_, size):
 load_int32, load_int64 = _make_load(types.int32, 4), _make_load(types.int64, 8)
 load_float32, load_float64 = _make_load(types.float32, 4), _make_load(types.float64, 8)
 store_float32, store_float64 = _make_store(types.float32, 4), _make_store(types.float64, 8)
+store_int64 = _make_store(types.int64, 8)
 #: The int64 at an address becomes the larger of itself and a value, whoever else does the same.
 raise_to = _operation(
     lambda b, address, value: b.atomic_rmw("max", _pointer(b, address, _I64), value, "monotonic"),
@@ -155,6 +156,11 @@ def _store_short(builder, address, word):
     builder.store(_low_half(builder, word), _pointer(builder, address, _I16), align=2)
 
 
+def _store_byte(builder, address, word):
+    builder.store(builder.trunc(word, _I8), _pointer(builder, address, _I8), align=1)
+
+
+store_byte = _operation(_store_byte, types.void, types.int64, types.uint32)
 #: Numbers of half types are the low halves of words.
 from_half = _operation(_from_half, types.float32, types.uint32)
 to_half = _operation(_to_half, types.uint32, types.float32)

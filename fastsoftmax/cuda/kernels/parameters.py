@@ -1,5 +1,6 @@
 """The parameters of the kernels and their order: addresses and numbers, so that a launch converts nothing."""
 
+from collections import namedtuple
 from typing import NamedTuple
 
 
@@ -34,6 +35,13 @@ class Integers(NamedTuple):
     out_outer: int = 0
     out_inner: int = 0
     out_step: int = 0
+
+
+#: The int64 parameters of "statistics": those of other row kernels, but for the addresses of statistics (0: not asked
+#: for) in the place of weights and results.
+_NAMES = "log_prob", "entropy", "log_sum_exp", "argmax", "max_prob", "correct", "rank", "margin", "top_k"
+_FIELDS = (*Integers._fields[:4], *_NAMES, *Integers._fields[Integers._fields.index("ignore_index") :])
+StatisticIntegers = namedtuple("StatisticIntegers", _FIELDS)  # type: ignore[misc]
 
 
 class Counting(NamedTuple):

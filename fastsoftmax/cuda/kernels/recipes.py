@@ -7,9 +7,9 @@ from ...core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, LOGSUMEXP
 from ...core.options import Flags, Numbers
 from ..plan import BLOCK, CLUSTER, PART_WARP, WARP, Plan
 from ..toolkit import cache, compiler
-from . import held_rows, streamed_rows, sums, vjp
+from . import held_rows, statistics, streamed_rows, sums, vjp
 from .entry import make_kernel
-from .parameters import Counting, Integers, Totalling
+from .parameters import Counting, Integers, StatisticIntegers, Totalling
 from .parts import Shape
 
 HELD = (PART_WARP, WARP, BLOCK, CLUSTER)
@@ -22,7 +22,7 @@ class Recipe(NamedTuple):
     name: str
     kind: int  # storage of logits, results and gradients
     y_kind: int = 0  # storage of the second operand
-    variant: int = 0
+    variant: Any = 0  # the number of a map, or the columns of statistics
     flags: Flags = NOTHING
     held: bool = False  # rows are kept in registers
     threads: int = 0
@@ -41,7 +41,7 @@ def recipe(
     plan: Plan,
     kind: int,
     y_kind: int | None = None,
-    variant: int = 0,
+    variant: Any = 0,
     flags: Flags = NOTHING,
     label: int = 8,
 ) -> Recipe:
@@ -59,6 +59,9 @@ def _make_work(recipe: Recipe) -> Any:
     rows, threads = (held_rows, (group, blocks)) if recipe.held else (streamed_rows, (group, blocks, staged))
     if recipe.name == "cross_entropy":
         return rows.make_loss(shape, recipe.flags, recipe.label, *threads)
+    if recipe.name == "statistics":
+        make = statistics.make_statistics
+        return make(shape, recipe.variant, recipe.flags, recipe.label, group, blocks, held=recipe.held)
     if recipe.name == "softmax":
         return rows.make_softmax(shape, recipe.variant, *threads)
     make_product = vjp.make_held if recipe.held else vjp.make_streamed
@@ -91,7 +94,8 @@ def _function(recipe: Recipe) -> tuple[Any, tuple[Any, ...]]:
     if recipe.name == "total":
         return sums.make_total(recipe.kind), (("int64", Totalling),)
     real = "float64" if COMPUTED[recipe.kind] == FLOAT64 else "float32"
-    return _make_row_kernel(recipe), (("int64", Integers), (real, Numbers))
+    integers = StatisticIntegers if recipe.name == "statistics" else Integers
+    return _make_row_kernel(recipe), (("int64", integers), (real, Numbers))
 
 
 @lru_cache(maxsize=1024)

@@ -9,10 +9,11 @@ Each leaves what it wrote in shared memory alone until the other one's barrier: 
 a barrier that everybody has passed after reading it.
 """
 
+import math
 from collections import namedtuple
 from functools import lru_cache
 
-from ...core.dtypes import FLOAT64, ITEMSIZE
+from ...core.dtypes import ITEMSIZE
 from ..toolkit.compiler import cuda, device, types
 from .memory import assembly, real, shared_address
 
@@ -21,7 +22,7 @@ Scope = namedtuple("Scope", ("share", "total", "leave"))
 FULL = 0xFFFFFFFF
 WARP = 32
 ONE_MORE, THREE = WARP + 1, 3 * WARP  # the compiler takes no expressions for sizes
-u32 = types.uint32
+i32, u32 = types.int32, types.uint32
 
 
 @device
@@ -30,32 +31,47 @@ def lane():
     return u32(u32(cuda.threadIdx.x) & u32(31))
 
 
-@lru_cache(maxsize=16)
-def make_folds(width):
-    """(largest, sum) over lanes whose numbers differ in the bits below `width`, a power of 2; every lane gets it."""
+@device
+def above(x, y):
+    """Whether `x` is larger than `y`, where NaN is larger than any other number."""
+    return not x <= y and not math.isnan(y)
+
+
+@device
+def _larger(x, y):
+    return max(x, y)
+
+
+@device
+def _less(x, y):
+    return min(x, y)
+
+
+_sum, _count = device(lambda x, y: x + y), device(lambda x, y: i32(x + y))
+_higher = device(lambda x, y: y if above(y, x) else x)
+
+
+@lru_cache(maxsize=64)
+def _make_fold(width, combine):
+    """The combination over lanes whose numbers differ in the bits below `width`, a power of 2; every lane gets it."""
     steps = tuple(1 << k for k in reversed(range(width.bit_length() - 1)))
 
-    if not steps:
-
-        @device
-        def same(x):
-            return x
-
-        return same, same
-
     @device
-    def largest(x):
-        for step in steps:
-            x = max(x, cuda.shfl_xor_sync(FULL, x, step))
+    def same(x):
         return x
 
     @device
-    def added(x):
+    def fold(x):
         for step in steps:
-            x = x + cuda.shfl_xor_sync(FULL, x, step)
+            x = combine(x, cuda.shfl_xor_sync(FULL, x, step))
         return x
 
-    return largest, added
+    return fold if steps else same
+
+
+def make_folds(width):
+    """(largest, sum) over lanes, as `_make_fold` has them."""
+    return _make_fold(width, _larger), _make_fold(width, _sum)
 
 
 @device
@@ -131,18 +147,18 @@ _cluster_barrier = assembly(
 cluster_rank = assembly("mov.u32 $0, %cluster_ctarank;", "=r", types.uint32, ordered=True)
 
 
-def _make_remote(kind):
+def _make_remote(dtype):
     """``remote(address, block)``: the number at a shared address of another block of the cluster."""
-    name, register = ("f64", "d") if kind == FLOAT64 else ("f32", "f")
+    name, register = {types.float64: ("f64", "d"), types.float32: ("f32", "f"), types.int32: ("u32", "r")}[dtype]
     load = f"mapa.shared::cluster.u32 there, $1, $2; ld.shared::cluster.{name} $0, [there];"
     text, constraints = f"{{ .reg .b32 there; {load} }}", f"={register},r,r,~{{memory}}"
-    return assembly(text, constraints, real(kind), types.uint32, types.uint32, ordered=True)
+    return assembly(text, constraints, dtype, types.uint32, types.uint32, ordered=True)
 
 
 @lru_cache(maxsize=64)
 def _make_cluster_scope(kind, threads, blocks, needed):
     """The scope of a cluster: each block lets the others read its results."""
-    block, dtype, remote = _make_block_scope(kind, threads, needed), real(kind), _make_remote(kind)
+    block, dtype, remote = _make_block_scope(kind, threads, needed), real(kind), _make_remote(real(kind))
     size, (second, third) = ITEMSIZE[kind], needed
     most, sum_up = make_folds(blocks)
     last = u32(blocks - 1)
@@ -184,3 +200,77 @@ def make_scope(kind, group, blocks, needed=(False, False)):
     if group > WARP:
         return _make_block_scope(kind, group, needed)
     return _make_warp_scope(group, needed)
+
+
+@lru_cache(maxsize=64)
+def _make_warp_tally(width, needed):
+    """The tally of some lanes."""
+    first, second, third = needed
+    least, counted, highest = (_make_fold(width, combine) for combine in (_less, _count, _higher))
+
+    @device
+    def tally(a, b, c):
+        return least(a) if first else a, counted(b) if second else b, highest(c) if third else c
+
+    return tally
+
+
+@lru_cache(maxsize=64)
+def _make_block_tally(kind, threads, needed):
+    """The tally of a block."""
+    warps, dtype, (first, second, third) = threads // WARP, real(kind), needed
+    of_warp, of_warps, last = _make_warp_tally(WARP, needed), _make_warp_tally(warps, needed), u32(warps - 1)
+
+    @device
+    def tally(a, b, c):
+        places, counts = cuda.shared.array(WARP, types.int32), cuda.shared.array(WARP, types.int32)
+        numbers, warp = cuda.shared.array(WARP, dtype), u32(u32(cuda.threadIdx.x) >> u32(5))
+        a, b, c = of_warp(a, b, c)
+        if lane() == u32(0):
+            if first:
+                places[warp] = a
+            if second:
+                counts[warp] = b
+            if third:
+                numbers[warp] = c
+        cuda.syncthreads()
+        at = u32(lane() & last)
+        return of_warps(places[at] if first else a, counts[at] if second else b, numbers[at] if third else c)
+
+    return tally
+
+
+@lru_cache(maxsize=64)
+def _make_cluster_tally(kind, threads, blocks, needed):
+    """The tally of a cluster."""
+    of_block, of_blocks = _make_block_tally(kind, threads, needed), _make_warp_tally(blocks, needed)
+    dtype, (first, second, third), last = real(kind), needed, u32(blocks - 1)
+    remote_count, remote_number = _make_remote(types.int32), _make_remote(dtype)
+
+    @device
+    def tally(a, b, c):
+        counts, numbers = cuda.shared.array(2, types.int32), cuda.shared.array(1, dtype)
+        a, b, c = of_block(a, b, c)
+        if u32(cuda.threadIdx.x) == u32(0):
+            counts[0], counts[1], numbers[0] = a, b, c
+        _cluster_barrier()
+        where, other = shared_address(counts), u32(lane() & last)
+        if first:
+            a = remote_count(where, other)
+        if second:
+            b = remote_count(u32(where + u32(4)), other)
+        if third:
+            c = remote_number(shared_address(numbers), other)
+        return of_blocks(a, b, c)
+
+    return tally
+
+
+def make_tally(kind, group, blocks, needed):
+    """``tally(a, b, c)``: the least i32, a sum of i32 and the largest real, or NaN, as far as they are `needed`.
+
+    Between two calls lies another reduction.
+    """
+    if blocks > 1:
+        return _make_cluster_tally(kind, group, blocks, needed)
+    return _make_block_tally(kind, group, needed) if group > WARP else _make_warp_tally(group, needed)

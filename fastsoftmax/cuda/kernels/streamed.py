@@ -15,7 +15,7 @@ i32, u32 = types.int32, types.uint32
 
 
 @lru_cache(maxsize=64)
-def make_rescale(kind, flags, *, infinite):
+def make_rescale(kind, flags, infinite):
     """``rescale(sums, m, top)``: sums relative to a larger maximum: one side of ``law.merge``.
 
     With `infinite`, +inf - +inf is 0.

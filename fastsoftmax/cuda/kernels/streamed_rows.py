@@ -44,7 +44,7 @@ def _make_sweep(shape, flags, group, staged, *, infinite=False):
     kind, hard = COMPUTED[shape.kind], flags.hard
     fill, fill_targets, clear = make_fill(shape), make_fill_targets(shape, flags), make_clear(shape.held)
     keep, take, top = _make_staging(shape, group, staged)[0], make_take(shape, flags), make_top(shape, flags)
-    add, rescale = make_add(shape, flags, infinite=infinite), make_rescale(kind, flags, infinite=infinite)
+    add, rescale = make_add(shape, flags, infinite=infinite), make_rescale(kind, flags, infinite)
     advance, shift = make_advance(shape), LAWS[kind]["shift"]
     zero, minus_inf = constant(kind, 0.0), constant(kind, float("-inf"))
 
@@ -72,7 +72,7 @@ def _make_sweep(shape, flags, group, staged, *, infinite=False):
 def _make_join(shape, flags, group, blocks, *, infinite=False):
     """``join(state, owner, rank)``: (the target's logit, the maximum, the sums) of the whole row."""
     kind = COMPUTED[shape.kind]
-    rescale = make_rescale(kind, flags, infinite=infinite)
+    rescale = make_rescale(kind, flags, infinite)
     share, total, _ = make_scope(kind, group, blocks, needed_sums(flags))
 
     @device

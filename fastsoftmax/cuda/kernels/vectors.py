@@ -98,14 +98,15 @@ def make_weigh(y_kind, kind, vector, flags):
 
 
 @lru_cache(maxsize=256)
-def make_add_vector(kind, y_kind, vector, flags, kept, infinite):
+def make_add_vector(kind, y_kind, vector, flags, kept, infinite, exact):
     """``add_vector(p, o, words, at, targets, begin, j, off, live, base, sums)``: add a vector to `sums`.
 
     Its words begin at `at`, those of its soft targets at `begin`.  With `infinite`, +inf - +inf is 0, for results that
-    an infinite maximum does not make NaN.
+    an infinite maximum does not make NaN.  `exact` is for those of half types that are stored in a wider one.
     """
     computed = COMPUTED[kind]
-    exp, term, read = EXPONENTIALS[computed, ITEMSIZE[kind] == 2], LAWS[computed]["term"], make_read(kind, flags)
+    exp, term = EXPONENTIALS[computed, ITEMSIZE[kind] == 2 and not exact], LAWS[computed]["term"]
+    read = make_read(kind, flags)
     put, dtype = make_put(computed), real(computed)
     weigh, zero = make_weigh(y_kind, computed, vector, flags), constant(computed, 0.0)
     weighing, spread, below = flags.smooth or flags.soft, flags.entropy, flags.rest
