@@ -64,7 +64,7 @@ def targets(flags, params, like, index, n):
 
 @jit.inline
 def _upstream(o, params, like, s, index, n):
-    """What `derivative` wants for the gradient of statistics, by the upstream gradients of `n` rows."""
+    """The scores that `derivative` wants for the gradient of statistics, by the upstream gradients of `n` rows."""
     a = load_n(ref_like(like, integer_at(params, P.LOSS_FACTOR)), index, n, 0.0)
     b = load_n(ref_like(like, integer_at(params, P.GRAD_FACTOR)), index, n, 0.0)
     c = load_n(ref_like(like, integer_at(params, P.THIRD)), index, n, 0.0)

@@ -41,8 +41,6 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
         o, k = read_options(params), integer_at(params, P.CLASSES)
         bases, kept = scratch(params, slot)
         result = ref(integer_at(params, P.RESULT), 0, kind, True)
-        loss_factor = ref(integer_at(params, P.LOSS_FACTOR), 0, kind, True)
-        grad_factor = ref(integer_at(params, P.GRAD_FACTOR), 0, kind, True)
         stride, exp, total = integer_at(params, P.X_STRIDES + 1), exp_constants(result), 0.0
         for i in range(first, last):
             out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
@@ -64,14 +62,8 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
             if flags.hard and row.t < 0:
                 if flags.grad:
                     clear_row(row)
-            elif flags.upstream:
-                third = ref_like(result, integer_at(params, P.THIRD))
-                _row_upstream(flags, way, o, row, get(loss_factor, i), get(grad_factor, i), get(third, i))
             else:
-                up = o.scale * float(get(grad_factor, i)) if flags.factors and flags.grad else o.scale
-                loss = _row_loss(flags, way, o, row, up)
-                if flags.factors:
-                    loss = loss * float(get(loss_factor, i))
+                loss = _counted(flags, way, o, params, row, i)
             total += loss
             if integer_at(params, P.RESULT) != 0:
                 put(result, i, loss)
@@ -80,6 +72,20 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
             fence()
 
     return jit.kernel(kernel)
+
+
+@jit.inline
+def _counted(flags, way, o, params, row, i):
+    """The loss of row `i`, which is not ignored; its gradient is emitted."""
+    first = ref_like(row.w, integer_at(params, P.LOSS_FACTOR))
+    second = ref_like(row.w, integer_at(params, P.GRAD_FACTOR))
+    if flags.upstream:
+        third = ref_like(row.w, integer_at(params, P.THIRD))
+        _row_upstream(flags, way, o, row, float(get(first, i)), float(get(second, i)), float(get(third, i)))
+        return 0.0
+    up = o.scale * float(get(second, i)) if flags.factors and flags.grad else o.scale
+    loss = _row_loss(flags, way, o, row, up)
+    return loss * float(get(first, i)) if flags.factors else loss
 
 
 @jit.inline
@@ -119,7 +125,7 @@ def _row_upstream(flags, way, o, row, a, b, c):
     if flags.hard:
         d = float(transformed(flags, o, row.x, logit)) - _shift(state.m)
     m, others, dot = one * state.m, one * state.others, one * state.dot
-    s, a, b, at_target = _upstream_score(m, others, dot, one * d, one * float(a), one * float(b), one * float(c))
+    s, a, b, at_target = _upstream_score(m, others, dot, one * d, one * a, one * b, one * c)
     if flags.cap:
         at_target = at_target * float(extract(_cap_slope(splat(row.x, logit), 1.0 / o.cap), 0))
     up = o.inverse_temperature / s
