@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 from . import reference
+from .api.boosting import GradHess, cross_entropy_grad_hess
 from .api.cross_entropy import LossAndGrad, cross_entropy, cross_entropy_and_grad
 from .api.linear import (
     HessianProduct,
@@ -30,6 +31,7 @@ from .system import show_versions, warmup
 from .version import __version__
 
 __all__ = [
+    "GradHess",
     "HessianProduct",
     "LinearLossAndGrad",
     "LossAndGrad",
@@ -38,6 +40,7 @@ __all__ = [
     "__version__",
     "cross_entropy",
     "cross_entropy_and_grad",
+    "cross_entropy_grad_hess",
     "linear_cross_entropy",
     "linear_cross_entropy_and_grad",
     "linear_hessian_product",

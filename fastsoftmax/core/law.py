@@ -105,9 +105,9 @@ def others_of(d, e, s, but_one):
     return where(d == 0.0, but_one, s - e)
 
 
-def complement(p, s, but_one):
-    """``1 - p``: no probability but that of a single maximum is above 1/2, and its complement is ``but_one / s``."""
-    return where(p > 0.5, but_one / s, 1.0 - p)
+def complement(p, top):
+    """``1 - p``: no probability but that of a single maximum is above 1/2, and `top` is its complement."""
+    return where(p > 0.5, top, 1.0 - p)
 
 
 def log_of_sum(m, but_one):
@@ -209,6 +209,32 @@ def index_score(flags, o, weight, m, others, dot, mass, d):
         more, a = z_loss(shift(m) + log_s, weight, o.z_loss)
         loss, excess = loss + more, a + excess
     return loss, s, c + excess, o.share, target_gradient(excess, o.share, c, q, u, weight)
+
+
+def curvature_score(flags, o, weight, m, others, d):
+    """Numbers of the diagonal of the Hessian, ``A p_j (1 - p_j)``, and of the focal loss's addition to it.
+
+    That is ``f'' (p_j - [j=t])**2``: `bend` at the target, and ``bend (p_j / u)**2`` elsewhere.
+
+    Parameters
+    ----------
+    flags, o, weight
+        As for `index_score`.
+    m, others, d
+        The maximum, the sum without a maximum's term, and ``z_t - m``.
+
+    Returns
+    -------
+    tuple
+        ``(1 - p of the maximum, q u of the target, bend, 1 / (s u))``, the last 0 where u is.
+    """
+    s, e = normaliser(m, others + 1.0), exp(d)
+    but_target = others_of(d, e, s, others)
+    q, u = e / s, but_target / s
+    bend = weight * 0.0
+    if flags.focal:
+        bend = focal_curvature(negative_log_likelihood(d, but_target, s), q, u, o.gamma) * (weight * o.keep)
+    return others / s, q * u, bend, where(but_target == 0.0, 0.0, 1.0 / but_target)
 
 
 def soft_score(flags, o, one, m, s, dot, mass):

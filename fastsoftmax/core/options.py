@@ -106,7 +106,7 @@ class Flags(NamedTuple):
     upstream: bool = False  # the gradient is that of statistics, by upstream gradients of three of them
     entropy: bool = False  # sum e_j d_j is reduced
     rest: bool = False  # the sum without the term of one maximum is
-    curved: bool = False  # the diagonal of the Hessian is written too
+    residual: bool = False  # the magnitude of the gradient stands for the diagonal of the Hessian
     smooth: bool = False  # label smoothing (of indices; soft targets are smoothed as they are read)
     z_loss: bool = False
     focal: bool = False
@@ -144,7 +144,7 @@ def numbers_of(o: Options, classes: int) -> Numbers:
     )
 
 
-def _within(name: str, value: Any, bounds: Bounds) -> float:
+def within(name: str, value: Any, bounds: Bounds) -> float:
     """A finite option within its bounds."""
     found = number(name, value, f"a number {bounds}")
     if not (math.isfinite(found) and bounds.admit(found)):
@@ -157,7 +157,7 @@ def _value(term: Term, value: Any) -> float | None:
     infinite = f"a number {term.bounds}, or None"
     if term.default is None and (value is None or number(term.option, value, infinite) == math.inf):
         return None
-    return _within(term.option, value, term.bounds)
+    return within(term.option, value, term.bounds)
 
 
 def _options(ignore_index: Any, *values: Any) -> Options:

@@ -107,6 +107,26 @@ def row_stats_vjp(
     return _as_asked(imported(".statistics", __package__).row_stats_vjp(problem), axis, out)
 
 
+@np.errstate(all="ignore")  # as for `_rows`
+def grad_hess(
+    logits: ArrayLike,
+    target: ArrayLike,
+    weights: tuple[Any, Any],
+    axis: Any,
+    options: Options,
+    hessian: Any,
+    least: Any,
+    dtype: Any,
+    out: Any,
+) -> tuple[Any, Any]:
+    """(gradient, diagonal of the Hessian)."""
+    axis = whole("axis", axis, "an integer")
+    problem = check.grad_hess(logits, target, weights, axis, options, (hessian, least), dtype, out)
+    grad, hess = imported(".hessian", __package__).grad_hess(problem)
+    outs = (None, None) if out is None else out
+    return _as_asked(grad, axis, outs[0]), _as_asked(hess, axis, outs[1])
+
+
 def loss(
     logits: ArrayLike,
     target: ArrayLike,

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..core import rules
 from ..core.conversion import array_of, is_convertible, is_read, numbers, real
 from ..core.dtypes import computed, storage_of
+from ..core.hessian import Hessian, hessian_of, written_dtype
 from ..core.options import Options, for_probabilities, in_precision, wide_enough
 from ..core.statistics import DIFFERENTIABLE, upstreams
 from ..core.weights import held, scaled, upstream, weights
@@ -208,6 +209,39 @@ def statistics(logits: ArrayLike, target: ArrayLike | None, axis: Any, opts: Opt
         rules.class_indices(array_of("target", target).shape, x.array.shape[:-1], array.shape)
         labels, _ = _target(target, array, x.array, axis, opts)
     return Loss(x, labels, None, None, None, 1.0, opts, None, dtype != computed(x.dtype.name))
+
+
+class GradHess(NamedTuple):
+    """A gradient and a diagonal of a Hessian to compute."""
+
+    of: Loss  # the problem of the gradient alone
+    hessian: Hessian
+    dtype: np.dtype[Any]  # of both results
+    out: tuple[Array, Array] | None  # where they go, with the classes in the last axis
+
+
+def grad_hess(
+    logits: ArrayLike,
+    target: ArrayLike,
+    weights: tuple[Any, Any],
+    axis: Any,
+    opts: Options,
+    hessian: tuple[Any, Any],
+    dtype: Any,
+    out: Any,
+) -> GradHess:
+    """A problem of gradient and Hessian, which is named and bounded by `hessian`."""
+    problem = cross_entropy(logits, target, axis, *weights, opts)
+    wanted = written_dtype(dtype, problem.x.dtype)
+    to = None
+    if out is not None:
+        if not isinstance(out, tuple | list) or len(out) != 2:
+            raise TypeError(f"out must be a pair (grad, hess) of arrays, got {rules.shown(out)}")
+        like = array_of("logits", logits)
+        for name, array in zip(("out[0]", "out[1]"), out, strict=True):
+            output(array, like, wanted, name)
+        to = last(out[0], axis), last(out[1], axis)
+    return GradHess(problem, hessian_of(*hessian, problem.options, problem.x.array.shape[-1]), wanted, to)
 
 
 class Derivative(NamedTuple):

@@ -12,20 +12,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.dtypes import SOFTMAX, computing_dtype, storage_of
+from ..core.dtypes import ITEMSIZE, SOFTMAX, computing_dtype, storage_of
 from ..core.options import Flags, Numbers
 from ..core.strides import merged, nearest_two
 from . import table
 from .addresses import address
 from .layouts.constants import BLOCKS, IN_REGISTERS, LANES
 from .parameters import ALL_FIELDS, FIELDS, Shape, pack_block, pack_further, pack_shape, unpack_float
-from .plan import CHUNK, PARALLEL, Way, plan, rows_in_lanes, rows_in_registers
+from .plan import CHUNK, PARALLEL, Plan, Way, plan, rows_in_lanes, rows_in_registers
 from .threads import launch
 
 Array = Any  # of NumPy
 Strides = tuple[int, ...]
 CONVERTED = 1 << 18  # elements of an operand that are converted at a time
 NEUTRAL = Numbers()
+#: Kernels of two layouts, rows and lanes, by the room in scratch that a tile of rows in lanes has.
+COPIES = {"statistics": 1, "derivatives": 1, "hessian": 2}
 
 
 class Job(NamedTuple):
@@ -151,7 +153,8 @@ def recipe_for(
 ) -> Recipe | None:
     """The recipe for operands of some shapes and strides; None where the kernels cannot take them as they are."""
     work = computing_dtype(dtype)
-    sizes = (dtype.itemsize, y_dtype.itemsize if y_dtype is not None else 0, dtype.itemsize)
+    written = ITEMSIZE[variant] if kernel == "hessian" else dtype.itemsize
+    sizes = (dtype.itemsize, y_dtype.itemsize if y_dtype is not None else 0, written)
     if shape[-1] == 1:  # the step from class to class may be anything
         x, y, out = (*x[:-1], sizes[0]), y and (*y[:-1], sizes[1]), out and (*out[:-1], sizes[2])
     readable = x_dtype == dtype and (y_dtype is None or y_dtype in _y_dtypes(dtype))
@@ -162,14 +165,10 @@ def recipe_for(
     (outer, inner), near = nearest_two(levels)
     steps = [(*two, s[-1]) for two, s in zip(near, operands, strict=True)]
     classes, width = shape[-1], 64 // work.itemsize
-    lanes = rows_in_lanes(classes, x, dtype.itemsize)
-    apart = out is not None and not in_place and out[-1] == dtype.itemsize  # a contiguous row that is not the logits'
-    packed, strided = kernel in ("statistics", "derivatives"), kernel != "vjp" and not lanes and x[-1] != dtype.itemsize
-    used = flags.grad if kernel != "softmax" else variant == SOFTMAX
-    keep = strided or (used and not (lanes and (flags.cap or flags.entropy)))
-    streamable = apart and streamed and kernel != "vjp"
-    p = plan(outer, inner, classes, work.itemsize, lanes, keep, apart and dtype == work, streamable, packed)
-    layout, way = p.layout, Way(p.kept, strided and p.kept, p.direct, p.streamed)
+    # A contiguous row of the same dtype that is not the logits'.
+    apart = out is not None and not in_place and out[-1] == written == dtype.itemsize
+    p, way, lanes = _cut(kernel, flags, variant, dtype, (outer, inner, classes), x, apart, streamed)
+    layout = p.layout
     present = iter(steps)
     places = [None if s is None else next(present) for s in (x, y, out)]
     if lanes and kernel in ("cross_entropy", "softmax") and rows_in_registers(outer * inner, classes, steps):
@@ -177,10 +176,33 @@ def recipe_for(
     contiguous = [a is None or _nearness(layout, classes, a, size) for a, size in zip(places, sizes, strict=True)]
     kinds = storage_of(dtype), storage_of(dtype if y_dtype is None else y_dtype)
     compiled = table.address(kernel, layout, flags, way, variant, *kinds, *contiguous)
-    strides = [step for place in places for step in place or (0, 0, 0)]
-    height = p.tile * width if lanes else 1
+    strides, height = [step for place in places for step in place or (0, 0, 0)], p.tile * width if lanes else 1
     fields = Shape(outer * -(-inner // height), inner, classes, p.chunk, p.tile, p.scratch, *strides)
     return Recipe(compiled, p.chunks, p.parallel, p.scratch, height, pack_shape(*fields))
+
+
+def _cut(
+    kernel: str,
+    flags: Flags,
+    variant: Any,
+    dtype: np.dtype[Any],
+    rows: tuple[int, int, int],
+    x: Strides,
+    apart: bool,
+    streamed: bool,
+) -> tuple[Plan, Way, bool]:
+    """The plan of a kernel's work, its constants, and whether rows go in lanes.
+
+    `rows` are the lengths of two levels of rows, and the number of classes; `apart` says that the output is contiguous,
+    of the logits' dtype and not in their place.
+    """
+    work, lanes = computing_dtype(dtype), rows_in_lanes(rows[-1], x, dtype.itemsize)
+    strided = kernel != "vjp" and not lanes and x[-1] != dtype.itemsize
+    used = flags.grad if kernel != "softmax" else variant == SOFTMAX
+    keep = strided or (used and not (lanes and (flags.cap or flags.entropy)))
+    streamable = apart and streamed and kernel != "vjp"
+    p = plan(*rows, work.itemsize, lanes, keep, apart and dtype == work, streamable, COPIES.get(kernel, 0))
+    return p, Way(p.kept, strided and p.kept, p.direct, p.streamed), lanes
 
 
 def _nearness(layout: int, classes: int, place: tuple[int, int, int], size: int) -> int:

@@ -85,24 +85,24 @@ def plan(
     keep: bool,
     direct: bool,
     streamable: bool,
-    packed: bool = False,
+    copies: int = 0,
 ) -> Plan:
     """Cut ``outer * inner`` rows of `classes` logits that are computed with in `computed` bytes each.
 
     `keep` says that the kernel can use kept exponentials, `direct` that its output can hold them, `streamable` that its
-    output may go past the caches: that it is contiguous, was there before, and is not the logits themselves.  `packed`
-    says that rows in lanes are copied to scratch, however many classes they have.
+    output may go past the caches: that it is contiguous, was there before, and is not the logits themselves.  `copies`
+    says that rows in lanes have room for so many copies in scratch, however many classes they have.
     """
     rows = outer * inner
     parallel = rows * classes >= PARALLEL
     if lanes:
         width = 64 // computed
-        blocks, vectors = classes > PACKED and not packed, -(-inner // width)
+        blocks, vectors = classes > PACKED and not copies, -(-inner // width)
         if blocks:
             vector = LANE_LINES + LANE_BLOCK * 64
             tile = -(-vectors // -(-vectors // TILE_VECTORS))  # tiles of one size, as near as may be
         else:
-            vector = round_up(classes, width) * 64  # whole squares, for transposing
+            vector = max(copies, 1) * round_up(classes, width) * 64  # whole squares, for transposing
             tile = max(1, min(8, TILE_BYTES // vector, vectors))
         tiles, chunk = outer * -(-vectors // tile), max(1, CHUNK // (classes * tile * width))
         layout, chunks, scratch = BLOCKS if blocks else LANES, -(-tiles // chunk), vector * tile + 64

@@ -5,6 +5,7 @@ Each function also takes the dtype to compute in: ``dtype=numpy.longdouble`` is 
 ``dtype=numpy.float32`` says what these formulas lose when they are evaluated as they stand.
 """
 
+from .boosting import cross_entropy_grad_hess
 from .linear import (
     linear_cross_entropy,
     linear_cross_entropy_and_grad,
@@ -20,6 +21,7 @@ from .statistics import row_stats, row_stats_vjp
 __all__ = [
     "cross_entropy",
     "cross_entropy_and_grad",
+    "cross_entropy_grad_hess",
     "linear_cross_entropy",
     "linear_cross_entropy_and_grad",
     "linear_hessian_product",

@@ -71,8 +71,8 @@ def test_complements_keep_their_digits(gap):
     rest = L.rest(s, below_of(z, m)[0])
     with localcontext(prec=400):
         p = exact(z)[0]
-        assert_digits(L.complement(np.exp(0.0) / s, s, rest), 1 - p[0], 700)
-        assert_digits(L.complement(np.exp(-gap) / s, s, rest), 1 - p[1], 4)
+        assert_digits(L.complement(np.exp(0.0) / s, rest / s), 1 - p[0], 700)
+        assert_digits(L.complement(np.exp(-gap) / s, rest / s), 1 - p[1], 4)
         assert_digits(L.others_of(np.float64(0), np.float64(1), s, rest) / s, 1 - p[0], 700)
         assert_digits(L.others_of(np.float64(-gap), np.exp(-gap), s, rest) / s, 1 - p[1], 4)
 

@@ -24,7 +24,8 @@ LINES = LANE_LINES // BYTES
 # The tile being worked on: as in `lanes`, with its lines and a copy of a block of its classes in scratch.
 Tile = namedtuple("Tile", "x y out x_class y_class out_class w lines block k rows exp")
 # The rows' targets; their largest logits so far, transformed; the sum of exponentials and what rounding took from it;
-# sums w d and w; the targets' logits and class weights; and with the flag `rest` what rounding took from `mass`.
+# sums w d and w; the targets' logits and class weights.  With the flag `rest` `mass` is the sum of exponentials below
+# the maximum, and `less` what rounding took from it.
 Lines = namedtuple("Lines", ("t", "m", "total", "lost", "dot", "mass", "x_t", "weight", "less"))
 
 _shift, _merge_dot, _merge_below, _rest = (vector[x] for x in ("shift", "merge_dot", "merge_below", "rest"))
@@ -106,7 +107,7 @@ def _copy_class(tile, j, begin):
 def _block_sums(flags, way, o, tile, v, lines, top, begin, end):
     """The Sums of a block of classes, with respect to its largest logits `top`."""
     zero = splat(tile.x, 0.0)
-    sums, w = Sums(zero, zero, zero, lines.x_t, lines.weight), zero
+    sums, w = Sums(zero, zero, zero, lines.x_t, lines.weight, zero), zero
     for j in range(begin, end):
         x = _copied(tile, v, j, begin)
         z = transform(flags, o, x)
@@ -139,7 +140,7 @@ def _take_block(flags, way, o, tile, v, begin, end):
     lost, mass, less = lines.lost * before + error, lines.mass + sums.mass, lines.less
     if flags.rest:
         part = _merge_below(lines.m, lines.total + lines.lost, lines.mass, m)
-        mass, error = two_sum(part, _merge_below(top, sums.total, sums.mass, m))
+        mass, error = two_sum(part, _merge_below(top, sums.total, sums.below, m))
         less = select(m == lines.m, less, 0.0) + error
     put_lines(tile, v, Lines(lines.t, m, total, lost, dot, mass, sums.x_t, sums.weight, less))
 

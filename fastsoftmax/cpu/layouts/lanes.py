@@ -24,9 +24,9 @@ INF = float("inf")
 # The tile being worked on: references to row 0 of logits, soft target and gradient, their steps from class to class,
 # class weights, scratch; the number of classes and of rows; and exp's constants.
 Tile = namedtuple("Tile", ("x", "y", "out", "x_class", "y_class", "out_class", "w", "buffer", "k", "rows", "exp"))
-# Sums over classes (see `rows`; with the flag `rest` the last is of exponentials below the maximum), and what is picked
-# at the target: its logit and its class weight.
-Sums = namedtuple("Sums", ("total", "dot", "mass", "x_t", "weight"))
+# Sums over classes (see `rows`), what is picked at the target: its logit and its class weight, and with the flag `rest`
+# the sum of exponentials below the maximum.
+Sums = namedtuple("Sums", ("total", "dot", "mass", "x_t", "weight", "below"))
 # The reduction of a vector of rows; `d` is z_t - m and `weight` the class weight of the target.
 State = namedtuple("State", ("m", "others", "dot", "mass", "d", "weight"))
 
@@ -45,7 +45,7 @@ def load_rows(r, step, j, v, rows):
 @inline
 def store_rows(r, step, j, v, rows, x):
     """Write class `j` of the rows of vector number `v`."""
-    here, width = moved(r, j * step, 0), lanes_of(r)
+    here, width = moved(r, j * step, 0), lanes_of(x)
     n = rows - v * width
     if n >= width:
         store(here, v * width, x)
@@ -136,30 +136,30 @@ def two_sum(total, part):
 def no_sums(like):
     """The Sums of no classes."""
     zero = splat(like, 0.0)
-    return Sums(zero, zero, zero, zero, splat(like, 1.0))
+    return Sums(zero, zero, zero, zero, splat(like, 1.0), zero)
 
 
 @inline
 def added(flags, sums, t, j, x, d, p, w):
     """The Sums with class `j`, whose logits are `x` (`d` from the maximum), exponentials `p` and masses `w`."""
-    total, dot, mass, x_t, weight = sums
+    total, dot, mass, x_t, weight, less = sums
     if flags.entropy:
         dot = dot + _term(p, d)
     if flags.rest:
-        mass = mass + select(d < 0.0, p, 0.0)
+        less = less + select(d < 0.0, p, 0.0)
     if flags.hard:
         x_t = select(t == j, x, x_t)
         if not flags.rest:
             p = select(t == j, 0.0, p)
     if flags.smooth or flags.soft or flags.weighted:
         dot, mass, weight = dot + _term(w, d), mass + w, select(t == j, w, weight)
-    return Sums(total + p, dot, mass, x_t, weight)
+    return Sums(total + p, dot, mass, x_t, weight, less)
 
 
 @inline
 def state(flags, o, m, sums):
     """The State of rows whose largest logit, transformed, is `m`."""
-    others = _rest(sums.total, sums.mass) if flags.rest else sums.total
+    others = _rest(sums.total, sums.below) if flags.rest else sums.total
     return State(m, others, sums.dot, sums.mass, transform(flags, o, sums.x_t) - _shift(m), sums.weight)
 
 
@@ -169,9 +169,9 @@ def reduce_rows(flags, way, o, tile, v, t):
     # The transforms are monotonic: the largest transformed logit is the largest logit transformed.
     m, zero = transform(flags, o, maximum(tile, v)), splat(tile.x, 0.0)
     base, total, lost, dot, sums, w = _shift(m), zero, zero, zero, no_sums(tile.x), zero
-    mass, less = zero, zero
+    less, rounded = zero, zero
     for begin in range(0, tile.k, RUN):
-        sums = Sums(zero, zero, zero if flags.rest else sums.mass, sums.x_t, sums.weight)
+        sums = Sums(zero, zero, sums.mass, sums.x_t, sums.weight, zero)
         for j in range(begin, min(begin + RUN, tile.k)):
             x = logits(tile, j, v)
             d = transform(flags, o, x) - base
@@ -184,10 +184,9 @@ def reduce_rows(flags, way, o, tile, v, t):
         total, error = two_sum(total, sums.total)
         lost, dot = lost + error, dot + sums.dot
         if flags.rest:
-            mass, error = two_sum(mass, sums.mass)
-            less = less + error
-    mass = mass + less if flags.rest else sums.mass
-    return state(flags, o, m, Sums(total + lost, dot, mass, sums.x_t, sums.weight))
+            less, error = two_sum(less, sums.below)
+            rounded = rounded + error
+    return state(flags, o, m, Sums(total + lost, dot, sums.mass, sums.x_t, sums.weight, less + rounded))
 
 
 @inline

@@ -10,7 +10,7 @@ from .. import parameters as P
 from ..jit import inline
 from ..layouts.common import copy
 from ..simd.lanes import hsum
-from ..simd.memory import get, itemsize_of, lanes_of, load, load_n, moved, put, ref, store_as, store_n
+from ..simd.memory import get, itemsize_of, lanes_of, load, load_n, moved, put, ref, store, store_n
 from ..simd.squares import transpose_in
 from ..simd.vectors import splat
 from ..simd.words import integer_at, label_at, put_integer
@@ -25,7 +25,7 @@ def _converted(source, target, n):
     """Copy `n` elements between types that are computed in differently."""
     width, j = lanes_of(source), 0
     while j + width <= n:
-        store_as(target, j, load(source, j))
+        store(target, j, load(source, j))
         j += width
     while j < n:
         put(target, j, get(source, j))

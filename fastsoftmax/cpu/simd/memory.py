@@ -41,8 +41,8 @@ class _RefModel(models.PrimitiveModel):
 
 @intrinsic
 def lanes_of(_typing, r):
-    """The number of elements of a vector loaded from `r`."""
-    return types.int64(r), lambda *_: I64(r.vec.lanes)
+    """The number of elements of a vector, or of one loaded from a reference."""
+    return types.int64(r), lambda *_: I64(getattr(r, "vec", r).lanes)
 
 
 def _pair(builder, base, step):
@@ -143,10 +143,19 @@ def load(_typing, r, index):
     return r.vec(r, types.int64), lambda _context, builder, _sig, args: load_ir(builder, r, *args)
 
 
-def masked(builder, r, mask):
-    """The mask of live lanes and the suffix of LLVM's masked accesses."""
-    name = f"v{r.vec.lanes}{'i16' if r.cell is I16 else f'f{r.vec.dtype.bitwidth}'}.p0"
-    return live_mask(builder, r.vec.lanes, mask), name
+def masked(builder, r, mask, lanes=None):
+    """The mask of live lanes and the suffix of LLVM's masked accesses; of a vector loaded from `r`, or of `lanes`."""
+    lanes = lanes or r.vec.lanes
+    return live_mask(builder, lanes, mask), f"v{lanes}{'i16' if r.cell is I16 else f'f{r.vec.dtype.bitwidth}'}.p0"
+
+
+def as_cells(builder, r, value):
+    """A vector of floats as storage cells: rounded, if need be, to what `r` is computed in first."""
+    own = ir.VectorType(r.vec.llvm.element, value.type.count)
+    if value.type != own:
+        wider = isinstance(own.element, ir.DoubleType)
+        value = (builder.fpext if wider else builder.fptrunc)(value, own)
+    return narrow(builder, r, value)
 
 
 def load_n_ir(builder, r, value, index, n, filler):
@@ -174,30 +183,16 @@ def load_n(_typing, r, index, n, fill):
 
 @intrinsic
 def store(_typing, r, index, v):
-    """Write a vector to the elements from number `index` on."""
+    """Write a vector, of whatever width, to the elements from number `index` on."""
 
     def emit(context, builder, _sig, args):
-        cells = narrow(builder, r, args[2])
+        cells = as_cells(builder, r, args[2])
         if r.contiguous:
-            builder.store(cells, pointer_to(builder, r, args[0], args[1], cells_of(r)), align=1)
+            builder.store(cells, pointer_to(builder, r, args[0], args[1], cells.type), align=1)
         else:
-            for lane in range(r.vec.lanes):
+            for lane in range(v.lanes):
                 pointer = pointer_to(builder, r, args[0], builder.add(args[1], I64(lane)), r.cell)
                 builder.store(builder.extract_element(cells, I32(lane)), pointer, align=1)
-        return context.get_dummy_value()
-
-    return types.void(r, types.int64, v), emit
-
-
-@intrinsic
-def store_as(_typing, r, index, v):
-    """Write a vector of floats, of whatever width and length, to contiguous elements of float32 or float64."""
-
-    def emit(context, builder, _sig, args):
-        cells = ir.VectorType(r.cell, v.lanes)
-        change = builder.fpext if r.dtype.bitwidth > v.dtype.bitwidth else builder.fptrunc
-        value = args[2] if r.dtype is v.dtype else change(args[2], cells)
-        builder.store(value, pointer_to(builder, r, args[0], args[1], cells), align=1)
         return context.get_dummy_value()
 
     return types.void(r, types.int64, v), emit
@@ -232,11 +227,11 @@ def store_n(_typing, r, index, n, v):
     """Write the first `n` lanes of a vector to the elements from number `index` on."""
 
     def emit(context, builder, _sig, args):
-        value, index, n, v = args
-        cells = narrow(builder, r, v)
+        value, index, n, lanes = args
+        cells = as_cells(builder, r, lanes)
         if r.contiguous and AVX512:
-            live, name = masked(builder, r, n)
-            pointer = pointer_to(builder, r, value, index, cells_of(r))
+            live, name = masked(builder, r, n, v.lanes)
+            pointer = pointer_to(builder, r, value, index, cells.type)
             call(builder, f"llvm.masked.store.{name}", ir.VoidType(), [cells, pointer, I32(1), live])
         elif r.contiguous:
             _store_by_bits(builder, r, value, index, n, cells)

@@ -4,8 +4,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from .half import narrow, widen
-from .memory import cells_of, load_ir, masked, pointer_to
+from .half import widen
+from .memory import as_cells, cells_of, load_ir, masked, pointer_to
 from .vectors import I8, I32, I64, call
 
 
@@ -90,11 +90,11 @@ def transpose_in(_typing, buffer, slot, line, r, row, j, n):
 @intrinsic
 def transpose_out(_typing, buffer, slot, r, row, j, n):
     """The way back of `transpose_in`."""
-    lanes = r.vec.lanes
+    lanes = buffer.vec.lanes
 
     def emit(context, builder, sig, args):
         value, slot, target, row, j, n = args
-        live, name = masked(builder, r, n)
+        live, name = masked(builder, r, n, lanes)
         offset = builder.mul(j, I64(r.itemsize))
         columns = []
         for k in range(lanes):
@@ -102,8 +102,9 @@ def transpose_out(_typing, buffer, slot, r, row, j, n):
             columns.append(builder.load(pointer_to(builder, buffer, value, where, buffer.vec.llvm), align=4))
         for k, line in enumerate(_transposed(builder, columns)):
             start = pointer_to(builder, r, target, builder.add(row, I64(k)), I8)
-            pointer = builder.bitcast(builder.gep(start, [offset]), cells_of(r).as_pointer())
-            call(builder, f"llvm.masked.store.{name}", ir.VoidType(), [narrow(builder, r, line), pointer, I32(1), live])
+            cells = as_cells(builder, r, line)
+            pointer = builder.bitcast(builder.gep(start, [offset]), cells.type.as_pointer())
+            call(builder, f"llvm.masked.store.{name}", ir.VoidType(), [cells, pointer, I32(1), live])
         return context.get_dummy_value()
 
     return types.void(buffer, types.int64, r, types.int64, types.int64, types.int64), emit
