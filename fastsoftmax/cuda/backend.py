@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core import memo
+from ..core.conversion import positive
 from ..core.dtypes import LOGSUMEXP, computed
 from ..core.options import Options
 from ..core.statistics import BITS
@@ -208,29 +209,35 @@ def row_stats(logits: Any, target: Any, variant: int, axis: Any, options: Option
     look, stream, x_at, target_at, _, owners = kind.call_key(logits, target, None) or call_key(
         kind, logits, target, None
     )
-    key = kind, look, axis, type(axis), options, "statistics", variant
+    most = (k, type(k)) if variant & BITS["top_k"] else None
+    key = kind, look, axis, type(axis), options, "statistics", variant, most
     prepared = _find(key, x_at, target_at, 0)
     if prepared is None:
-        prepared = _prepare_statistics(key, (logits, target), axis, options, variant, stream)
+        prepared = _prepare_statistics(key, (logits, target), axis, options, variant, k, stream)
     call = prepared.call
     borrowed = order(kind, stream, call.device, (logits, target), owners[:2]) if prepared.waits else None
-    found = {name: kind.empty(logits, prepared.shape, dtype, stream) for name, dtype in call.dtypes.items()}
+    found = {
+        name: kind.empty(logits, prepared.shape + each, dtype, stream) for name, (dtype, each) in call.written.items()
+    }
     call(x_at, target_at, tuple(map(kind.address, found.values())), stream)
     if borrowed:
         keep(call.device, stream, borrowed)
-    return {name: kind.exported(array) for name, array in found.items()} if prepared.exports else found
+    if prepared.exports:
+        found = {name: kind.exported(array) for name, array in found.items()}
+    if most is not None:
+        found["top_k"] = found.pop("indices"), found["top_k"]
+    return found
 
 
 def _prepare_statistics(
-    key: Any, arrays: tuple[Any, Any], axis: Any, options: Options, variant: int, stream: int
+    key: Any, arrays: tuple[Any, Any], axis: Any, options: Options, variant: int, k: Any, stream: int
 ) -> Prepared:
     """A prepared call."""
-    if variant & BITS["top_k"]:
-        raise TypeError("want must not name 'top_k' on a GPU; pass the others, and use the array library's selection")
     logits, target = arguments(arrays, stream, required=(0,))
     problem = check.statistics(logits, target, axis, options)
     waits, exports = _may_wait(logits.library, (logits, target)), not logits.library.mutable
     shape, dtype = problem.x.shape[:-1], computed(problem.x.dtype)
-    prepared = Prepared(StatisticsCall(problem, variant), shape, dtype, None, (0, 0, 0, 0), waits, exports)
+    most = positive("k", k, problem.x.shape[-1]) if variant & BITS["top_k"] else 0
+    prepared = Prepared(StatisticsCall(problem, variant, most), shape, dtype, None, (0, 0, 0, 0), waits, exports)
     _prepared.keep(key, prepared)
     return prepared

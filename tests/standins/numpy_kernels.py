@@ -162,11 +162,18 @@ class NumpyDriver(Driver):
             target[bad] = 0
         options = {name: value for name, value in options_of(f, o).items() if name in ("temperature", "softcap")}
         want = [name for name, column in recipe.variant._asdict().items() if column >= 0]
-        found = reference.row_stats(x, target, want=want, ignore_index=p.ignore_index, **options)
+        found = reference.row_stats(x, target, want=want, ignore_index=p.ignore_index, k=p.k, **options)
         for statistic in STATISTICS:
             address = getattr(p, statistic.name)
             assert (address != 0) == (statistic.name in want)
-            if address:
+            if statistic.name == "top_k" and address:
+                top = found.top_k
+                for at, kind, of_bad, value in (
+                    (address, real, np.nan, top.log_proba),
+                    (p.indices, np.int64, -1, top.indices),
+                ):
+                    self.floats(at, n * p.k, kind, write=True)[:] = np.where(bad[:, None], of_bad, value).ravel()
+            elif address:
                 kind, of_bad = {REAL: (real, np.nan), INDEX: (np.int64, -1), TRUTH: (np.bool_, False)}[statistic.kind]
                 value = np.where(bad, of_bad, getattr(found, statistic.name))
                 self.floats(address, n, kind, write=True)[:] = value

@@ -31,23 +31,31 @@ def make_fill_spare(shape):
 
 
 @lru_cache(maxsize=64)
-def make_fill(shape):
-    """``fill(part, words)``: load all that a thread holds of the logits, by loads that do not wait for each other.
-
-    Elements that are not there are -inf.
-    """
+def make_load_all(shape):
+    """``load_all(part, words)``: load all that a thread holds of the logits; elements that are not there are -inf."""
     load, blank = make_load(shape.kind, shape.vector), make_blank(shape.kind, shape.vector)
-    items, threads, count = shape.items, shape.threads, shape.words
-    fill_spare, wait_for_loads = make_fill_spare(shape), make_wait_for_loads(shape.held, count, shape.held)
+    items, threads, count, fill_spare = shape.items, shape.threads, shape.words, make_fill_spare(shape)
 
     @device
-    def fill(part, words):
+    def load_all(part, words):
         fill_spare(part, words)
         for i in range(items):
             if i32(i * threads) < part.left:
                 load(words, i * count, part.x + i * part.x_way)
             else:
                 blank(words, i * count)
+
+    return load_all
+
+
+@lru_cache(maxsize=64)
+def make_fill(shape):
+    """``fill(part, words)``: the same, by loads that do not wait for each other."""
+    load_all, wait_for_loads = make_load_all(shape), make_wait_for_loads(shape.held, shape.words, shape.held)
+
+    @device
+    def fill(part, words):
+        load_all(part, words)
         wait_for_loads(words, words)
 
     return fill

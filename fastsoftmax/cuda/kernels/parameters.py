@@ -38,9 +38,9 @@ class Integers(NamedTuple):
 
 
 #: The int64 parameters of "statistics": those of other row kernels, but for the addresses of statistics (0: not asked
-#: for) in the place of weights and results.
+#: for) in the place of weights and results.  Of the `k` largest classes `top_k` has the log-probabilities.
 _NAMES = "log_prob", "entropy", "log_sum_exp", "argmax", "max_prob", "correct", "rank", "margin", "top_k"
-_FIELDS = (*Integers._fields[:4], *_NAMES, *Integers._fields[Integers._fields.index("ignore_index") :])
+_FIELDS = (*Integers._fields[:4], *_NAMES, "indices", "k", *Integers._fields[Integers._fields.index("ignore_index") :])
 StatisticIntegers = namedtuple("StatisticIntegers", _FIELDS)  # type: ignore[misc]
 
 

@@ -34,7 +34,7 @@ def lane():
 @device
 def above(x, y):
     """Whether `x` is larger than `y`, where NaN is larger than any other number."""
-    return not x <= y and not math.isnan(y)
+    return (not x <= y) & (not math.isnan(y))
 
 
 @device
@@ -223,18 +223,21 @@ def _make_block_tally(kind, threads, needed):
 
     @device
     def tally(a, b, c):
-        places, counts = cuda.shared.array(WARP, types.int32), cuda.shared.array(WARP, types.int32)
-        numbers, warp = cuda.shared.array(WARP, dtype), u32(u32(cuda.threadIdx.x) >> u32(5))
         a, b, c = of_warp(a, b, c)
-        if lane() == u32(0):
-            if first:
+        warp, at, leads = u32(u32(cuda.threadIdx.x) >> u32(5)), u32(lane() & last), lane() == u32(0)
+        if first:
+            places = cuda.shared.array(WARP, types.int32)
+            if leads:
                 places[warp] = a
-            if second:
+        if second:
+            counts = cuda.shared.array(WARP, types.int32)
+            if leads:
                 counts[warp] = b
-            if third:
+        if third:
+            numbers = cuda.shared.array(WARP, dtype)
+            if leads:
                 numbers[warp] = c
         cuda.syncthreads()
-        at = u32(lane() & last)
         return of_warps(places[at] if first else a, counts[at] if second else b, numbers[at] if third else c)
 
     return tally
@@ -249,16 +252,21 @@ def _make_cluster_tally(kind, threads, blocks, needed):
 
     @device
     def tally(a, b, c):
-        counts, numbers = cuda.shared.array(2, types.int32), cuda.shared.array(1, dtype)
         a, b, c = of_block(a, b, c)
-        if u32(cuda.threadIdx.x) == u32(0):
-            counts[0], counts[1], numbers[0] = a, b, c
+        other, leads = u32(lane() & last), u32(cuda.threadIdx.x) == u32(0)
+        if first or second:
+            counts = cuda.shared.array(2, types.int32)
+            if leads:
+                counts[0], counts[1] = a, b
+        if third:
+            numbers = cuda.shared.array(1, dtype)
+            if leads:
+                numbers[0] = c
         _cluster_barrier()
-        where, other = shared_address(counts), u32(lane() & last)
         if first:
-            a = remote_count(where, other)
+            a = remote_count(shared_address(counts), other)
         if second:
-            b = remote_count(u32(where + u32(4)), other)
+            b = remote_count(u32(shared_address(counts) + u32(4)), other)
         if third:
             c = remote_number(shared_address(numbers), other)
         return of_blocks(a, b, c)

@@ -8,11 +8,13 @@ import math
 from collections import namedtuple
 from functools import lru_cache
 
-from ...core.dtypes import COMPUTED, ITEMSIZE
+from ...core.dtypes import COMPUTED
 from ..toolkit.compiler import cuda, device, types
-from .held import make_add, make_fill
+from .held import make_add, make_load_all
+from .hidden import make_wait_for_loads
+from .largest import NOWHERE, bid_for, make_put, make_select, precedes
 from .laws import LAWS
-from .memory import constant, number_access, store_byte, store_int64
+from .memory import constant, opaque
 from .parts import make_advance, make_locate, make_part_of
 from .reductions import above, make_scope, make_tally
 from .score import Target, make_target_of
@@ -24,7 +26,6 @@ i32, u32, i64 = types.int32, types.uint32, types.int64
 #: What goes by the order of logits: the largest one and its first class, how many are larger than the target's, and the
 #: largest but the target's.
 Order = namedtuple("Order", ("top", "at", "larger", "other"))
-NOWHERE, SIGN = i32(0x7FFFFFFF), u32(0x80000000)
 
 
 def _is_summed(columns):
@@ -38,20 +39,29 @@ def _in_order(columns):
 
 
 @lru_cache(maxsize=64)
-def _make_logit_at(kind):
-    """``logit_at(address, there)``: the logit at an address; -inf where there is none."""
-    load, blank, get, count = make_load(kind, 1), make_blank(kind, 1), make_get(kind), words_of(kind, 1)
+def _make_own(shape, held):
+    """(load_own, fill) of the target's logit, ``load_own(own, address, there)``, and ``fill(part, words, own)``.
+
+    The assembler would load it where it is used, and memory would be waited for once more: so held words wait for it.
+    """
+    load, blank, load_all = make_load(shape.kind, 1), make_blank(shape.kind, 1), make_load_all(shape)
+    wait_for_loads = make_wait_for_loads(shape.held, shape.words, shape.held)
 
     @device
-    def logit_at(address, there):
-        words = cuda.local.array(count, types.uint32)
+    def load_own(own, address, there):
         if there:
-            load(words, 0, address)
+            load(own, 0, address)
         else:
-            blank(words, 0)
-        return get(words, 0, 0)
+            blank(own, 0)
 
-    return logit_at
+    @device
+    def fill(part, words, own):
+        load_all(part, words)
+        if held:
+            words[0] = opaque(words[0], u32(own[0] & u32(cuda.blockIdx.y)))
+        wait_for_loads(words, words)
+
+    return load_own, fill
 
 
 @lru_cache(maxsize=64)
@@ -75,7 +85,7 @@ def _make_look_vector(kind, vector, placed, ranked, apart):
                 other = x if above(x, other) else other
         if not placed:
             return Order(max(top, order.top), first, larger, other)
-        if above(top, order.top) or (first < order.at and not above(order.top, top)):
+        if precedes(top, first, order.top, order.at):
             return Order(top, first, larger, other)
         return Order(order.top, order.at, larger, other)
 
@@ -108,39 +118,14 @@ def _make_look(shape, placed, ranked, apart):
     return look
 
 
-@lru_cache(maxsize=64)
-def _make_put(kind):
-    """(put, put_place, put_truth), ``put(address, row, target, value)``: write a statistic of a row.
-
-    They write what stands for it in a row that is ignored, or whose label is out of range.
-    """
-    store, size = number_access(kind)[1], ITEMSIZE[kind]
-    zero, nan = constant(kind, 0.0), constant(kind, float("nan"))
-
-    @device
-    def put(address, row, target, value):
-        value = nan if target.bad else value
-        store(address + row * size, zero if target.skipped else value)
-
-    @device
-    def put_place(address, row, target, value):
-        store_int64(address + row * 8, i64(-1) if target.bad or target.skipped else i64(value))
-
-    @device
-    def put_truth(address, row, target, value):
-        store_byte(address + row, u32(1) if value and not target.bad and not target.skipped else u32(0))
-
-    return put, put_place, put_truth
-
-
 def _make_finish(kind, columns, flags):
     """``finish(p, o, row, target, x_t, m, sums, order)``: write the statistics of a row."""
-    law, transform, (put, put_place, put_truth) = LAWS[kind], make_transform(kind, flags), _make_put(kind)
+    law, transform, (put, put_place, put_truth) = LAWS[kind], make_transform(kind, flags), make_put(kind)
     shift, normaliser, log1p, rest, entropy = (
         law[name] for name in ("shift", "normaliser", "log1p", "rest", "entropy")
     )
     one, minus_inf = constant(kind, 1.0), constant(kind, float("-inf"))
-    log_prob, spread, log_sum_exp, argmax, max_prob, correct, rank, margin, top_k = (c >= 0 for c in columns)
+    log_prob, spread, log_sum_exp, argmax, max_prob, correct, rank, margin, _ = (c >= 0 for c in columns)
 
     @device
     def finish(p, o, row, target, x_t, m, sums, order):
@@ -152,8 +137,6 @@ def _make_finish(kind, columns, flags):
             put(p.entropy, row, target, entropy(log_s, sums.dot, s))
         if log_sum_exp:
             put(p.log_sum_exp, row, target, m + log1p(rest(sums.others, sums.mass)))
-        if top_k:  # the logarithm that the largest logits' distances are counted from
-            put(p.top_k, row, target, log_s)
         if max_prob:
             put(p.max_prob, row, target, one / s)
         if argmax:
@@ -178,17 +161,13 @@ def _make_join(kind, group, blocks, flags, infinite, placed, ranked, apart):
 
     @device
     def join(o, m, sums, order, rank):
-        nan = math.isnan(order.top)
-        _, top = share(minus_inf, minus_inf if placed and nan else order.top, i32(0), rank)
+        _, top = share(minus_inf, minus_inf if placed and math.isnan(order.top) else order.top, i32(0), rank)
         if summed:
             highest = transform(o, top)
             others, dot, mass = total(*rescale(sums, m, highest))
             m, sums = highest, Sums(others, dot, mass)
-        # The first NaN comes before all others; where there is nothing but -inf, that is the first class.
-        first = order.at if order.top == top else NOWHERE
-        first = i32(u32(order.at) | SIGN) if nan else first
-        first, larger, other = tally(first, order.larger, order.other)
-        first = i32(0) if first == NOWHERE else i32(u32(first) & u32(NOWHERE))
+        first, larger, other = tally(bid_for(order.top, order.at, top), order.larger, order.other)
+        first = i32(0) if first == NOWHERE else i32(u32(first) & u32(NOWHERE))  # the first of nothing but -inf
         return m, sums, Order(top, first, larger, other)
 
     return join
@@ -201,24 +180,27 @@ def make_statistics(shape, columns, flags, label, group, blocks, *, held):
     """
     kind, summed, hard, order_of = COMPUTED[shape.kind], _is_summed(columns), flags.hard, _in_order(columns)
     flags, infinite = flags._replace(entropy=columns.entropy >= 0, rest=summed), columns.log_sum_exp >= 0
-    locate, part_of, advance, fill = make_locate(shape), make_part_of(shape), make_advance(shape), make_fill(shape)
+    locate, part_of, advance = make_locate(shape), make_part_of(shape), make_advance(shape)
     look, add = _make_look(shape, *order_of), make_add(shape, flags, infinite=infinite, exact=True)
     rescale, join = make_rescale(kind, flags, infinite), _make_join(kind, group, blocks, flags, infinite, *order_of)
-    transform, logit_at, target_of = make_transform(kind, flags), _make_logit_at(shape.kind), make_target_of(label)
+    (load_own, fill), get, target_of = _make_own(shape, held), make_get(shape.kind), make_target_of(label)
     finish, shift, count = _make_finish(kind, columns, flags), LAWS[kind]["shift"], shape.held
+    own_count, transform = words_of(shape.kind, 1), make_transform(kind, flags)
+    select, top_k = make_select(shape, flags, group, blocks, held), columns.top_k >= 0
     zero, minus_inf = constant(kind, 0.0), constant(kind, float("-inf"))
 
     @device
     def work(p, o, row, live, g, rank):
         words, targets = cuda.local.array(count, types.uint32), cuda.local.array(1, types.uint32)
+        own = cuda.local.array(own_count, types.uint32)
         target = target_of(p, row, live) if hard else Target(i32(-1), not live, False)
         place = locate(p, row, not target.skipped)
-        x_t = logit_at(place.x + i64(target.t) * p.x_step, target.t >= i32(0))
+        load_own(own, place.x + i64(target.t) * p.x_step, target.t >= i32(0))
         part, more, m, sums = part_of(p, place, g), True, minus_inf, Sums(zero, zero, zero)
         order = Order(minus_inf, NOWHERE, i32(0), minus_inf)
         while more:
-            fill(part, words)
-            order = look(part, words, target.t, x_t, order)
+            fill(part, words, own)
+            order = look(part, words, target.t, get(own, 0, 0), order)
             if summed:
                 higher = transform(o, order.top)
                 sums = rescale(sums, m, higher)
@@ -230,7 +212,9 @@ def make_statistics(shape, columns, flags, label, group, blocks, *, held):
                 more = part.left > i32(0)
         m, sums, order = join(o, m, sums, order, rank)
         if live and g == i32(0):
-            finish(p, o, row, target, x_t, m, sums, order)
+            finish(p, o, row, target, get(own, 0, 0), m, sums, order)
+        if top_k:
+            select(p, o, row, live, place, target, m, sums, words, g, rank)
         return zero
 
     return work

@@ -5,6 +5,7 @@ import pytest
 
 import fastsoftmax as fs
 from fastsoftmax import reference
+from fastsoftmax.api.statistics import TopK
 from fastsoftmax.core.statistics import NAMES, STATISTICS
 from fastsoftmax.cuda import backend
 from fastsoftmax.cuda.arrays import array
@@ -14,7 +15,6 @@ from tests.standins.arrays import DeviceArray, ExchangedArray, InterfaceArray
 from tests.standins.libraries import LIBRARIES
 from tests.support import LAYOUTS, computed, labels
 
-ALL = NAMES[:-1]
 REALS = [statistic.name for statistic in STATISTICS if statistic.kind == "real"]
 TARGET = np.array([0, 6, -100, 3])
 
@@ -27,9 +27,13 @@ def compare(driver, found, x, t, want, **options):
         if name not in want:
             assert got is None
             continue
-        got, exact = driver.host(got), getattr(expected, name)
+        exact = getattr(expected, name)
+        if name == "top_k":
+            np.testing.assert_array_equal(driver.host(got.indices), exact.indices)
+            got, exact = got.log_proba, exact.log_proba
+        got = driver.host(got)
         assert got.shape == np.shape(exact)
-        if name in REALS:
+        if name in REALS or name == "top_k":
             assert got.dtype == computed(x.dtype)
             near(got, exact, got.dtype, size=10.0)
         else:
@@ -43,9 +47,11 @@ def test_libraries(library, name, dtype):
     if name == "numba" and dtype.name == "bfloat16":
         pytest.skip("Numba has no arrays of bfloat16")
     x = drawn(4, 7, dtype=dtype)
-    found = fs.row_stats(library.array(x), library.array(TARGET), want=ALL)
-    assert all(type(getattr(found, name)) is library.type for name in ALL)
-    compare(library, found, x, TARGET, ALL)
+    found = fs.row_stats(library.array(x), library.array(TARGET), want=NAMES)
+    assert all(type(getattr(found, name)) is library.type for name in NAMES[:-1])
+    assert type(found.top_k) is TopK
+    assert all(type(part) is library.type for part in found.top_k)
+    compare(library, found, x, TARGET, NAMES)
     compare(library, fs.row_stats(library.array(x), want="entropy"), x, None, ("entropy",))
 
 
@@ -53,9 +59,9 @@ def test_libraries(library, name, dtype):
 def test_arrays_of_no_library_give_arrays_of_our_own(driver, kind):
     """Of bool too, which others read by the interface and by DLPack."""
     x = drawn(4, 7)
-    found = fs.row_stats(driver.array(x, kind=kind), driver.array(TARGET, kind=kind), want=ALL)
+    found = fs.row_stats(driver.array(x, kind=kind), driver.array(TARGET, kind=kind), want=NAMES)
     assert type(found.correct) is array.Array
-    compare(driver, found, x, TARGET, ALL)
+    compare(driver, found, x, TARGET, NAMES)
     assert found.correct.__cuda_array_interface__["typestr"] == "|b1"
     assert "dltensor" in repr(found.correct.__dlpack__())
 
@@ -73,30 +79,30 @@ def test_layouts(driver, layout, axis):
 def test_rows_of_three_levels_take_several_launches(driver):
     x = spread(drawn(3, 4, 5, 6))
     t = labels(np.random.default_rng(2), x.shape)
-    compare(driver, fs.row_stats(driver.array(x), driver.array(t), want=ALL), x, t, ALL)
+    compare(driver, fs.row_stats(driver.array(x), driver.array(t), want=NAMES), x, t, NAMES)
     assert entries(driver) == ["statistics"] * 3
 
 
 def test_options(driver):
     x, options = drawn(4, 7), {"temperature": 0.7, "softcap": 3.0, "ignore_index": 6}
     t = np.array([0, 6, 1, 3])
-    compare(driver, fs.row_stats(driver.array(x), driver.array(t), want=ALL, **options), x, t, ALL, **options)
+    compare(driver, fs.row_stats(driver.array(x), driver.array(t), want=NAMES, **options), x, t, NAMES, **options)
 
 
 def test_a_call_that_looks_the_same_is_prepared(driver, monkeypatch):
-    fs.row_stats(driver.array(drawn(4, 7)), driver.array(TARGET), want=ALL)
+    fs.row_stats(driver.array(drawn(4, 7)), driver.array(TARGET), want=NAMES)
     monkeypatch.setattr(backend, "_prepare_statistics", None)
     x, t = drawn(4, 7, seed=1), TARGET[::-1].copy()
-    compare(driver, fs.row_stats(driver.array(x), driver.array(t), want=ALL), x, t, ALL)
-    for changed in ({"want": "argmax"}, {"axis": 0}, {"temperature": 2.0}, {"ignore_index": 3}):
+    compare(driver, fs.row_stats(driver.array(x), driver.array(t), want=NAMES), x, t, NAMES)
+    for changed in ({"want": "argmax"}, {"axis": 0}, {"temperature": 2.0}, {"ignore_index": 3}, {"k": 2}):
         with pytest.raises(TypeError, match="NoneType"):
-            fs.row_stats(driver.array(x), driver.array(t), **{"want": ALL, **changed})
+            fs.row_stats(driver.array(x), driver.array(t), **{"want": NAMES, **changed})
 
 
 def test_what_another_stream_does_is_waited_for(driver):
     x, t = drawn(4, 7), TARGET
     on = driver.array(x, kind=InterfaceArray, stream=3), driver.array(t, kind=InterfaceArray, stream=4)
-    found = fs.row_stats(*on, want=ALL)
+    found = fs.row_stats(*on, want=NAMES)
     assert [call for call in driver.calls if call[0] == "wait"] == [("wait", 0, 3, 4)]
     assert {one.stream for one in driver.launches} == {3}
     assert found.correct.stream == 3
@@ -104,7 +110,7 @@ def test_what_another_stream_does_is_waited_for(driver):
 
 def test_no_rows(driver):
     x, t = np.empty((0, 3), np.float32), np.empty(0, np.int64)
-    compare(driver, fs.row_stats(driver.array(x), driver.array(t), want=ALL), x, t, ALL)
+    compare(driver, fs.row_stats(driver.array(x), driver.array(t), want=NAMES, k=2), x, t, NAMES, k=2)
     assert not driver.launches
 
 
@@ -115,6 +121,8 @@ def test_no_rows(driver):
         (TypeError, "target must have dtype int64 or int32 on a GPU", {"target": np.zeros(2, np.int16)}),
         (ValueError, "axis must be in [-2, 2) for logits with 2 dimensions, got 2", {"axis": 2}),
         (ValueError, "'rank' needs a target, got None", {"want": "rank", "target": None}),
+        (ValueError, "k must be in [1, 3], got 5", {"want": "top_k"}),
+        (TypeError, "k must be an integer in [1, 3]", {"want": "top_k", "k": [2]}),
         (ValueError, "temperature must be in [", {"temperature": 1e-39}),
     ],
 )
@@ -134,4 +142,4 @@ def test_compiled_kernels(interpreted):
     """By the public function, and not NumPy's for once."""
     x = drawn(40, 10)
     t = labels(np.random.default_rng(3), x.shape)
-    compare(interpreted, fs.row_stats(interpreted.array(x), interpreted.array(t), want=ALL), x, t, ALL)
+    compare(interpreted, fs.row_stats(interpreted.array(x), interpreted.array(t), want=NAMES), x, t, NAMES)

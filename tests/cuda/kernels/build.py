@@ -18,6 +18,7 @@ from fastsoftmax.core.dtypes import (
     SOFTMAX,
 )
 from fastsoftmax.core.options import Flags
+from fastsoftmax.core.statistics import columns_of
 from fastsoftmax.cuda.kernels import recipes
 from fastsoftmax.cuda.plan import BLOCK, CLUSTER, ONLINE, PART_WARP, SCALAR, SHARED, WARP, Layout, Plan, burden_of, plan
 from tests.cuda.kernels.machine_code import Built, compiler, taken_apart
@@ -60,6 +61,9 @@ WORK = {
     "logsumexp": ("softmax", LOGSUMEXP, Flags()),
     "product, softmax": ("vjp", SOFTMAX, Flags()),
     "product, log_softmax": ("vjp", LOG_SOFTMAX, Flags()),
+    "statistics": ("statistics", columns_of(511), Flags(hard=True)),
+    "statistics, softcap, temperature": ("statistics", columns_of(511), Flags(hard=True, cap=True, temper=True)),
+    "log_prob, entropy, correct": ("statistics", columns_of(35), Flags(hard=True)),
 }
 
 
@@ -109,6 +113,11 @@ SHORT = [
     Case("gradient", FLOAT16, ONLINE, peeled=True),
     Case("gradient", FLOAT64, ONLINE),
     Case("all options", FLOAT32, SCALAR),
+    Case("statistics", FLOAT32, BLOCK, peeled=True, label=4),
+    Case("statistics", BFLOAT16, CLUSTER),
+    Case("log_prob, entropy, correct", FLOAT16, WARP, peeled=True),
+    Case("statistics, softcap, temperature", FLOAT64, STAGED),
+    Case("statistics", FLOAT32, ONLINE, peeled=True),
 ]
 
 

@@ -10,9 +10,11 @@ from fastsoftmax import log_softmax, log_softmax_vjp, logsumexp, softmax, softma
 from fastsoftmax.core.dtypes import FLOAT32 as SINGLE
 from fastsoftmax.core.dtypes import FLOAT64 as DOUBLE
 from fastsoftmax.core.dtypes import LOG_SOFTMAX, LOGSUMEXP
+from fastsoftmax.core.statistics import NAMES
 from fastsoftmax.cuda.plan import ONLINE
 from tests.cuda.kernels.counting import counted, totalled
 from tests.cuda.kernels.forms import BFLOAT16, EACH, FLOAT32, FLOAT64, MAJOR, SOFTS
+from tests.cuda.kernels.row_statistics import compare, statistics_of
 from tests.cuda.kernels.support import A100, assert_as_reference, loss_of, run
 from tests.interpreter import mutants, ptx
 from tests.pairs import exhaustive_but
@@ -90,6 +92,20 @@ def product(function, variant, n, classes, **how):
     return trial
 
 
+def statistics(n, classes, **how):
+    """A trial of all statistics; of some rows the largest logits are all over them, others are all but certain."""
+    x, target = spread(FLOAT32, n, classes)
+    x[1::4] = np.random.default_rng(4).integers(0, 3, x[1::4].shape)
+    x[3::4, classes // 2] = x[3::4].max(axis=-1) + 5
+    x[n // 4 * 2, classes // 3], x[n // 4, classes - 1], target[5::4] = np.nan, np.inf, -100
+
+    def trial(ptx_of):
+        found, _, _ = statistics_of(x, target, NAMES, ptx_of=ptx_of, **how)
+        compare(found, x, target, NAMES)
+
+    return trial
+
+
 def count(ptx_of):
     """A trial of the denominator, with a label out of range the second time; more rows a thread than are unrolled."""
     random = np.random.default_rng(3)
@@ -130,13 +146,23 @@ TRIALS = {
     "vjp-cluster": (product(softmax_vjp, 0, 6, 17001), (1, 5, 5)),
     "vjp-block": (product(log_softmax_vjp, LOG_SOFTMAX, 6, 5001, change={"grid": 2}), (1, 5, 5)),
     "vjp-online": (product(log_softmax_vjp, LOG_SOFTMAX, 5, 33001, facts=CASES[ONLINE].facts), (1, 5, 5)),
+    "statistics-part_warp": (statistics(60, 10), (0, 2, 5)),
+    "statistics-block": (statistics(12, 5001, change={"grid": 3}), (3, 2, 5)),
+    "statistics-cluster": (statistics(24, 17001), (3, 2, 5)),
+    "statistics-online": (statistics(8, 33001, facts=CASES[ONLINE].facts), (3, 2, 5)),
     "count": (count, (1, 2, 5)),
     "total": (total, (1, 1, 5)),
 }
 
 
-#: How many shuffles, the first ones, exchange what nobody looks at: they are there for the barriers between them.
-SILENT = {"vjp-cluster": 11, "vjp-block": 9, "vjp-online": 9, "logsumexp-part_warp": 1}
+#: Shuffles that exchange what nobody looks at: they are there for the barriers between them, or for other kernels.
+SILENT = {
+    "vjp-cluster": range(11),
+    "vjp-block": range(9),
+    "vjp-online": range(9),
+    "logsumexp-part_warp": range(1),
+    "statistics-part_warp": (0, 15),
+}
 #: In float64 half of the shuffles are of digits that a common shift of exponentials does not need.
 BOTH = [(name, kind) for name in TRIALS for kind in MUTANTS if (name, kind) != ("soft-online", "shuffles")]
 #: Kernels whose mutants run in a second; the rest takes a minute.
@@ -152,7 +178,7 @@ def test_kernels_that_are_wrong_in_one_place_fail(name, kind):
         tried += 1
         try:
             trial(lambda _, text=text: text)
-            if not what.startswith(tuple(f"shuffle {i}," for i in range(SILENT.get(name, 0)))):
+            if not what.startswith(tuple(f"shuffle {i}," for i in SILENT.get(name, ()))):
                 left.append(what)
         except (ptx.PtxError, AssertionError):
             pass

@@ -3,61 +3,15 @@
 import numpy as np
 import pytest
 
-from fastsoftmax import row_stats
-from fastsoftmax.core.dtypes import storage_of
-from fastsoftmax.core.statistics import BITS, NAMES, STATISTICS, columns_of
-from fastsoftmax.cuda.kernels import recipes
-from fastsoftmax.cuda.kernels.parameters import StatisticIntegers
-from fastsoftmax.cuda.plan import BLOCK, CLUSTER, ONLINE, PART_WARP, SCALAR, SHARED, WARP, burden_of, plan
+from fastsoftmax.core.statistics import NAMES, STATISTICS
+from fastsoftmax.cuda.plan import BLOCK, CLUSTER, ONLINE, PART_WARP, SCALAR, SHARED, WARP
 from tests.cuda.kernels.forms import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, MAJOR, TINY
-from tests.cuda.kernels.support import A100, H200, Lie, Placed, options_of, strides
-from tests.interpreter import ptx
+from tests.cuda.kernels.row_statistics import ONE_EACH, compare, statistics_of
+from tests.cuda.kernels.support import A100, H200, Lie
 from tests.pairs import exhaustive_but
-from tests.support import assert_exact, both, computed, labels, logits
+from tests.support import computed, labels, logits
 
 inf, nan = np.inf, np.nan
-KINDS = {"real": None, "index": np.int64, "truth": np.bool_}
-KERNEL_NAMES = NAMES[:-1]
-
-
-def statistics_of(
-    x, target, want, *, lie=None, facts=H200, label=8, ignore_index=-100, change=None, ptx_of=None, **options
-):
-    """(statistics by name, the plan, the traffic) of a launch."""
-    (n, k), work, lie, placed = x.shape, computed(x.dtype), lie or Lie(), Placed()
-    address, layout, _ = placed.rows(x, "x", lie)
-    flags, numbers = options_of(k, **options)
-    flags = flags._replace(hard=target is not None)
-    made = plan(n, k, (layout,), facts, burden_of("statistics", flags))._replace(**(change or {}))
-    kinds = {s.name: KINDS[s.kind] or work for s in STATISTICS[:-1]}
-    found = {name: np.full(n, 7).astype(kinds[name]) for name in want}
-    integers = StatisticIntegers(
-        *(address, 0, 0, placed.vector(target, np.int64 if label == 8 else np.int32, "target")),
-        *(placed.memory.add(found[name], name) if name in want else 0 for name in NAMES),
-        *(ignore_index, n, lie.ways(n, k)[2], k, *strides(layout), *(0,) * 6),
-    )
-    columns = columns_of(sum(BITS[name] for name in want))
-    recipe = recipes.recipe("statistics", made, storage_of(x.dtype), None, columns, flags, label)
-    text = (ptx_of or (lambda compiled: compiled.ptx))(recipes.compiled(recipe, (9, 0)))
-    arguments = *integers, *map(work.type, numbers)
-    done = ptx.launch(ptx.program(text), placed.memory, made.grid, made.threads, arguments, made.shared, made.cluster)
-    return found, made, done.traffic
-
-
-def compare(found, x, target, want, **options):
-    """Each statistic with that of the reference."""
-    exact, naive = both(row_stats, x, target, want=want, dtype=x.dtype, **options)
-    assert set(found) == set(want)
-    for name in want:
-        expected = getattr(exact, name)
-        if found[name].dtype == computed(x.dtype):
-            size = np.nan_to_num(np.abs(x.astype(np.float64)), posinf=0, neginf=0).max(initial=0.0)
-            size = size if name == "margin" or options else 0.0
-            assert_exact(found[name], expected, getattr(naive, name), along=None, size=size, ulps=8)
-        else:
-            np.testing.assert_array_equal(found[name], expected, err_msg=name)
-
-
 #: Dtype and classes of each form.
 CASES = {
     SCALAR: (FLOAT32, 50), PART_WARP: (FLOAT32, 10), WARP: (BFLOAT16, 515), BLOCK: (FLOAT32, 5001),
@@ -70,7 +24,7 @@ by_form = pytest.mark.parametrize(
     ids=str,
 )
 USUAL = "log_prob", "entropy", "correct"
-SETS = ["argmax", "entropy", "rank margin", " ".join(USUAL), "max_prob rank", "log_sum_exp argmax"]
+SETS = ["argmax", "entropy", "rank margin", " ".join(USUAL), "max_prob rank", "log_sum_exp argmax", "top_k"]
 
 
 def how(form):
@@ -99,13 +53,26 @@ def drawn(dtype, classes):
 def test_all_statistics(form, dtype, classes):
     """Of rows with ties, infinities and NaN, and of certain ones; a row is read once, and not if it is ignored."""
     x, target = drawn(dtype, classes)
-    found, made, traffic = statistics_of(x, target, KERNEL_NAMES, **how(form))
+    found, made, traffic = statistics_of(x, target, ONE_EACH, **how(form))
     assert made.form == form
-    compare(found, x, target, KERNEL_NAMES)
+    compare(found, x, target, ONE_EACH)
     used, row = np.count_nonzero(target != -100), x.nbytes // len(x)
     each = made.group * made.cluster * dtype.itemsize  # every thread of a row looks its target's logit up
     assert used * row <= traffic["x"].loaded <= used * (row + each)
     assert {name: traffic[name].stored for name in found} == {name: column.nbytes for name, column in found.items()}
+
+
+@by_form
+def test_top_k(form, dtype, classes):
+    """Of rows of every sort the largest classes; a row that is held is read once all the same."""
+    x, target = drawn(dtype, classes)
+    found, made, traffic = statistics_of(x, target, ["top_k"], **how(form))
+    compare(found, x, target, ["top_k"])
+    times = 4 if form in (SCALAR, SHARED, ONLINE) else 1
+    most = times * x.nbytes // len(x) + made.group * made.cluster * dtype.itemsize
+    assert traffic["x"].loaded <= np.count_nonzero(target != -100) * most
+    found, _, _ = statistics_of(x[:, :9], None, ["top_k"], k=9)
+    compare(found, x[:, :9], None, ["top_k"], k=9)
 
 
 @pytest.mark.parametrize("form", exhaustive_but([PART_WARP], list(CASES)))
@@ -118,7 +85,7 @@ def test_sets_of_statistics(want, form):
     x[4] = x[3]  # which is ignored only where there is a target
     found, _, traffic = statistics_of(x, target if needed else None, want, **how(form))
     compare(found, x, target if needed else None, want)
-    assert {name for name, moved in traffic.items() if moved.stored} == set(want)
+    assert {name for name, moved in traffic.items() if moved.stored} == set(found)
 
 
 @pytest.mark.parametrize(("form", "label"), exhaustive_but([(PART_WARP, 4)], [(PART_WARP, 4), (WARP, 8), (ONLINE, 4)]))
@@ -127,12 +94,13 @@ def test_labels(form, label):
     dtype, classes = CASES[form]
     x = logits(1, (6, classes), dtype)
     target = np.array([0, classes, classes - 1, -1, -7, 1])
-    found, _, _ = statistics_of(x, target, KERNEL_NAMES, **how(form), label=label, ignore_index=-7)
+    found, _, _ = statistics_of(x, target, NAMES, **how(form), label=label, ignore_index=-7)
     good = np.array([0, 2, 4, 5])
-    compare({n: column[good] for n, column in found.items()}, x[good], target[good], KERNEL_NAMES, ignore_index=-7)
-    for name in KERNEL_NAMES:
+    compare({n: column[good] for n, column in found.items()}, x[good], target[good], NAMES, ignore_index=-7)
+    for name in NAMES:
         rest = {"argmax": -1, "rank": -1, "correct": False}.get(name, nan)
         np.testing.assert_array_equal(found[name][[1, 3]], rest)
+    np.testing.assert_array_equal(found["indices"][[1, 3, 4]], -1)
 
 
 @pytest.mark.parametrize(("form", "dtype"), exhaustive_but([(BLOCK, FLOAT32)], [(BLOCK, FLOAT32), (ONLINE, FLOAT16)]))
@@ -143,17 +111,17 @@ def test_transforms(form, dtype):
     target = x.argmax(axis=-1)
     target[4:] = labels(np.random.default_rng(1), x[4:].shape, ignored=0)
     x[7] = -inf
-    found, made, _ = statistics_of(x, target, KERNEL_NAMES, **how(form), **options)
+    found, made, _ = statistics_of(x, target, NAMES, **how(form), **options)
     assert made.form == form
-    compare(found, x, target, KERNEL_NAMES, **options)
+    compare(found, x, target, NAMES, **options)
 
 
 def test_one_class():
     """It is the largest, has no other, and a softcap does not find one in what is not there."""
     x, target = np.array([[2.0], [-inf], [nan]], np.float32), np.zeros(3, int)
     for options in ({}, {"softcap": 2.0}):
-        found, _, _ = statistics_of(x, target, KERNEL_NAMES, **options)
-        compare(found, x, target, KERNEL_NAMES, **options)
+        found, _, _ = statistics_of(x, target, NAMES, k=1, **options)
+        compare(found, x, target, NAMES, k=1, **options)
     assert found["margin"][0] == inf
 
 
@@ -164,8 +132,8 @@ LIES = [Lie(step=-1, offset=5), Lie(step=2, extra=3, inner=2, apart=7), Lie(back
 def test_layouts(lie):
     """The target's logit is looked up where the others are."""
     x, target = drawn(FLOAT32, 10)
-    found, _, _ = statistics_of(x, target, KERNEL_NAMES, lie=lie)
-    compare(found, x, target, KERNEL_NAMES)
+    found, _, _ = statistics_of(x, target, NAMES, lie=lie)
+    compare(found, x, target, NAMES)
 
 
 @by_form

@@ -1,0 +1,58 @@
+"""Runs the GPU kernels of row statistics in the interpreter of their PTX, and compares with the reference."""
+
+import numpy as np
+
+from fastsoftmax import row_stats
+from fastsoftmax.core.dtypes import storage_of
+from fastsoftmax.core.statistics import BITS, NAMES, STATISTICS, columns_of
+from fastsoftmax.cuda.kernels import recipes
+from fastsoftmax.cuda.kernels.parameters import StatisticIntegers
+from fastsoftmax.cuda.plan import burden_of, plan
+from tests.cuda.kernels.support import H200, Lie, Placed, options_of, strides
+from tests.interpreter import ptx
+from tests.support import assert_exact, both, computed
+
+KINDS = {"real": None, "index": np.int64, "truth": np.bool_}
+ONE_EACH = NAMES[:-1]  # those that are one number a row
+
+
+def statistics_of(
+    x, target, want, *, lie=None, facts=H200, label=8, ignore_index=-100, change=None, ptx_of=None, k=3, **options
+):
+    """(statistics by name, the plan, the traffic) of a launch."""
+    (n, classes), work, lie, placed = x.shape, computed(x.dtype), lie or Lie(), Placed()
+    address, layout, _ = placed.rows(x, "x", lie)
+    flags, numbers = options_of(classes, **options)
+    flags = flags._replace(hard=target is not None)
+    made = plan(n, classes, (layout,), facts, burden_of("statistics", flags))._replace(**(change or {}))
+    kinds = {s.name: KINDS[s.kind] or work for s in STATISTICS[:-1]}
+    found = {name: np.full(n, 7).astype(kinds[name]) for name in want if name != "top_k"}
+    if "top_k" in want:
+        found |= {"top_k": np.full((n, k), 7, work), "indices": np.full((n, k), 7)}
+    integers = StatisticIntegers(
+        *(address, 0, 0, placed.vector(target, np.int64 if label == 8 else np.int32, "target")),
+        *(placed.memory.add(found[name], name) if name in found else 0 for name in (*NAMES, "indices")),
+        *(k, ignore_index, n, lie.ways(n, classes)[2], classes, *strides(layout), *(0,) * 6),
+    )
+    columns = columns_of(sum(BITS[name] for name in want))
+    recipe = recipes.recipe("statistics", made, storage_of(x.dtype), None, columns, flags, label)
+    text = (ptx_of or (lambda compiled: compiled.ptx))(recipes.compiled(recipe, (9, 0)))
+    arguments = *integers, *map(work.type, numbers)
+    done = ptx.launch(ptx.program(text), placed.memory, made.grid, made.threads, arguments, made.shared, made.cluster)
+    return found, made, done.traffic
+
+
+def compare(found, x, target, want, **options):
+    """Each statistic with that of the reference."""
+    exact, naive = both(row_stats, x, target, want=want, dtype=x.dtype, **{"k": 3, **options})
+    for name in want:
+        expected, rough = getattr(exact, name), getattr(naive, name)
+        if name == "top_k":
+            np.testing.assert_array_equal(found["indices"], expected.indices)
+            expected, rough = expected.log_proba, rough.log_proba
+        if found[name].dtype == computed(x.dtype):
+            size = np.nan_to_num(np.abs(x.astype(np.float64)), posinf=0, neginf=0).max(initial=0.0)
+            size = size if name == "margin" or options else 0.0
+            assert_exact(found[name], expected, rough, along=None, size=size, ulps=8)
+        else:
+            np.testing.assert_array_equal(found[name], expected, err_msg=name)
