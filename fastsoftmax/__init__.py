@@ -12,6 +12,7 @@ from typing import Any as _Any
 from . import reference
 from .api.boosting import GradHess, cross_entropy_grad_hess
 from .api.cross_entropy import LossAndGrad, cross_entropy, cross_entropy_and_grad
+from .api.divergence import kl_divergence, kl_divergence_and_grad
 from .api.linear import (
     HessianProduct,
     LinearLossAndGrad,
@@ -41,6 +42,8 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_and_grad",
     "cross_entropy_grad_hess",
+    "kl_divergence",
+    "kl_divergence_and_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_and_grad",
     "linear_hessian_product",

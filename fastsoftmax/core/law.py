@@ -214,19 +214,9 @@ def index_score(flags, o, weight, m, others, dot, mass, d):
 def curvature_score(flags, o, weight, m, others, d):
     """Numbers of the diagonal of the Hessian, ``A p_j (1 - p_j)``, and of the focal loss's addition to it.
 
-    That is ``f'' (p_j - [j=t])**2``: `bend` at the target, and ``bend (p_j / u)**2`` elsewhere.
-
-    Parameters
-    ----------
-    flags, o, weight
-        As for `index_score`.
-    m, others, d
-        The maximum, the sum without a maximum's term, and ``z_t - m``.
-
-    Returns
-    -------
-    tuple
-        ``(1 - p of the maximum, q u of the target, bend, 1 / (s u))``, the last 0 where u is.
+    That is ``f'' (p_j - [j=t])**2``: `bend` at the target, and ``bend (p_j / u)**2`` elsewhere.  The parameters are
+    those of `index_score`, but for `others`, the sum without a maximum's term.  Returns ``(1 - p of the maximum, q u of
+    the target, bend, 1 / (s u))``, the last 0 where u is.
     """
     s, e = normaliser(m, others + 1.0), exp(d)
     but_target = others_of(d, e, s, others)
@@ -272,15 +262,33 @@ def upstream_score(m, others, spread, d, a, b, c):
     return s, c - a + b * mean, b, a * u + q * (c + b * mean) - b * term(q, d)
 
 
-def divergence_term(log_p, log_q):
-    """``q log(q/p) - q + p >= 0``, whose sum over distributions is the divergence KL(q || p); 0 where both are 0.
+def difference(p, q, t):
+    """``p - q`` with all of its digits, for ``t = log(p/q)``: ``q expm1(t)``, or ``-p expm1(-t)`` where t > 0."""
+    return where(t > 0.0, 0.0 - p, q) * expm1(where(t > 0.0, 0.0 - t, t))
 
-    With ``t = log(p/q)`` it is ``q (expm1(t) - t)``, or ``p (-expm1(-t)) - q t`` where t is positive.
-    """
-    p, q, t = exp(log_p), exp(log_q), where(log_p == log_q, 0.0, log_p - log_q)
-    change = expm1(where(t > 0.0, 0.0 - t, t))
-    value = where(t > 0.0, 0.0 - p, q) * change - term(q, t)
+
+def divergence_term(p, q, t):
+    """``q log(q/p) - q + p >= 0`` for ``t = log(p/q)``; over distributions it adds up to the divergence KL(q || p)."""
+    value = difference(p, q, t) - term(q, t)
     return where(value < 0.0, 0.0, value)
+
+
+def log_ratio(log_p, log_q):
+    """``log(p/q)``, 0 where both are 0."""
+    return where(log_p == log_q, 0.0, log_p - log_q)
+
+
+def mixture(t, beta):
+    """``(log(m/q), log(m/p))`` of the mixture ``m = beta q + (1 - beta) p``, for ``t = log(p/q)``.
+
+    One of them is the logarithm of ``u = 1 + share (exp(-|t|) - 1)``, and the other that and t.  What rounding took
+    from u is added where u is near 1.
+    """
+    near, share = where(t > 0.0, 0.0 - t, t), where(t > 0.0, beta, 1.0 - beta)
+    e = exp(near)
+    u = e * share + (1.0 - share)
+    log_share = log(u) + where(e > 0.5, (expm1(near) * share - (u - 1.0)) / u, 0.0)
+    return where(t > 0.0, log_share + t, log_share), where(t > 0.0, log_share, log_share - t)
 
 
 def bind(primitives, decorate):

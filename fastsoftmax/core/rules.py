@@ -127,6 +127,12 @@ def class_indices(got: tuple[int, ...], rows: tuple[int, ...], logits: tuple[int
         )
 
 
+def same_classes(teacher: tuple[int, ...], student: tuple[int, ...]) -> None:
+    """Refuse a teacher that does not fit its student."""
+    if teacher != student:
+        raise ValueError(f"teacher must have the shape of student, {student}, got {teacher}")
+
+
 def same_shape(y: tuple[int, ...], grad: tuple[int, ...]) -> None:
     """Refuse an upstream gradient that does not fit what a product is taken with."""
     if grad != y:

@@ -14,7 +14,7 @@ from ..core.dtypes import LOGSUMEXP
 from ..core.interrupts import imported
 from ..core.options import Options
 from ..core.statistics import BITS
-from . import check
+from . import check, derived
 from .check import Array
 
 #: Calls by their keys, some 2 KB each; None where a call takes more than one launch.
@@ -91,7 +91,7 @@ def _rows(key: Any, x: ArrayLike, y: Any, axis: Any, out: Any, kernel: str, vari
 @np.errstate(all="ignore")  # as for `_rows`
 def row_stats(logits: ArrayLike, target: Any, variant: int, axis: Any, options: Options, k: Any) -> dict[str, Any]:
     """The statistics of a set, by name."""
-    problem = check.statistics(logits, target, whole("axis", axis, "an integer"), options)
+    problem = derived.statistics(logits, target, whole("axis", axis, "an integer"), options)
     most = positive("k", k, problem.x.array.shape[-1]) if variant & BITS["top_k"] else 0
     result: dict[str, Any] = imported(".statistics", __package__).row_stats(problem, variant, most)
     return result
@@ -103,7 +103,7 @@ def row_stats_vjp(
 ) -> Any:
     """The gradient of statistics, by their upstream gradients."""
     axis = whole("axis", axis, "an integer")
-    problem = check.row_stats_vjp(logits, target, upstreams, axis, options, out)
+    problem = derived.row_stats_vjp(logits, target, upstreams, axis, options, out)
     return _as_asked(imported(".statistics", __package__).row_stats_vjp(problem), axis, out)
 
 
@@ -121,10 +121,29 @@ def grad_hess(
 ) -> tuple[Any, Any]:
     """(gradient, diagonal of the Hessian)."""
     axis = whole("axis", axis, "an integer")
-    problem = check.grad_hess(logits, target, weights, axis, options, (hessian, least), dtype, out)
+    problem = derived.grad_hess(logits, target, weights, axis, options, (hessian, least), dtype, out)
     grad, hess = imported(".hessian", __package__).grad_hess(problem)
     outs = (None, None) if out is None else out
     return _as_asked(grad, axis, outs[0]), _as_asked(hess, axis, outs[1])
+
+
+@np.errstate(all="ignore")  # as for `_rows`
+def divergence(
+    student: ArrayLike,
+    teacher: ArrayLike,
+    axis: Any,
+    kind: tuple[Any, Any],
+    sample_weight: Any,
+    options: Options,
+    grad_output: Any,
+    out: Any,
+    grad: bool,
+) -> Any:
+    """(divergence, gradient or None) of a student from a teacher."""
+    axis = whole("axis", axis, "an integer")
+    problem = derived.divergence(student, teacher, axis, kind, sample_weight, options, grad_output, out)
+    value, written = _run().divergence(problem, grad)
+    return value, _as_asked(written, axis, out)
 
 
 def loss(

@@ -12,9 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..core import rules
 from ..core.conversion import array_of, is_convertible, is_read, numbers, real
 from ..core.dtypes import computed, storage_of
-from ..core.hessian import Hessian, hessian_of, written_dtype
 from ..core.options import Options, for_probabilities, in_precision, wide_enough
-from ..core.statistics import DIFFERENTIABLE, upstreams
 from ..core.weights import held, scaled, upstream, weights
 
 Array = NDArray[Any]
@@ -95,7 +93,7 @@ def last(array: Array, axis: Any) -> Array:
     return array if axis == -1 else np.moveaxis(array, axis, -1)
 
 
-def _destination(out: Any, like: Array, dtype: np.dtype[Any], axis: Any) -> Array | None:
+def destination(out: Any, like: Array, dtype: np.dtype[Any], axis: Any) -> Array | None:
     """An `out=` argument, checked, with the classes in the last axis."""
     if out is None:
         return None
@@ -113,7 +111,7 @@ def _indices(target: Array, x: Array) -> Array:
     return np.array(target, dtype=np.int64, order="C")
 
 
-def _target(
+def target_of(
     target: ArrayLike, logits: Array, x: Array, axis: Any, options: Options
 ) -> tuple[Array | None, Array | None]:
     """(class indices, None) or (None, probabilities with the classes in the last axis), for logits and their rows."""
@@ -144,7 +142,7 @@ def _no_indices(target: Array) -> TypeError:
     return TypeError(f"{said} must have an integer dtype, got {target.dtype} with shape {target.shape}; {mend}")
 
 
-def _weighted(
+def weights_of(
     class_weight: ArrayLike | None,
     sample_weight: ArrayLike | None,
     x: Array,
@@ -180,12 +178,12 @@ def cross_entropy(
     out: Array | None = None,
 ) -> Loss:
     """A cross-entropy problem from the arguments of the public functions."""
-    array, x, dtype, opts = _logits(logits, axis, opts)
+    array, x, dtype, opts = logits_of(logits, axis, opts)
     shape = x.array.shape[:-1]
-    labels, soft = _target(target, array, x.array, axis, opts)
-    to = _destination(out, array, x.dtype, axis)
+    labels, soft = target_of(target, array, x.array, axis, opts)
+    to = destination(out, array, x.dtype, axis)
     return Loss(
-        *(x, labels, soft, *_weighted(class_weight, sample_weight, x.array, labels, opts, dtype)),
+        *(x, labels, soft, *weights_of(class_weight, sample_weight, x.array, labels, opts, dtype)),
         1.0 if grad_output is None else upstream(grad_output, shape, opts.reduction, dtype),
         opts,
         to,
@@ -193,82 +191,19 @@ def cross_entropy(
     )
 
 
-def _logits(logits: ArrayLike, axis: Any, opts: Options) -> tuple[Array, Rows, str, Options]:
+def logits_of(logits: ArrayLike, axis: Any, opts: Options, name: str = "logits") -> tuple[Array, Rows, str, Options]:
     """(logits as they came, their rows, the dtype to compute in, the options in its precision)."""
-    array = numbers("logits", logits)
-    x = rows("logits", array, axis)
+    array = numbers(name, logits)
+    x = rows(name, array, axis)
     dtype = wide_enough(opts, computed(x.dtype.name))
     return array, x, dtype, in_precision(opts, dtype)
-
-
-def statistics(logits: ArrayLike, target: ArrayLike | None, axis: Any, opts: Options) -> Loss:
-    """The problem of statistics of rows: that of a loss without reduction, or without a target."""
-    array, x, dtype, opts = _logits(logits, axis, opts)
-    labels = None
-    if target is not None:
-        rules.class_indices(array_of("target", target).shape, x.array.shape[:-1], array.shape)
-        labels, _ = _target(target, array, x.array, axis, opts)
-    return Loss(x, labels, None, None, None, 1.0, opts, None, dtype != computed(x.dtype.name))
-
-
-class GradHess(NamedTuple):
-    """A gradient and a diagonal of a Hessian to compute."""
-
-    of: Loss  # the problem of the gradient alone
-    hessian: Hessian
-    dtype: np.dtype[Any]  # of both results
-    out: tuple[Array, Array] | None  # where they go, with the classes in the last axis
-
-
-def grad_hess(
-    logits: ArrayLike,
-    target: ArrayLike,
-    weights: tuple[Any, Any],
-    axis: Any,
-    opts: Options,
-    hessian: tuple[Any, Any],
-    dtype: Any,
-    out: Any,
-) -> GradHess:
-    """A problem of gradient and Hessian, which is named and bounded by `hessian`."""
-    problem = cross_entropy(logits, target, axis, *weights, opts)
-    wanted = written_dtype(dtype, problem.x.dtype)
-    to = None
-    if out is not None:
-        if not isinstance(out, tuple | list) or len(out) != 2:
-            raise TypeError(f"out must be a pair (grad, hess) of arrays, got {rules.shown(out)}")
-        like = array_of("logits", logits)
-        for name, array in zip(("out[0]", "out[1]"), out, strict=True):
-            output(array, like, wanted, name)
-        to = last(out[0], axis), last(out[1], axis)
-    return GradHess(problem, hessian_of(*hessian, problem.options, problem.x.array.shape[-1]), wanted, to)
-
-
-class Derivative(NamedTuple):
-    """A gradient of statistics of rows to compute."""
-
-    of: Loss  # its problem
-    upstreams: tuple[Array | float | None, ...]  # of `DIFFERENTIABLE`, in float64: numbers, or one a row
-
-
-def row_stats_vjp(
-    logits: ArrayLike, target: ArrayLike | None, values: tuple[Any, ...], axis: Any, opts: Options, out: Any
-) -> Derivative:
-    """A problem of the gradient of statistics."""
-    upstreams(values, target=target is not None)
-    problem = statistics(logits, target, axis, opts)
-    shape, dtype = problem.x.array.shape[:-1], "float64" if problem.widened else computed(problem.x.dtype.name)
-    given = zip(DIFFERENTIABLE, values, strict=True)
-    checked = tuple(None if v is None else upstream(v, shape, "none", dtype, name) for name, v in given)
-    like = array_of("logits", logits)
-    return Derivative(problem._replace(out=_destination(out, like, problem.x.dtype, axis)), checked)
 
 
 def row_map(x: ArrayLike, axis: Any, out: Array | None) -> Map:
     """A softmax-like problem along one axis."""
     array = numbers("x", x)
     operand = rows("x", array, axis)
-    return Map(operand, None, _destination(out, array, operand.dtype, axis))
+    return Map(operand, None, destination(out, array, operand.dtype, axis))
 
 
 def product(y: ArrayLike, grad: ArrayLike, axis: Any, out: Array | None) -> Map:
@@ -276,7 +211,7 @@ def product(y: ArrayLike, grad: ArrayLike, axis: Any, out: Array | None) -> Map:
     y_array, grad_array = numbers("y", y), numbers("grad", grad)
     a, b = rows("y", y_array, axis), rows("grad", grad_array, axis)
     rules.same_shape(y_array.shape, grad_array.shape)
-    return Map(a, b, _destination(out, y_array, a.dtype, axis))
+    return Map(a, b, destination(out, y_array, a.dtype, axis))
 
 
 class Axes(NamedTuple):
@@ -293,4 +228,4 @@ def over_axes(x: ArrayLike, axis: tuple[Any, ...] | None, out: Array | None) -> 
     array = numbers("x", x)
     axes = rules.axes_of(axis, array.shape)
     dtype = result_dtype(array.dtype)
-    return Axes(array, dtype, axes, _destination(out, array, dtype, -1))
+    return Axes(array, dtype, axes, destination(out, array, dtype, -1))

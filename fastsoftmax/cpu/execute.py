@@ -27,7 +27,7 @@ Strides = tuple[int, ...]
 CONVERTED = 1 << 18  # elements of an operand that are converted at a time
 NEUTRAL = Numbers()
 #: Kernels of two layouts, rows and lanes, by the room in scratch that a tile of rows in lanes has.
-COPIES = {"statistics": 1, "derivatives": 1, "hessian": 2}
+COPIES = {"statistics": 1, "derivatives": 1, "hessian": 2, "divergence": 2}
 
 
 class Job(NamedTuple):
@@ -43,6 +43,7 @@ class Job(NamedTuple):
     streamed: bool = False  # the output may be written past the caches
     curvature: float = 1.0  # a factor of the Hessian
     least: float = 0.0  # which it is raised to
+    beta: float = 0.5  # the teacher's share in a mixture
 
 
 class Operands(NamedTuple):
@@ -116,10 +117,10 @@ def _launch(job: Job, data: Operands, recipe: Recipe) -> float:
     )
     pack_further(
         *(space, FIELDS * 8, address(data.columns), address(data.places), address(data.truths), data.rows_in_all()),
-        *(address(data.third), address(data.hessian), job.curvature, job.least),
+        *(address(data.third), address(data.hessian), job.curvature, job.least, job.beta),
     )
     launch.launch(recipe.kernel, begin, recipe.chunks, threads)
-    if job.kernel != "cross_entropy":
+    if job.kernel not in ("cross_entropy", "divergence"):
         return 0.0
     if recipe.chunks == 1:
         return float(unpack_float(space, ALL_FIELDS * 8)[0])
@@ -198,7 +199,7 @@ def _cut(
     """
     work, lanes = computing_dtype(dtype), rows_in_lanes(rows[-1], x, dtype.itemsize)
     strided = kernel != "vjp" and not lanes and x[-1] != dtype.itemsize
-    used = flags.grad if kernel != "softmax" else variant == SOFTMAX
+    used = variant == SOFTMAX if kernel == "softmax" else flags.grad and kernel != "divergence"
     keep = strided or (used and not (lanes and (flags.cap or flags.entropy)))
     streamable = apart and streamed and kernel != "vjp"
     p = plan(*rows, work.itemsize, lanes, keep, apart and dtype == work, streamable, COPIES.get(kernel, 0))

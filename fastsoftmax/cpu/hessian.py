@@ -5,7 +5,8 @@ import numpy as np
 from ..core.dtypes import storage_of
 from ..core.strides import overlap
 from . import run
-from .check import Array, GradHess, Rows
+from .check import Array, Rows
+from .derived import GradHess
 from .execute import Operands, execute
 
 

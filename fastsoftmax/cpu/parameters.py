@@ -29,6 +29,7 @@ class Further(NamedTuple):
     hessian: int = 0  # a second output, with the strides of the first
     curvature: float = 1.0  # a factor of the Hessian
     least: float = 0.0  # which it is raised to
+    beta: float = 0.5  # the teacher's share in a mixture
 
 
 class Shape(NamedTuple):
@@ -55,7 +56,9 @@ _SHAPE = NUMBERS + len(Numbers._fields)
 ROWS, INNER, CLASSES, CHUNK, TILE, SCRATCH_SIZE = range(_SHAPE, _SHAPE + 6)
 X_STRIDES, Y_STRIDES, OUT_STRIDES = range(_SHAPE + 6, _SHAPE + 15, 3)  # three fields each
 FIELDS = _SHAPE + len(Shape._fields)
-COLUMNS, PLACES, TRUTHS, ROWS_IN_ALL, THIRD, HESSIAN, CURVATURE, LEAST = range(FIELDS, FIELDS + len(Further._fields))
+COLUMNS, PLACES, TRUTHS, ROWS_IN_ALL, THIRD, HESSIAN, CURVATURE, LEAST, BETA = range(
+    FIELDS, FIELDS + len(Further._fields)
+)
 ALL_FIELDS = FIELDS + len(Further._fields)
 
 #: The fields of a shape as bytes: ``pack_shape(*shape)``.
@@ -63,6 +66,6 @@ pack_shape = struct.Struct(f"={len(Shape._fields)}q").pack
 #: Write a whole block: ``pack_block(block, 0, *integers, *numbers, pack_shape(*shape))``.
 pack_block = struct.Struct(f"={len(CALL)}q{len(Numbers._fields)}d{8 * len(Shape._fields)}s").pack_into
 #: The further fields of a block of `ALL_FIELDS`: ``pack_further(block, FIELDS * 8, *further)``.
-pack_further = struct.Struct("=6q2d").pack_into
+pack_further = struct.Struct("=6q3d").pack_into
 #: The float at a byte of a block: ``unpack_float(block, byte)[0]``.
 unpack_float = struct.Struct("=d").unpack_from

@@ -13,6 +13,7 @@ from ..core.strides import axes_last, joined, overlap
 from . import check, table
 from .addresses import address
 from .check import Array, Loss, Map
+from .derived import Divergence
 from .execute import CONVERTED, Job, Operands, execute, pieces
 from .layouts.labels import count as count_labels
 from .parameters import FIELDS, Shape, pack_block, pack_shape
@@ -217,10 +218,10 @@ def reduced(problem: Loss, total: float, count: float) -> Any:
     return computing_dtype(problem.x.dtype).type((total / count if count else math.nan) if mean else total)
 
 
-def cross_entropy(problem: Loss, grad: bool) -> tuple[Any, Array | None]:
-    """(loss, gradient or None) of a cross-entropy."""
+def cross_entropy(problem: Loss, grad: bool, **change: Any) -> tuple[Any, Array | None]:
+    """(loss, gradient or None) of a cross-entropy, or of what else a changed job computes."""
     if problem.widened:
-        return _in_double(problem, grad)
+        return _in_double(problem, grad, change)
     x, labels, dtype = problem.x, problem.labels, computing_dtype(problem.x.dtype)
     count = counted(problem)
     out = None
@@ -230,15 +231,22 @@ def cross_entropy(problem: Loss, grad: bool) -> tuple[Any, Array | None]:
             labels = labels.copy()
     result = np.empty(x.array.shape[:-1], dtype) if problem.options.reduction == "none" else None
     data, order = ordered(Operands(x.array, problem.soft, out, None, labels, *factors_of(problem), None, result))
-    total = execute(loss_job(problem, count, grad=grad, streamed=out is problem.out), data)
+    job = loss_job(problem, count, grad=grad, streamed=out is problem.out)
+    total = execute(job._replace(**change) if change else job, data)
     loss = reduced(problem, total, count) if result is None else restored(data.result, order)[()]
     return loss, None if out is None else delivered(out, problem.out)
 
 
-def _in_double(problem: Loss, grad: bool) -> tuple[Any, Array | None]:
+def divergence(problem: Divergence, grad: bool) -> tuple[Any, Array | None]:
+    """(divergence, gradient or None) of a student from a teacher."""
+    change = {"kernel": "divergence", "variant": problem.variant, "beta": problem.beta, "streamed": False}
+    return cross_entropy(problem.of, grad, **change)
+
+
+def _in_double(problem: Loss, grad: bool, change: dict[str, Any]) -> tuple[Any, Array | None]:
     """The same computed in float64, and rounded to the dtypes that the narrower logits have it in."""
     x, double = problem.x, np.dtype(np.float64)
     wide = problem._replace(x=check.Rows(x.array.astype(double), double), out=None, widened=False)
-    loss, written = cross_entropy(wide, grad)
+    loss, written = cross_entropy(wide, grad, **change)
     loss = np.asarray(loss).astype(computing_dtype(x.dtype))[()]
     return loss, None if written is None else delivered(written.astype(x.dtype), problem.out)

@@ -10,7 +10,8 @@ from ..core.options import Flags, numbers_of
 from ..core.statistics import BITS, INDEX, REAL, TRUTH, asked, columns_of
 from ..core.strides import overlap
 from . import check, run
-from .check import Array, Derivative, Loss
+from .check import Array, Loss
+from .derived import Derivative
 from .execute import CONVERTED, Job, Operands, execute, largest, pieces
 from .run import ordered, restored
 

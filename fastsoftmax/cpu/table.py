@@ -7,6 +7,7 @@ from . import jit
 from .layouts import (
     batch_kernels,
     block_kernels,
+    divergence,
     hessian,
     labels,
     lane_kernels,
@@ -30,6 +31,7 @@ _FACTORIES: dict[str, Callable[..., Any]] = {
     "softmax": _by_layout(*(layout.softmax for layout in _LAYOUTS)),
     "vjp": _by_layout(vjp.rows, vjp.lanes, vjp.rows, vjp.lanes, vjp.lanes),
     "derivatives": _by_layout(row_kernels.cross_entropy, lane_kernels.cross_entropy, row_kernels.cross_entropy),
+    "divergence": _by_layout(divergence.rows, divergence.lanes, divergence.rows),
     "hessian": _by_layout(hessian.rows, hessian.lanes, hessian.rows),
     "statistics": _by_layout(statistics.rows, statistics.lanes, statistics.rows),
     "scan": labels.scan,

@@ -6,6 +6,7 @@ Each function also takes the dtype to compute in: ``dtype=numpy.longdouble`` is 
 """
 
 from .boosting import cross_entropy_grad_hess
+from .divergence import kl_divergence, kl_divergence_and_grad
 from .linear import (
     linear_cross_entropy,
     linear_cross_entropy_and_grad,
@@ -22,6 +23,8 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_and_grad",
     "cross_entropy_grad_hess",
+    "kl_divergence",
+    "kl_divergence_and_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_and_grad",
     "linear_hessian_product",

@@ -2,6 +2,7 @@
 
 import math
 from decimal import Decimal, localcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -117,10 +118,15 @@ def test_focal_curvature_is_the_second_derivative(nll, gamma):
     assert L.focal_curvature(INF, zero, one, gamma) == 0
 
 
+def divergence(log_p, log_q, functions=L):
+    """The term of two logarithms of probabilities."""
+    return functions.divergence_term(np.exp(log_p), np.exp(log_q), functions.log_ratio(log_p, log_q))
+
+
 @given(st.floats(-700, 0), st.floats(-700, 0), st.sampled_from([1.0, 1e-3, 1e-8]))
 def test_divergence_terms_are_never_negative(log_p, difference, scale):
     log_q = min(0.0, log_p + scale * (difference + 350) / 50)
-    found = L.divergence_term(np.float64(log_p), np.float64(log_q))
+    found = divergence(np.float64(log_p), np.float64(log_q))
     assert found >= 0
     with localcontext(prec=80):
         p, q = Decimal(log_p).exp(), Decimal(log_q).exp()
@@ -131,15 +137,24 @@ def test_divergence_terms_are_never_negative(log_p, difference, scale):
         assert abs(Decimal(float(found)) - expected) <= error
 
 
+@given(st.floats(-100, 100).filter(lambda t: t == 0 or abs(t) > 1e-30), st.floats(0.01, 0.99))
+def test_mixtures_keep_their_digits(t, beta):
+    with localcontext(prec=120):
+        ratio, b = Decimal(t).exp(), Decimal(beta)
+        exact = (b + (1 - b) * ratio).ln(), (b / ratio + (1 - b)).ln()
+    for got, right in zip(L.mixture(np.float64(t), np.float64(beta)), exact, strict=True):
+        assert abs(Decimal(float(got)) - right) <= 8 * Decimal(EPS) * (abs(right) + min(abs(Decimal(t)), 1))
+
+
 def test_divergence_terms_of_impossible_classes():
     zero = np.float64(0)
-    assert L.divergence_term(zero, -INF) == 1
-    assert L.divergence_term(-INF, zero) == INF
-    assert L.divergence_term(-INF, -INF) == 0
+    assert divergence(zero, -INF) == 1
+    assert divergence(-INF, zero) == INF
+    assert divergence(-INF, -INF) == 0
 
 
 def test_divergence_terms_do_not_rely_on_the_last_bit():
     """Not even of an expm1 that is some ulp too small."""
-    short = law.bind({**PRIMITIVES, "expm1": lambda x: np.expm1(x) - 4 * EPS * abs(x)}, np.errstate(all="ignore"))
-    found = short["divergence_term"](np.float64(-1), -1 + 2**-52 * np.arange(1.0, 50.0))
-    assert (found >= 0).all()
+    inaccurate = {**PRIMITIVES, "expm1": lambda x: np.expm1(x) - 4 * EPS * abs(x)}
+    short = SimpleNamespace(**law.bind(inaccurate, np.errstate(all="ignore")))
+    assert (divergence(np.float64(-1), -1 + 2**-52 * np.arange(1.0, 50.0), short) >= 0).all()

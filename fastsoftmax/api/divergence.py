@@ -1,0 +1,162 @@
+"""Divergences between a student and a teacher, as distillation wants them: signatures and documentation."""
+
+from typing import Any
+
+from numpy.typing import ArrayLike, NDArray
+
+from ..core.divergence import divergence_options
+from .backends import backend
+from .cross_entropy import LossAndGrad
+
+Array = NDArray[Any]
+
+
+def kl_divergence(
+    student: ArrayLike,
+    teacher: ArrayLike,
+    *,
+    axis: int = -1,
+    temperature: float = 1.0,
+    teacher_is: str = "logits",
+    direction: str | float = "forward",
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> Any:
+    r"""Divergence of a student's distribution from a teacher's, by the student's logits.
+
+    With :math:`p = \operatorname{softmax}(x / T)` of the student, q of the teacher and
+    :math:`m = β q + (1 - β) p` the divergence of a row is
+
+    .. math::
+        \text{forward: } \sum_j q_j \log \frac{q_j}{p_j}, \qquad
+        \text{reverse: } \sum_j p_j \log \frac{p_j}{q_j}, \qquad
+        β\text{: } β \sum_j q_j \log \frac{q_j}{m_j} + (1 - β) \sum_j p_j \log \frac{p_j}{m_j}
+
+    the last being the generalised Jensen-Shannon divergence (Agarwal et al., 2024).
+
+    Parameters
+    ----------
+    student : array_like, shape (..., K)
+        Logits x of K classes, of any strides.  float16 and bfloat16 are computed in float32, integers in float64.
+    teacher : array_like, shape (..., K)
+        What `teacher_is` says, read in the dtype that is computed in.
+    axis : int, default -1
+        The axis of the classes in both.
+    temperature : float > 0, default 1
+        T: what the student's logits are divided by, and the teacher's if those are logits.  The value is not multiplied
+        by :math:`T^2`; Hinton et al. (2015) do that, so that gradients do not shrink as T grows.
+    teacher_is : {"logits", "log_prob", "prob"}, default "logits"
+        Whether `teacher` holds logits, log-probabilities, or probabilities.
+    direction : {"forward", "reverse"} or float in (0, 1), default "forward"
+        The divergence; a number is β.
+    sample_weight : array_like, shape (...), optional
+        Weights >= 0 that multiply the rows' divergences; a mean divides by their sum.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the number of rows (torch's "batchmean" for one axis of rows).
+
+    Returns
+    -------
+    scalar, or ndarray of shape (...) for "none"
+        float32 for half precision, else in the dtype of the logits.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has an unsuitable dtype, shape or value; the message says which, and where.
+
+    Notes
+    -----
+    O(n) time, one pass over memory while two rows fit a second-level cache.
+
+    Never negative: the terms added up are :math:`q \log(q / p) - q + p`, which are not, each with its digits where p is
+    near q.  For a teacher's numbers that add up to M rather than 1 this is M - 1 less than the formula above, in the
+    forward direction, and 1 - M less in the other.  0·log 0 is 0.  A row of the student's that holds NaN or +inf, or
+    nothing but -inf, is NaN.
+
+    Examples
+    --------
+    >>> import numpy as np, fastsoftmax as fs
+    >>> student, teacher = np.array([[0.0, 0.0]]), np.array([[1.0, 0.0]])
+    >>> round(float(fs.kl_divergence(student, teacher)), 6)
+    0.110944
+    >>> round(float(fs.kl_divergence(student, teacher, direction=0.5)), 6)
+    0.028535
+    """
+    options = divergence_options(temperature, reduction)
+    at, kind = backend(student, teacher, sample_weight), (teacher_is, direction)
+    return at.divergence(student, teacher, axis, kind, sample_weight, options, None, None, False)[0]
+
+
+def kl_divergence_and_grad(
+    student: ArrayLike,
+    teacher: ArrayLike,
+    *,
+    axis: int = -1,
+    temperature: float = 1.0,
+    teacher_is: str = "logits",
+    direction: str | float = "forward",
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+    grad_output: ArrayLike | None = None,
+    out: Array | None = None,
+) -> LossAndGrad:
+    r"""Divergence of a student from a teacher, and its gradient with respect to the student's logits.
+
+    The gradient of a row is 1 / T times
+
+    .. math::
+        \text{forward: } M p_j - q_j, \qquad
+        \text{reverse: } p_j \Big(\log \frac{p_j}{q_j} - \sum_i p_i \log \frac{p_i}{q_i}\Big), \qquad
+        β\text{: } (1 - β)\, p_j \Big(\log \frac{p_j}{m_j} - \sum_i p_i \log \frac{p_i}{m_i}\Big)
+
+    where M is the sum of the teacher's probabilities.
+
+    Parameters
+    ----------
+    student : array_like, shape (..., K)
+        Logits of K classes, as for `kl_divergence`.
+    teacher : array_like, shape (..., K)
+        What `teacher_is` says; it gets no gradient.
+    axis : int, default -1
+        The axis of the classes in both.
+    temperature : float > 0, default 1
+        T, as for `kl_divergence`.
+    teacher_is : {"logits", "log_prob", "prob"}, default "logits"
+        Whether `teacher` holds logits, log-probabilities, or probabilities.
+    direction : {"forward", "reverse"} or float in (0, 1), default "forward"
+        The divergence; a number is β.
+    sample_weight : array_like, shape (...), optional
+        Weights >= 0 that multiply the rows' divergences; a mean divides by their sum.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        As for `kl_divergence`.
+    grad_output : scalar, or array_like of shape (...) for "none", default 1
+        The upstream gradient, which multiplies the gradient.
+    out : ndarray, optional
+        Where to write the gradient: the shape of `student`, the dtype of the gradient.  It may be `student` itself.
+
+    Returns
+    -------
+    LossAndGrad
+        ``(loss, grad)``: what `kl_divergence` returns, and the gradient in the shape and dtype of `student`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has an unsuitable dtype, shape or value; the message says which, and where.
+
+    Notes
+    -----
+    O(n) time, one pass over memory while two rows fit a second-level cache.  ``p - q`` keeps its digits where p is
+    near q.
+
+    Examples
+    --------
+    >>> import numpy as np, fastsoftmax as fs
+    >>> loss, grad = fs.kl_divergence_and_grad(np.zeros((1, 2)), np.array([[0.75, 0.25]]), teacher_is="prob")
+    >>> round(float(loss), 6), grad.tolist()
+    (0.130812, [[-0.25, 0.25]])
+    """
+    options = divergence_options(temperature, reduction)
+    at, kind = backend(student, teacher, sample_weight, grad_output, out), (teacher_is, direction)
+    loss, grad = at.divergence(student, teacher, axis, kind, sample_weight, options, grad_output, out, True)
+    return LossAndGrad(loss, grad)

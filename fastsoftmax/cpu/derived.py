@@ -1,0 +1,109 @@
+"""Checked problems of what comes from rows besides a loss: statistics, their gradients, Hessians, divergences."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..core import rules
+from ..core.conversion import array_of, numbers
+from ..core.divergence import direction_of, teacher_of
+from ..core.dtypes import computed
+from ..core.hessian import Hessian, hessian_of, written_dtype
+from ..core.options import Options
+from ..core.statistics import DIFFERENTIABLE, upstreams
+from ..core.weights import upstream
+from .check import Array, Loss, cross_entropy, destination, last, logits_of, output, target_of, weights_of
+
+
+def statistics(logits: ArrayLike, target: ArrayLike | None, axis: Any, opts: Options) -> Loss:
+    """The problem of statistics of rows: that of a loss without reduction, or without a target."""
+    array, x, dtype, opts = logits_of(logits, axis, opts)
+    labels = None
+    if target is not None:
+        rules.class_indices(array_of("target", target).shape, x.array.shape[:-1], array.shape)
+        labels, _ = target_of(target, array, x.array, axis, opts)
+    return Loss(x, labels, None, None, None, 1.0, opts, None, dtype != computed(x.dtype.name))
+
+
+class Divergence(NamedTuple):
+    """A divergence of a student from a teacher to compute."""
+
+    of: Loss  # the student's logits, and the teacher in the place of probabilities
+    variant: tuple[int, int]  # what the teacher is, and the direction
+    beta: float
+
+
+def divergence(
+    student: ArrayLike,
+    teacher: ArrayLike,
+    axis: Any,
+    kind: tuple[Any, Any],
+    sample_weight: ArrayLike | None,
+    opts: Options,
+    grad_output: ArrayLike | None,
+    out: Any,
+) -> Divergence:
+    """A problem of a divergence from the arguments of the public functions."""
+    what, (direction, beta) = teacher_of(kind[0]), direction_of(kind[1])
+    array, x, dtype, opts = logits_of(student, axis, opts, "student")
+    other = numbers("teacher", teacher)
+    rules.same_classes(other.shape, array.shape)
+    _, weight = weights_of(None, sample_weight, x.array, None, opts, dtype)
+    up = 1.0 if grad_output is None else upstream(grad_output, x.array.shape[:-1], opts.reduction, dtype)
+    to = destination(out, array, x.dtype, axis)
+    wide = dtype != computed(x.dtype.name)
+    return Divergence(Loss(x, None, last(other, axis), None, weight, up, opts, to, wide), (what, direction), beta)
+
+
+class GradHess(NamedTuple):
+    """A gradient and a diagonal of a Hessian to compute."""
+
+    of: Loss  # the problem of the gradient alone
+    hessian: Hessian
+    dtype: np.dtype[Any]  # of both results
+    out: tuple[Array, Array] | None  # where they go, with the classes in the last axis
+
+
+def grad_hess(
+    logits: ArrayLike,
+    target: ArrayLike,
+    weights: tuple[Any, Any],
+    axis: Any,
+    opts: Options,
+    hessian: tuple[Any, Any],
+    dtype: Any,
+    out: Any,
+) -> GradHess:
+    """A problem of gradient and Hessian, which is named and bounded by `hessian`."""
+    problem = cross_entropy(logits, target, axis, *weights, opts)
+    wanted = written_dtype(dtype, problem.x.dtype)
+    to = None
+    if out is not None:
+        if not isinstance(out, tuple | list) or len(out) != 2:
+            raise TypeError(f"out must be a pair (grad, hess) of arrays, got {rules.shown(out)}")
+        like = array_of("logits", logits)
+        for name, array in zip(("out[0]", "out[1]"), out, strict=True):
+            output(array, like, wanted, name)
+        to = last(out[0], axis), last(out[1], axis)
+    return GradHess(problem, hessian_of(*hessian, problem.options, problem.x.array.shape[-1]), wanted, to)
+
+
+class Derivative(NamedTuple):
+    """A gradient of statistics of rows to compute."""
+
+    of: Loss  # its problem
+    upstreams: tuple[Array | float | None, ...]  # of `DIFFERENTIABLE`, in float64: numbers, or one a row
+
+
+def row_stats_vjp(
+    logits: ArrayLike, target: ArrayLike | None, values: tuple[Any, ...], axis: Any, opts: Options, out: Any
+) -> Derivative:
+    """A problem of the gradient of statistics."""
+    upstreams(values, target=target is not None)
+    problem = statistics(logits, target, axis, opts)
+    shape, dtype = problem.x.array.shape[:-1], "float64" if problem.widened else computed(problem.x.dtype.name)
+    given = zip(DIFFERENTIABLE, values, strict=True)
+    checked = tuple(None if v is None else upstream(v, shape, "none", dtype, name) for name, v in given)
+    like = array_of("logits", logits)
+    return Derivative(problem._replace(out=destination(out, like, problem.x.dtype, axis)), checked)

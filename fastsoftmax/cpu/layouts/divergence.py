@@ -1,0 +1,271 @@
+"""The kernels of divergences between a student and a teacher, for rows and for lanes: three passes over two rows.
+
+The first reduces both rows, the second adds up terms that are not negative one by one, and the third writes the
+gradient by the student's logits; with logits of a teacher and the forward direction the second does that too.  Both
+rows come from memory once while they fit a second-level cache.
+"""
+
+from ...core.dtypes import COMPUTED, FLOAT64
+from .. import jit
+from .. import parameters as P
+from ..jit import inline
+from ..simd.elementary import exp, exp_constants, log
+from ..simd.lanes import extract, first_lanes, hsum
+from ..simd.laws import vector
+from ..simd.memory import address, get, lanes_of, load, load_n, moved, put, ref, ref_like, store, store_n
+from ..simd.vectors import select, splat
+from ..simd.words import float_at, integer_at, labels, put_float
+from .common import bounds, read_options, read_ref, row_ref, scratch_of, tile_ref, transform
+from .constants import BLOCK
+from .lanes import RUN as CLASSES
+from .lanes import Tile, locate, logits, pack, reduce_rows, slot, two_sum, unpack
+from .row_kernels import scratch
+from .rows import RUN, Row, reduce_row
+
+LOGITS, LOG_PROB, PROB = range(3)  # what a teacher is
+FORWARD, REVERSE, MIXED = range(3)  # directions
+
+_exp, _term, _shift, _log_of_sum = vector["exp"], vector["term"], vector["shift"], vector["log_of_sum"]
+_log_ratio, _difference, _mixture = vector["log_ratio"], vector["difference"], vector["mixture"]
+_divergence_term = vector["divergence_term"]
+
+
+@inline
+def _pair(teacher, x, y, states):
+    """(p, q, log(p/q)) of classes with the transformed logits `x` of a student and `y` of a teacher.
+
+    `states` are the shifts and the logarithms of the sums of both.
+    """
+    shift, log_s, teacher_shift, teacher_log_s = states
+    log_p = x - shift - log_s
+    if teacher == LOGITS:
+        log_q = y - teacher_shift - teacher_log_s
+        return _exp(log_p), _exp(log_q), _log_ratio(log_p, log_q)
+    if teacher == PROB:
+        return _exp(log_p), y, _log_ratio(log_p, log(y))
+    return _exp(log_p), exp(y), _log_ratio(log_p, y)
+
+
+@inline
+def _terms(direction, beta, p, q, t):
+    """(a term of the divergence, a term of the number that the gradient needs)."""
+    if direction == FORWARD:
+        return _divergence_term(p, q, t), q
+    if direction == REVERSE:
+        return _divergence_term(q, p, 0.0 - t), _term(p, t)
+    to_q, to_p = _mixture(t, beta)
+    m = q * beta + p * (1.0 - beta)
+    return _divergence_term(m, q, to_q) * beta + _divergence_term(m, p, to_p) * (1.0 - beta), _term(p, to_p)
+
+
+@inline
+def _slope(teacher, direction, beta, p, q, t, second):
+    """The derivative by a logit of the student; `second` is the sum of the second terms."""
+    if direction == FORWARD:
+        g = _difference(p, q, t)
+        return g if teacher == LOGITS else g + p * (second - 1.0)
+    if direction == REVERSE:
+        return _term(p, t - second)
+    _, to_p = _mixture(t, beta)
+    return _term(p, second - to_p) * (1.0 - beta)
+
+
+# Rows: classes in lanes -------------------------------------------------------------------------------------------
+
+
+@inline
+def _loaded(flags, o, teacher, row, j, n, whole):
+    """Transformed logits of both from class `j` on."""
+    x = load(row.source, j) if whole else load_n(row.source, j, n, 0.0)
+    y = load(row.y, j) if whole else load_n(row.y, j, n, 0.0)
+    return transform(flags, o, x), transform(flags, o, y) if teacher == LOGITS else y
+
+
+@inline
+def _vector(flags, o, constants, row, states, j, n, second, factor, whole):
+    """The terms of the `n` classes from `j` on; writes their gradient, if that is wanted now, times `factor`."""
+    teacher, direction, beta, write = constants
+    x, y = _loaded(flags, o, teacher, row, j, n, whole)
+    p, q, t = _pair(teacher, x, y, states)
+    if write:
+        g = _slope(teacher, direction, beta, p, q, t, second) * factor
+        if whole:
+            store(row.out, j, g)
+        else:
+            store_n(row.out, j, n, g)
+    value, more = _terms(direction, beta, p, q, t)
+    if whole:
+        return value, more
+    return first_lanes(value, n), first_lanes(more, n)
+
+
+@inline
+def _pass(flags, o, constants, row, states, second, factor):
+    """The sums of both terms over a row."""
+    width, totals, others = lanes_of(row.x), 0.0, 0.0
+    zero = splat(row.x, 0.0)
+    for begin in range(0, row.k, BLOCK):
+        stop, j, total, more = min(begin + BLOCK, row.k), begin, zero, zero
+        while j + width <= stop:
+            end, a, b = min(j + RUN * width, stop), zero, zero
+            while j + width <= end:
+                value, other = _vector(flags, o, constants, row, states, j, width, second, factor, True)
+                a, b = a + value, b + other
+                j += width
+            total, more = total + a, more + b
+        if j < stop:
+            value, other = _vector(flags, o, constants, row, states, j, stop - j, second, factor, False)
+            total, more = total + value, more + other
+        totals += hsum(total)
+        others += hsum(more)
+    return totals, others
+
+
+@inline
+def _state(flags, way, o, row):
+    """(shift, log of the sum) of a row, as vectors of the computing dtype."""
+    state = reduce_row(flags, way, o, row)
+    one = splat(row.bases, 1.0)
+    log_s = extract(_log_of_sum(one * state.m, one * state.others), 0)
+    return splat(row.x, extract(_shift(one * state.m), 0)), splat(row.x, log_s)
+
+
+@inline
+def _row(flags, way, apart, o, teacher, direction, beta, row, other, up):
+    """The divergence of a row; writes its gradient, times `up`."""
+    shift, log_s = _state(flags, way, o, row)
+    states = shift, log_s, shift, log_s
+    if teacher == LOGITS:
+        shift_y, log_s_y = _state(flags, apart, o, other)
+        states = shift, log_s, shift_y, log_s_y
+    at_once = flags.grad and teacher == LOGITS and direction == FORWARD
+    factor = up * o.inverse_temperature
+    value, second = _pass(flags, o, (teacher, direction, beta, at_once), row, states, 1.0, factor)
+    if flags.grad and not at_once:
+        _pass(flags, o, (teacher, direction, beta, True), row, states, second, factor)
+    return value
+
+
+def rows(flags, way, variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
+    """The divergence, and the gradient if ``flags.grad``, of each row of a chunk, classes in lanes."""
+    kind, direct, gathered, (teacher, direction) = COMPUTED[x_kind], way.direct, way.gathered, variant
+    read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
+    flags, apart = flags._replace(soft=False, rest=True), way._replace(kept=False, gathered=False)
+
+    def kernel(params, chunk, slot):
+        first, last = bounds(params, chunk)
+        o, k, beta = read_options(params), integer_at(params, P.CLASSES), float_at(params, P.BETA)
+        bases, kept = scratch(params, slot)
+        result, blocks, total = ref(integer_at(params, P.RESULT), 0, kind, True), ref(bases, 0, FLOAT64, True), 0.0
+        exp, loss_factor = exp_constants(result), ref_like(result, integer_at(params, P.LOSS_FACTOR))
+        grad_factor = ref_like(result, integer_at(params, P.GRAD_FACTOR))
+        for i in range(first, last):
+            x = row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous)
+            y = row_ref(params, P.Y, P.Y_STRIDES, i, y_kind, y_contiguous)
+            out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
+            e = out if direct else ref(kept, 0, kind, True)
+            read = read_ref(params, i, read_kind, read_contiguous, gathered, address(e))
+            row = Row(x, read, y, e, e, blocks, out, k, -1, integer_at(params, P.X_STRIDES + 1), exp)
+            other = Row(y, y, y, e, e, blocks, out, k, -1, integer_at(params, P.Y_STRIDES + 1), exp)
+            up = o.scale * float(get(grad_factor, i)) if flags.factors and flags.grad else o.scale
+            value = _row(flags, way, apart, o, teacher, direction, splat(result, beta), row, other, up)
+            if flags.factors:
+                value = value * float(get(loss_factor, i))
+            if integer_at(params, P.RESULT) != 0:
+                put(result, i, value)
+            total += value
+        put_float(integer_at(params, P.PARTIAL), chunk, total)
+
+    return jit.kernel(kernel)
+
+
+# Tiles: rows in lanes ---------------------------------------------------------------------------------------------
+
+
+@inline
+def _lane_state(flags, way, o, tile, v, t):
+    """(shift, log of the sum) of the rows of vector number `v`."""
+    state = reduce_rows(flags, way, o, tile, v, t)
+    return _shift(state.m), _log_of_sum(state.m, state.others)
+
+
+@inline
+def _lane_pass(flags, o, constants, tile, other, v, states, second, factor):
+    """The sums of both terms over the rows of vector number `v`; the gradient is left in the place of logits."""
+    teacher, direction, beta, write = constants
+    total = splat(tile.buffer, 0.0)
+    lost, more = total, total
+    for begin in range(0, tile.k, CLASSES):
+        part = splat(tile.buffer, 0.0)
+        for j in range(begin, min(begin + CLASSES, tile.k)):
+            x, y = transform(flags, o, logits(tile, j, v)), logits(other, j, v)
+            if teacher == LOGITS:
+                y = transform(flags, o, y)
+            p, q, t = _pair(teacher, x, y, states)
+            value, term = _terms(direction, beta, p, q, t)
+            part, more = part + value, more + term
+            if write:
+                store(tile.buffer, slot(tile, j, v), _slope(teacher, direction, beta, p, q, t, second) * factor)
+        total, error = two_sum(total, part)
+        lost = lost + error
+    return select(lost == lost, total + lost, total), more  # of an infinite sum nothing is lost
+
+
+@inline
+def _vector_of_rows(flags, way, o, params, teacher, direction, beta, tile, other, v, index):
+    """The divergences of a vector of rows, the first of which has number `index`; 0 in dead lanes."""
+    one, none = splat(tile.buffer, 1.0), labels(tile.buffer, 0, 0, 0, 0)
+    n = min(tile.rows - v * lanes_of(one), lanes_of(one))
+    shift, log_s = _lane_state(flags, way, o, tile, v, none)
+    states = shift, log_s, shift, log_s
+    if teacher == LOGITS:
+        shift_y, log_s_y = _lane_state(flags, way, o, other, v, none)
+        states = shift, log_s, shift_y, log_s_y
+    up = one * (o.scale * o.inverse_temperature)
+    if flags.factors and flags.grad:
+        up = up * load_n(ref_like(tile.buffer, integer_at(params, P.GRAD_FACTOR)), index, n, 0.0)
+    at_once = flags.grad and teacher == LOGITS and direction == FORWARD
+    value, second = _lane_pass(flags, o, (teacher, direction, beta, at_once), tile, other, v, states, one, up)
+    if flags.grad and not at_once:
+        _lane_pass(flags, o, (teacher, direction, beta, True), tile, other, v, states, second, up)
+    if flags.factors:
+        value = value * load_n(ref_like(tile.buffer, integer_at(params, P.LOSS_FACTOR)), index, n, 0.0)
+    value = first_lanes(value, n)
+    if integer_at(params, P.RESULT) != 0:
+        store_n(ref_like(tile.buffer, integer_at(params, P.RESULT)), index, n, value)
+    return value
+
+
+def lanes(flags, way, variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
+    """The divergence, and the gradient if ``flags.grad``, of each tile of a chunk, rows in lanes."""
+    kind, (teacher, direction) = COMPUTED[x_kind], variant
+    flags = flags._replace(soft=False, rest=True)
+
+    def kernel(params, chunk, slot_number):
+        first, last = bounds(params, chunk)
+        o, k, beta = read_options(params), integer_at(params, P.CLASSES), float_at(params, P.BETA)
+        buffer, total = ref(scratch_of(params, slot_number), 0, kind, True), 0.0
+        exp, width = exp_constants(buffer), lanes_of(buffer)
+        x_step, y_step = integer_at(params, P.X_STRIDES + 2), integer_at(params, P.Y_STRIDES + 2)
+        for number in range(first, last):
+            outer, start, height = locate(params, number, width)
+            x = tile_ref(params, P.X, P.X_STRIDES, outer, start, x_kind, x_contiguous)
+            y = tile_ref(params, P.Y, P.Y_STRIDES, outer, start, y_kind, y_contiguous)
+            out = tile_ref(params, P.OUT, P.OUT_STRIDES, outer, start, x_kind, out_contiguous)
+            tile = Tile(x, x, out, x_step, 0, integer_at(params, P.OUT_STRIDES + 2), buffer, buffer, k, height, exp)
+            second = moved(buffer, 0, slot(tile, 0, integer_at(params, P.TILE)))
+            other = Tile(y, y, out, y_step, 0, 0, buffer, second, k, height, exp)
+            pack(tile)
+            pack(other)
+            index = outer * integer_at(params, P.INNER) + start
+            for v in range((height + width - 1) // width):
+                at = index + v * width
+                value = _vector_of_rows(
+                    flags, way, o, params, teacher, direction, splat(buffer, beta), tile, other, v, at
+                )
+                total += hsum(value)
+            if flags.grad:
+                unpack(tile)
+        put_float(integer_at(params, P.PARTIAL), chunk, total)
+
+    return jit.kernel(kernel)

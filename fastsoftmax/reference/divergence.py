@@ -1,0 +1,75 @@
+"""Divergences between a student and a teacher, and their gradients by the student's logits."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from ..api.cross_entropy import LossAndGrad
+from .maps import Array, converted, log_softmax
+
+
+def kl_divergence(student: ArrayLike, teacher: ArrayLike, **options: Any) -> Any:
+    """The value of `kl_divergence_and_grad`."""
+    return kl_divergence_and_grad(student, teacher, **options).loss
+
+
+@np.errstate(all="ignore")
+def kl_divergence_and_grad(
+    student: ArrayLike,
+    teacher: ArrayLike,
+    *,
+    axis: int = -1,
+    temperature: float = 1.0,
+    teacher_is: str = "logits",
+    direction: str | float = "forward",
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+    grad_output: ArrayLike = 1.0,
+    dtype: DTypeLike = np.float64,
+) -> LossAndGrad:
+    """Divergences; the parameters are those of `fastsoftmax.kl_divergence_and_grad`."""
+    x, y = (np.moveaxis(converted(z, dtype), axis, -1) for z in (student, teacher))
+    log_p = log_softmax(x / temperature, dtype=dtype)
+    if teacher_is == "logits":
+        y = log_softmax(y / temperature, dtype=dtype)
+    log_q = np.log(y) if teacher_is == "prob" else y
+    value, grad = _divergence(log_p, log_q, direction)
+    rows = np.ones(x.shape[:-1], dtype) if sample_weight is None else converted(sample_weight, dtype)
+    divisor = (rows.sum() or np.nan) if reduction == "mean" else 1.0
+    up = np.broadcast_to(converted(grad_output, dtype), rows.shape) * rows / divisor / temperature
+    loss = value * rows
+    total = loss[()] if reduction == "none" else loss.sum() / divisor
+    return LossAndGrad(total, np.moveaxis(grad * up[..., None], -1, axis))
+
+
+def _divergence(log_p: Array, log_q: Array, direction: str | float) -> tuple[Array, Array]:
+    """(value, gradient) of each row."""
+    p, q, t = np.exp(log_p), np.exp(log_q), _ratio(log_p, log_q)
+    if direction == "forward":
+        return _sum(q, p, -t), q.sum(-1, keepdims=True) * p - q
+    if direction == "reverse":
+        return _sum(p, q, t), _times(p, t - _times(p, t).sum(-1, keepdims=True))
+    beta = float(direction)
+    m = beta * q + (1 - beta) * p
+    to_p, to_q = _ratio(log_p, np.log(m)), _ratio(log_q, np.log(m))
+    value = beta * _sum(q, m, to_q) + (1 - beta) * _sum(p, m, to_p)
+    return value, (1 - beta) * _times(p, to_p - _times(p, to_p).sum(-1, keepdims=True))
+
+
+def _ratio(log_a: Array, log_b: Array) -> Array:
+    """``log(a/b)``, 0 where both are 0."""
+    result: Array = np.where(log_a == log_b, 0.0, log_a - log_b)
+    return result
+
+
+def _times(a: Array, x: Array) -> Array:
+    """``a x`` with 0 for a = 0."""
+    result: Array = np.where(a == 0, 0.0, a * x)
+    return result
+
+
+def _sum(a: Array, b: Array, log_ratio: Array) -> Array:
+    """``sum a log(a/b) - a + b``."""
+    result: Array = (_times(a, log_ratio) - a + b).sum(-1)
+    return result
