@@ -12,16 +12,18 @@ from ..core import memo
 from ..core.conversion import positive
 from ..core.dtypes import LOGSUMEXP, computed
 from ..core.options import Options
-from ..core.statistics import BITS
+from ..core.statistics import BITS, DIFFERENTIABLE
+from ..core.statistics import upstreams as given_upstreams
 from ..core.strides import Operand
 from . import check
 from .arrays.borrowed import keep
 from .arrays.library import LEGACY, Argument, Library
 from .arrays.lookup import argument, arguments, by_type, call_key, keys, library
-from .check import Arguments, upstream_fits, upstream_number
+from .check import Arguments
 from .run import LossCall, MapCall
-from .statistics import StatisticsCall
+from .statistics import DerivativeCall, StatisticsCall
 from .toolkit import compiler
+from .upstream import upstream_fits, upstream_number
 from .workspace import workspace
 
 
@@ -241,3 +243,58 @@ def _prepare_statistics(
     prepared = Prepared(StatisticsCall(problem, variant, most), shape, dtype, None, (0, 0, 0, 0), waits, exports)
     _prepared.keep(key, prepared)
     return prepared
+
+
+def row_stats_vjp(logits: Any, target: Any, upstreams: tuple[Any, ...], axis: Any, options: Options, out: Any) -> Any:
+    """The gradient of statistics, by their upstream gradients: numbers, or arrays."""
+    kind = by_type.get(type(logits)) or library(logits)
+    about = kind.call_key(logits, target, out) or call_key(kind, logits, target, out)
+    look, stream, x_at, target_at, at, owners = about
+    given_upstreams(upstreams, target=target is not None)
+    named = list(zip(DIFFERENTIABLE, upstreams, strict=True))
+    ups = [0.0 if value is None else upstream_number(value, name) for name, value in named]
+    each = tuple(value if up is None else None for value, up in zip(upstreams, ups, strict=True))
+    each_key, each_at, each_owners = keys(each, stream)
+    which = tuple(value is not None for value in upstreams)
+    key = kind, look, axis, type(axis), options, "derivatives", each_key, which
+    prepared, written = _find(key, x_at, target_at, at), out
+    if prepared is None:
+        prepared, written = _prepare_derivative(key, (logits, target, out), each, axis, options, which, stream)
+    call, owners = prepared.call, (*(owners or (logits, target, out)), *each_owners)
+    for (name, _), up in zip(named, ups, strict=True):
+        upstream_fits(up, prepared.dtype, name)
+    borrowed = order(kind, stream, call.device, (logits, target, out, *each), owners) if prepared.waits else None
+    if out is None:
+        written = kind.empty_like(logits, stream) if written is None else written
+        at = kind.address(written)
+    call(x_at, target_at, at, each_at, tuple(up or 0.0 for up in ups), stream)
+    if borrowed:
+        keep(call.device, stream, borrowed)
+    return kind.exported(written) if prepared.exports else written
+
+
+def _prepare_derivative(
+    key: Any,
+    arrays: tuple[Any, Any, Any],
+    each: tuple[Any, ...],
+    axis: Any,
+    options: Options,
+    given: tuple[bool, ...],
+    stream: int,
+) -> tuple[Prepared, Any]:
+    """A prepared call, and where its first gradient goes: the output, or a new array."""
+    logits, target, out = arguments(arrays, stream, required=(0,))
+    rows = arguments(each, stream)
+    problem = check.derivative(logits, target, rows, axis, options, out)
+    about, written = logits.description, arrays[-1]
+    reach = _reach(problem.out, problem.x, None if target is None else check.flat(target))
+    if out is None:
+        written = logits.library.empty_like(logits.value, stream)
+        new = check.output(argument(written, stream), (axis % len(about.shape),), about)
+        problem = problem._replace(out=new)
+    call = DerivativeCall(problem, given, tuple(array is not None for array in each))
+    waits = _may_wait(logits.library, (logits, target, out, *rows))
+    exports = out is None and not logits.library.mutable
+    prepared = Prepared(call, problem.x.shape[:-1], computed(about.dtype), None, reach, waits, exports)
+    _prepared.keep(key, prepared)
+    return prepared, written

@@ -4,17 +4,13 @@ Nothing is read but what the arrays say of themselves: a look at their contents 
 not read is refused, and not converted behind the caller's back.
 """
 
-import numbers
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ..core import rules
-from ..core.conversion import number
 from ..core.dtypes import FLOATS, LABELS, SIZES, computed, readable_beside
 from ..core.options import Options, for_probabilities, in_precision
+from ..core.statistics import DIFFERENTIABLE
 from ..core.strides import Operand, axes_last, contiguous, joined
-from ..core.weights import SINGLE, held
 from .arrays.library import Argument, Description, Library
 
 
@@ -43,12 +39,13 @@ class Map(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """Statistics of rows to compute on a GPU."""
+    """Statistics of rows, or their gradient, to compute on a GPU."""
 
     x: Operand
     label: int  # bytes of a class index; 0: there is no target
     options: Options
     device: int
+    out: Operand | None = None  # of the gradient
 
 
 def kind_of(argument: Argument) -> str:
@@ -179,33 +176,20 @@ def weights(name: str, argument: Argument | None, shape: tuple[int, ...], meanin
     return True
 
 
-def upstream_number(value: Any) -> float | None:
-    """An upstream gradient that is a number (1 if it was left out); None for an array."""
-    if value is None or type(value) is float:
-        return 1.0 if value is None else value
-    if isinstance(value, numbers.Real) or (isinstance(value, np.ndarray) and value.ndim == 0):
-        return number("grad_output", value, "a number or an array")
-    return None
-
-
-def upstream_fits(up: float | None, dtype: str) -> None:
-    """Refuse a finite upstream gradient that the computing dtype has no number for."""
-    if up is not None and not -SINGLE <= up <= SINGLE:
-        held("grad_output", np.asarray(up), dtype)
-
-
-def _upstream(argument: Argument | None, rows: tuple[int, ...], reduction: str, dtype: str) -> bool:
+def _upstream(
+    argument: Argument | None, rows: tuple[int, ...], reduction: str, dtype: str, name: str = "grad_output"
+) -> bool:
     """Whether there is an upstream gradient for each row."""
     if argument is None:
         return False
     about = argument.description
     if about.shape == () and rows != ():
         raise TypeError(
-            "grad_output must be a Python number or an array with one number a row, got an array without axes, "
+            f"{name} must be a Python number or an array with one number a row, got an array without axes, "
             "whose value would have to be fetched from the GPU; multiply the gradient by it instead"
         )
-    rules.upstream("grad_output", about.shape, rows, reduction)
-    row_wise("grad_output", argument, rows, (dtype,))
+    rules.upstream(name, about.shape, rows, reduction)
+    row_wise(name, argument, rows, (dtype,))
     return True
 
 
@@ -255,7 +239,10 @@ def flat(argument: Argument) -> Operand:
 
 def statistics(logits: Argument, target: Argument | None, axis: Any, options: Options) -> Statistics:
     """A problem of statistics of rows, with or without class indices."""
-    device = together({"logits": logits, "target": target})
+    return _statistics(logits, target, axis, options, together({"logits": logits, "target": target}))
+
+
+def _statistics(logits: Argument, target: Argument | None, axis: Any, options: Options, device: int) -> Statistics:
     like, x = logits.description, _rows("logits", logits, axis)
     options, label = in_precision(options, computed(x.dtype)), 0
     if target is not None:
@@ -264,6 +251,24 @@ def statistics(logits: Argument, target: Argument | None, axis: Any, options: Op
         _target(target, x, like, axis, options)
         label = SIZES[about.dtype]
     return Statistics(x, label, options, device)
+
+
+def derivative(
+    logits: Argument,
+    target: Argument | None,
+    upstreams: tuple[Argument | None, ...],
+    axis: Any,
+    options: Options,
+    out: Argument | None,
+) -> Statistics:
+    """A problem of the gradient of statistics, by those of their upstream gradients that are arrays."""
+    given = dict(zip(DIFFERENTIABLE, upstreams, strict=True))
+    device = together({"logits": logits, "target": target, **given, "out": out})
+    problem, like = _statistics(logits, target, axis, options, device), logits.description
+    for name, argument in given.items():
+        _upstream(argument, problem.x.shape[:-1], "none", computed(problem.x.dtype), name)
+    read = {"logits": (problem.x, True)} | ({} if target is None else {"target": (flat(target), False)})
+    return problem._replace(out=_destination(out, like, (axis,), read))
 
 
 def row_map(x: Argument, axis: Any, out: Argument | None) -> Map:

@@ -23,7 +23,7 @@ recipes = pytest.importorskip("fastsoftmax.cuda.kernels.recipes")
 from fastsoftmax.core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, LOGSUMEXP  # noqa: E402
 from fastsoftmax.core.options import TERMS, Numbers  # noqa: E402
 from fastsoftmax.core.statistics import INDEX, REAL, STATISTICS, TRUTH  # noqa: E402
-from fastsoftmax.cuda.kernels.parameters import Counting, Integers, StatisticIntegers, Totalling  # noqa: E402
+from fastsoftmax.cuda.kernels.parameters import Counting, Integers, Totalling  # noqa: E402
 
 DTYPES = (np.float16, bfloat16, np.float32, np.float64)
 WIDE = np.float64
@@ -57,8 +57,8 @@ class NumpyDriver(Driver):
             self.argument(value, number)
         recipe = loaded.compiled.recipe
         self.used, self.changed = [], []
-        rows = StatisticIntegers if recipe.name == "statistics" else Integers
-        if len(arguments) < 24 or arguments[rows._fields.index("rows")]:
+        fields = recipes.PARAMETERS.get(recipe.name, (Integers,))[0]
+        if recipe.name in ("count", "total") or arguments[fields._fields.index("rows")]:
             getattr(self, f"run_{recipe.name}")(recipe, arguments, grid)
         self.order.step(stream, self.used, self.changed)
         self.launches.append(Launched(recipe.name, number, stream, grid, block, shared, recipe.cluster, arguments, {}))
@@ -83,11 +83,12 @@ class NumpyDriver(Driver):
         return np.ndarray(shape, dtype, buffer.data, address - buffer.address, strides)
 
     @staticmethod
-    def unpacked(recipe, arguments, fields=Integers):
+    def unpacked(recipe, arguments):
         """(integers, numbers, storage dtype, computing dtype) of a row kernel."""
         real = np.float64 if COMPUTED[recipe.kind] == FLOAT64 else np.float32
+        fields, numbers = recipes.PARAMETERS.get(recipe.name, (Integers, Numbers))
         count = len(fields._fields)
-        p, o = fields(*arguments[:count]), Numbers(*arguments[count:])
+        p, o = fields(*arguments[:count]), numbers(*arguments[count:])
         assert all(type(a) is int for a in p)
         assert all(type(a) is real for a in o)
         assert p.rows > 0
@@ -150,17 +151,34 @@ class NumpyDriver(Driver):
                 grad[target == p.ignore_index] = 0
             self.rows(p, "out", dtype, write=True)[...] = grad.reshape(-1, p.inner, k)
 
-    def run_statistics(self, recipe, arguments, grid):
-        p, o, dtype, real = self.unpacked(recipe, arguments, StatisticIntegers)
+    def problem(self, recipe, p, o, dtype):
+        """(logits, classes or None, which of those are none, what logits are transformed by)."""
         n, k, f = p.rows, p.classes, recipe.flags
-        x, target = self.rows(p, "x", dtype).astype(WIDE).reshape(n, k), None
+        x, target, bad = self.rows(p, "x", dtype).astype(WIDE).reshape(n, k), None, np.zeros(n, bool)
         assert f.hard == (p.target != 0)
-        bad = np.zeros(n, bool)
         if f.hard:
             target = self.floats(p.target, n, np.dtype(f"i{recipe.label}")).astype(np.int64)
             bad = (target != p.ignore_index) & ((target < 0) | (target >= k))
             target[bad] = 0
-        options = {name: value for name, value in options_of(f, o).items() if name in ("temperature", "softcap")}
+        softcap = {"softcap": float(o.cap)} if f.cap else {}
+        return x, target, bad, {"temperature": 1 / float(o.inverse_temperature), **softcap}
+
+    def run_derivatives(self, recipe, arguments, grid):
+        p, o, dtype, real = self.unpacked(recipe, arguments)
+        n, (x, target, bad, options) = p.rows, self.problem(recipe, p, o, dtype)
+        names = "log_prob", "entropy", "log_sum_exp"
+        at = {name: getattr(p, name) for name in names}
+        ups = {name: self.floats(at[name], n, real) if at[name] else getattr(o, name) for name in names}
+        ups = {name: up for name, up in ups.items() if np.any(up)} or {"entropy": 0.0}
+        assert recipe.flags.entropy or "entropy" not in ups or not np.any(ups["entropy"])
+        grad = reference.row_stats_vjp(x, target, **ups, ignore_index=p.ignore_index, **options)
+        self.rows(p, "out", dtype, write=True)[...] = np.where(bad[:, None], np.nan, grad).reshape(
+            -1, p.inner, p.classes
+        )
+
+    def run_statistics(self, recipe, arguments, grid):
+        p, o, dtype, real = self.unpacked(recipe, arguments)
+        n, (x, target, bad, options) = p.rows, self.problem(recipe, p, o, dtype)
         want = [name for name, column in recipe.variant._asdict().items() if column >= 0]
         found = reference.row_stats(x, target, want=want, ignore_index=p.ignore_index, k=p.k, **options)
         for statistic in STATISTICS:

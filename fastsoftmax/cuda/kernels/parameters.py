@@ -44,6 +44,12 @@ _FIELDS = (*Integers._fields[:4], *_NAMES, "indices", "k", *Integers._fields[Int
 StatisticIntegers = namedtuple("StatisticIntegers", _FIELDS)  # type: ignore[misc]
 
 
+#: The same of "derivatives", with the addresses of upstream gradients (0: one number for all rows), and their numbers.
+_UPSTREAMS = _NAMES[:3]
+DerivativeIntegers = namedtuple("DerivativeIntegers", (*_FIELDS[:4], *_UPSTREAMS, *_FIELDS[15:]))  # type: ignore[misc]
+DerivativeNumbers = namedtuple("DerivativeNumbers", (*_UPSTREAMS, "inverse_temperature", "cap"))  # type: ignore[misc]
+
+
 class Counting(NamedTuple):
     """The int64 parameters of "count", which sums the weights of the rows that count, and of nothing else."""
 

@@ -7,13 +7,18 @@ from ...core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, LOGSUMEXP
 from ...core.options import Flags, Numbers
 from ..plan import BLOCK, CLUSTER, PART_WARP, WARP, Plan
 from ..toolkit import cache, compiler
-from . import held_rows, statistics, streamed_rows, sums, vjp
+from . import derivative, held_rows, statistics, streamed_rows, sums, vjp
 from .entry import make_kernel
-from .parameters import Counting, Integers, StatisticIntegers, Totalling
+from .parameters import Counting, DerivativeIntegers, DerivativeNumbers, Integers, StatisticIntegers, Totalling
 from .parts import Shape
 
 HELD = (PART_WARP, WARP, BLOCK, CLUSTER)
 NOTHING = Flags()
+#: Those of row kernels, by their names; of the others `Integers` and `Numbers`.
+PARAMETERS: dict[str, Any] = {
+    "statistics": (StatisticIntegers, Numbers),
+    "derivatives": (DerivativeIntegers, DerivativeNumbers),
+}
 
 
 class Recipe(NamedTuple):
@@ -62,6 +67,9 @@ def _make_work(recipe: Recipe) -> Any:
     if recipe.name == "statistics":
         make = statistics.make_statistics
         return make(shape, recipe.variant, recipe.flags, recipe.label, group, blocks, held=recipe.held)
+    if recipe.name == "derivatives":
+        make_row = derivative.make_derivative
+        return make_row(shape, recipe.flags, recipe.label, group, blocks, held=recipe.held, staged=staged)
     if recipe.name == "softmax":
         return rows.make_softmax(shape, recipe.variant, *threads)
     make_product = vjp.make_held if recipe.held else vjp.make_streamed
@@ -94,8 +102,8 @@ def _function(recipe: Recipe) -> tuple[Any, tuple[Any, ...]]:
     if recipe.name == "total":
         return sums.make_total(recipe.kind), (("int64", Totalling),)
     real = "float64" if COMPUTED[recipe.kind] == FLOAT64 else "float32"
-    integers = StatisticIntegers if recipe.name == "statistics" else Integers
-    return _make_row_kernel(recipe), (("int64", integers), (real, Numbers))
+    integers, numbers = PARAMETERS.get(recipe.name, (Integers, Numbers))
+    return _make_row_kernel(recipe), (("int64", integers), (real, numbers))
 
 
 @lru_cache(maxsize=1024)

@@ -143,14 +143,14 @@ def make_add_vector(kind, y_kind, vector, flags, kept, infinite, exact):
 def make_emit_vector(kind, y_kind, vector, flags, kept):
     """``emit_vector(p, o, words, at, targets, begin, out, j, off, score)``: write the gradient of a vector.
 
-    That is ``A p_j - B w_j``, times the slope of a softcap.
+    That is ``A p_j - B w_j``, of statistics ``A p_j - B p_j d_j``, times the slope of a softcap.
     """
     computed = COMPUTED[kind]
     exp, read, get = EXPONENTIALS[computed, ITEMSIZE[kind] == 2], make_read(kind, flags), make_get(kind)
     slope, one = LAWS[computed]["cap_slope"], constant(computed, 1.0)
     dtype, count, store = real(computed), words_of(kind, vector), make_store(kind, vector)
     weigh, weighing = make_weigh(y_kind, computed, vector, flags), flags.smooth or flags.soft
-    cap, hard = flags.cap, flags.hard
+    cap, hard, spread, term = flags.cap, flags.hard, flags.upstream and flags.entropy, LAWS[computed]["term"]
 
     @device
     def emit_vector(p, o, words, at, targets, begin, out, j, off, score):
@@ -159,8 +159,11 @@ def make_emit_vector(kind, y_kind, vector, flags, kept):
         if weighing:
             weigh(p, o, targets, begin, j, True, masses)
         for k in range(vector):
-            e = get(words, at, k) if kept else exp(read(o, words, at, k, True) - score.base)
+            d = score.base if kept else read(o, words, at, k, True) - score.base
+            e = get(words, at, k) if kept else exp(d)
             g = e * score.a
+            if spread:
+                g = g - term(e, d) * score.b
             if weighing:
                 g = g - masses[k] * score.b
             if cap:

@@ -10,8 +10,9 @@ from ...core.options import Options
 from .. import backend
 from ..arrays.borrowed import keep
 from ..arrays.lookup import argument, arguments, keys, library
-from ..check import Map, upstream_fits, upstream_number
+from ..check import Map
 from ..run import MapCall
+from ..upstream import upstream_fits, upstream_number
 from ..workspace import workspace
 from . import check
 from .check import Arguments, Linear

@@ -41,6 +41,7 @@ FORMS = {
 ORDER = (PART_WARP, WARP, BLOCK, CLUSTER, STAGED, SHARED, ONLINE)  # as rows grow
 HELD, KEPT = ORDER[:4], (STAGED, SHARED)
 GRADIENT, SOFT = Flags(hard=True, grad=True), Flags(soft=True, grad=True)
+DERIVATIVES = GRADIENT._replace(upstream=True, rest=True, entropy=True)
 ALL = {"weighted": True, "z_loss": True, "cap": True, "temper": True, "factors": True}
 OF_INDICES = {"smooth": True, "focal": True, "poly": True}
 #: What kernels do: (name, variant, flags).
@@ -63,6 +64,8 @@ WORK = {
     "product, log_softmax": ("vjp", LOG_SOFTMAX, Flags()),
     "statistics": ("statistics", columns_of(511), Flags(hard=True)),
     "statistics, softcap, temperature": ("statistics", columns_of(511), Flags(hard=True, cap=True, temper=True)),
+    "derivatives": ("derivatives", 0, DERIVATIVES),
+    "derivatives, softcap, temperature": ("derivatives", 0, DERIVATIVES._replace(cap=True, temper=True)),
     "log_prob, entropy, correct": ("statistics", columns_of(35), Flags(hard=True)),
 }
 
@@ -118,6 +121,11 @@ SHORT = [
     Case("log_prob, entropy, correct", FLOAT16, WARP, peeled=True),
     Case("statistics, softcap, temperature", FLOAT64, STAGED),
     Case("statistics", FLOAT32, ONLINE, peeled=True),
+    Case("derivatives", FLOAT32, BLOCK, peeled=True),
+    Case("derivatives", FLOAT64, SHARED, peeled=True),
+    Case("derivatives", BFLOAT16, CLUSTER),
+    Case("derivatives, softcap, temperature", FLOAT16, WARP, peeled=True),
+    Case("derivatives", BFLOAT16, ONLINE),
 ]
 
 

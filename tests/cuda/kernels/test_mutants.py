@@ -14,7 +14,7 @@ from fastsoftmax.core.statistics import NAMES
 from fastsoftmax.cuda.plan import ONLINE
 from tests.cuda.kernels.counting import counted, totalled
 from tests.cuda.kernels.forms import BFLOAT16, EACH, FLOAT32, FLOAT64, MAJOR, SOFTS
-from tests.cuda.kernels.row_statistics import compare, statistics_of
+from tests.cuda.kernels.row_statistics import compare, compare_derivatives, derivative_of, statistics_of
 from tests.cuda.kernels.support import A100, assert_as_reference, loss_of, run
 from tests.interpreter import mutants, ptx
 from tests.pairs import exhaustive_but
@@ -106,6 +106,20 @@ def statistics(n, classes, **how):
     return trial
 
 
+def derivatives(n, classes, **how):
+    """A trial of the gradient of statistics, of rows like those of `statistics` without NaN."""
+    x, target = spread(FLOAT32, n, classes)
+    x[1::4] = np.random.default_rng(4).integers(0, 3, x[1::4].shape)
+    x[3::4, classes // 2] = x[3::4].max(axis=-1) + 5
+    target[3::8], target[5::4] = classes // 2, -100
+    ups = np.random.default_rng(5).normal(size=n), np.ones(n), 0.5
+
+    def trial(ptx_of):
+        compare_derivatives(derivative_of(x, target, ups, ptx_of=ptx_of, **how)[0], x, target, ups)
+
+    return trial
+
+
 def count(ptx_of):
     """A trial of the denominator, with a label out of range the second time; more rows a thread than are unrolled."""
     random = np.random.default_rng(3)
@@ -150,6 +164,10 @@ TRIALS = {
     "statistics-block": (statistics(12, 5001, change={"grid": 3}), (3, 2, 5)),
     "statistics-cluster": (statistics(24, 17001), (3, 2, 5)),
     "statistics-online": (statistics(8, 33001, facts=CASES[ONLINE].facts), (3, 2, 5)),
+    "derivatives-part_warp": (derivatives(60, 10), (0, 2, 5)),
+    "derivatives-block": (derivatives(16, 5001, change={"grid": 3}), (2, 2, 5)),
+    "derivatives-cluster": (derivatives(16, 17001), (2, 2, 5)),
+    "derivatives-online": (derivatives(16, 33001, facts=CASES[ONLINE].facts), (2, 2, 5)),
     "count": (count, (1, 2, 5)),
     "total": (total, (1, 1, 5)),
 }
