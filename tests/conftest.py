@@ -24,8 +24,7 @@ settings.register_profile(
 )
 settings.register_profile("exhaustive", settings.get_profile("usual"), max_examples=60)
 
-# Compiling a kernel leaves eighty thousand objects in cycles: to look for them after every 700th new one took a tenth
-# of the time.
+# Interpreted kernels make so many objects that looking for cycles after every 700th new one took an eighth of the time.
 gc.set_threshold(50_000, 50, 100)
 
 

@@ -340,6 +340,6 @@ PLACES = [
     st.tuples(dtypes, class_counts, layouts, layouts),
 ]
 by_places = pytest.mark.parametrize("places", exhaustive_but(PLACES[:1], PLACES), ids=["pairs", "all"])
-#: The same for functions whose code others share: each value once, then each pair.
-FEW = [placed(pairwise(DTYPES, (LANES, BATCHES, LONG), ALIKE, ALIKE, strength=1)), PLACES[0]]
-by_few_places = pytest.mark.parametrize("places", exhaustive_but(FEW[:1], FEW), ids=["few", "pairs"])
+#: The same for functions whose code others share: each value once.
+FEW = [placed(pairwise(DTYPES, (LANES, BATCHES, LONG), ALIKE, ALIKE, strength=1)), *PLACES]
+by_few_places = pytest.mark.parametrize("places", exhaustive_but(FEW[:1], FEW), ids=["few", "pairs", "all"])

@@ -102,17 +102,16 @@ def ways(*usual):
 
 
 @pytest.mark.parametrize(
-    ("before", "dtype", "numbers"),
-    exhaustive_but([("", "f4", "4")], [("", "f4", "4"), *product(("", NUMBAS), ("f4", "f8", "f2"), ("2 4",))]),
-    ids=["own-f4-4", *(f"{who}-{dtype}" for who in ("own", "Numba's") for dtype in ("f4", "f8", "f2"))],
+    ("before", "dtype", "threads"),
+    exhaustive_but([("", "f4", "4")], list(product(("", NUMBAS), ("f4", "f8", "f2"), ("4", "2")))),
+    ids=[f"{who}-{dtype}-{n}" for who in ("own", "Numba's") for dtype in ("f4", "f8", "f2") for n in (4, 2)],
 )
-def test_bit_identical_for_any_number_of_threads(before, dtype, numbers):
+def test_bit_identical_for_any_number_of_threads(before, dtype, threads):
     code = BEGIN + before + f"for x in operands({dtype!r}): print(x.dtype, x.shape, digest(x))\n"
     alone = run(code, NUMBA_NUM_THREADS="1")
     assert len(alone.splitlines()) == 5
     other_driver = "with ThreadPoolExecutor(1) as pool: assert pool.submit(digest, x).result() == digest(x)\n"
-    for threads in numbers.split():
-        assert run(code + other_driver, NUMBA_NUM_THREADS=threads) == alone
+    assert run(code + other_driver, NUMBA_NUM_THREADS=threads) == alone
 
 
 def _by_row(x, labels, grad):

@@ -171,11 +171,12 @@ def test_all_layouts_of_probabilities(backend, seed, rows, classes, dtype, layou
     assert_probabilities(backend, x, backend.lay(target_layout, q))
 
 
+@pytest.mark.parametrize("case", exhaustive_but([0], [0, 1, 2]))
 @pytest.mark.parametrize("soft", [False, True], ids=["indices", "probabilities"])
-@given(seeds, several_rows, st.booleans(), st.data())
-def test_upstream_gradient(backend, soft, seed, rows, weighted, data):
+@given(seeds, row_counts, st.booleans(), st.data())
+def test_upstream_gradient(backend, soft, case, seed, rows, weighted, data):
     """A number a row, some of them zero or negative; and one number for all."""
-    random, (classes, dtype) = np.random.default_rng(seed), data.draw(shapes(soft, None))
+    random, (classes, dtype) = np.random.default_rng(seed), data.draw(shapes(soft + case, None))
     x = logits(seed, (rows, classes), dtype)
     target = probabilities(random, x.shape, dtype) if soft else labels(random, x.shape)
     options = {"sample_weight": random.uniform(0.1, 2, rows)} if weighted else {}

@@ -49,18 +49,24 @@ def assert_is_gradient(x, target, options):
     np.testing.assert_allclose(grad, expected, rtol=0, atol=3e-10 * size)
 
 
+#: Several rows, or one, which lies as in Fortran order.
+by_rows = pytest.mark.parametrize("most", exhaustive_but([9], [9, 1]))
+
+
 @in_turn(INDEX_OPTIONS, KINDS)
-@given(seeds, st.integers(2, 9), st.data())
-def test_class_indices(options, kind, seed, rows, data):
-    random = np.random.default_rng(seed)
+@by_rows
+@given(seeds, st.data())
+def test_class_indices(options, kind, most, seed, data):
+    random, rows = np.random.default_rng(seed), data.draw(st.integers(min(most, 2), most))
     x = logits(seed, (rows, data.draw(st.sampled_from(KINDS[kind]))), np.float64, 2.0)
     assert_is_gradient(x, labels(random, x.shape), filled(options, random, x.shape))
 
 
 @in_turn(SOFT_OPTIONS, KINDS)
-@given(seeds, st.integers(2, 9), st.data())
-def test_probabilities(options, kind, seed, rows, data):
-    random = np.random.default_rng(seed)
+@by_rows
+@given(seeds, st.data())
+def test_probabilities(options, kind, most, seed, data):
+    random, rows = np.random.default_rng(seed), data.draw(st.integers(min(most, 2), most))
     x = logits(seed, (rows, data.draw(st.sampled_from(KINDS[kind]))), np.float64, 2.0)
     assert_is_gradient(x, probabilities(random, x.shape, np.float64), filled(options, random, x.shape))
 
