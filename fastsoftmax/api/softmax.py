@@ -5,6 +5,7 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from ..core.conversion import truth
+from ..core.devices import in_main_memory
 from ..core.dtypes import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from .backends import backend
 
@@ -97,7 +98,14 @@ def log_softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, out: A
     return result
 
 
-def logsumexp(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, keepdims: bool = False) -> Any:
+def logsumexp(
+    x: ArrayLike,
+    axis: int | tuple[int, ...] | None = -1,
+    *,
+    b: ArrayLike | None = None,
+    keepdims: bool = False,
+    return_sign: bool = False,
+) -> Any:
     r"""Logarithm of the sum of exponentials, along one axis or several.
 
     .. math:: \mathrm{lse} = m + \log \sum_j \exp(x_j - m), \qquad m = \max_j x_j
@@ -108,14 +116,19 @@ def logsumexp(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, keepdims
         Numbers of any shape and strides.  float16 and bfloat16 are computed in float32, integers in float64.
     axis : int, tuple of int or None, default -1
         What is summed over; None means all axes, and () none: each element is alone.
+    b : array_like, optional
+        Factors of the exponentials, of any sign, that broadcast to `x`: the logarithm is of ``|sum_j b_j exp(x_j)|``.
+        With them, and with `return_sign`, this is `scipy.special.logsumexp`, for arrays in main memory.
     keepdims : bool, default False
         Keep the axes that were summed over, with length 1.
+    return_sign : bool, default False
+        Return the sign of the sum as well; without it a negative sum has the logarithm NaN.
 
     Returns
     -------
-    ndarray or scalar
-        In the dtype of `x` (float64 for integers).  -inf where all elements are -inf, +inf where one is +inf, NaN where
-        one is NaN.
+    ndarray or scalar, or a pair of them with `return_sign`
+        In the dtype of `x` (float64 for integers).  -inf where all elements are -inf or there is none, +inf where one
+        is +inf, NaN where one is NaN.
 
     Raises
     ------
@@ -134,9 +147,11 @@ def logsumexp(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, keepdims
     >>> float(fs.logsumexp([1000.0, -float("inf")]))
     1000.0
     """
-    return backend(x).rows(
-        x, None, axis, None, "softmax", LOGSUMEXP, keepdims is not False and truth("keepdims", keepdims)
-    )
+    keep = keepdims is not False and truth("keepdims", keepdims)
+    if b is None and return_sign is False:
+        return backend(x).rows(x, None, axis, None, "softmax", LOGSUMEXP, keep)
+    in_main_memory("logsumexp with b or return_sign", "there, add log(b) to x for b > 0, instead of {0}", x=x, b=b)
+    return backend().signed_logsumexp(x, axis, b, keep, truth("return_sign", return_sign))
 
 
 def softmax_vjp(y: ArrayLike, grad: ArrayLike, axis: int = -1, *, out: Array | None = None) -> Array:

@@ -42,6 +42,16 @@ def axis_of(axis: Any, ndim: int, name: str) -> int:
     return index % ndim
 
 
+def broadcasts(got: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether an array of some shape broadcasts to another shape."""
+    return len(got) <= len(shape) and all(n in (1, m) for n, m in zip(got[::-1], shape[::-1], strict=False))
+
+
+def alone(axis: Any, ndim: int) -> Any:
+    """An axis; of a number without axes, 0 and -1 are none, as NumPy's and SciPy's reductions have it."""
+    return () if ndim == 0 and type(axis) is int and axis in (0, -1) else axis
+
+
 def no_class(name: str, axis: Any, shape: tuple[int, ...]) -> ValueError:
     """The error for an axis of no length."""
     return ValueError(
@@ -153,13 +163,13 @@ def upstream(name: str, got: tuple[int, ...], shape: tuple[int, ...], reduction:
         raise ValueError(f"{name} must have shape {shape}, one number a row, or be a scalar, got {got}")
 
 
-def axes_of(axis: tuple[Any, ...] | None, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The numbers of several axes, or of all, in rising order."""
+def axes_of(axis: tuple[Any, ...] | None, shape: tuple[int, ...], *, empty: bool = False) -> tuple[int, ...]:
+    """The numbers of several axes, or of all, in rising order; `empty` says that they may have no elements."""
     ndim = len(shape)
     axes = sorted(range(ndim) if axis is None else [axis_of(a, ndim, "x") for a in axis])
     if len(set(axes)) != len(axes):
         raise ValueError(f"axis must name axes, each once, got {shown(axis)}")
-    if any(shape[a] == 0 for a in axes):
+    if not empty and any(shape[a] == 0 for a in axes):
         raise ValueError(f"x must have at least one element along the axes {shown(axis)}, got shape {shape}")
     return tuple(axes)
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core import memo
-from ..core.conversion import positive, whole
-from ..core.dtypes import LOGSUMEXP
+from ..core import memo, rules
+from ..core.conversion import numbers, positive, whole
+from ..core.dtypes import LOGSUMEXP, computing_dtype
 from ..core.interrupts import imported
 from ..core.options import Options
 from ..core.statistics import BITS
@@ -72,20 +72,23 @@ def rows(x: Any, y: Any, axis: Any, out: Any, kernel: str, variant: int, keepdim
 @np.errstate(all="ignore")  # whatever the caller has NumPy do: infinities and NaN are results like others
 def _rows(key: Any, x: ArrayLike, y: Any, axis: Any, out: Any, kernel: str, variant: int) -> Any:
     """((a number a row or None, rows or None), axes) of a call that is checked first."""
+    sums = variant == LOGSUMEXP  # which of nothing are -inf
+    if kernel == "softmax":
+        axis = rules.alone(axis, numbers("x", x).ndim)
     if kernel == "softmax" and (axis is None or isinstance(axis, tuple)):
-        axes = check.over_axes(x, axis, out)
+        axes = check.over_axes(x, axis, out, empty=sums)
         if variant == LOGSUMEXP:
             return (_run().logsumexp_over_axes(axes)[()], None), axes.axes
         return (None, _run().map_over_axes(axes, variant)), axes.axes
     axis = whole("axis", axis, "an integer")
-    problem = check.row_map(x, axis, out) if kernel == "softmax" else check.product(x, y, axis, out)
-    numbers = written = None
+    problem = check.row_map(x, axis, out, empty=sums) if kernel == "softmax" else check.product(x, y, axis, out)
+    result = written = None
     if variant == LOGSUMEXP:
-        numbers = _run().logsumexp(problem)[()]
+        result = _run().logsumexp(problem)[()]
     else:
         written = _run().row_map(problem, kernel, variant)
     _keep(key, "prepare_map", problem, kernel, variant, check.Arguments(x, y, axis, out))
-    return (numbers, _as_asked(written, axis, out)), axis
+    return (result, _as_asked(written, axis, out)), axis
 
 
 @np.errstate(all="ignore")  # as for `_rows`
@@ -144,6 +147,26 @@ def divergence(
     problem = derived.divergence(student, teacher, axis, kind, sample_weight, options, grad_output, out)
     value, written = _run().divergence(problem, grad)
     return value, _as_asked(written, axis, out)
+
+
+@np.errstate(all="ignore")  # as for `_rows`
+def signed_logsumexp(x: ArrayLike, axis: Any, b: Any, keepdims: bool, return_sign: bool) -> Any:
+    """The logarithm of the magnitude of a sum with factors, and its sign if that is wanted, by SciPy."""
+    array = numbers("x", x)
+    axis = rules.alone(axis, array.ndim)
+    problem = check.over_axes(array, axis if axis is None or isinstance(axis, tuple) else (axis,), None, empty=True)
+    work, axes = computing_dtype(problem.dtype), problem.axes
+    factors = None if b is None else numbers("b", b).astype(work)
+    if factors is not None and not rules.broadcasts(factors.shape, array.shape):
+        raise ValueError(f"b must broadcast to the shape of x, {array.shape}, got {factors.shape}")
+    wide = array.astype(work, copy=False)
+    if not axes:  # each element is alone
+        wide, axes = wide[..., None], (array.ndim,)
+        factors = None if factors is None else np.broadcast_to(factors, array.shape)[..., None]
+    of = imported("scipy.special", __package__).logsumexp
+    found = of(wide, axis=axes, b=factors, keepdims=keepdims and bool(problem.axes), return_sign=return_sign)
+    narrow = tuple(np.asarray(part).astype(problem.dtype)[()] for part in (found if return_sign else (found,)))
+    return narrow if return_sign else narrow[0]
 
 
 def loss(

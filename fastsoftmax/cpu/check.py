@@ -63,15 +63,15 @@ def result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float64) if dtype.kind in "biu" else dtype.newbyteorder("=")
 
 
-def rows(name: str, value: Any, axis: Any) -> Rows:
-    """An operand whose classes are along `axis`."""
+def rows(name: str, value: Any, axis: Any, *, empty: bool = False) -> Rows:
+    """An operand whose classes are along `axis`; `empty` says that there may be none."""
     array = value if type(value) is np.ndarray and storage_of(value.dtype) >= 0 else numbers(name, value)
     ndim = array.ndim
     if axis != -1 or ndim == 0:
         axis = rules.axis_of(axis, ndim, name)
         if axis != ndim - 1:
             array = np.moveaxis(array, axis, -1)
-    if array.shape[-1] == 0:
+    if array.shape[-1] == 0 and not empty:
         raise rules.no_class(name, axis, np.shape(value))
     return Rows(array, result_dtype(array.dtype))
 
@@ -199,10 +199,10 @@ def logits_of(logits: ArrayLike, axis: Any, opts: Options, name: str = "logits")
     return array, x, dtype, in_precision(opts, dtype)
 
 
-def row_map(x: ArrayLike, axis: Any, out: Array | None) -> Map:
+def row_map(x: ArrayLike, axis: Any, out: Array | None, *, empty: bool = False) -> Map:
     """A softmax-like problem along one axis."""
     array = numbers("x", x)
-    operand = rows("x", array, axis)
+    operand = rows("x", array, axis, empty=empty)
     return Map(operand, None, destination(out, array, operand.dtype, axis))
 
 
@@ -223,9 +223,9 @@ class Axes(NamedTuple):
     out: Array | None
 
 
-def over_axes(x: ArrayLike, axis: tuple[Any, ...] | None, out: Array | None) -> Axes:
+def over_axes(x: ArrayLike, axis: tuple[Any, ...] | None, out: Array | None, *, empty: bool = False) -> Axes:
     """A softmax-like problem over a tuple of axes, or all of them."""
     array = numbers("x", x)
-    axes = rules.axes_of(axis, array.shape)
+    axes = rules.axes_of(axis, array.shape, empty=empty)
     dtype = result_dtype(array.dtype)
     return Axes(array, dtype, axes, destination(out, array, dtype, -1))

@@ -115,6 +115,9 @@ def map_over_axes(problem: check.Axes, variant: int) -> Array:
 
 def logsumexp_over_axes(problem: check.Axes) -> Array:
     """logsumexp over several axes; where they cannot be merged, rows are copied, some at a time."""
+    if problem.array.size == 0:
+        rest = [n for axis, n in enumerate(problem.array.shape) if axis not in problem.axes]
+        return np.full(rest, -np.inf, problem.dtype)
     leading = problem.array.ndim - len(problem.axes)
     moved = problem.array.transpose(axes_last(problem.axes, problem.array.strides))
     x = _merged(moved, leading)
@@ -132,6 +135,8 @@ def logsumexp_over_axes(problem: check.Axes) -> Array:
 def logsumexp(problem: Map) -> Array:
     """logsumexp of every row."""
     x = problem.x
+    if x.array.shape[-1] == 0:
+        return np.full(x.array.shape[:-1], -np.inf, x.dtype)
     result = np.empty(x.array.shape[:-1], x.dtype)
     data, order = ordered(Operands(x.array, result=result))
     execute(map_job(x, "softmax", LOGSUMEXP), data)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..core import memo
+from ..core import memo, rules
 from ..core.conversion import positive
 from ..core.dtypes import LOGSUMEXP, computed
 from ..core.options import Options
@@ -121,6 +121,7 @@ def _prepare_map(
 ) -> tuple[Prepared, Any]:
     """A prepared call, and where its first results go: the output, or a new array."""
     first, second, into = arguments(arrays, stream, required=(0, 1) if kernel == "vjp" else (0,))
+    axis = rules.alone(axis, len(first.description.shape)) if kernel == "softmax" else axis
     axes: tuple[Any, ...] = (axis,)
     numbers = variant == LOGSUMEXP
     if kernel == "vjp":

@@ -148,7 +148,6 @@ def test_options_of_probabilities(backend, function):
         (np.array(["a", "b"]), TypeError, "x must have dtype"),
         (np.zeros(3, "M8[s]"), TypeError, "got datetime64[s]"),
         ([[1, 2], [3]], ValueError, "x must be an array of numbers"),
-        (3.0, ValueError, "axis does not exist for x with 0 dimensions"),
         (None, TypeError, "got object"),
     ],
 )
@@ -166,9 +165,10 @@ def test_axes_of_maps(backend, function):
     axis(ValueError, "each once", (0, -2))
     axis(TypeError, "axis must be an integer, got 'a'", "a")
     axis(TypeError, "axis must be an integer, got [0]", [0])
-    axis(ValueError, "at least one element along the axes", (0, 1), np.zeros((2, 0)))
-    axis(ValueError, "x must have at least one class along axis -1, got shape (2, 0)", -1, np.zeros((2, 0)))
-    axis(ValueError, "axis does not exist for x with 0 dimensions", -1, np.array(3.0))
+    if backend.gpu or function is not fs.logsumexp:  # which is -inf of nothing
+        axis(ValueError, "at least one element along the axes", (0, 1), np.zeros((2, 0)))
+        axis(ValueError, "x must have at least one class along axis -1, got shape (2, 0)", -1, np.zeros((2, 0)))
+    axis(ValueError, "axis does not exist for x with 0 dimensions", -2, np.array(3.0))
     backend.call(function, X, 1)
     axis(TypeError, "axis must be an integer, got 1.0", 1.0)  # equal to an axis that was seen
 
