@@ -21,6 +21,7 @@ from .api.linear import (
     linear_hessian_product,
     linear_predict,
     linear_predict_proba,
+    linear_row_stats,
     linear_top_k,
     workspace_bytes,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "linear_hessian_product",
     "linear_predict",
     "linear_predict_proba",
+    "linear_row_stats",
     "linear_top_k",
     "log_softmax",
     "log_softmax_vjp",

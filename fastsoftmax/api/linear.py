@@ -6,9 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from ..core.devices import in_main_memory
 from ..core.options import options as checked
+from ..core.options import transforms
+from ..core.statistics import wanted
 from .backends import linear_backend
-from .statistics import TopK
+from .statistics import RowStats, TopK
 
 Array = NDArray[Any]
 
@@ -409,6 +412,75 @@ def linear_top_k(x: Any, weight: ArrayLike, bias: ArrayLike | None = None, *, k:
     ([[1, 2]], [[-0.408, -1.408]])
     """
     return TopK(*linear_backend(x, weight, bias).top_k(x, weight, bias, k))
+
+
+def linear_row_stats(
+    x: Any,
+    weight: ArrayLike,
+    target: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    *,
+    want: str | Sequence[str],
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    ignore_index: int = -100,
+    k: int = 5,
+    block_rows: int | None = None,
+) -> RowStats:
+    r"""Statistics of each row of the logits ``x Wᵀ + b``, which are never there all at once.
+
+    Parameters
+    ----------
+    x : array_like or sparse matrix, shape (n, d)
+        Features, as for `linear_cross_entropy`.
+    weight : array_like, shape (K, d)
+        Weights.
+    target : array_like of int, shape (n,), optional
+        Class indices, which some statistics need.
+    bias : array_like, shape (K,), optional
+        The bias.
+    want : str or sequence of str
+        The names of what is wanted, as for `row_stats`.
+    temperature, softcap, ignore_index
+        As for `row_stats`.
+    k : int in [1, K], default 5
+        How many classes "top_k" gives.
+    block_rows : int >= 1, optional
+        Rows whose logits are computed together; by default as many as the caches and 32 MB allow.
+
+    Returns
+    -------
+    RowStats
+        As of `row_stats`, of shape (n,) and (n, k).  Real numbers are float64 if `x` or `weight` is, else float32.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has an unsuitable dtype, shape or value; the message says which, and where.  Labels are checked
+        before anything is computed.
+
+    See Also
+    --------
+    row_stats : the statistics, for logits that are there.
+
+    Notes
+    -----
+    O(n d K) time, at most 32 MB of memory besides the results.  Arrays on a GPU are refused: compute their logits, some
+    rows at a time, and pass those to `row_stats`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastsoftmax as fs
+    >>> stats = fs.linear_row_stats(np.array([[1.0, 3.0, 2.0]]), np.eye(3), [1], want=("log_prob", "rank"))
+    >>> stats.log_prob.round(3).tolist(), stats.rank.tolist()
+    ([-0.408], [0])
+    """
+    variant, options = wanted(want, target=target is not None), transforms(ignore_index, temperature, softcap)
+    arrays = {"x": x, "weight": weight, "target": target, "bias": bias}
+    in_main_memory("linear_row_stats", "compute the logits there and pass them to row_stats, instead of {0}", **arrays)
+    found = linear_backend().row_stats(x, weight, target, bias, variant, options, k, block_rows)
+    top = found.pop("top_k", None)
+    return RowStats(**found, top_k=None if top is None else TopK(*top))
 
 
 def workspace_bytes(

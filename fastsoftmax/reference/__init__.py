@@ -13,6 +13,7 @@ from .linear import (
     linear_hessian_product,
     linear_predict,
     linear_predict_proba,
+    linear_row_stats,
     linear_top_k,
 )
 from .losses import cross_entropy, cross_entropy_and_grad
@@ -30,6 +31,7 @@ __all__ = [
     "linear_hessian_product",
     "linear_predict",
     "linear_predict_proba",
+    "linear_row_stats",
     "linear_top_k",
     "log_softmax",
     "log_softmax_vjp",

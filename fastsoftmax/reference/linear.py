@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..api.linear import LinearLossAndGrad
-from ..api.statistics import TopK
+from ..api.statistics import RowStats, TopK
 from .losses import cross_entropy_and_grad
 from .maps import Array, converted, log_softmax, softmax, softmax_vjp
+from .statistics import row_stats
 
 
 def linear_logits(x: Any, weight: ArrayLike, bias: ArrayLike | None, dtype: DTypeLike) -> tuple[Array, Array, Array]:
@@ -96,3 +97,10 @@ def linear_top_k(x: Any, weight: ArrayLike, bias: Any = None, *, k: int, dtype: 
     z = linear_logits(x, weight, bias, dtype)[2]
     indices = np.lexsort((-np.nan_to_num(z, nan=0, posinf=np.inf, neginf=-np.inf), ~np.isnan(z)), axis=1)[:, :k]
     return TopK(indices, np.take_along_axis(log_softmax(z, dtype=dtype), indices, axis=1))
+
+
+def linear_row_stats(
+    x: Any, weight: ArrayLike, target: Any = None, bias: Any = None, *, dtype: DTypeLike = np.float64, **options: Any
+) -> RowStats:
+    """`row_stats` of the logits."""
+    return row_stats(linear_logits(x, weight, bias, dtype)[2], target, dtype=dtype, **options)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ...core.conversion import positive, positive_or_none
 from ...core.interrupts import imported
 from ...core.options import Options
+from ...core.statistics import BITS
 from ..check import Array
 from . import check
 
@@ -89,6 +90,18 @@ def top_k(x: Any, weight: Any, bias: Any, k: Any) -> tuple[Array, Array]:
     """(classes, log-probabilities) of the k largest logits of each row."""
     problem = check.linear(x, weight, bias)
     result: tuple[Array, Array] = _predict().top_k(problem, positive("k", k, problem.classes))
+    return result
+
+
+@_quiet
+def row_stats(
+    x: Any, weight: Any, target: Any, bias: Any, variant: int, options: Options, k: Any, block_rows: Any
+) -> dict[str, Any]:
+    """Statistics of the logits of each row, by name."""
+    problem, of = check.row_stats(x, weight, target, bias, options)
+    most = positive("k", k, problem.classes) if variant & BITS["top_k"] else 0
+    block = positive_or_none("block_rows", block_rows)
+    result: dict[str, Any] = _predict().row_stats(problem, of, variant, most, block)
     return result
 
 

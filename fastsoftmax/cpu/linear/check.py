@@ -13,7 +13,7 @@ from ...core.options import Options, wide_enough
 from ...core.rules import bias_shape, direction, features_shape, outputs, shown, weight_shape, wrt_names
 from ...core.strides import overlap
 from ...core.weights import held, scaled, weights
-from .. import check
+from .. import check, derived
 from ..check import Array, Loss, Rows
 
 LONGEST = 2**31 - 1  # features, and logits a row
@@ -124,6 +124,14 @@ def _outputs(out: Any, wanted: tuple[str, ...], problem: Linear) -> Mapping[str,
         if overlap(a, b):
             raise ValueError(f"out[{other!r}] must not share memory with out[{name!r}]; pass an array for each")
     return arrays
+
+
+def row_stats(
+    x: Any, weight: ArrayLike, target: ArrayLike | None, bias: ArrayLike | None, opts: Options
+) -> tuple[Linear, Loss]:
+    """Logits of features, and what statistics of them are of: their target and options."""
+    problem = linear(x, weight, bias)
+    return problem, derived.statistics(_virtual(problem), target, -1, opts)
 
 
 def loss(
