@@ -118,6 +118,9 @@ def row_stats(
     Logits are compared as they come; NaN is the largest.  Rows that hold NaN have no other real statistics; nor have
     rows of nothing but -inf, or with +inf, but for "log_sum_exp".
 
+    Arrays on a GPU, of any library, give arrays of their kind on the caller's current stream; see `fastsoftmax.cuda`.
+    No labels are checked there: statistics of a row whose label is out of range are NaN, -1 and False.
+
     Examples
     --------
     >>> import numpy as np, fastsoftmax as fs
@@ -189,6 +192,9 @@ def row_stats_vjp(
     -----
     O(n) time, one pass over memory while a row fits a second-level cache.  ``1 - p_t`` keeps its digits in rows that
     are all but certain.  Rows that hold NaN or +inf, or nothing but -inf, are NaN.
+
+    Arrays on a GPU, of any library, give arrays of their kind on the caller's current stream; see `fastsoftmax.cuda`.
+    A row whose label is out of range is NaN there.
 
     Examples
     --------
