@@ -91,6 +91,10 @@ def cross_entropy_grad_hess(
     O(n) time, one pass over memory, also where float32 is written from float64, and where rows and classes are in
     Fortran order, as LightGBM has them.  ``1 - p`` keeps its digits where p is all but 1.
 
+    Arrays on a GPU, of any library, give arrays of their kind on the caller's current stream; see `fastsoftmax.cuda`.
+    Results have the dtype of the logits there, and two outputs have to lie alike.  No labels are checked: a row whose
+    label is out of range is NaN.
+
     Examples
     --------
     >>> import numpy as np, fastsoftmax as fs

@@ -4,6 +4,7 @@ Nothing is read but what the arrays say of themselves: a look at their contents 
 not read is refused, and not converted behind the caller's back.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..core import rules
@@ -112,8 +113,12 @@ def _last(about: Description, axis: int, address: int) -> Operand:
     return Operand(shape, strides, about.dtype, address)
 
 
-def _destination(
-    out: Argument | None, like: Description, axes: tuple[Any, ...], read: dict[str, tuple[Operand, bool]]
+def destination(
+    out: Argument | None,
+    like: Description,
+    axes: tuple[Any, ...],
+    read: Mapping[str, tuple[Operand | None, bool]],
+    name: str = "out",
 ) -> Operand | None:
     """An output for results along some axes, checked: like the logits, and apart from operands, or in their place."""
     if out is None:
@@ -121,13 +126,13 @@ def _destination(
     about = out.description
     if not out.library.mutable:
         raise TypeError(
-            f"out must be an array that can be written, got a {kind_of(out)}, which never changes; leave it out"
+            f"{name} must be an array that can be written, got a {kind_of(out)}, which never changes; leave it out"
         )
     facts = *about[:3], about.readonly
-    rules.output("out", facts, like.shape, like.dtype, SIZES[like.dtype], "an array like the logits")
-    readable("out", out, FLOATS)
+    rules.output(name, facts, like.shape, like.dtype, SIZES[like.dtype], "an array like the logits")
+    readable(name, out, FLOATS)
     to = output(out, axes, like)
-    rules.undisturbed("out", to, read)
+    rules.undisturbed(name, to, read)
     return to
 
 
@@ -211,7 +216,7 @@ def cross_entropy(arguments: Arguments, axis: Any, options: Options, *, grad: bo
     x = _rows("logits", arguments.logits, axis)
     problem = of_logits(x, like, arguments, axis, options)._replace(grad=grad, device=device)
     read = {"logits": (x, True), "target": (problem.soft or flat(arguments.target), False)}
-    return problem._replace(out=_destination(arguments.out, like, (axis,), read))
+    return problem._replace(out=destination(arguments.out, like, (axis,), read))
 
 
 def of_logits(x: Operand, like: Description, arguments: Arguments, axis: Any, options: Options) -> Loss:
@@ -268,14 +273,14 @@ def derivative(
     for name, argument in given.items():
         _upstream(argument, problem.x.shape[:-1], "none", computed(problem.x.dtype), name)
     read = {"logits": (problem.x, True)} | ({} if target is None else {"target": (flat(target), False)})
-    return problem._replace(out=_destination(out, like, (axis,), read))
+    return problem._replace(out=destination(out, like, (axis,), read))
 
 
 def row_map(x: Argument, axis: Any, out: Argument | None) -> Map:
     """A softmax-like problem along one axis."""
     device = together({"x": x, "out": out})
     operand = _rows("x", x, axis)
-    return Map(operand, None, _destination(out, x.description, (axis,), {"x": (operand, True)}), device)
+    return Map(operand, None, destination(out, x.description, (axis,), {"x": (operand, True)}), device)
 
 
 def product(y: Argument, grad: Argument, axis: Any, out: Argument | None) -> Map:
@@ -283,7 +288,7 @@ def product(y: Argument, grad: Argument, axis: Any, out: Argument | None) -> Map
     device = together({"y": y, "grad": grad, "out": out})
     a, b = _rows("y", y, axis), _rows("grad", grad, axis, readable_beside(y.description.dtype))
     rules.same_shape(y.description.shape, grad.description.shape)
-    return Map(a, b, _destination(out, y.description, (axis,), {"y": (a, True), "grad": (b, True)}), device)
+    return Map(a, b, destination(out, y.description, (axis,), {"y": (a, True), "grad": (b, True)}), device)
 
 
 def over_axes(x: Argument, axis: tuple[Any, ...] | None, out: Argument | None) -> tuple[Map, tuple[int, ...]]:
@@ -292,7 +297,7 @@ def over_axes(x: Argument, axis: tuple[Any, ...] | None, out: Argument | None) -
     about = readable("x", x, FLOATS)
     axes = rules.axes_of(axis, about.shape)
     operand = merged_axes(x, axes, about)
-    return Map(operand, None, _destination(out, about, axes, {"x": (operand, True)}), device), axes
+    return Map(operand, None, destination(out, about, axes, {"x": (operand, True)}), device), axes
 
 
 def merged_axes(argument: Argument, axes: tuple[int, ...], like: Description) -> Operand:

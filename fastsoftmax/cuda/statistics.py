@@ -1,18 +1,26 @@
 """Prepared calls of statistics of rows on a GPU, each written to an array of its own, and of their gradient."""
 
 from threading import Lock
+from typing import Any
 
 import numpy as np
 
+from ..core.conversion import positive
 from ..core.dtypes import SIZES, computed
 from ..core.memo import Memo
-from ..core.options import flags_of, numbers_of
-from ..core.statistics import BITS, INDEX, NAMES, REAL, TRUTH, asked, columns_of
+from ..core.options import Options, flags_of, numbers_of
+from ..core.statistics import BITS, DIFFERENTIABLE, INDEX, NAMES, REAL, TRUTH, asked, columns_of
+from ..core.statistics import upstreams as given_upstreams
+from . import check
+from .arrays.borrowed import keep
+from .arrays.lookup import argument, arguments, by_type, call_key, keys, library
 from .check import Statistics
 from .launches import RowWork, launches_of
+from .prepared import Prepared, calls, find, may_wait, order, reach_of
 from .run import STREAMS
 from .toolkit import compiler
 from .toolkit.packed import Cell
+from .upstream import upstream_fits, upstream_number
 
 
 class StatisticsCall:
@@ -95,3 +103,98 @@ class DerivativeCall:
             places += x + x_begin, target + row * self.label, out + begin, *(at + row * self.size for at in rows)
         with self.lock:
             compiler.put(self.device, self.prepared.get((stream, ups)) or self._prepare(stream, ups), places)
+
+
+def row_stats(logits: Any, target: Any, variant: int, axis: Any, options: Options, k: Any) -> dict[str, Any]:
+    """The statistics of a set, by name."""
+    kind = by_type.get(type(logits)) or library(logits)
+    look, stream, x_at, target_at, _, owners = kind.call_key(logits, target, None) or call_key(
+        kind, logits, target, None
+    )
+    most = (k, type(k)) if variant & BITS["top_k"] else None
+    key = kind, look, axis, type(axis), options, "statistics", variant, most
+    prepared = find(key, x_at, target_at, 0)
+    if prepared is None:
+        prepared = _prepare_statistics(key, (logits, target), axis, options, variant, k, stream)
+    call = prepared.call
+    borrowed = order(kind, stream, call.device, (logits, target), owners[:2]) if prepared.waits else None
+    found = {
+        name: kind.empty(logits, prepared.shape + each, dtype, stream) for name, (dtype, each) in call.written.items()
+    }
+    call(x_at, target_at, tuple(map(kind.address, found.values())), stream)
+    if borrowed:
+        keep(call.device, stream, borrowed)
+    if prepared.exports:
+        found = {name: kind.exported(array) for name, array in found.items()}
+    if most is not None:
+        found["top_k"] = found.pop("indices"), found["top_k"]
+    return found
+
+
+def _prepare_statistics(
+    key: Any, arrays: tuple[Any, Any], axis: Any, options: Options, variant: int, k: Any, stream: int
+) -> Prepared:
+    """A prepared call."""
+    logits, target = arguments(arrays, stream, required=(0,))
+    problem = check.statistics(logits, target, axis, options)
+    waits, exports = may_wait(logits.library, (logits, target)), not logits.library.mutable
+    shape, dtype = problem.x.shape[:-1], computed(problem.x.dtype)
+    most = positive("k", k, problem.x.shape[-1]) if variant & BITS["top_k"] else 0
+    prepared = Prepared(StatisticsCall(problem, variant, most), shape, dtype, None, (0, 0, 0, 0), waits, exports)
+    calls.keep(key, prepared)
+    return prepared
+
+
+def row_stats_vjp(logits: Any, target: Any, upstreams: tuple[Any, ...], axis: Any, options: Options, out: Any) -> Any:
+    """The gradient of statistics, by their upstream gradients: numbers, or arrays."""
+    kind = by_type.get(type(logits)) or library(logits)
+    about = kind.call_key(logits, target, out) or call_key(kind, logits, target, out)
+    look, stream, x_at, target_at, at, owners = about
+    given_upstreams(upstreams, target=target is not None)
+    named = list(zip(DIFFERENTIABLE, upstreams, strict=True))
+    ups = [0.0 if value is None else upstream_number(value, name) for name, value in named]
+    each = tuple(value if up is None else None for value, up in zip(upstreams, ups, strict=True))
+    each_key, each_at, each_owners = keys(each, stream)
+    which = tuple(value is not None for value in upstreams)
+    key = kind, look, axis, type(axis), options, "derivatives", each_key, which
+    prepared, written = find(key, x_at, target_at, at), out
+    if prepared is None:
+        prepared, written = _prepare_derivative(key, (logits, target, out), each, axis, options, which, stream)
+    call, owners = prepared.call, (*(owners or (logits, target, out)), *each_owners)
+    for (name, _), up in zip(named, ups, strict=True):
+        upstream_fits(up, prepared.dtype, name)
+    borrowed = order(kind, stream, call.device, (logits, target, out, *each), owners) if prepared.waits else None
+    if out is None:
+        written = kind.empty_like(logits, stream) if written is None else written
+        at = kind.address(written)
+    call(x_at, target_at, at, each_at, tuple(up or 0.0 for up in ups), stream)
+    if borrowed:
+        keep(call.device, stream, borrowed)
+    return kind.exported(written) if prepared.exports else written
+
+
+def _prepare_derivative(
+    key: Any,
+    arrays: tuple[Any, Any, Any],
+    each: tuple[Any, ...],
+    axis: Any,
+    options: Options,
+    given: tuple[bool, ...],
+    stream: int,
+) -> tuple[Prepared, Any]:
+    """A prepared call, and where its first gradient goes: the output, or a new array."""
+    logits, target, out = arguments(arrays, stream, required=(0,))
+    rows = arguments(each, stream)
+    problem = check.derivative(logits, target, rows, axis, options, out)
+    about, written = logits.description, arrays[-1]
+    reach = reach_of(problem.out, problem.x, None if target is None else check.flat(target))
+    if out is None:
+        written = logits.library.empty_like(logits.value, stream)
+        new = check.output(argument(written, stream), (axis % len(about.shape),), about)
+        problem = problem._replace(out=new)
+    call = DerivativeCall(problem, given, tuple(array is not None for array in each))
+    waits = may_wait(logits.library, (logits, target, out, *rows))
+    exports = out is None and not logits.library.mutable
+    prepared = Prepared(call, problem.x.shape[:-1], computed(about.dtype), None, reach, waits, exports)
+    calls.keep(key, prepared)
+    return prepared, written

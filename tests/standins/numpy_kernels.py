@@ -176,6 +176,30 @@ class NumpyDriver(Driver):
             -1, p.inner, p.classes
         )
 
+    def run_hessian(self, recipe, arguments, grid):
+        p, o, dtype, real = self.unpacked(recipe, arguments)
+        f, n, k = recipe.flags, p.rows, p.classes
+        assert f.weighted == (p.class_weight != 0)
+        assert f.factors == (p.grad_factor != 0)
+        if f.hard:
+            x, target, bad, _ = self.problem(recipe, p, o, dtype)
+        else:
+            assert p.target == 0
+            x = self.rows(p, "x", dtype).astype(WIDE).reshape(n, k)
+            target, bad = self.rows(p, "y", DTYPES[recipe.y_kind]).astype(WIDE).reshape(n, k), np.zeros(n, bool)
+        losses = {"label_smoothing", "focal_gamma", "temperature"}
+        given = {name: value for name, value in options_of(f, o).items() if name in losses}
+        factor = self.factor(p.grad_factor, n, real)[:, None]
+        weight = self.floats(p.class_weight, k, real) if f.weighted else None
+        given |= {"ignore_index": p.ignore_index, "class_weight": weight}
+        grad, hess = reference.cross_entropy_grad_hess(x, target, **given)
+        grad = grad * factor
+        hess = np.abs(grad) / given.get("temperature", 1.0) if f.residual else hess * factor * float(o.curvature)
+        hess = np.maximum(hess, float(o.least))
+        for address, values in ((p.out, grad), (p.hessian, hess)):
+            rows = self.rows(p._replace(out=address), "out", dtype, write=True)
+            rows[...] = np.where(bad[:, None], np.nan, values).reshape(-1, p.inner, k)
+
     def run_statistics(self, recipe, arguments, grid):
         p, o, dtype, real = self.unpacked(recipe, arguments)
         n, (x, target, bad, options) = p.rows, self.problem(recipe, p, o, dtype)

@@ -165,11 +165,14 @@ def make_add(shape, flags, *, kept=False, infinite=False, exact=False):
 
 
 @lru_cache(maxsize=256)
-def make_emit(shape, flags, *, kept=False):
-    """``emit(p, o, part, words, targets, t, score)``: write the gradient of all that a thread holds."""
+def make_emit(shape, flags, *, kept=False, make=make_emit_vector):
+    """``emit(p, o, part, words, targets, t, score)``: write the gradient of all that a thread holds.
+
+    Its vectors are written by what `make` gives.
+    """
     kept = kept and may_keep(shape, flags)
-    emit_vector = make_emit_vector(shape.kind, shape.y_kind, shape.vector, flags, kept)
-    emit_spare = make_emit_vector(shape.kind, shape.y_kind, 1, flags, kept)
+    emit_vector = make(shape.kind, shape.y_kind, shape.vector, flags, kept)
+    emit_spare = make(shape.kind, shape.y_kind, 1, flags, kept)
     items, threads, peeled, vector = shape.items, shape.threads, shape.peeled, shape.vector
     count, wide, spare = shape.words, shape.y_words, shape.spare
     unpack_again = make_unpack_again(shape.kind, shape.held)

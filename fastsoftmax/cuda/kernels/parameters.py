@@ -3,6 +3,8 @@
 from collections import namedtuple
 from typing import NamedTuple
 
+from ...core.options import Numbers
+
 
 class Integers(NamedTuple):
     """The int64 parameters of a row kernel: addresses (0: not given), sizes, and strides in bytes.
@@ -48,6 +50,11 @@ StatisticIntegers = namedtuple("StatisticIntegers", _FIELDS)  # type: ignore[mis
 _UPSTREAMS = _NAMES[:3]
 DerivativeIntegers = namedtuple("DerivativeIntegers", (*_FIELDS[:4], *_UPSTREAMS, *_FIELDS[15:]))  # type: ignore[misc]
 DerivativeNumbers = namedtuple("DerivativeNumbers", (*_UPSTREAMS, "inverse_temperature", "cap"))  # type: ignore[misc]
+
+
+#: Those of "hessian", and its numbers: a second output, with the strides of the first, a factor and a bound of it.
+HessianIntegers = namedtuple("HessianIntegers", (*Integers._fields, "hessian"))  # type: ignore[misc]
+HessianNumbers = namedtuple("HessianNumbers", (*Numbers._fields, "curvature", "least"))  # type: ignore[misc]
 
 
 class Counting(NamedTuple):

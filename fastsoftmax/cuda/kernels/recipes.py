@@ -7,9 +7,18 @@ from ...core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, LOGSUMEXP
 from ...core.options import Flags, Numbers
 from ..plan import BLOCK, CLUSTER, PART_WARP, WARP, Plan
 from ..toolkit import cache, compiler
-from . import derivative, held_rows, statistics, streamed_rows, sums, vjp
+from . import derivative, held_rows, hessian, statistics, streamed_rows, sums, vjp
 from .entry import make_kernel
-from .parameters import Counting, DerivativeIntegers, DerivativeNumbers, Integers, StatisticIntegers, Totalling
+from .parameters import (
+    Counting,
+    DerivativeIntegers,
+    DerivativeNumbers,
+    HessianIntegers,
+    HessianNumbers,
+    Integers,
+    StatisticIntegers,
+    Totalling,
+)
 from .parts import Shape
 
 HELD = (PART_WARP, WARP, BLOCK, CLUSTER)
@@ -18,6 +27,7 @@ NOTHING = Flags()
 PARAMETERS: dict[str, Any] = {
     "statistics": (StatisticIntegers, Numbers),
     "derivatives": (DerivativeIntegers, DerivativeNumbers),
+    "hessian": (HessianIntegers, HessianNumbers),
 }
 
 
@@ -70,6 +80,9 @@ def _make_work(recipe: Recipe) -> Any:
     if recipe.name == "derivatives":
         make_row = derivative.make_derivative
         return make_row(shape, recipe.flags, recipe.label, group, blocks, held=recipe.held, staged=staged)
+    if recipe.name == "hessian":
+        make_both = hessian.make_hessian
+        return make_both(shape, recipe.flags, recipe.label, group, blocks, held=recipe.held, staged=staged)
     if recipe.name == "softmax":
         return rows.make_softmax(shape, recipe.variant, *threads)
     make_product = vjp.make_held if recipe.held else vjp.make_streamed

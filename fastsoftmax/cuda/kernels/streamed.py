@@ -30,12 +30,14 @@ def make_rescale(kind, flags, infinite):
         if infinite:
             d = zero if m == top else d
         dot, mass = sums.dot, sums.mass
-        if weighing:
+        if weighing and below:
+            dot = merge_below(m, sums.others, dot, top)
+        elif weighing:
             dot = merge_dot(dot, mass, m, top)
+        elif below:
+            mass = merge_below(m, sums.others, mass, top)
         if spread:
             dot = merge_spread(m, sums.others, dot, top)
-        if below:
-            mass = merge_below(m, sums.others, mass, top)
         return Sums(sums.others * exp(d), dot, mass)
 
     return rescale

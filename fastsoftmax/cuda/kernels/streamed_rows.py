@@ -39,7 +39,7 @@ def _make_staging(shape, group, staged):
 
 
 @lru_cache(maxsize=64)
-def _make_sweep(shape, flags, group, staged, *, infinite=False):
+def make_sweep(shape, flags, group, staged, *, infinite=False):
     """``sweep(p, o, part, count, words, targets, target)``: the State of a part of a row of `count` vectors."""
     kind, hard = COMPUTED[shape.kind], flags.hard
     fill, fill_targets, clear = make_fill(shape), make_fill_targets(shape, flags), make_clear(shape.held)
@@ -69,7 +69,7 @@ def _make_sweep(shape, flags, group, staged, *, infinite=False):
 
 
 @lru_cache(maxsize=64)
-def _make_join(shape, flags, group, blocks, *, infinite=False):
+def make_join(shape, flags, group, blocks, *, infinite=False):
     """``join(state, owner, rank)``: (the target's logit, the maximum, the sums) of the whole row."""
     kind = COMPUTED[shape.kind]
     rescale = make_rescale(kind, flags, infinite)
@@ -89,7 +89,7 @@ def make_loss(shape, flags, label, group, blocks, staged):
     """The loss of a row, and the gradient if ``flags.grad``; labels have `label` bytes."""
     kind, hard, grad = COMPUTED[shape.kind], flags.hard, flags.grad
     locate, part_of, owner_of = make_locate(shape), make_part_of(shape), make_owner_of(shape)
-    sweep, join = _make_sweep(shape, flags, group, staged), _make_join(shape, flags, group, blocks)
+    sweep, join = make_sweep(shape, flags, group, staged), make_join(shape, flags, group, blocks)
     recall, fill_targets = _make_staging(shape, group, staged)[1], make_fill_targets(shape, flags)
     clear, emit, advance = make_clear(shape.held), make_emit(shape, flags), make_advance(shape)
     target_of, score = make_target_of(label), make_score(kind, flags)
@@ -123,8 +123,8 @@ def make_softmax(shape, variant, group, blocks, staged):
     """softmax, log_softmax or logsumexp of a row."""
     kind, flags, infinite = COMPUTED[shape.kind], Flags(rest=variant == LOG_SOFTMAX), variant == LOGSUMEXP
     locate, part_of, count = make_locate(shape), make_part_of(shape), shape.held
-    sweep = _make_sweep(shape, flags, group, staged, infinite=infinite)
-    join = _make_join(shape, flags, group, blocks, infinite=infinite)
+    sweep = make_sweep(shape, flags, group, staged, infinite=infinite)
+    join = make_join(shape, flags, group, blocks, infinite=infinite)
     recall, advance = _make_staging(shape, group, staged)[1], make_advance(shape)
     emit, emit_log = make_emit(shape, flags), make_emit_log(shape)
     law, zero, one = LAWS[kind], constant(kind, 0.0), constant(kind, 1.0)

@@ -19,7 +19,8 @@ i32, u32, i64 = types.int32, types.uint32, types.int64
 #: The numbers of a row that its gradient takes: the shift of its exponentials, and A / s, B and the target's gradient.
 Score = namedtuple("Score", ("base", "a", "b", "at_target"))
 #: Sums over the classes but the target: of exponentials, of weights times distances from the shift, of weights.  Of
-#: statistics they go over all classes: of exponentials, of those times distances, of those below the maximum.
+#: statistics they go over all classes: of exponentials, of those times distances, of those below the maximum, which
+#: are the second where there are weights.
 Sums = namedtuple("Sums", ("others", "dot", "mass"))
 
 
@@ -129,11 +130,12 @@ def make_add_vector(kind, y_kind, vector, flags, kept, infinite, exact):
                 put(words, at, k, e)
             if weighing:
                 w = masses[k] if there else zero
-                dot, mass = dot + term(w, d), mass + w
+                mass = mass + w
+                dot = dot + ((e if d < zero else zero) if below else term(w, d))
+            elif below:
+                mass = mass + (e if d < zero else zero)
             if spread:
                 dot = dot + term(e, d)
-            if below:
-                mass = mass + (e if d < zero else zero)
         return Sums(sums.others + others, sums.dot + dot, sums.mass + mass)
 
     return add_vector

@@ -7,10 +7,10 @@ from ...core import memo, rules
 from ...core.conversion import positive
 from ...core.dtypes import SOFTMAX
 from ...core.options import Options
-from .. import backend
 from ..arrays.borrowed import keep
 from ..arrays.lookup import argument, arguments, keys, library
 from ..check import Map
+from ..prepared import order
 from ..run import MapCall
 from ..upstream import upstream_fits, upstream_number
 from ..workspace import workspace
@@ -58,7 +58,7 @@ def loss(
         call = _prepared.keep(key, LinearCall(problem))
     upstream_fits(up, call.dtype)
     # What is multiplied, and where gradients go, is of the library whose current stream this is.
-    borrowed = backend.order(kind, stream, call.device, arrays[3:], held[3:])
+    borrowed = order(kind, stream, call.device, arrays[3:], held[3:])
     linear, of_name = call.linear, {"x": x, "weight": weight, "bias": bias}
     for name in call.wanted:
         if name not in results:

@@ -13,7 +13,7 @@ import fastsoftmax as fs
 from fastsoftmax import reference
 from fastsoftmax.core.dtypes import FLOAT32
 from fastsoftmax.core.options import Numbers
-from fastsoftmax.cuda import backend, launches, plan, workspace
+from fastsoftmax.cuda import backend, launches, plan, prepared, workspace
 from fastsoftmax.cuda.kernels import parameters, recipes
 from tests.cuda.host.support import drawn, entries, near, spread
 from tests.standins.numpy_kernels import compiler
@@ -178,7 +178,7 @@ def test_an_upstream_gradient_is_a_number(driver, reduction):
         expected = reference.cross_entropy_and_grad(x, t, grad_output=up, reduction=reduction)
         near(driver.host(loss), expected.loss)
         near(driver.host(grad), expected.grad)
-    assert len(backend._prepared) == 1
+    assert len(prepared.calls) == 1
 
 
 def test_outer_levels_are_walked_in_the_order_of_rows(driver):

@@ -5,7 +5,7 @@ import pytest
 
 import fastsoftmax as fs
 from fastsoftmax import reference
-from fastsoftmax.cuda import backend
+from fastsoftmax.cuda import statistics
 from tests.backends import Gpu, raises
 from tests.cuda.host.support import DTYPES, drawn, entries, near, spread
 from tests.standins.arrays import InterfaceArray
@@ -68,7 +68,7 @@ def test_numbers_need_no_preparation(driver, monkeypatch):
     for up in (1.0, -2, np.float32(0.5), 0.0):
         found = fs.row_stats_vjp(driver.array(x), driver.array(TARGET), log_prob=up, entropy=1.0)
         near(driver.host(found), reference.row_stats_vjp(x, TARGET, log_prob=up, entropy=1.0))
-        monkeypatch.setattr(backend, "_prepare_derivative", None)
+        monkeypatch.setattr(statistics, "_prepare_derivative", None)
     for changed in ({"entropy": None}, {"axis": 0}, {"ignore_index": 3}):
         with pytest.raises(TypeError, match="NoneType"):
             fs.row_stats_vjp(driver.array(x), driver.array(TARGET), **{"log_prob": 1.0, "entropy": 1.0, **changed})

@@ -7,7 +7,7 @@ import fastsoftmax as fs
 from fastsoftmax import reference
 from fastsoftmax.api.statistics import TopK
 from fastsoftmax.core.statistics import NAMES, STATISTICS
-from fastsoftmax.cuda import backend
+from fastsoftmax.cuda import statistics
 from fastsoftmax.cuda.arrays import array
 from tests.backends import Gpu, raises
 from tests.cuda.host.support import DTYPES, drawn, entries, near, spread
@@ -91,7 +91,7 @@ def test_options(driver):
 
 def test_a_call_that_looks_the_same_is_prepared(driver, monkeypatch):
     fs.row_stats(driver.array(drawn(4, 7)), driver.array(TARGET), want=NAMES)
-    monkeypatch.setattr(backend, "_prepare_statistics", None)
+    monkeypatch.setattr(statistics, "_prepare_statistics", None)
     x, t = drawn(4, 7, seed=1), TARGET[::-1].copy()
     compare(driver, fs.row_stats(driver.array(x), driver.array(t), want=NAMES), x, t, NAMES)
     for changed in ({"want": "argmax"}, {"axis": 0}, {"temperature": 2.0}, {"ignore_index": 3}, {"k": 2}):

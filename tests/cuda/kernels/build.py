@@ -41,6 +41,7 @@ FORMS = {
 ORDER = (PART_WARP, WARP, BLOCK, CLUSTER, STAGED, SHARED, ONLINE)  # as rows grow
 HELD, KEPT = ORDER[:4], (STAGED, SHARED)
 GRADIENT, SOFT = Flags(hard=True, grad=True), Flags(soft=True, grad=True)
+HESSIAN = GRADIENT._replace(rest=True)
 DERIVATIVES = GRADIENT._replace(upstream=True, rest=True, entropy=True)
 ALL = {"weighted": True, "z_loss": True, "cap": True, "temper": True, "factors": True}
 OF_INDICES = {"smooth": True, "focal": True, "poly": True}
@@ -66,6 +67,9 @@ WORK = {
     "statistics, softcap, temperature": ("statistics", columns_of(511), Flags(hard=True, cap=True, temper=True)),
     "derivatives": ("derivatives", 0, DERIVATIVES),
     "derivatives, softcap, temperature": ("derivatives", 0, DERIVATIVES._replace(cap=True, temper=True)),
+    "hessian": ("hessian", 0, HESSIAN),
+    "hessian, all options": ("hessian", 0, HESSIAN._replace(weighted=True, factors=True, smooth=True, focal=True)),
+    "hessian, soft": ("hessian", 0, SOFT._replace(rest=True, residual=True)),
     "log_prob, entropy, correct": ("statistics", columns_of(35), Flags(hard=True)),
 }
 
@@ -126,6 +130,11 @@ SHORT = [
     Case("derivatives", BFLOAT16, CLUSTER),
     Case("derivatives, softcap, temperature", FLOAT16, WARP, peeled=True),
     Case("derivatives", BFLOAT16, ONLINE),
+    Case("hessian", FLOAT32, PART_WARP),
+    Case("hessian, all options", FLOAT32, BLOCK, peeled=True),
+    Case("hessian", BFLOAT16, CLUSTER),
+    Case("hessian, soft", FLOAT16, WARP),
+    Case("hessian, all options", FLOAT64, ONLINE),
 ]
 
 

@@ -14,6 +14,7 @@ from fastsoftmax.core.statistics import NAMES
 from fastsoftmax.cuda.plan import ONLINE
 from tests.cuda.kernels.counting import counted, totalled
 from tests.cuda.kernels.forms import BFLOAT16, EACH, FLOAT32, FLOAT64, MAJOR, SOFTS
+from tests.cuda.kernels.hessians import compare_hessians, hessian_of_rows
 from tests.cuda.kernels.row_statistics import compare, compare_derivatives, derivative_of, statistics_of
 from tests.cuda.kernels.support import A100, assert_as_reference, loss_of, run
 from tests.interpreter import mutants, ptx
@@ -120,6 +121,19 @@ def derivatives(n, classes, **how):
     return trial
 
 
+def hessian(n, classes, **how):
+    """A trial of gradient and Hessian, of rows like those of `derivatives`, every second one of another class."""
+    x, target = spread(FLOAT32, n, classes)
+    x[1::4] = np.random.default_rng(4).integers(0, 3, x[1::4].shape)
+    x[3::4, classes // 2] = x[3::4].max(axis=-1) + 5
+    target[3::8], target[5::4] = classes // 2, -100
+
+    def trial(ptx_of):
+        compare_hessians(hessian_of_rows(x, target, ptx_of=ptx_of, **how)[:2], x, target)
+
+    return trial
+
+
 def count(ptx_of):
     """A trial of the denominator, with a label out of range the second time; more rows a thread than are unrolled."""
     random = np.random.default_rng(3)
@@ -168,6 +182,9 @@ TRIALS = {
     "derivatives-block": (derivatives(16, 5001, change={"grid": 3}), (2, 2, 5)),
     "derivatives-cluster": (derivatives(16, 17001), (2, 2, 5)),
     "derivatives-online": (derivatives(16, 33001, facts=CASES[ONLINE].facts), (2, 2, 5)),
+    "hessian-part_warp": (hessian(60, 10), (0, 2, 5)),
+    "hessian-block": (hessian(16, 5001, change={"grid": 3}), (2, 2, 5)),
+    "hessian-cluster": (hessian(16, 17001), (2, 2, 5)),
     "count": (count, (1, 2, 5)),
     "total": (total, (1, 1, 5)),
 }

@@ -1,0 +1,83 @@
+"""The GPU kernels of gradient and Hessian, executed by the interpreter of their PTX, in every form.  No GPU."""
+
+import numpy as np
+import pytest
+
+from fastsoftmax.cuda.plan import BLOCK, CLUSTER, ONLINE, PART_WARP, SHARED, WARP
+from tests.cuda.kernels.hessians import compare_hessians, hessian_of_rows
+from tests.cuda.kernels.test_statistics import CASES, EACH, how
+from tests.pairs import exhaustive_but
+from tests.support import filled, labels, logits, probabilities
+
+WEIGHTS = {"class_weight": True, "sample_weight": True}
+#: Sets of options, which have kernels of their own: (options, whether the target is probabilities).
+SETS = {
+    "plain": ({}, False),
+    "all": ({**WEIGHTS, "label_smoothing": 0.1, "focal_gamma": 1.5, "temperature": 0.7, "min_hessian": 1e-3}, False),
+    "upper": ({"hessian": "upper", "class_weight": True, "temperature": 2.0}, False),
+    "residual": ({"hessian": "residual", "sample_weight": True, "temperature": 2.0}, False),
+    "soft": ({**WEIGHTS, "label_smoothing": 0.1, "hessian": "lightgbm"}, True),
+    "soft residual": ({"hessian": "residual", "min_hessian": 1e-3}, True),
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "dtype", "classes"), exhaustive_but([EACH[form] for form in (PART_WARP, CLUSTER)], EACH), ids=str
+)
+@pytest.mark.parametrize("case", exhaustive_but(["plain"], ["plain", "all", "soft"]))
+def test_values(case, form, dtype, classes):
+    """Of rows of every sort, some of them ignored and full of NaN; the gradient may take the logits' place."""
+    random, x = np.random.default_rng(4), logits(4, (9, classes), dtype)
+    x[1, 0], x[2, 1:] = 30.0, -20.0  # of which one class is certain
+    target = labels(random, x.shape)
+    target[[1, 2, 3]] = 0, classes - 1, -100
+    if case == "soft":
+        target = probabilities(random, x.shape, dtype)
+    else:
+        x[3] = np.nan
+        x[4, classes // 2] = -np.inf
+    options = filled(SETS[case][0], random, x.shape)
+    *found, made, traffic = hessian_of_rows(x, target, **how(form), **options)
+    if case == "plain":
+        assert made.form == form
+        assert x.nbytes <= traffic["x"].loaded <= (2 if form in (0, ONLINE) else 1.001) * x.nbytes
+    compare_hessians(found, x, target, **options)
+    assert (traffic["out"].stored, traffic["hessian"].stored) == (x.nbytes, x.nbytes)
+    inside = hessian_of_rows(x, target, in_place=True, **how(form), **options)
+    for one, other in zip(inside[:2], found, strict=True):
+        np.testing.assert_array_equal(one.astype(np.float64), other.astype(np.float64))
+
+
+@pytest.mark.parametrize("form", exhaustive_but([PART_WARP], [PART_WARP, WARP, SHARED, ONLINE]))
+@pytest.mark.parametrize("case", SETS)
+def test_options(case, form):
+    options, soft = SETS[case]
+    dtype, classes = CASES[form]
+    random, x = np.random.default_rng(5), logits(5, (12, classes), dtype)
+    options = filled(options, random, x.shape)
+    target = probabilities(random, x.shape, dtype) if soft else labels(random, x.shape)
+    *found, _, _ = hessian_of_rows(x, target, **how(form), **options)
+    compare_hessians(found, x, target, **options)
+
+
+@pytest.mark.parametrize("form", exhaustive_but([PART_WARP], [PART_WARP, BLOCK, ONLINE]))
+@pytest.mark.parametrize("right", [True, False])
+def test_certain_rows_keep_their_digits(form, right):
+    """``1 - p`` of a certain class, be it the target or not: a few ulps and a quarter of one a unit of the gap."""
+    dtype, classes = CASES[form]
+    gap = np.array([1.0, 10.0, 20.0, 40.0, 80.0])
+    x = np.zeros((5, classes), dtype)
+    x[:, 1] = gap
+    grad, hess, _, _ = hessian_of_rows(x, np.full(5, 1 if right else 0), **how(form))
+    rest, eps = (classes - 1) * np.exp(-gap), np.finfo(dtype).eps
+    p, but_p = 1 / (1 + rest), rest / (1 + rest)
+    for got, exact in ((hess[:, 1], p * but_p), (grad[:, 1], -but_p if right else p)):
+        assert (np.abs(got - exact) <= (8 + gap / 2) * eps * np.abs(exact)).all()
+
+
+def test_bad_labels():
+    x, target = logits(1, (3, 10), np.dtype(np.float32)), np.array([1, 10, -1])
+    grad, hess, _, _ = hessian_of_rows(x, target)
+    assert np.isnan(grad[1:]).all()
+    assert np.isnan(hess[1:]).all()
+    compare_hessians((grad[:1], hess[:1]), x[:1], target[:1])
