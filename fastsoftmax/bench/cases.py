@@ -9,13 +9,15 @@ from ..core.dtypes import SIZES
 LOSS_AND_GRAD, LOSS = "cross_entropy_and_grad", "cross_entropy"
 SOFTMAX, LOG_SOFTMAX, LOGSUMEXP = "softmax", "log_softmax", "logsumexp"
 FUNCTIONS = (LOSS_AND_GRAD, LOSS, SOFTMAX, LOG_SOFTMAX, LOGSUMEXP)
+ROW_STATS, GRAD_HESS, DIVERGENCE = "row_stats", "cross_entropy_grad_hess", "kl_divergence_and_grad"
+DERIVED = (ROW_STATS, GRAD_HESS, DIVERGENCE)
 LOSSES = frozenset({LOSS_AND_GRAD, LOSS})
 WRITERS = frozenset({LOSS_AND_GRAD, SOFTMAX, LOG_SOFTMAX})  # of as many numbers as they read
 
-SHAPES, DTYPES, LAYOUTS, OPTIONS, SIZE, THREADS, BUSY, START = (
-    "shapes", "dtypes", "layouts", "options", "size", "threads", "busy", "start",
+SHAPES, DTYPES, LAYOUTS, OPTIONS, ANSWERS, SIZE, THREADS, BUSY, START = (
+    "shapes", "dtypes", "layouts", "options", "answers", "size", "threads", "busy", "start",
 )  # fmt: skip
-GROUPS = (SHAPES, DTYPES, LAYOUTS, OPTIONS, SIZE, THREADS, BUSY, START)
+GROUPS = (SHAPES, DTYPES, LAYOUTS, OPTIONS, ANSWERS, SIZE, THREADS, BUSY, START)
 
 ROWS = "rows"  # the layout of a C-contiguous array with the classes last
 AXIS_0, APART, SECOND, FORTRAN, UNALIGNED = "axis=0", "rows-apart", "every-second-class", "Fortran", "unaligned"
@@ -62,9 +64,9 @@ class Case(NamedTuple):
     def nbytes(self) -> int:
         """The bytes any implementation must move: logits and targets once in, the result once out; 0 of no kernel.
 
-        Nor are there any of a linear pass, which need not have logits.
+        Nor are there any of a linear pass, which need not have logits, and of what is held against a loss.
         """
-        if self.group in {START, LAUNCH, LINEAR}:
+        if self.group in {START, LAUNCH, LINEAR, ANSWERS}:
             return 0
         size = ITEMSIZE[self.dtype]
         arrays = 1 + (self.function in WRITERS) + (self.option == SOFT)
@@ -117,6 +119,12 @@ _OPTIONS = {
     "temperature": "a multiplication for every logit",
     SOFT: "targets as large as the logits must be read",
 }
+_MILLION = (10**6, 10)
+_ANSWERS = {
+    ROW_STATS: "log-probability, entropy and accuracy of each row, which users take three to eight passes for",
+    GRAD_HESS: "what gradient boosting asks for each round",
+    DIVERGENCE: "distillation: two arrays of logits, and a gradient by one of them",
+}
 _LOGITS = (10**5, 10**6, 10**7, 10**8, 10**9)
 _CLASSES = (2, 8, 32, 128, 512, 2048, 8192, 32768, 131072, 2**19, 2**20)
 
@@ -129,6 +137,17 @@ def _varied() -> Iterator[Case]:
         yield _case(LAYOUTS, LOSS_AND_GRAD, shape, reason, layout=layout)
     for shape, (option, reason) in itertools.product(_THREE, _OPTIONS.items()):
         yield _case(OPTIONS, LOSS_AND_GRAD, shape, reason, option=option)
+
+
+def _derived() -> Iterator[Case]:
+    """What comes from rows besides a loss."""
+    for shape in (_MANY, _VOCABULARY, (256, 131072)):
+        yield Case(ANSWERS, ROW_STATS, shape, reason=_ANSWERS[ROW_STATS])
+    for shape in (_MILLION, (200_000, 100)):
+        yield Case(ANSWERS, GRAD_HESS, shape, reason=_ANSWERS[GRAD_HESS])
+    yield Case(ANSWERS, GRAD_HESS, _MILLION, "float64", FORTRAN, reason="float32 results, as LightGBM wants them")
+    for shape in (_MANY, _VOCABULARY):
+        yield Case(ANSWERS, DIVERGENCE, shape, reason=_ANSWERS[DIVERGENCE])
 
 
 def _grown() -> Iterator[Case]:
@@ -164,6 +183,7 @@ _STARTS = {
 CASES = (
     *(_case(SHAPES, function, shape, _SHAPES[shape]) for function in FUNCTIONS for shape in _SHAPES),
     *_varied(),
+    *_derived(),
     *_grown(),
     *_busy(),
     *(Case(START, function, (64, 10), reason=reason) for function, reason in _STARTS.items()),
@@ -181,4 +201,4 @@ def is_quick(case: Case) -> bool:
         return case.shape == _FEW
     if case.group == SIZE:
         return case.elements in _QUICK_SIZES or case.shape[1] in _QUICK_CLASSES
-    return case.shape == _MANY and case.function == LOSS_AND_GRAD
+    return case.shape == _MANY and case.function in {LOSS_AND_GRAD, ROW_STATS, DIVERGENCE}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import reference
-from .cases import APART, AXIS_0, DRAM, FORTRAN, LOSS, LOSSES, SECOND, SOFT, UNALIGNED, Case
+from .cases import APART, AXIS_0, DIVERGENCE, DRAM, FORTRAN, LOSS, LOSSES, SECOND, SOFT, UNALIGNED, Case
 
 Array = NDArray[Any]
 
@@ -95,7 +95,9 @@ def inputs(case: Case) -> Inputs:
     elif case.option == "class_weight":
         options["class_weight"] = random.uniform(0.5, 2, classes).astype(dtype)
     target = labels
-    if case.option == SOFT:
+    if case.function == DIVERGENCE:
+        target = random.standard_normal((distinct, classes), np.float32).astype(dtype)
+    elif case.option == SOFT:
         target = reference.softmax(random.standard_normal((distinct, classes), np.float32)).astype(dtype)
     return Inputs(x, _repeat(np.empty((rows, *target.shape[1:]), target.dtype), target), options, distinct)
 

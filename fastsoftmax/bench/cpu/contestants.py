@@ -23,6 +23,7 @@ from ..cases import (
     AXIS_0,
     BUSY,
     BUSY_TORCH,
+    DERIVED,
     DTYPES,
     LAYOUTS,
     LOG_SOFTMAX,
@@ -39,10 +40,24 @@ from ..cases import (
     Case,
 )
 from ..inputs import Inputs, disagreement, expected, inputs
-from ..results import COMPILED, CONTIGUOUS, FLOAT32, IN_PLACE, INTO, JAX, NUMPY, OURS, PLAIN, SCIPY, SKLEARN, TORCH
+from ..results import (
+    COMPILED,
+    CONTIGUOUS,
+    FLOAT32,
+    IN_PLACE,
+    INTO,
+    JAX,
+    NUMPY,
+    OURS,
+    PLAIN,
+    SCIPY,
+    SKLEARN,
+    TORCH,
+    YARDSTICK,
+)
 from ..timing import Call, Turn
 from ..unable import Unable, attempted
-from . import by_jax, by_numpy
+from . import by_jax, by_numpy, derived
 
 Make = Callable[[Case, list[Inputs]], list[Call]]
 
@@ -169,6 +184,8 @@ _BY_GROUP = {
 
 def wanted(case: Case) -> list[str]:
     """The contestants of a case, whether they are installed or not."""
+    if case.function in DERIVED:
+        return derived.names(case)
     if case.group == BUSY:
         return [INTO, TORCH] if case.option == BUSY_TORCH else [INTO]  # torch works, but is not timed
     without = set()
@@ -201,11 +218,14 @@ def _prepared(case: Case, sets: list[Inputs], name: str, right: Any) -> Call:
     """A contestant's call, once it has given the right result on the first set of inputs, and compiled for all."""
     with warnings.catch_warnings():  # torch's compiler has some about itself
         warnings.simplefilter("ignore")
-        calls = CONTESTANTS[name].make(case, sets)
+        made = case.function in DERIVED
+        calls = derived.calls(name, case, sets) if made else CONTESTANTS[name].make(case, sets)
         first, *others = calls
         result = first()
-    if name != PLAIN and (wrong := disagreement(case, sets[0], result, right)):
-        raise Unable(wrong)
+    if name not in (PLAIN, YARDSTICK):  # which compute something else
+        wrong = derived.disagreement(case, sets[0], result) if made else disagreement(case, sets[0], result, right)
+        if wrong:
+            raise Unable(wrong)
     for call in others:
         call()
     return rotating(calls)
@@ -215,7 +235,7 @@ def prepared(
     case: Case, sets: list[Inputs], names: Collection[str], turn: Turn = lambda: None
 ) -> tuple[dict[str, Call], dict[str, str]]:
     """The calls of a case on sets of inputs in turn, checked and warm, and why others of `names` have none."""
-    right = expected(case, sets[0])
+    right = None if case.function in DERIVED else expected(case, sets[0])
 
     def shown(name: str) -> str:
         without_optax = name == JAX and case.function in LOSSES and not by_jax.has_optax()

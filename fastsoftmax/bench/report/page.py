@@ -8,7 +8,20 @@ from collections.abc import Iterable
 from html import escape
 from importlib import resources
 
-from ..cases import BUSY, DTYPES, FUNCTIONS, GROUPS, LAYOUTS, LOSS_AND_GRAD, OPTIONS, SHAPES, SIZE, START, THREADS
+from ..cases import (
+    ANSWERS,
+    BUSY,
+    DTYPES,
+    FUNCTIONS,
+    GROUPS,
+    LAYOUTS,
+    LOSS_AND_GRAD,
+    OPTIONS,
+    SHAPES,
+    SIZE,
+    START,
+    THREADS,
+)
 from ..results import INTO, OURS, Result, Run
 from . import summary
 from .charts import Chart, charts
@@ -19,6 +32,7 @@ HEADINGS = {
     DTYPES: ("Dtypes", "Loss and gradient and softmax in half and in double precision."),
     LAYOUTS: ("Layouts", "Loss and gradient of arrays whose classes do not lie one after the other."),
     OPTIONS: ("Options", "Loss and gradient with one option of the loss on."),
+    ANSWERS: ("Answers", "Statistics of rows, gradient and Hessian, and divergences; what is held against a loss."),
     SIZE: ("Size", "Loss and gradient, from few logits to very many, and from two classes to a million."),
     THREADS: ("Threads", "Loss and gradient in one thread and in all."),
     BUSY: ("Busy", "Softmax with out= beside processes, or threads of torch, that keep cores busy."),

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable
 
-from ..cases import BUSY, FUNCTIONS, GROUPS, OPTIONS, ROWS, START, THREADS, Case
-from ..results import CONTIGUOUS, FLOAT32, IN_PLACE, INTO, NUMPY, OURS, PLAIN, SCIPY, Result, Run
+from ..cases import BUSY, DERIVED, FUNCTIONS, GROUPS, OPTIONS, ROWS, START, THREADS, Case
+from ..results import CONTIGUOUS, FLOAT32, IN_PLACE, INTO, NUMPY, OURS, PLAIN, SCIPY, YARDSTICK, Result, Run
 
 WIDTH = 120
 DISTURBED = 0.2  # cores that others take, from which a case says more about them
@@ -12,13 +12,14 @@ HEADINGS = {
     "dtypes": "Dtypes",
     "layouts": "Layouts; x ours: times the contiguous array",
     "options": "Options; x ours: times the plain loss",
+    "answers": "Answers; x ours: a loss alone, or the gradient of twice the rows",
     "size": "Sizes; ns: nanoseconds a logit",
     "threads": "Threads",
     "busy": "Beside others that work, with out=, in all threads and in one",
     "start": "Before the first result, seconds, in processes of their own",
 }
 #: What ours is held against in a case of its kind.
-_HELD = (CONTIGUOUS, PLAIN, FLOAT32)
+_HELD = (CONTIGUOUS, PLAIN, FLOAT32, YARDSTICK)
 
 
 def number(value: float | None, unit: float = 1.0) -> str:
@@ -121,7 +122,7 @@ def _group(run: Run, group: str) -> list[str]:
         return lines + _by_contestant(some, lambda case: case.function, 1.0)
     if group == BUSY:
         return lines + _by_contestant(some, _title, 1e3)
-    for function in FUNCTIONS:
+    for function in (*FUNCTIONS, *DERIVED):
         if cases := [result for result in some if result.case.function == function]:
             lines += laid_out([[function, *_HEAD[1:]], *map(_cells, cases)])
     return lines
