@@ -140,7 +140,7 @@ def _varied() -> Iterator[Case]:
 
 
 def _derived() -> Iterator[Case]:
-    """What comes from rows besides a loss."""
+    """Results of rows besides a loss."""
     for shape in (_MANY, _VOCABULARY, (256, 131072)):
         yield Case(ANSWERS, ROW_STATS, shape, reason=_ANSWERS[ROW_STATS])
     for shape in (_MILLION, (200_000, 100)):

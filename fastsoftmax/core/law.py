@@ -273,9 +273,9 @@ def divergence_term(p, q, t):
     return where(value < 0.0, 0.0, value)
 
 
-def log_ratio(log_p, log_q):
-    """``log(p/q)``, 0 where both are 0."""
-    return where(log_p == log_q, 0.0, log_p - log_q)
+def log_ratio(p, q, t):
+    """``t = log(p/q)``, 0 where both are the same, which may be 0."""
+    return where(p == q, 0.0, t)
 
 
 def mixture(t, beta):

@@ -17,7 +17,7 @@ from ..core.options import Flags, Numbers
 from ..core.strides import merged, nearest_two
 from . import table
 from .addresses import address
-from .layouts.constants import BLOCKS, IN_REGISTERS, LANES
+from .layouts.constants import BLOCK, BLOCKS, IN_REGISTERS, LANES
 from .parameters import ALL_FIELDS, FIELDS, Shape, pack_block, pack_further, pack_shape, unpack_float
 from .plan import CHUNK, PARALLEL, Plan, Way, plan, rows_in_lanes, rows_in_registers
 from .threads import launch
@@ -172,7 +172,8 @@ def recipe_for(
     layout = p.layout
     present = iter(steps)
     places = [None if s is None else next(present) for s in (x, y, out)]
-    if lanes and kernel in ("cross_entropy", "softmax") and rows_in_registers(outer * inner, classes, steps):
+    registers = kernel in ("cross_entropy", "softmax") or (kernel == "hessian" and written == dtype.itemsize)
+    if lanes and registers and rows_in_registers(outer * inner, classes, steps):
         layout, way = IN_REGISTERS, Way(classes=classes)
     contiguous = [a is None or _nearness(layout, classes, a, size) for a, size in zip(places, sizes, strict=True)]
     kinds = storage_of(dtype), storage_of(dtype if y_dtype is None else y_dtype)
@@ -199,8 +200,10 @@ def _cut(
     """
     work, lanes = computing_dtype(dtype), rows_in_lanes(rows[-1], x, dtype.itemsize)
     strided = kernel != "vjp" and not lanes and x[-1] != dtype.itemsize
-    used = variant == SOFTMAX if kernel == "softmax" else flags.grad and kernel != "divergence"
+    used = variant == SOFTMAX if kernel == "softmax" else flags.grad
     keep = strided or (used and not (lanes and (flags.cap or flags.entropy)))
+    if kernel == "divergence":  # in scratch, of both rows, while they are one block long
+        keep, apart = not lanes and rows[-1] <= BLOCK, False
     streamable = apart and streamed and kernel != "vjp"
     p = plan(*rows, work.itemsize, lanes, keep, apart and dtype == work, streamable, COPIES.get(kernel, 0))
     return p, Way(p.kept, strided and p.kept, p.direct, p.streamed), lanes

@@ -32,7 +32,7 @@ _FACTORIES: dict[str, Callable[..., Any]] = {
     "vjp": _by_layout(vjp.rows, vjp.lanes, vjp.rows, vjp.lanes, vjp.lanes),
     "derivatives": _by_layout(row_kernels.cross_entropy, lane_kernels.cross_entropy, row_kernels.cross_entropy),
     "divergence": _by_layout(divergence.rows, divergence.lanes, divergence.rows),
-    "hessian": _by_layout(hessian.rows, hessian.lanes, hessian.rows),
+    "hessian": _by_layout(hessian.rows, hessian.lanes, hessian.rows, hessian.registers),
     "statistics": _by_layout(statistics.rows, statistics.lanes, statistics.rows),
     "scan": labels.scan,
     "largest": largest.largest,

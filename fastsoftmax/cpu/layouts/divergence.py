@@ -5,11 +5,13 @@ gradient by the student's logits; with logits of a teacher and the forward direc
 rows come from memory once while they fit a second-level cache.
 """
 
+from collections import namedtuple
+
 from ...core.dtypes import COMPUTED, FLOAT64
 from .. import jit
 from .. import parameters as P
 from ..jit import inline
-from ..simd.elementary import exp, exp_constants, log
+from ..simd.elementary import exp, exp_by, exp_constants, log
 from ..simd.lanes import extract, first_lanes, hsum
 from ..simd.laws import vector
 from ..simd.memory import address, get, lanes_of, load, load_n, moved, put, ref, ref_like, store, store_n
@@ -25,25 +27,26 @@ from .rows import RUN, Row, reduce_row
 LOGITS, LOG_PROB, PROB = range(3)  # what a teacher is
 FORWARD, REVERSE, MIXED = range(3)  # directions
 
-_exp, _term, _shift, _log_of_sum = vector["exp"], vector["term"], vector["shift"], vector["log_of_sum"]
+_log, _term, _shift = vector["log"], vector["term"], vector["shift"]
 _log_ratio, _difference, _mixture = vector["log_ratio"], vector["difference"], vector["mixture"]
-_divergence_term = vector["divergence_term"]
+_divergence_term, _normaliser = vector["divergence_term"], vector["normaliser"]
+
+
+# What both rows are normalised by, vectors: shifts of the exponentials, logarithms and inverses of their sums.
+Norms = namedtuple("Norms", ("shift", "log_s", "inverse", "teacher_shift", "teacher_log_s", "teacher_inverse"))
 
 
 @inline
-def _pair(teacher, x, y, states):
-    """(p, q, log(p/q)) of classes with the transformed logits `x` of a student and `y` of a teacher.
-
-    `states` are the shifts and the logarithms of the sums of both.
-    """
-    shift, log_s, teacher_shift, teacher_log_s = states
-    log_p = x - shift - log_s
+def _pair(teacher, e, d, teacher_e, y, norms):
+    """(p, q, log(p/q)) of classes with the exponentials `e` of ``z_j - m = d``; of logits, `y` is the teacher's d."""
+    p = e * norms.inverse
     if teacher == LOGITS:
-        log_q = y - teacher_shift - teacher_log_s
-        return _exp(log_p), _exp(log_q), _log_ratio(log_p, log_q)
-    if teacher == PROB:
-        return _exp(log_p), y, _log_ratio(log_p, log(y))
-    return _exp(log_p), exp(y), _log_ratio(log_p, y)
+        q, t = teacher_e * norms.teacher_inverse, (d - y) - (norms.log_s - norms.teacher_log_s)
+    elif teacher == PROB:
+        q, t = y, d - norms.log_s - log(y)
+    else:
+        q, t = exp(y), d - norms.log_s - y
+    return p, q, _log_ratio(p, q, t)
 
 
 @inline
@@ -74,19 +77,23 @@ def _slope(teacher, direction, beta, p, q, t, second):
 
 
 @inline
-def _loaded(flags, o, teacher, row, j, n, whole):
-    """Transformed logits of both from class `j` on."""
+def _loaded(flags, way, o, teacher, row, other, norms, j, n, whole):
+    """(p, q, log(p/q)) from class `j` on; exponentials of rows that are one block long were kept."""
     x = load(row.source, j) if whole else load_n(row.source, j, n, 0.0)
     y = load(row.y, j) if whole else load_n(row.y, j, n, 0.0)
-    return transform(flags, o, x), transform(flags, o, y) if teacher == LOGITS else y
+    d = transform(flags, o, x) - norms.shift
+    e = load(row.e, j) if way.kept else exp_by(row.exp, d)
+    if teacher != LOGITS:
+        return _pair(teacher, e, d, e, y, norms)
+    y = transform(flags, o, y) - norms.teacher_shift
+    return _pair(teacher, e, d, load(other.e, j) if way.kept else exp_by(row.exp, y), y, norms)
 
 
 @inline
-def _vector(flags, o, constants, row, states, j, n, second, factor, whole):
+def _vector(flags, way, o, constants, row, other, norms, j, n, second, factor, whole):
     """The terms of the `n` classes from `j` on; writes their gradient, if that is wanted now, times `factor`."""
     teacher, direction, beta, write = constants
-    x, y = _loaded(flags, o, teacher, row, j, n, whole)
-    p, q, t = _pair(teacher, x, y, states)
+    p, q, t = _loaded(flags, way, o, teacher, row, other, norms, j, n, whole)
     if write:
         g = _slope(teacher, direction, beta, p, q, t, second) * factor
         if whole:
@@ -100,7 +107,7 @@ def _vector(flags, o, constants, row, states, j, n, second, factor, whole):
 
 
 @inline
-def _pass(flags, o, constants, row, states, second, factor):
+def _pass(flags, way, o, constants, row, other, norms, second, factor):
     """The sums of both terms over a row."""
     width, totals, others = lanes_of(row.x), 0.0, 0.0
     zero = splat(row.x, 0.0)
@@ -109,48 +116,48 @@ def _pass(flags, o, constants, row, states, second, factor):
         while j + width <= stop:
             end, a, b = min(j + RUN * width, stop), zero, zero
             while j + width <= end:
-                value, other = _vector(flags, o, constants, row, states, j, width, second, factor, True)
-                a, b = a + value, b + other
+                value, extra = _vector(flags, way, o, constants, row, other, norms, j, width, second, factor, True)
+                a, b = a + value, b + extra
                 j += width
             total, more = total + a, more + b
         if j < stop:
-            value, other = _vector(flags, o, constants, row, states, j, stop - j, second, factor, False)
-            total, more = total + value, more + other
+            value, extra = _vector(flags, way, o, constants, row, other, norms, j, stop - j, second, factor, False)
+            total, more = total + value, more + extra
         totals += hsum(total)
         others += hsum(more)
     return totals, others
 
 
 @inline
-def _state(flags, way, o, row):
-    """(shift, log of the sum) of a row, as vectors of the computing dtype."""
+def _norm(flags, way, o, row):
+    """(shift, log of the sum, its inverse) of a row, as vectors of the computing dtype."""
     state = reduce_row(flags, way, o, row)
     one = splat(row.bases, 1.0)
-    log_s = extract(_log_of_sum(one * state.m, one * state.others), 0)
-    return splat(row.x, extract(_shift(one * state.m), 0)), splat(row.x, log_s)
+    shift, s = _shift(one * state.m), _normaliser(one * state.m, one * state.others)
+    return splat(row.x, extract(shift, 0)), splat(row.x, extract(_log(s), 0)), splat(row.x, extract(one / s, 0))
 
 
 @inline
 def _row(flags, way, apart, o, teacher, direction, beta, row, other, up):
     """The divergence of a row; writes its gradient, times `up`."""
-    shift, log_s = _state(flags, way, o, row)
-    states = shift, log_s, shift, log_s
+    shift, log_s, inverse = _norm(flags, way, o, row)
+    norms = Norms(shift, log_s, inverse, shift, log_s, inverse)
     if teacher == LOGITS:
-        shift_y, log_s_y = _state(flags, apart, o, other)
-        states = shift, log_s, shift_y, log_s_y
+        shift_y, log_s_y, inverse_y = _norm(flags, apart, o, other)
+        norms = Norms(shift, log_s, inverse, shift_y, log_s_y, inverse_y)
     at_once = flags.grad and teacher == LOGITS and direction == FORWARD
     factor = up * o.inverse_temperature
-    value, second = _pass(flags, o, (teacher, direction, beta, at_once), row, states, 1.0, factor)
+    value, second = _pass(flags, way, o, (teacher, direction, beta, at_once), row, other, norms, 1.0, factor)
     if flags.grad and not at_once:
-        _pass(flags, o, (teacher, direction, beta, True), row, states, second, factor)
+        _pass(flags, way, o, (teacher, direction, beta, True), row, other, norms, second, factor)
     return value
 
 
 def rows(flags, way, variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """The divergence, and the gradient if ``flags.grad``, of each row of a chunk, classes in lanes."""
-    kind, direct, gathered, (teacher, direction) = COMPUTED[x_kind], way.direct, way.gathered, variant
+    kind, gathered, (teacher, direction) = COMPUTED[x_kind], way.gathered, variant
     read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
-    flags, apart = flags._replace(soft=False, rest=True), way._replace(kept=False, gathered=False)
+    flags, apart = flags._replace(soft=False), way._replace(gathered=False)
 
     def kernel(params, chunk, slot):
         first, last = bounds(params, chunk)
@@ -159,14 +166,15 @@ def rows(flags, way, variant, x_kind, y_kind, x_contiguous, y_contiguous, out_co
         result, blocks, total = ref(integer_at(params, P.RESULT), 0, kind, True), ref(bases, 0, FLOAT64, True), 0.0
         exp, loss_factor = exp_constants(result), ref_like(result, integer_at(params, P.LOSS_FACTOR))
         grad_factor = ref_like(result, integer_at(params, P.GRAD_FACTOR))
+        e = ref(kept, 0, kind, True)
+        second = moved(e, 0, (k + lanes_of(e) - 1) // lanes_of(e) * lanes_of(e))
         for i in range(first, last):
             x = row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous)
             y = row_ref(params, P.Y, P.Y_STRIDES, i, y_kind, y_contiguous)
             out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
-            e = out if direct else ref(kept, 0, kind, True)
             read = read_ref(params, i, read_kind, read_contiguous, gathered, address(e))
             row = Row(x, read, y, e, e, blocks, out, k, -1, integer_at(params, P.X_STRIDES + 1), exp)
-            other = Row(y, y, y, e, e, blocks, out, k, -1, integer_at(params, P.Y_STRIDES + 1), exp)
+            other = Row(y, y, y, e, second, blocks, out, k, -1, integer_at(params, P.Y_STRIDES + 1), exp)
             up = o.scale * float(get(grad_factor, i)) if flags.factors and flags.grad else o.scale
             value = _row(flags, way, apart, o, teacher, direction, splat(result, beta), row, other, up)
             if flags.factors:
@@ -183,14 +191,15 @@ def rows(flags, way, variant, x_kind, y_kind, x_contiguous, y_contiguous, out_co
 
 
 @inline
-def _lane_state(flags, way, o, tile, v, t):
-    """(shift, log of the sum) of the rows of vector number `v`."""
+def _lane_norm(flags, way, o, tile, v, t):
+    """(shift, log of the sum, its inverse) of the rows of vector number `v`."""
     state = reduce_rows(flags, way, o, tile, v, t)
-    return _shift(state.m), _log_of_sum(state.m, state.others)
+    s = _normaliser(state.m, state.others)
+    return _shift(state.m), _log(s), 1.0 / s
 
 
 @inline
-def _lane_pass(flags, o, constants, tile, other, v, states, second, factor):
+def _lane_pass(flags, o, constants, tile, other, v, norms, second, factor):
     """The sums of both terms over the rows of vector number `v`; the gradient is left in the place of logits."""
     teacher, direction, beta, write = constants
     total = splat(tile.buffer, 0.0)
@@ -198,10 +207,10 @@ def _lane_pass(flags, o, constants, tile, other, v, states, second, factor):
     for begin in range(0, tile.k, CLASSES):
         part = splat(tile.buffer, 0.0)
         for j in range(begin, min(begin + CLASSES, tile.k)):
-            x, y = transform(flags, o, logits(tile, j, v)), logits(other, j, v)
+            d, y = transform(flags, o, logits(tile, j, v)) - norms.shift, logits(other, j, v)
             if teacher == LOGITS:
-                y = transform(flags, o, y)
-            p, q, t = _pair(teacher, x, y, states)
+                y = transform(flags, o, y) - norms.teacher_shift
+            p, q, t = _pair(teacher, exp_by(tile.exp, d), d, exp_by(tile.exp, y), y, norms)
             value, term = _terms(direction, beta, p, q, t)
             part, more = part + value, more + term
             if write:
@@ -216,18 +225,18 @@ def _vector_of_rows(flags, way, o, params, teacher, direction, beta, tile, other
     """The divergences of a vector of rows, the first of which has number `index`; 0 in dead lanes."""
     one, none = splat(tile.buffer, 1.0), labels(tile.buffer, 0, 0, 0, 0)
     n = min(tile.rows - v * lanes_of(one), lanes_of(one))
-    shift, log_s = _lane_state(flags, way, o, tile, v, none)
-    states = shift, log_s, shift, log_s
+    shift, log_s, inverse = _lane_norm(flags, way, o, tile, v, none)
+    norms = Norms(shift, log_s, inverse, shift, log_s, inverse)
     if teacher == LOGITS:
-        shift_y, log_s_y = _lane_state(flags, way, o, other, v, none)
-        states = shift, log_s, shift_y, log_s_y
+        shift_y, log_s_y, inverse_y = _lane_norm(flags, way, o, other, v, none)
+        norms = Norms(shift, log_s, inverse, shift_y, log_s_y, inverse_y)
     up = one * (o.scale * o.inverse_temperature)
     if flags.factors and flags.grad:
         up = up * load_n(ref_like(tile.buffer, integer_at(params, P.GRAD_FACTOR)), index, n, 0.0)
     at_once = flags.grad and teacher == LOGITS and direction == FORWARD
-    value, second = _lane_pass(flags, o, (teacher, direction, beta, at_once), tile, other, v, states, one, up)
+    value, second = _lane_pass(flags, o, (teacher, direction, beta, at_once), tile, other, v, norms, one, up)
     if flags.grad and not at_once:
-        _lane_pass(flags, o, (teacher, direction, beta, True), tile, other, v, states, second, up)
+        _lane_pass(flags, o, (teacher, direction, beta, True), tile, other, v, norms, second, up)
     if flags.factors:
         value = value * load_n(ref_like(tile.buffer, integer_at(params, P.LOSS_FACTOR)), index, n, 0.0)
     value = first_lanes(value, n)
@@ -239,7 +248,7 @@ def _vector_of_rows(flags, way, o, params, teacher, direction, beta, tile, other
 def lanes(flags, way, variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """The divergence, and the gradient if ``flags.grad``, of each tile of a chunk, rows in lanes."""
     kind, (teacher, direction) = COMPUTED[x_kind], variant
-    flags = flags._replace(soft=False, rest=True)
+    flags = flags._replace(soft=False)
 
     def kernel(params, chunk, slot_number):
         first, last = bounds(params, chunk)

@@ -1,4 +1,4 @@
-"""The kernels of gradient and Hessian, for rows and for lanes: the losses' passes, and two results of the last one.
+"""The kernels of gradient and Hessian: the losses' passes for rows, lanes and registers, the last with two results.
 
 The diagonal of the Hessian is ``k A p_j (1 - p_j)``, with the focal loss's addition, or the magnitude of the gradient;
 what is below a bound is raised to it.
@@ -19,8 +19,10 @@ from ..simd.words import float_at, integer_at
 from .common import bounds, class_of, read_options, read_ref, row_ref, scratch_of, tile_ref, transform
 from .constants import BLOCK
 from .lane_kernels import targets
-from .lanes import Tile, locate, logits, pack, reduce_rows, slot, unpack
+from .lanes import Tile, locate, logits, no_sums, pack, reduce_rows, slot, state, unpack
 from .lanes import masses as lane_masses
+from .register_kernels import Shared, added_class, class_masses, deliver, exponential, maximum, taken
+from .registers import folded, mapped
 from .row_kernels import scratch
 from .rows import Row, masses, reduce_row, transformed
 
@@ -234,5 +236,61 @@ def lanes(flags, way, out_kind, x_kind, y_kind, x_contiguous, y_contiguous, out_
             unpack(tile)
             hessian = tile_ref(params, P.HESSIAN, P.OUT_STRIDES, outer, start, out_kind, out_contiguous)
             unpack(Tile(x, y, hessian, steps[0], steps[1], tile.out_class, w, second, k, height, exp))
+
+    return jit.kernel(kernel)
+
+
+# Rows in registers ------------------------------------------------------------------------------------------------
+
+
+@inline
+def _gradient(shared, j, x, p, y):
+    scores = shared.scores
+    g, _ = _both(shared.flags, p, class_masses(shared, j, y), scores)
+    if shared.flags.hard:
+        g = select(shared.t > -1, select(shared.t == j, scores.at_target, g), 0.0)
+    return g
+
+
+@inline
+def _curvature(shared, j, x, p, y):
+    scores = shared.scores
+    _, h = _both(shared.flags, p, class_masses(shared, j, y), scores)
+    if shared.flags.hard:
+        none = _raised(splat(x, 0.0), scores.least)
+        h = select(shared.t > -1, select(shared.t == j, scores.hessian, h), none)
+    return h
+
+
+def registers(flags, way, _out_kind, x_kind, y_kind, x_near, y_near, out_near):
+    """Gradient and Hessian of each tile of a chunk, whose rows stay in registers."""
+    kind, classes = COMPUTED[x_kind], way.classes
+    x_contiguous, y_contiguous, out_contiguous = x_near > 0, y_near > 0, out_near > 0
+    x_together, y_together, out_together = x_near > 1, y_near > 1, out_near > 1
+
+    def kernel(params, chunk, slot_number):
+        first, last = bounds(params, chunk)
+        o, room = read_options(params), scratch_of(params, slot_number)
+        w = ref(integer_at(params, P.CLASS_WEIGHT), 0, kind, True)
+        exp, width, one = exp_constants(w), lanes_of(w), splat(w, 1.0)
+        for number in range(first, last):
+            outer, start, height = locate(params, number, width)
+            for row in range(start, start + height, width):
+                n, index = min(width, start + height - row), outer * integer_at(params, P.INNER) + row
+                x = taken(params, P.X, P.X_STRIDES, outer, row, n, classes, x_kind, x_contiguous, x_together, room)
+                y = x
+                if flags.soft:
+                    y = taken(params, P.Y, P.Y_STRIDES, outer, row, n, classes, y_kind, y_contiguous, y_together, room)
+                t, m = targets(flags, params, w, index, n), transform(flags, o, maximum(x))
+                shared = Shared(flags, o, w, exp, t, _shift(m), (m, m, m))
+                p = mapped(exponential, shared, (x,))
+                z, up = state(flags, o, m, folded(added_class, shared, no_sums(w), (x, p, y))), one
+                if flags.factors:
+                    up = load_n(ref_like(w, integer_at(params, P.GRAD_FACTOR)), index, n, 0.0)
+                s = _scores(flags, o, params, one, z.m, z.others, z.dot, z.mass, z.d, z.weight, up)
+                shared = Shared(flags, o, w, exp, t, shared.base, s)
+                g, h = mapped(_gradient, shared, (x, p, y)), mapped(_curvature, shared, (x, p, y))
+                deliver(params, P.OUT, outer, row, g, n, classes, x_kind, out_contiguous, out_together, room)
+                deliver(params, P.HESSIAN, outer, row, h, n, classes, x_kind, out_contiguous, out_together, room)
 
     return jit.kernel(kernel)

@@ -37,7 +37,8 @@ def _larger(_shared, m, _j, x):
 
 
 @inline
-def _exponential(shared, _j, x):
+def exponential(shared, _j, x):
+    """The exponential of a class, relative to the shift."""
     return exp_by(shared.exp, transform(shared.flags, shared.o, x) - shared.base)
 
 
@@ -69,7 +70,7 @@ def _difference(shared, _j, x):
 
 
 @inline
-def _mass(shared, j, y):
+def class_masses(shared, j, y):
     """w_j, for soft targets `y`."""
     w = splat(y, 1.0)
     if shared.flags.weighted:
@@ -78,23 +79,25 @@ def _mass(shared, j, y):
 
 
 @inline
-def _added(shared, sums, j, x, p, y):
+def added_class(shared, sums, j, x, p, y):
+    """The Sums with a class."""
     d = transform(shared.flags, shared.o, x) - shared.base
-    return added(shared.flags, sums, shared.t, j, x, d, p, _mass(shared, j, y))
+    return added(shared.flags, sums, shared.t, j, x, d, p, class_masses(shared, j, y))
 
 
 @inline
 def _derivative(shared, j, x, p, y):
-    return derivative(shared.flags, shared.o, shared.t, j, x, p, _mass(shared, j, y), shared.scores)
+    return derivative(shared.flags, shared.o, shared.t, j, x, p, class_masses(shared, j, y), shared.scores)
 
 
 @inline
-def _maximum(x):
+def maximum(x):
+    """The largest logits of the rows."""
     return folded(_larger, 0, splat(x[0], -INF), (x,))
 
 
 @inline
-def _taken(params, operand, strides, outer, row, n, classes, kind, contiguous, together, scratch):
+def taken(params, operand, strides, outer, row, n, classes, kind, contiguous, together, scratch):
     """`n` rows of an operand, from a row on, as one vector a class.
 
     `contiguous` and `together` say whether the classes of a row are side by side, and whether the rows are.
@@ -112,9 +115,9 @@ def _taken(params, operand, strides, outer, row, n, classes, kind, contiguous, t
 
 
 @inline
-def _deliver(params, outer, row, vectors, n, classes, kind, contiguous, together, scratch):
-    """Write `n` rows, from a row on, of what is in a vector of rows."""
-    address, room = address_of(params, P.OUT, P.OUT_STRIDES, outer, row), ref(scratch, 0, kind, True)
+def deliver(params, operand, outer, row, vectors, n, classes, kind, contiguous, together, scratch):
+    """Write `n` rows of an operand with the strides of OUT, from a row on, of what is in a vector of rows."""
+    address, room = address_of(params, operand, P.OUT_STRIDES, outer, row), ref(scratch, 0, kind, True)
     step = integer_at(params, P.OUT_STRIDES + 1)
     if together and n == lanes_of(room):
         store_classes(ref(address, 0, kind, True), vectors)
@@ -143,21 +146,21 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_near, y_near, out_near
             outer, start, rows = locate(params, number, width)
             for row in range(start, start + rows, width):
                 n, index = min(width, start + rows - row), outer * integer_at(params, P.INNER) + row
-                x = _taken(params, P.X, P.X_STRIDES, outer, row, n, classes, x_kind, x_contiguous, x_together, scratch)
+                x = taken(params, P.X, P.X_STRIDES, outer, row, n, classes, x_kind, x_contiguous, x_together, scratch)
                 y = x
                 if flags.soft:
-                    y = _taken(
+                    y = taken(
                         params, P.Y, P.Y_STRIDES, outer, row, n, classes, y_kind, y_contiguous, y_together, scratch
                     )
-                t, m = targets(flags, params, like, index, n), transform(flags, o, _maximum(x))
+                t, m = targets(flags, params, like, index, n), transform(flags, o, maximum(x))
                 shared = Shared(flags, o, w, exp, t, _shift(m), (m, m, m))
-                p = mapped(_exponential, shared, (x,))
-                s = state(flags, o, m, folded(_added, shared, no_sums(like), (x, p, y)))
+                p = mapped(exponential, shared, (x,))
+                s = state(flags, o, m, folded(added_class, shared, no_sums(like), (x, p, y)))
                 loss, scores = scored(flags, o, params, like, s, t, index, n)
                 if flags.grad:
                     shared = Shared(flags, o, w, exp, t, shared.base, scores)
                     g = mapped(_derivative, shared, (x, p, y))
-                    _deliver(params, outer, row, g, n, classes, x_kind, out_contiguous, out_together, scratch)
+                    deliver(params, P.OUT, outer, row, g, n, classes, x_kind, out_contiguous, out_together, scratch)
                 total += hsum(loss)
         put_float(integer_at(params, P.PARTIAL), chunk, total)
 
@@ -180,20 +183,22 @@ def softmax(flags, way, variant, x_kind, _y_kind, x_near, _y_near, out_near):
             outer, start, rows = locate(params, number, width)
             for row in range(start, start + rows, width):
                 n, index = min(width, start + rows - row), outer * integer_at(params, P.INNER) + row
-                x = _taken(params, P.X, P.X_STRIDES, outer, row, n, classes, x_kind, x_contiguous, x_together, scratch)
-                m = _maximum(x)
+                x = taken(params, P.X, P.X_STRIDES, outer, row, n, classes, x_kind, x_contiguous, x_together, scratch)
+                m = maximum(x)
                 if variant == LOGSUMEXP:
                     p = mapped(_exponential_below, (exp, m), (x,))
                     total = folded(_sum, 0, splat(like, 0.0), (p,))
                     store_n(result, index, n, _log_sum_exp(m, total))
                 else:
-                    p = mapped(_exponential, Shared(flags, o, like, exp, m, _shift(m), m), (x,))
+                    p = mapped(exponential, Shared(flags, o, like, exp, m, _shift(m), m), (x,))
                     s = folded(_sum, 0, splat(like, 0.0), (p,))
                     if variant == SOFTMAX:
                         results = mapped(_product, 1.0 / _normaliser(m, s), (p,))
                     else:
                         rest = _rest(s, folded(_sum_below, m, splat(like, 0.0), (x, p)))
                         results = mapped(_difference, (_shift(m), _log_of_sum(m, rest)), (x,))
-                    _deliver(params, outer, row, results, n, classes, x_kind, out_contiguous, out_together, scratch)
+                    deliver(
+                        params, P.OUT, outer, row, results, n, classes, x_kind, out_contiguous, out_together, scratch
+                    )
 
     return jit.kernel(kernel)
