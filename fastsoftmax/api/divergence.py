@@ -66,7 +66,7 @@ def kl_divergence(
 
     Notes
     -----
-    O(n) time, one pass over memory while two rows fit a second-level cache.
+    O(n) time, one pass over memory while two rows fit a second-level cache.  Arrays on a GPU are refused.
 
     Never negative: the terms added up are :math:`q \log(q / p) - q + p`, which are not, each with its digits where p is
     near q.  For a teacher's numbers that add up to M rather than 1 this is M - 1 less than the formula above, in the

@@ -7,6 +7,7 @@ take microseconds to be asked and made.
 from typing import Any
 
 from ..core import rules
+from ..core.devices import in_main_memory
 from ..core.dtypes import LOGSUMEXP, computed
 from ..core.options import Options
 from . import check, hessian, statistics
@@ -132,3 +133,19 @@ def _prepare_loss(
     factory = logits.library.factory(logits.value, shape, dtype)
     prepared = Prepared(LossCall(problem), shape, dtype, factory, reach, waits, not logits.library.mutable)
     return calls.keep(key, prepared), written
+
+
+def divergence(
+    student: Any,
+    teacher: Any,
+    axis: Any,
+    kind: Any,
+    sample_weight: Any,
+    options: Options,
+    grad_output: Any,
+    out: Any,
+    grad: bool,
+) -> Any:
+    """Refuse a divergence, which has no kernels here."""
+    arrays = {"student": student, "teacher": teacher, "sample_weight": sample_weight, "grad_output": grad_output}
+    in_main_memory("kl_divergence", "pass a copy of {0} there", **arrays, out=out)

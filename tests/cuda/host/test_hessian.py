@@ -114,3 +114,10 @@ def test_compiled_kernels(interpreted):
     on = (interpreted.array(v) for v in (x, t))
     found = fs.cross_entropy_grad_hess(*on, sample_weight=interpreted.array(w), min_hessian=1e-3)
     compare(interpreted, found, x, t, sample_weight=w, min_hessian=1e-3)
+
+
+def test_outputs_of_another_alignment_are_refused(driver):
+    """One access writes several elements of either."""
+    out = driver.array(np.zeros((4, 7), np.float32)), driver.array(np.zeros((4, 7), np.float32), offset=4)
+    with pytest.raises(ValueError, match="out must hold two arrays that lie alike"):
+        fs.cross_entropy_grad_hess(driver.array(drawn(4, 7)), driver.array(TARGET), out=out)
