@@ -130,8 +130,7 @@ def make_add_vector(kind, y_kind, vector, flags, kept, infinite, exact):
                 put(words, at, k, e)
             if weighing:
                 w = masses[k] if there else zero
-                mass = mass + w
-                dot = dot + ((e if d < zero else zero) if below else term(w, d))
+                dot, mass = dot + ((e if d < zero else zero) if below else term(w, d)), mass + w
             elif below:
                 mass = mass + (e if d < zero else zero)
             if spread:
