@@ -17,7 +17,19 @@ ONE_EACH = NAMES[:-1]  # those that are one number a row
 
 
 def statistics_of(
-    x, target, want, *, lie=None, facts=H200, label=8, ignore_index=-100, change=None, ptx_of=None, k=3, **options
+    x,
+    target,
+    want,
+    *,
+    lie=None,
+    facts=H200,
+    label=8,
+    ignore_index=-100,
+    change=None,
+    ptx_of=None,
+    k=3,
+    rough=False,
+    **options,
 ):
     """(statistics by name, the plan, the traffic) of a launch."""
     (n, classes), work, lie, placed = x.shape, computed(x.dtype), lie or Lie(), Placed()
@@ -38,11 +50,12 @@ def statistics_of(
     recipe = recipes.recipe("statistics", made, storage_of(x.dtype), None, columns, flags, label)
     text = (ptx_of or (lambda compiled: compiled.ptx))(recipes.compiled(recipe, (9, 0)))
     arguments = *integers, *map(work.type, numbers)
-    done = ptx.launch(ptx.program(text), placed.memory, made.grid, made.threads, arguments, made.shared, made.cluster)
+    where = placed.memory, made.grid, made.threads
+    done = ptx.launch(ptx.program(text), *where, arguments, made.shared, made.cluster, rough=rough)
     return found, made, done.traffic
 
 
-def compare(found, x, target, want, **options):
+def compare(found, x, target, want, *, ulps=8, **options):
     """Each statistic with that of the reference."""
     exact, naive = both(row_stats, x, target, want=want, dtype=x.dtype, **{"k": 3, **options})
     for name in want:
@@ -53,7 +66,7 @@ def compare(found, x, target, want, **options):
         if found[name].dtype == computed(x.dtype):
             size = np.nan_to_num(np.abs(x.astype(np.float64)), posinf=0, neginf=0).max(initial=0.0)
             size = size if name == "margin" or options else 0.0
-            assert_exact(found[name], expected, rough, along=None, size=size, ulps=8)
+            assert_exact(found[name], expected, rough, along=None, size=size, ulps=ulps)
         else:
             np.testing.assert_array_equal(found[name], expected, err_msg=name)
 

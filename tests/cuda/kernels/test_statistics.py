@@ -56,6 +56,8 @@ def test_all_statistics(form, dtype, classes):
     found, made, traffic = statistics_of(x, target, ONE_EACH, **how(form))
     assert made.form == form
     compare(found, x, target, ONE_EACH)
+    rough, _, _ = statistics_of(x, target, ONE_EACH, rough=True, **how(form))
+    compare(rough, x, target, ONE_EACH, ulps=16)
     used, row = np.count_nonzero(target != -100), x.nbytes // len(x)
     each = made.group * made.cluster * dtype.itemsize  # every thread of a row looks its target's logit up
     assert used * row <= traffic["x"].loaded <= used * (row + each)
