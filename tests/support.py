@@ -342,4 +342,9 @@ PLACES = [
 by_places = pytest.mark.parametrize("places", exhaustive_but(PLACES[:1], PLACES), ids=["pairs", "all"])
 #: The same for functions whose code others share: each value once.
 FEW = [placed(pairwise(DTYPES, (LANES, BATCHES, LONG), ALIKE, ALIKE, strength=1)), *PLACES]
+#: The same for functions of two layouts that load and store as others do: a case of each.
+LEAST = [st.sampled_from([(BFLOAT16, 1000, "C", "C"), (np.dtype(np.float32), 10, "every second", "Fortran")]), *FEW]
+by_least_places = pytest.mark.parametrize(
+    "places", exhaustive_but(LEAST[:1], LEAST), ids=["least", "few", "pairs", "all"]
+)
 by_few_places = pytest.mark.parametrize("places", exhaustive_but(FEW[:1], FEW), ids=["few", "pairs", "all"])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import fastsoftmax as fs
 from fastsoftmax import reference
 from tests.pairs import exhaustive_but
-from tests.support import LAYOUTS, assert_exact, both, by_few_places, logits, row_counts, seeds, steepness
+from tests.support import LAYOUTS, assert_exact, both, by_least_places, logits, row_counts, seeds, steepness
 
 TEACHERS = ["logits", "log_prob", "prob"]
 DIRECTIONS = ["forward", "reverse", 0.3]
@@ -33,7 +33,7 @@ def compare(found, x, y, **options):
     assert_exact(found.grad, exact.grad, naive.grad, size=scale * weight)
 
 
-@by_few_places
+@by_least_places
 @given(seeds, row_counts, st.data())
 def test_values(places, seed, rows, data):
     """Student and teacher of every layout, dtype and length."""
@@ -46,11 +46,15 @@ def test_values(places, seed, rows, data):
     assert found.grad.dtype == x.dtype.newbyteorder("=")
     np.testing.assert_array_equal(x, before[0])
     np.testing.assert_array_equal(y, before[1])
-    assert fs.kl_divergence(x, y, temperature=2.0, reduction="sum") == found.loss
 
 
-@pytest.mark.parametrize("classes", [10, 1000])
-@pytest.mark.parametrize(("teacher", "direction"), exhaustive_but(USUAL, KINDS))
+@pytest.mark.parametrize(
+    ("teacher", "direction", "classes"),
+    exhaustive_but(
+        [("logits", "forward", 1000), ("log_prob", "reverse", 10), ("prob", 0.3, 10), ("logits", 0.3, 1000)],
+        [(*kind, classes) for kind in KINDS for classes in (10, 1000)],
+    ),
+)
 def test_kinds(teacher, direction, classes):
     """Each kind of teacher and direction, with weights, upstream gradients and a temperature."""
     x, y = (logits(seed, (30, classes), np.dtype(np.float32)) for seed in (1, 2))
@@ -68,7 +72,7 @@ def test_kinds(teacher, direction, classes):
 
 
 @pytest.mark.parametrize("classes", exhaustive_but([3], [3, 40]))
-@pytest.mark.parametrize(("teacher", "direction"), exhaustive_but(USUAL, KINDS))
+@pytest.mark.parametrize(("teacher", "direction"), exhaustive_but(USUAL[1:], KINDS))
 @given(seed=seeds)
 def test_gradients_are_derivatives(teacher, direction, classes, seed):
     """Differences of the divergence itself, of teachers whose numbers add up to 1 and of others."""
@@ -102,8 +106,10 @@ def test_as_torch_has_it():
         np.testing.assert_allclose(found.grad, z.grad, rtol=1e-11, atol=1e-15)
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("classes", [10, 1000])
+@pytest.mark.parametrize(
+    ("direction", "classes"),
+    exhaustive_but([("forward", 10), ("reverse", 1000)], [(d, classes) for d in DIRECTIONS for classes in (10, 1000)]),
+)
 @given(seed=seeds)
 def test_it_is_never_negative_and_keeps_digits(direction, classes, seed):
     """Of rows that are nearly the same: to first order half of the variance of their difference, and no noise."""
@@ -122,7 +128,7 @@ def test_it_is_never_negative_and_keeps_digits(direction, classes, seed):
     np.testing.assert_array_equal(same, 0.0)
 
 
-@pytest.mark.parametrize("classes", [4, 100, 1000])
+@pytest.mark.parametrize("classes", exhaustive_but([4], [4, 100, 1000]))
 def test_impossible_classes(classes):
     """0 log 0 = 0; a class that only the teacher has makes the forward divergence infinite."""
     x, y = np.zeros((3, classes), np.float32), np.zeros((3, classes), np.float32)
