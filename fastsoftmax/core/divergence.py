@@ -3,11 +3,11 @@
 from typing import Any
 
 from .conversion import number
+from .dtypes import FORWARD, LOG_PROB, LOGITS, MIXED, PROB, REVERSE
 from .options import Bounds, Options, options
 from .rules import shown
 
-TEACHERS = ("logits", "log_prob", "prob")
-FORWARD, REVERSE, MIXED = range(3)
+TEACHERS = {"logits": LOGITS, "log_prob": LOG_PROB, "prob": PROB}
 _BETWEEN = Bounds(0, 1, above=True, below=True)
 
 
@@ -20,7 +20,7 @@ def teacher_of(name: Any) -> int:
     """The number of what a teacher is."""
     if not isinstance(name, str) or name not in TEACHERS:
         raise ValueError(f"teacher_is must be one of {', '.join(map(repr, TEACHERS))}, got {shown(name)}")
-    return TEACHERS.index(name)
+    return TEACHERS[name]
 
 
 def direction_of(value: Any) -> tuple[int, float]:

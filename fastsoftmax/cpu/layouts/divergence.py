@@ -7,7 +7,7 @@ rows come from memory once while they fit a second-level cache.
 
 from collections import namedtuple
 
-from ...core.dtypes import COMPUTED, FLOAT64
+from ...core.dtypes import COMPUTED, FLOAT64, FORWARD, LOGITS, PROB, REVERSE
 from .. import jit
 from .. import parameters as P
 from ..jit import inline
@@ -23,9 +23,6 @@ from .lanes import RUN as CLASSES
 from .lanes import Tile, locate, logits, pack, reduce_rows, slot, two_sum, unpack
 from .row_kernels import scratch
 from .rows import RUN, Row, reduce_row
-
-LOGITS, LOG_PROB, PROB = range(3)  # what a teacher is
-FORWARD, REVERSE, MIXED = range(3)  # directions
 
 _log, _term, _shift = vector["log"], vector["term"], vector["shift"]
 _log_ratio, _difference, _mixture = vector["log_ratio"], vector["difference"], vector["mixture"]
