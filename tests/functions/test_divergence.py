@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,6 +91,7 @@ def test_gradients_are_derivatives(teacher, direction, classes, seed):
 
 def test_as_torch_has_it():
     """kl_div of log-probabilities, both ways, and its "batchmean"."""
+    torch = pytest.importorskip("torch")
     x, y = logits(1, (6, 30), np.float64), logits(2, (6, 30), np.float64)
     z, w = torch.tensor(x, requires_grad=True), torch.tensor(y)
     for direction in ("forward", "reverse"):

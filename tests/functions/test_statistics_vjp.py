@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,6 +88,7 @@ def test_it_is_the_derivative(classes, seed):
 
 
 def test_as_torch_differentiates_it():
+    torch = pytest.importorskip("torch")
     x = logits(5, (6, 30), np.float64)
     ups = upstreams(5, SETS[0].split(), 6)
     t = labels(np.random.default_rng(5), x.shape, ignored=0)
