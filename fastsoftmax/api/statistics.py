@@ -112,8 +112,8 @@ def row_stats(
     O(n) time, one pass over memory while a row fits a second-level cache; "top_k" reads the logits once more.
 
     Log-probabilities are never above 0 and entropies never below.  Both keep their relative precision where they are
-    near 0, in rows that are all but certain: they are within a few ulps, and a quarter of one for each unit between
-    the two largest logits, as rounding that difference costs this.
+    near 0, in rows that are all but certain: they are within a few ulps, and at most one more for each unit between
+    the two largest logits, as rounding that difference costs up to this.
 
     Logits are compared as they come; NaN is the largest.  Rows that hold NaN have no other real statistics; nor have
     rows of nothing but -inf, or with +inf, but for "log_sum_exp".
