@@ -17,7 +17,7 @@ from ..core.options import Flags, Numbers
 from ..core.strides import merged, nearest_two
 from . import table
 from .addresses import address
-from .layouts.constants import BLOCK, BLOCKS, IN_REGISTERS, LANES
+from .layouts.constants import BLOCKS, IN_REGISTERS, LANES
 from .parameters import ALL_FIELDS, FIELDS, Shape, pack_block, pack_further, pack_shape, unpack_float
 from .plan import CHUNK, PARALLEL, Plan, Way, plan, rows_in_lanes, rows_in_registers
 from .threads import launch
@@ -202,8 +202,8 @@ def _cut(
     strided = kernel != "vjp" and not lanes and x[-1] != dtype.itemsize
     used = variant == SOFTMAX if kernel == "softmax" else flags.grad
     keep = strided or (used and not (lanes and (flags.cap or flags.entropy)))
-    if kernel == "divergence":  # in scratch, of both rows, while they are one block long
-        keep, apart = not lanes and rows[-1] <= BLOCK, False
+    if kernel == "divergence":  # in scratch, of both rows
+        keep, apart = not lanes, False
     streamable = apart and streamed and kernel != "vjp"
     p = plan(*rows, work.itemsize, lanes, keep, apart and dtype == work, streamable, COPIES.get(kernel, 0))
     return p, Way(p.kept, strided and p.kept, p.direct, p.streamed), lanes

@@ -121,5 +121,5 @@ def plan(
         scratch = BATCH_HEADER + batch * line
         return Plan(BATCHES, chunk, -(-rows // chunk), batch, parallel, kept, direct, streamed, scratch + 64)
     chunk = max(1, CHUNK // classes)
-    scratch = round_up(-(-classes // BLOCK) * 8, 64) + line if kept else 0
+    scratch = max(copies, 1) * round_up(-(-classes // BLOCK) * 8, 64) + line if kept else 0
     return Plan(ROWS, chunk, -(-rows // chunk), 1, parallel, kept, direct, streamed, scratch + 64)

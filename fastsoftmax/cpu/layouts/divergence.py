@@ -13,7 +13,7 @@ from .. import parameters as P
 from ..jit import inline
 from ..simd.elementary import exp, exp_by, exp_constants, log
 from ..simd.lanes import extract, first_lanes, hsum
-from ..simd.laws import vector
+from ..simd.laws import scalar, vector
 from ..simd.memory import address, get, lanes_of, load, load_n, moved, put, ref, ref_like, store, store_n
 from ..simd.vectors import select, splat
 from ..simd.words import float_at, integer_at, labels, put_float
@@ -27,6 +27,7 @@ from .rows import RUN, Row, reduce_row
 _log, _term, _shift = vector["log"], vector["term"], vector["shift"]
 _log_ratio, _difference, _mixture = vector["log_ratio"], vector["difference"], vector["mixture"]
 _divergence_term, _normaliser = vector["divergence_term"], vector["normaliser"]
+_scalar_exp = scalar["exp"]
 
 
 # What both rows are normalised by, vectors: shifts of the exponentials, logarithms and inverses of their sums.
@@ -75,7 +76,7 @@ def _slope(teacher, direction, beta, p, q, t, second):
 
 @inline
 def _loaded(flags, way, o, teacher, row, other, norms, j, n, whole):
-    """(p, q, log(p/q)) from class `j` on; exponentials of rows that are one block long were kept."""
+    """(p, q, log(p/q)) from class `j` on; kept exponentials are relative to their blocks' maxima, as `norms` are."""
     x = load(row.source, j) if whole else load_n(row.source, j, n, 0.0)
     y = load(row.y, j) if whole else load_n(row.y, j, n, 0.0)
     d = transform(flags, o, x) - norms.shift
@@ -104,21 +105,33 @@ def _vector(flags, way, o, constants, row, other, norms, j, n, second, factor, w
 
 
 @inline
+def _of_block(way, row, other, norms, begin):
+    """The Norms of a block whose exponentials were kept."""
+    if not way.kept:
+        return norms
+    inverse = norms.inverse * _scalar_exp(get(row.bases, begin // BLOCK) - float(extract(norms.shift, 0)))
+    distance = get(other.bases, begin // BLOCK) - float(extract(norms.teacher_shift, 0))
+    teacher_inverse = norms.teacher_inverse * _scalar_exp(distance)
+    return Norms(norms.shift, norms.log_s, inverse, norms.teacher_shift, norms.teacher_log_s, teacher_inverse)
+
+
+@inline
 def _pass(flags, way, o, constants, row, other, norms, second, factor):
     """The sums of both terms over a row."""
     width, totals, others = lanes_of(row.x), 0.0, 0.0
     zero = splat(row.x, 0.0)
     for begin in range(0, row.k, BLOCK):
         stop, j, total, more = min(begin + BLOCK, row.k), begin, zero, zero
+        here = _of_block(way, row, other, norms, begin)
         while j + width <= stop:
             end, a, b = min(j + RUN * width, stop), zero, zero
             while j + width <= end:
-                value, extra = _vector(flags, way, o, constants, row, other, norms, j, width, second, factor, True)
+                value, extra = _vector(flags, way, o, constants, row, other, here, j, width, second, factor, True)
                 a, b = a + value, b + extra
                 j += width
             total, more = total + a, more + b
         if j < stop:
-            value, extra = _vector(flags, way, o, constants, row, other, norms, j, stop - j, second, factor, False)
+            value, extra = _vector(flags, way, o, constants, row, other, here, j, stop - j, second, factor, False)
             total, more = total + value, more + extra
         totals += hsum(total)
         others += hsum(more)
@@ -164,14 +177,15 @@ def rows(flags, way, variant, x_kind, y_kind, x_contiguous, y_contiguous, out_co
         exp, loss_factor = exp_constants(result), ref_like(result, integer_at(params, P.LOSS_FACTOR))
         grad_factor = ref_like(result, integer_at(params, P.GRAD_FACTOR))
         e = ref(kept, 0, kind, True)
-        second = moved(e, 0, (k + lanes_of(e) - 1) // lanes_of(e) * lanes_of(e))
+        end = moved(e, 0, (k + lanes_of(e) - 1) // lanes_of(e) * lanes_of(e))
+        teacher_blocks, teacher_e = ref(address(end), 0, FLOAT64, True), moved(end, kept - bases, 0)
         for i in range(first, last):
             x = row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous)
             y = row_ref(params, P.Y, P.Y_STRIDES, i, y_kind, y_contiguous)
             out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
             read = read_ref(params, i, read_kind, read_contiguous, gathered, address(e))
             row = Row(x, read, y, e, e, blocks, out, k, -1, integer_at(params, P.X_STRIDES + 1), exp)
-            other = Row(y, y, y, e, second, blocks, out, k, -1, integer_at(params, P.Y_STRIDES + 1), exp)
+            other = Row(y, y, y, e, teacher_e, teacher_blocks, out, k, -1, integer_at(params, P.Y_STRIDES + 1), exp)
             up = o.scale * float(get(grad_factor, i)) if flags.factors and flags.grad else o.scale
             value = _row(flags, way, apart, o, teacher, direction, splat(result, beta), row, other, up)
             if flags.factors:
