@@ -131,6 +131,19 @@ def test_log_softmax_keeps_its_digits(classes, order):
     assert (error <= 2 + gap / 4).all(), error.max()
 
 
+@given(seeds, st.sampled_from([(60, 10), (20, 1000)]), st.sampled_from(["C", "F"]))
+def test_log_softmax_of_any_row_keeps_its_digits(seed, shape, order):
+    """Where every difference is rounded: a few ulps, and at most one more for each unit that the largest is ahead."""
+    random = np.random.default_rng(seed)
+    x = np.asarray(random.normal(size=shape) + random.choice([0.0, 20.0]) * np.eye(*shape), np.float32, order=order)
+    place = x.argmax(axis=1)[:, None]
+    others = x.astype(np.longdouble) - np.take_along_axis(x, place, 1)
+    np.put_along_axis(others, place, -np.inf, 1)
+    exact = -np.log1p(np.exp(others).sum(axis=1))
+    error = np.abs(np.take_along_axis(fs.log_softmax(x), place, 1)[:, 0] - exact)
+    assert (error <= (6 - others.max(axis=1)) * np.finfo(np.float32).eps * np.abs(exact)).all()
+
+
 def test_errors():
     x, t = np.zeros((2, 3)), [0, 1]
     for error, text, arguments in [
