@@ -127,13 +127,14 @@ def logsumexp(
     Returns
     -------
     ndarray or scalar, or a pair of them with `return_sign`
-        In the dtype of `x` (float64 for integers).  -inf where all elements are -inf or there is none, +inf where one
-        is +inf, NaN where one is NaN.
+        In the dtype of `x` (float64 for integers), whatever that of `b` is.  -inf where all elements are -inf or there
+        is none (an error on a GPU), +inf where one is +inf, NaN where one is NaN.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument has an unsuitable dtype, shape or value; the message says which.
+        If an argument has an unsuitable dtype, shape or value, or lies on a GPU beside `b` or `return_sign`; the
+        message says which.
 
     Notes
     -----
@@ -146,6 +147,9 @@ def logsumexp(
     >>> import fastsoftmax as fs
     >>> float(fs.logsumexp([1000.0, -float("inf")]))
     1000.0
+    >>> value, sign = fs.logsumexp([1.0, 2.0], b=[1.0, -1.0], return_sign=True)
+    >>> round(float(value), 6), float(sign)  # log(exp(2) - exp(1))
+    (1.541325, -1.0)
     """
     keep = keepdims is not False and truth("keepdims", keepdims)
     if b is None and return_sign is False:

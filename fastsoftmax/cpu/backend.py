@@ -159,6 +159,9 @@ def signed_logsumexp(x: ArrayLike, axis: Any, b: Any, keepdims: bool, return_sig
     factors = None if b is None else numbers("b", b).astype(work)
     if factors is not None and not rules.broadcasts(factors.shape, array.shape):
         raise ValueError(f"b must broadcast to the shape of x, {array.shape}, got {factors.shape}")
+    if any(array.shape[axis] == 0 for axis in axes):  # of which SciPy before 1.15 has no maximum
+        nothing = np.zeros(array.shape, problem.dtype).sum(axis=axes, keepdims=keepdims)
+        return (nothing - np.inf, nothing) if return_sign else nothing - np.inf
     wide = array.astype(work, copy=False)
     if not axes:  # each element is alone
         wide, axes = wide[..., None], (array.ndim,)

@@ -59,6 +59,12 @@ def test_errors(options, error, text):
         fs.logsumexp(np.zeros(4), **options)
 
 
+def test_factors_on_a_gpu(driver):
+    text = "x must lie in main memory for logsumexp with b or return_sign"
+    with pytest.raises(TypeError, match=text):
+        fs.logsumexp(driver.array(np.zeros(3, np.float32)), b=2.0)
+
+
 @pytest.mark.parametrize("function", MAPS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("axis", [-1, 0, None, ()])
 def test_a_number_without_axes(backend, function, axis):
@@ -79,6 +85,10 @@ def test_sums_of_nothing():
     assert fs.logsumexp(np.zeros((0, 3)), None) == -np.inf
     assert fs.logsumexp(np.zeros((2, 0, 3)), (1, 2)).shape == (2,)
     assert fs.logsumexp(np.zeros((0, 3))).shape == (0,)
+    assert fs.logsumexp([], b=[]) == -np.inf
+    value, sign = fs.logsumexp(np.zeros((3, 0), np.float32), 1, keepdims=True, return_sign=True)
+    np.testing.assert_array_equal(value, np.full((3, 1), -np.inf, np.float32))
+    np.testing.assert_array_equal(sign, np.zeros((3, 1)))
     for function in (fs.softmax, fs.log_softmax):
         with pytest.raises(ValueError, match="a softmax over nothing is not defined"):
             function(np.zeros((3, 0)))
