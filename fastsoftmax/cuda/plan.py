@@ -77,10 +77,10 @@ def burden_of(kernel: str, flags: Flags = Flags(), *, wide: bool = False) -> Bur
     """The demands of a kernel on its plan.
 
     Products hold two operands, as losses of soft targets do, the second of which may be twice as `wide`.  Smoothing
-    needs the weights of classes besides, the gradient of statistics distances; a softcap needs the logits and what
-    became of them.
+    needs the weights of classes besides, the gradient of statistics distances, statistics themselves an order and
+    counts; a softcap needs the logits and what became of them.
     """
-    product, weighing = kernel == "vjp", flags.soft or flags.smooth or flags.upstream
+    product, weighing = kernel == "vjp", flags.soft or flags.smooth or flags.upstream or kernel == "statistics"
     registers = (2 if product or weighing else 1) * (2 if flags.cap else 1)
     return Burden(max(registers, 4 if wide and (product or flags.soft) else 1), product, product and wide)
 
