@@ -11,7 +11,7 @@ from ..core.options import options as checked
 from ..core.options import transforms
 from ..core.statistics import wanted
 from .backends import linear_backend
-from .statistics import RowStats, TopK
+from .statistics import RowStats, TopK, by_name
 
 Array = NDArray[Any]
 
@@ -478,9 +478,7 @@ def linear_row_stats(
     variant, options = wanted(want, target=target is not None), transforms(ignore_index, temperature, softcap)
     arrays = {"x": x, "weight": weight, "target": target, "bias": bias}
     in_main_memory("linear_row_stats", "compute the logits there and pass them to row_stats, instead of {0}", **arrays)
-    found = linear_backend().row_stats(x, weight, target, bias, variant, options, k, block_rows)
-    top = found.pop("top_k", None)
-    return RowStats(**found, top_k=None if top is None else TopK(*top))
+    return by_name(linear_backend().row_stats(x, weight, target, bias, variant, options, k, block_rows))
 
 
 def workspace_bytes(

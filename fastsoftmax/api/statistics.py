@@ -46,6 +46,12 @@ class RowStats(NamedTuple):
     """The k largest classes, falling, equal ones by index, and their log-probabilities; both of shape (..., k)."""
 
 
+def by_name(found: dict[str, Any]) -> RowStats:
+    """A `RowStats` of the statistics that a backend has found, which has `top_k` as a pair."""
+    top = found.pop("top_k", None)
+    return RowStats(**found, top_k=None if top is None else TopK(*top))
+
+
 def row_stats(
     logits: ArrayLike,
     target: ArrayLike | None = None,
@@ -132,9 +138,7 @@ def row_stats(
     [[0, 1], [0, 1]]
     """
     variant, options = wanted(want, target=target is not None), transforms(ignore_index, temperature, softcap)
-    found = backend(logits, target).row_stats(logits, target, variant, axis, options, k)
-    top = found.pop("top_k", None)
-    return RowStats(**found, top_k=None if top is None else TopK(*top))
+    return by_name(backend(logits, target).row_stats(logits, target, variant, axis, options, k))
 
 
 def row_stats_vjp(

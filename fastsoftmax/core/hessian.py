@@ -33,6 +33,15 @@ def boosting_options(ignore_index: Any, label_smoothing: Any, focal_gamma: Any, 
     return options(*given)
 
 
+def outputs(out: Any) -> tuple[Any, Any]:
+    """The outputs for gradient and Hessian, None for those that are not given; the arrays are not looked at."""
+    if out is None:
+        return None, None
+    if not isinstance(out, tuple | list) or len(out) != 2:
+        raise TypeError(f"out must be a pair (grad, hess) of arrays, got {shown(out)}")
+    return out[0], out[1]
+
+
 def written_dtype(dtype: Any, logits: Any) -> Any:
     """The dtype of results for logits whose results are of some dtype: that one, or float32."""
     if dtype is None:

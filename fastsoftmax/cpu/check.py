@@ -39,6 +39,12 @@ class Loss(NamedTuple):
     widened: bool = False  # whether narrower logits are computed in float64, as an option needs it
 
 
+def in_double(problem: Loss) -> Loss:
+    """The same problem on logits that are converted to float64."""
+    double = np.dtype(np.float64)
+    return problem._replace(x=Rows(problem.x.array.astype(double), double), widened=False)
+
+
 class Map(NamedTuple):
     """A function from rows to rows (or to a number a row) to compute."""
 

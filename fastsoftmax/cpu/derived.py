@@ -9,7 +9,7 @@ from ..core import rules
 from ..core.conversion import array_of, numbers
 from ..core.divergence import direction_of, teacher_of
 from ..core.dtypes import computed
-from ..core.hessian import Hessian, hessian_of, written_dtype
+from ..core.hessian import Hessian, hessian_of, outputs, written_dtype
 from ..core.options import Options
 from ..core.statistics import DIFFERENTIABLE, upstreams
 from ..core.weights import upstream
@@ -78,14 +78,13 @@ def grad_hess(
     """A problem of gradient and Hessian, which is named and bounded by `hessian`."""
     problem = cross_entropy(logits, target, axis, *weights, opts)
     wanted = written_dtype(dtype, problem.x.dtype)
+    first, second = outputs(out)
     to = None
     if out is not None:
-        if not isinstance(out, tuple | list) or len(out) != 2:
-            raise TypeError(f"out must be a pair (grad, hess) of arrays, got {rules.shown(out)}")
         like = array_of("logits", logits)
-        for name, array in zip(("out[0]", "out[1]"), out, strict=True):
-            output(array, like, wanted, name)
-        to = last(out[0], axis), last(out[1], axis)
+        output(first, like, wanted, "out[0]")
+        output(second, like, wanted, "out[1]")
+        to = last(first, axis), last(second, axis)
     return GradHess(problem, hessian_of(*hessian, problem.options, problem.x.array.shape[-1]), wanted, to)
 
 

@@ -1,32 +1,23 @@
 """Gradient and diagonal of the Hessian: two results of one launch."""
 
-import numpy as np
-
 from ..core.dtypes import storage_of
-from ..core.strides import overlap
 from . import run
-from .check import Array, Rows
+from .check import Array, Rows, in_double
 from .derived import GradHess
 from .execute import Operands, execute
 
 
 def grad_hess(problem: GradHess) -> tuple[Array, Array]:
     """(gradient, diagonal of the Hessian)."""
-    of, hessian = problem.of, problem.hessian
-    if of.widened:
-        double = np.dtype(np.float64)
-        of = of._replace(x=Rows(of.x.array.astype(double), double), widened=False)
+    of, hessian = in_double(problem.of) if problem.of.widened else problem.of, problem.hessian
+    outs = (None, None) if problem.out is None else problem.out
     run.counted(of)
-    grad, hess = _destinations(problem)
-    labels = of.labels
-    if labels is not None and problem.out is not None and any(overlap(a, labels) for a in problem.out):
-        labels = labels.copy()
+    labels, (grad, hess) = run.undisturbed(of.labels, *outs), _destinations(problem)
     job = run.loss_job(of, 1.0, grad=True)
     flags = job.flags._replace(rest=True, residual=hessian.residual)
     job = job._replace(kernel="hessian", flags=flags, variant=storage_of(problem.dtype))
     data = run.ordered(Operands(of.x.array, of.soft, grad, hess, labels, *run.factors_of(of)))[0]
     execute(job._replace(curvature=hessian.curvature, least=hessian.least), data)
-    outs = (None, None) if problem.out is None else problem.out
     return run.delivered(grad, outs[0]), run.delivered(hess, outs[1])
 
 

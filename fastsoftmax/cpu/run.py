@@ -50,6 +50,13 @@ def destination(x: check.Rows, out: Array | None, in_place: list[Array], others:
     return np.empty_like(out, subok=False) if disturbed else out
 
 
+def undisturbed(labels: Array | None, *outs: Array | None) -> Array | None:
+    """Labels, or a copy of them where results would be written over them."""
+    if labels is not None and any(out is not None and overlap(out, labels) for out in outs):
+        return labels.copy()
+    return labels
+
+
 def delivered(written: Array, out: Array | None) -> Array:
     """A result where it is wanted."""
     if out is None or written is out:
@@ -231,9 +238,8 @@ def cross_entropy(problem: Loss, grad: bool, **change: Any) -> tuple[Any, Array 
     count = counted(problem)
     out = None
     if grad:
+        labels = undisturbed(labels, problem.out)
         out = destination(x, problem.out, [x.array], [] if problem.soft is None else [problem.soft])
-        if problem.out is not None and labels is not None and overlap(problem.out, labels):
-            labels = labels.copy()
     result = np.empty(x.array.shape[:-1], dtype) if problem.options.reduction == "none" else None
     data, order = ordered(Operands(x.array, problem.soft, out, None, labels, *factors_of(problem), None, result))
     job = loss_job(problem, count, grad=grad, streamed=out is problem.out)
@@ -250,8 +256,7 @@ def divergence(problem: Divergence, grad: bool) -> tuple[Any, Array | None]:
 
 def _in_double(problem: Loss, grad: bool, change: dict[str, Any]) -> tuple[Any, Array | None]:
     """The same computed in float64, and rounded to the dtypes that the narrower logits have it in."""
-    x, double = problem.x, np.dtype(np.float64)
-    wide = problem._replace(x=check.Rows(x.array.astype(double), double), out=None, widened=False)
-    loss, written = cross_entropy(wide, grad, **change)
+    x = problem.x
+    loss, written = cross_entropy(check.in_double(problem)._replace(out=None), grad, **change)
     loss = np.asarray(loss).astype(computing_dtype(x.dtype))[()]
     return loss, None if written is None else delivered(written.astype(x.dtype), problem.out)

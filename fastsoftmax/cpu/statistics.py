@@ -8,7 +8,6 @@ from ..core import law
 from ..core.dtypes import computing_dtype
 from ..core.options import Flags, numbers_of
 from ..core.statistics import BITS, INDEX, REAL, TRUTH, asked, columns_of
-from ..core.strides import overlap
 from . import check, run
 from .check import Array, Loss
 from .derived import Derivative
@@ -60,13 +59,11 @@ def row_stats_vjp(problem: Derivative) -> Array:
     """The gradient of statistics of rows, by their upstream gradients."""
     of, x = problem.of, problem.of.x
     if of.widened:
-        wide = row_stats_vjp(problem._replace(of=_widened(of)._replace(out=None)))
+        wide = row_stats_vjp(problem._replace(of=check.in_double(of)._replace(out=None)))
         return run.delivered(wide.astype(x.dtype), of.out)
     if of.labels is not None:
         run.counted(of)
-    labels, out = of.labels, run.destination(x, of.out, [x.array], [])
-    if of.out is not None and labels is not None and overlap(of.out, labels):
-        labels = labels.copy()
+    labels, out = run.undisturbed(of.labels, of.out), run.destination(x, of.out, [x.array], [])
     shape, dtype = x.array.shape[:-1], computing_dtype(x.dtype)
     a, b, c = (np.full(shape, 0.0 if up is None else up, dtype) for up in problem.upstreams)
     data = ordered(Operands(x.array, None, out, None, labels, a, b, c))[0]
@@ -99,13 +96,7 @@ def _transformed(problem: Loss, x: Array) -> Array:
 
 def _in_double(problem: Loss, variant: int, k: int) -> dict[str, Any]:
     """The same computed in float64, and rounded to the dtype that the narrower logits have it in."""
-    found, narrow = row_stats(_widened(problem), variant, k), computing_dtype(problem.x.dtype)
+    found, narrow = row_stats(check.in_double(problem), variant, k), computing_dtype(problem.x.dtype)
     if "top_k" in found:
         found["top_k"] = found["top_k"][0], found["top_k"][1].astype(narrow)
     return found | {name: found[name].astype(narrow) for name in asked(variant, REAL)}
-
-
-def _widened(problem: Loss) -> Loss:
-    """The same problem in float64."""
-    double = np.dtype(np.float64)
-    return problem._replace(x=check.Rows(problem.x.array.astype(double), double), widened=False)

@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ..core import rules
 from ..core.dtypes import SIZES, computed
-from ..core.hessian import Hessian, hessian_of
+from ..core.hessian import Hessian, hessian_of, outputs
 from ..core.memo import Memo
 from ..core.options import Options, flags_of, numbers_of
 from . import check
@@ -71,9 +70,7 @@ def grad_hess(
     out: Any,
 ) -> tuple[Any, Any]:
     """(gradient, diagonal of the Hessian)."""
-    if out is not None and (not isinstance(out, tuple | list) or len(out) != 2):
-        raise TypeError(f"out must be a pair (grad, hess) of arrays, got {rules.shown(out)}")
-    first, second = (None, None) if out is None else out
+    first, second = outputs(out)
     kind = by_type.get(type(logits)) or library(logits)
     about = kind.call_key(logits, target, first) or call_key(kind, logits, target, first)
     look, stream, x_at, target_at, at, owners = about
