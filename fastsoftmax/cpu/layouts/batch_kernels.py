@@ -20,7 +20,7 @@ from .common import bounds, class_of, read_options, read_ref, row_ref, scratch_o
 from .constants import BATCH_HEADER
 from .lane_kernels import scored, targets
 from .lanes import State
-from .rows import INF, Row, clear_row, emit_block, emit_difference, infinite
+from .rows import INF, Row, emit_block, emit_difference, fill, infinite
 
 _cap_slope = vector["cap_slope"]
 _log_of_sum, _log_sum_exp, _normaliser = vector["log_of_sum"], vector["log_sum_exp"], vector["normaliser"]
@@ -90,7 +90,7 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
                         x_kind, y_kind, kind, read_kind, x_contiguous, y_contiguous, out_contiguous, read_contiguous,
                     )  # fmt: skip
                     if hard and row.t < 0:
-                        clear_row(row)
+                        fill(row.out, row.k, 0.0)
                     else:
                         a, b, at_target = get(lines.a, r), get(lines.b, r), get(lines.at_target, r)
                         emit_block(flags, way, o, row, 0, row.k, get(lines.base, r), a, b, at_target, True)
@@ -151,10 +151,8 @@ def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, o
             if variant == LOGSUMEXP:
                 store_n(ref(integer_at(params, P.RESULT), 0, x_kind, True), start, n, _log_sum_exp(m, s))
             else:
-                a = 1.0 / _normaliser(m, s)
-                if variant == LOG_SOFTMAX:
-                    a = _log_of_sum(m, _rest(s, line_sums(lines.masses, 0)))
-                store(lines.a, 0, a)
+                rest = _rest(s, line_sums(lines.masses, 0)) if way.below else s
+                store(lines.a, 0, _log_of_sum(m, rest) if way.below else 1.0 / _normaliser(m, s))
             for r in range(n):
                 row = _row(
                     False, gathered, params, start + r, r, slot, exp,

@@ -24,7 +24,7 @@ from .lanes import masses as lane_masses
 from .register_kernels import Shared, added_class, class_masses, deliver, exponential, maximum, taken
 from .registers import folded, mapped
 from .row_kernels import scratch
-from .rows import Row, masses, reduce_row, transformed
+from .rows import Row, fill, masses, reduce_row, transformed
 
 _index_score, _soft_score, _curvature_score = (vector[f"{x}_score"] for x in ("index", "soft", "curvature"))
 _others_of, _complement, _exp = vector["others_of"], vector["complement"], vector["exp"]
@@ -83,15 +83,6 @@ def _both(flags, e, w, s):
 
 
 # Rows: classes in lanes -------------------------------------------------------------------------------------------
-
-
-@inline
-def _fill(r, k, value):
-    """Write a number to all classes of a row."""
-    width, j = lanes_of(r), 0
-    while j < k:
-        store_n(r, j, min(width, k - j), splat(r, value))
-        j += width
 
 
 @inline
@@ -176,8 +167,8 @@ def rows(flags, way, out_kind, x_kind, y_kind, x_contiguous, y_contiguous, out_c
             blocks, step = ref(bases, 0, FLOAT64, True), integer_at(params, P.X_STRIDES + 1)
             row = Row(x, read, y, w, e, blocks, out, k, t, step, exp)
             if flags.hard and t < 0:
-                _fill(out, k, 0.0)
-                _fill(hessian, k, max(float_at(params, P.LEAST), 0.0))
+                fill(out, k, 0.0)
+                fill(hessian, k, max(float_at(params, P.LEAST), 0.0))
             else:
                 _row(flags, way, o, params, row, hessian, float(get(factor, i)) if flags.factors else 1.0)
 

@@ -15,7 +15,7 @@ from ..simd.vectors import splat
 from ..simd.words import fence, integer_at, put_float
 from .common import bounds, class_of, read_options, read_ref, row_ref, scratch_of
 from .constants import BLOCK
-from .rows import INF, Row, clear_row, emit_difference, emit_row, infinite, reduce_row, transformed
+from .rows import INF, Row, emit_difference, emit_row, fill, infinite, reduce_row, transformed
 
 _index_score, _soft_score = vector["index_score"], vector["soft_score"]
 _log_sum_exp, _log_of_sum, _upstream_score = (vector[x] for x in ("log_sum_exp", "log_of_sum", "upstream_score"))
@@ -61,7 +61,7 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
             loss = 0.0
             if flags.hard and row.t < 0:
                 if flags.grad:
-                    clear_row(row)
+                    fill(row.out, row.k, 0.0)
             else:
                 loss = _counted(flags, way, o, params, row, i)
             total += loss

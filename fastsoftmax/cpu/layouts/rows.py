@@ -266,16 +266,14 @@ def emit_row(flags, way, o, row, m, a, b, at_target):
 
 
 @inline
-def clear_row(row):
-    """Zeros for the gradient of an ignored row, whatever its logits are."""
-    width = lanes_of(row.out)
-    zero = splat(row.out, 0.0)
-    j = 0
-    while j + width <= row.k:
-        store(row.out, j, zero)
+def fill(r, k, value):
+    """Write a number to the first `k` elements: to the results of an ignored row, whatever its logits are."""
+    width, v, j = lanes_of(r), splat(r, value), 0
+    while j + width <= k:
+        store(r, j, v)
         j += width
-    if j < row.k:
-        store_n(row.out, j, row.k - j, zero)
+    if j < k:
+        store_n(r, j, k - j, v)
 
 
 @inline

@@ -25,7 +25,7 @@ from .rows import INF, Row, infinite, reduce_row, transformed
 NAN = float("nan")
 
 _entropy, _normaliser = vector["entropy"], vector["normaliser"]
-_log1p = vector["log1p"]
+_log1p, _log_of_sum = vector["log1p"], vector["log_of_sum"]
 _scalar_shift = scalar["shift"]
 
 
@@ -50,15 +50,14 @@ def _write_sums(c, flags, o, params, like, i, row, t, state):
     """Write what follows from a row's sums: in float64 vectors of one number, as its loss would be."""
     one, shift = splat(row.bases, 1.0), _scalar_shift(state.m)
     m, rest = one * state.m, one * state.others
-    total, s = _log1p(rest), _normaliser(m, rest + 1.0)
-    log_s = _normaliser(m, total)
+    s, log_s = _normaliser(m, rest + 1.0), _log_of_sum(m, rest)
     if c.log_prob >= 0:
         d = float(transformed(flags, o, row.x, get(row.source, t))) - shift
         put(_column(params, like, c.log_prob), i, extract(d - log_s, 0))
     if c.entropy >= 0:
         put(_column(params, like, c.entropy), i, extract(_entropy(log_s, one * state.dot, s), 0))
     if c.log_sum_exp >= 0:
-        put(_column(params, like, c.log_sum_exp), i, infinite(row) if state.m == INF else extract(m + total, 0))
+        put(_column(params, like, c.log_sum_exp), i, infinite(row) if state.m == INF else extract(m + _log1p(rest), 0))
     if c.max_prob >= 0:
         put(_column(params, like, c.max_prob), i, extract(one / s, 0))
     if c.top_k >= 0:
@@ -156,14 +155,13 @@ def _write_lane_sums(c, flags, way, o, params, tile, v, t, index, n):
     """Write what follows from the sums of `n` rows from number `index` on."""
     state = reduce_rows(flags, way, o, tile, v, t)
     like, s = tile.buffer, _normaliser(state.m, state.others + 1.0)
-    total = _log1p(state.others)
-    log_s = _normaliser(state.m, total)
+    log_s = _log_of_sum(state.m, state.others)
     if c.log_prob >= 0:
         _write(params, like, c.log_prob, flags, t, index, n, state.d - log_s)
     if c.entropy >= 0:
         _write(params, like, c.entropy, flags, t, index, n, _entropy(log_s, state.dot, s))
     if c.log_sum_exp >= 0:
-        lse = state.m + total
+        lse = state.m + _log1p(state.others)
         if hmax(state.m) == INF:
             lse = select(state.m == INF, state.m + _lane_nan(tile, v), lse)
         _write(params, like, c.log_sum_exp, flags, t, index, n, lse)
