@@ -169,6 +169,8 @@ FAULTS = [
     Fault("cuda/arrays/products.py", "out -= loss[:, None]", "pass", "cuda/linear/test_predictions.py"),
     Fault("cuda/linear/chunks.py", "(self.library.add if self.begun else self.library.copy)", "self.library.copy",
           "cuda/linear/test_chunks.py linear/test_values.py -k gpu or chunk"),
+    Fault("cuda/linear/run.py", "target + start * self.label", "target + start", "cuda/linear/test_row_statistics.py"),
+    Fault("cuda/linear/run.py", "place + start * size", "place + start", "cuda/linear/test_row_statistics.py"),
     # What is above both devices.
     Fault("regression/objective.py", "grad[:, :-1] += self.penalty * theta[:, :-1]", "grad += self.penalty * theta",
           "regression/test_estimator.py -k coefficients"),

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ..core.devices import in_main_memory
 from ..core.options import options as checked
 from ..core.options import transforms
 from ..core.statistics import wanted
@@ -465,8 +464,10 @@ def linear_row_stats(
 
     Notes
     -----
-    O(n d K) time, at most 32 MB of memory besides the results.  Arrays on a GPU are refused: compute their logits, some
-    rows at a time, and pass those to `row_stats`.
+    O(n d K) time, at most 32 MB of memory besides the results.
+
+    Arrays of PyTorch or CuPy on a GPU give arrays of their kind, as from `linear_cross_entropy`: from logits in the
+    dtype of the features, some rows at a time.  No labels are checked there, as by `row_stats`.
 
     Examples
     --------
@@ -476,9 +477,8 @@ def linear_row_stats(
     ([-0.408], [0])
     """
     variant, options = wanted(want, target=target is not None), transforms(ignore_index, temperature, softcap)
-    arrays = {"x": x, "weight": weight, "target": target, "bias": bias}
-    in_main_memory("linear_row_stats", "compute the logits there and pass them to row_stats, instead of {0}", **arrays)
-    return by_name(linear_backend().row_stats(x, weight, target, bias, variant, options, k, block_rows))
+    at = linear_backend(x, weight, target, bias)
+    return by_name(at.row_stats(x, weight, target, bias, variant, options, k, block_rows))
 
 
 def workspace_bytes(

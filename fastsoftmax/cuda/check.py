@@ -244,11 +244,14 @@ def flat(argument: Argument) -> Operand:
 
 def statistics(logits: Argument, target: Argument | None, axis: Any, options: Options) -> Statistics:
     """A problem of statistics of rows, with or without class indices."""
-    return _statistics(logits, target, axis, options, together({"logits": logits, "target": target}))
+    device = together({"logits": logits, "target": target})
+    return statistics_of_logits(_rows("logits", logits, axis), logits.description, target, axis, options, device)
 
 
-def _statistics(logits: Argument, target: Argument | None, axis: Any, options: Options, device: int) -> Statistics:
-    like, x = logits.description, _rows("logits", logits, axis)
+def statistics_of_logits(
+    x: Operand, like: Description, target: Argument | None, axis: Any, options: Options, device: int
+) -> Statistics:
+    """The same, of logits that are described, as they came and with their classes last."""
     options, label = in_precision(options, computed(x.dtype)), 0
     if target is not None:
         about = target.description
@@ -269,7 +272,8 @@ def derivative(
     """A problem of the gradient of statistics, by those of their upstream gradients that are arrays."""
     given = dict(zip(DIFFERENTIABLE, upstreams, strict=True))
     device = together({"logits": logits, "target": target, **given, "out": out})
-    problem, like = _statistics(logits, target, axis, options, device), logits.description
+    like, x = logits.description, _rows("logits", logits, axis)
+    problem = statistics_of_logits(x, like, target, axis, options, device)
     for name, argument in given.items():
         _upstream(argument, problem.x.shape[:-1], "none", computed(problem.x.dtype), name)
     read = {"logits": (problem.x, True)} | ({} if target is None else {"target": (flat(target), False)})

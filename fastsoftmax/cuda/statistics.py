@@ -23,19 +23,22 @@ from .toolkit.packed import Cell
 from .upstream import upstream_fits, upstream_number
 
 
+def written_of(variant: int, dtype: str, k: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """By name the arrays that a set is written to: dtype, and the numbers of a row."""
+    kinds = {REAL: computed(dtype), INDEX: "int64", TRUTH: "bool"}
+    by_name = {name: kind for of, kind in kinds.items() for name in asked(variant, of)}
+    written: dict[str, tuple[str, tuple[int, ...]]] = {name: (by_name[name], ()) for name in NAMES if name in by_name}
+    if variant & BITS["top_k"]:
+        written |= {"top_k": (kinds[REAL], (k,)), "indices": ("int64", (k,))}
+    return written
+
+
 class StatisticsCall:
     """Statistics of logits and targets that look alike."""
 
     def __init__(self, problem: Statistics, variant: int, k: int) -> None:
         x, o, self.device, self.label = problem.x, problem.options, problem.device, problem.label
-        kinds = {REAL: computed(x.dtype), INDEX: "int64", TRUTH: "bool"}
-        by_name = {name: dtype for kind, dtype in kinds.items() for name in asked(variant, kind)}
-        #: By name: the dtype of an array that is written, and the numbers of a row.
-        self.written: dict[str, tuple[str, tuple[int, ...]]] = {
-            name: (by_name[name], ()) for name in NAMES if name in by_name
-        }
-        if variant & BITS["top_k"]:
-            self.written |= {"top_k": (kinds[REAL], (k,)), "indices": ("int64", (k,))}
+        self.written = written_of(variant, x.dtype, k)
         self.sizes = [(SIZES | {"bool": 1})[dtype] * (shape or (1,))[0] for dtype, shape in self.written.values()]
         flags = flags_of(o, hard=problem.label > 0, weighted=False, factors=False, grad=False)._replace(soft=False)
         work = RowWork("statistics", columns_of(variant), flags, problem.label or 8)

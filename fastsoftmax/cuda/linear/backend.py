@@ -7,6 +7,7 @@ from ...core import memo, rules
 from ...core.conversion import positive
 from ...core.dtypes import SOFTMAX
 from ...core.options import Options
+from ...core.statistics import BITS
 from ..arrays.borrowed import keep
 from ..arrays.lookup import argument, arguments, keys, library
 from ..check import Map
@@ -18,7 +19,7 @@ from . import check
 from .check import Arguments, Linear
 from .chunks import Arrays
 from .predict import TopCall, fill, predict_classes
-from .run import HessianCall, LinearCall
+from .run import HessianCall, LinearCall, StatisticsPass
 
 SORTED = 16  # times less rows a chunk where a library sorts all logits: their places and copies take so much more
 REQUIRED = 0, 1, 3  # features, weights, and what follows the bias: target or direction
@@ -111,6 +112,31 @@ def top_k(x: Any, weight: Any, bias: Any, k: Any) -> tuple[Any, Any]:
     key = "top", problem
     call: TopCall = _prepared.get(key) or _prepared.keep(key, TopCall(problem))
     return call(arrays, k, workspace(problem.device, arrays.stream).lock)
+
+
+def row_stats(
+    x: Any, weight: Any, target: Any, bias: Any, variant: int, options: Options, k: Any, block_rows: Any
+) -> dict[str, Any]:
+    """The statistics of a set, by name."""
+    kind, arrays, most = library(x), (x, weight, bias, target), bool(variant & BITS["top_k"])
+    stream = kind.stream(x)
+    looks, places, held = keys(arrays, stream)
+    key = kind, options, "statistics", variant, (k, type(k)) if most else None, block_rows, type(block_rows), looks
+    call: StatisticsPass | None = _prepared.find(key)
+    if call is None:
+        given = arguments(arrays, stream, required=(0, 1))
+        problem = check.statistics(*given, options=options, block=block_rows)
+        number = positive("k", k, problem.linear.classes) if most else 0
+        call = _prepared.keep(key, StatisticsPass(problem, variant, number))
+    borrowed = order(kind, stream, call.device, (target,), held[3:])
+    shape = (call.linear.rows,)
+    found = {name: kind.empty(x, shape + each, dtype, stream) for name, (dtype, each) in call.written.items()}
+    call(Arrays(x, weight, bias, call.linear.library, stream), places[3], tuple(map(kind.address, found.values())))
+    if borrowed:
+        keep(call.device, stream, borrowed)
+    if most:
+        found["top_k"] = found.pop("indices"), found["top_k"]
+    return found
 
 
 def hessian_product(

@@ -15,7 +15,7 @@ from ...core.strides import Operand
 from .. import check
 from ..arrays.library import Argument, Description
 from ..arrays.products import Products
-from ..check import Loss, flat, kind_of, readable, row_wise, together
+from ..check import Loss, Statistics, flat, kind_of, readable, row_wise, statistics_of_logits, together
 from .plan import chunk_rows, row_pitch
 
 
@@ -43,6 +43,13 @@ class LinearLoss(NamedTuple):
     linear: Linear
     loss: Loss  # of the logits of all rows, which are never there
     wanted: tuple[str, ...]
+
+
+class LinearStatistics(NamedTuple):
+    """Statistics of such logits."""
+
+    linear: Linear
+    statistics: Statistics  # of the logits of all rows
 
 
 class Arguments(NamedTuple):
@@ -110,6 +117,17 @@ def loss(
     wanted = tuple(n for n in wrt if n != "bias" or arguments.bias is not None)
     _outputs(arguments, rules.outputs(out, wanted))
     return LinearLoss(problem, loss_problem._replace(grad=bool(wanted), device=problem.device), wanted)
+
+
+def statistics(
+    x: Argument, weight: Argument, bias: Argument | None, target: Argument | None, *, options: Options, block: Any
+) -> LinearStatistics:
+    """Statistics of the rows of a linear map."""
+    device = together({"x": x, "weight": weight, "bias": bias, "target": target})
+    problem = linear(x, weight, bias, block)
+    z = problem.logits(problem.rows)
+    like = Description(z.shape, z.strides, z.dtype, device)
+    return LinearStatistics(problem, statistics_of_logits(z, like, target, -1, options, device))
 
 
 def _output(

@@ -12,8 +12,9 @@ from ...core.dtypes import SIZES, SOFTMAX, computed
 from ..check import Map
 from ..launches import launch_once
 from ..run import CountLaunches, MapCall, RowLaunches, SumLaunches
+from ..statistics import StatisticsCall, written_of
 from ..workspace import HEADER, Workspace
-from .check import Linear, LinearLoss
+from .check import Linear, LinearLoss, LinearStatistics
 from .chunks import Arrays, Gradients, buffer, by_size, chunks
 
 
@@ -79,6 +80,26 @@ class LinearCall:
             if self.reduced:
                 self.sum(stream, header, parts, loss)
             gradients.finish()
+
+
+class StatisticsPass:
+    """Statistics of the rows of a linear map, for operands that look alike."""
+
+    def __init__(self, problem: LinearStatistics, variant: int, k: int) -> None:
+        self.linear, of = problem.linear, problem.statistics
+        self.device, self.label = of.device, of.label
+        self.written = written_of(variant, self.linear.dtype, k)
+        self.rows = by_size(
+            self.linear, lambda rows: StatisticsCall(of._replace(x=self.linear.logits(rows)), variant, k)
+        )
+
+    def __call__(self, arrays: Arrays, target: int, written: tuple[int, ...]) -> None:
+        """Put the pass on its stream, with the addresses of targets (0: none) and of the statistics in their order."""
+        with self.linear.library.on(arrays.x):
+            for start, x, z in chunks(self.linear, arrays):
+                call, z_at = self.rows[x.shape[0]], arrays.library.address(z)
+                at = tuple(place + start * size for place, size in zip(written, call.sizes, strict=True))
+                call(z_at, target + start * self.label, at, arrays.stream)
 
 
 class HessianCall:
