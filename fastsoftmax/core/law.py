@@ -17,6 +17,8 @@ depend on compile-time flags only; choices that depend on data are ``where(condi
 
 from types import FunctionType
 
+from . import law_of_divergence
+
 PRIMITIVES = ("exp", "expm1", "log", "log1p", "tanh", "where")
 INF = float("inf")
 
@@ -262,37 +264,8 @@ def upstream_score(m, others, spread, d, a, b, c):
     return s, c - a + b * mean, b, a * u + q * (c + b * mean) - b * term(q, d)
 
 
-def difference(p, q, t):
-    """``p - q`` with all of its digits, for ``t = log(p/q)``: ``q expm1(t)``, or ``-p expm1(-t)`` where t > 0."""
-    return where(t > 0.0, 0.0 - p, q) * expm1(where(t > 0.0, 0.0 - t, t))
-
-
-def divergence_term(p, q, t):
-    """``q log(q/p) - q + p >= 0`` for ``t = log(p/q)``; over distributions it adds up to the divergence KL(q || p)."""
-    value = difference(p, q, t) - term(q, t)
-    return where(value < 0.0, 0.0, value)
-
-
-def log_ratio(p, q, t):
-    """``t = log(p/q)``, 0 where both are the same, which may be 0."""
-    return where(p == q, 0.0, t)
-
-
-def mixture(t, beta):
-    """``(log(m/q), log(m/p))`` of the mixture ``m = beta q + (1 - beta) p``, for ``t = log(p/q)``.
-
-    One of them is the logarithm of ``u = 1 + share (exp(-|t|) - 1)``, and the other that and t.  What rounding took
-    from u is added where u is near 1.
-    """
-    near, share = where(t > 0.0, 0.0 - t, t), where(t > 0.0, beta, 1.0 - beta)
-    e = exp(near)
-    u = e * share + (1.0 - share)
-    log_share = log(u) + where(e > 0.5, (expm1(near) * share - (u - 1.0)) / u, 0.0)
-    return where(t > 0.0, log_share + t, log_share), where(t > 0.0, log_share, log_share - t)
-
-
 def bind(primitives, decorate):
-    """Every function of this module as a namespace for one target.
+    """Every function of this module, and of `law_of_divergence`, as a namespace for one target.
 
     Parameters
     ----------
@@ -309,10 +282,11 @@ def bind(primitives, decorate):
     missing = set(PRIMITIVES) - set(primitives)
     if missing:
         raise TypeError(f"the target lacks the primitives {sorted(missing)}")
-    bound = {"INF": INF, **primitives}
-    for name, function in list(globals().items()):
+    divergences = vars(law_of_divergence)
+    bound = {"INF": INF, **{name: divergences[name] for name in law_of_divergence.CONSTANTS}, **primitives}
+    for name, function in [*globals().items(), *divergences.items()]:
         if isinstance(function, FunctionType) and name != "bind":
             copy = FunctionType(function.__code__, bound, name)
-            copy.__doc__, copy.__module__ = function.__doc__, __name__
+            copy.__doc__, copy.__module__ = function.__doc__, function.__module__
             bound[name] = decorate(copy)
     return bound

@@ -39,7 +39,8 @@ inline = njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, 
 
 #: The rooms and modules of what is compiled: an edit anywhere else recompiles nothing for the user.
 COMPILED = (
-    *("core/law", "core/dtypes", "cpu/inlined", "cpu/jit", "cpu/parameters", "cpu/simd", "cpu/layouts", "cpu/threads"),
+    *("core/law", "core/law_of_divergence", "core/dtypes", "cpu/inlined", "cpu/jit", "cpu/parameters"),
+    *("cpu/simd", "cpu/layouts", "cpu/threads"),
     *("cpu/linear/blas", "cpu/linear/block", "cpu/linear/kernels", "cpu/linear/parameters", "cpu/linear/product"),
     *("cpu/linear/sparse", "cpu/linear/tiles", "bench/cpu/ceilings"),
 )

@@ -5,13 +5,12 @@ gradient by the student's logits; with logits of a teacher and the forward direc
 rows come from memory once while they fit a second-level cache.
 """
 
-from collections import namedtuple
-
-from ...core.dtypes import COMPUTED, FLOAT64, FORWARD, LOGITS, PROB, REVERSE
+from ...core.dtypes import COMPUTED, FLOAT64, FORWARD, LOG_PROB, LOGITS
+from ...core.law_of_divergence import Norms
 from .. import jit
 from .. import parameters as P
 from ..jit import inline
-from ..simd.elementary import exp, exp_by, exp_constants, log
+from ..simd.elementary import exp, exp_by, exp_constants
 from ..simd.lanes import extract, first_lanes, hsum
 from ..simd.laws import scalar, vector
 from ..simd.memory import address, get, lanes_of, load, load_n, moved, put, ref, ref_like, store, store_n
@@ -24,51 +23,9 @@ from .lanes import Tile, locate, logits, pack, reduce_rows, slot, two_sum, unpac
 from .row_kernels import scratch
 from .rows import RUN, Row, reduce_row
 
-_log, _term, _shift = vector["log"], vector["term"], vector["shift"]
-_log_ratio, _difference, _mixture = vector["log_ratio"], vector["difference"], vector["mixture"]
-_divergence_term, _normaliser = vector["divergence_term"], vector["normaliser"]
+_log, _shift, _normaliser = vector["log"], vector["shift"], vector["normaliser"]
+_pair, _terms, _slope = vector["pair"], vector["divergence_terms"], vector["divergence_slope"]
 _scalar_exp = scalar["exp"]
-
-
-# What both rows are normalised by, vectors: shifts of the exponentials, logarithms and inverses of their sums.
-Norms = namedtuple("Norms", ("shift", "log_s", "inverse", "teacher_shift", "teacher_log_s", "teacher_inverse"))
-
-
-@inline
-def _pair(teacher, e, d, teacher_e, y, norms):
-    """(p, q, log(p/q)) of classes with the exponentials `e` of ``z_j - m = d``; of logits, `y` is the teacher's d."""
-    p = e * norms.inverse
-    if teacher == LOGITS:
-        q, t = teacher_e * norms.teacher_inverse, (d - y) - (norms.log_s - norms.teacher_log_s)
-    elif teacher == PROB:
-        q, t = y, d - norms.log_s - log(y)
-    else:
-        q, t = exp(y), d - norms.log_s - y
-    return p, q, _log_ratio(p, q, t)
-
-
-@inline
-def _terms(direction, beta, p, q, t):
-    """(a term of the divergence, a term of the number that the gradient needs)."""
-    if direction == FORWARD:
-        return _divergence_term(p, q, t), q
-    if direction == REVERSE:
-        return _divergence_term(q, p, 0.0 - t), _term(p, t)
-    to_q, to_p = _mixture(t, beta)
-    m = q * beta + p * (1.0 - beta)
-    return _divergence_term(m, q, to_q) * beta + _divergence_term(m, p, to_p) * (1.0 - beta), _term(p, to_p)
-
-
-@inline
-def _slope(teacher, direction, beta, p, q, t, second):
-    """The derivative by a logit of the student; `second` is the sum of the second terms."""
-    if direction == FORWARD:
-        g = _difference(p, q, t)
-        return g if teacher == LOGITS else g + p * (second - 1.0)
-    if direction == REVERSE:
-        return _term(p, t - second)
-    _, to_p = _mixture(t, beta)
-    return _term(p, second - to_p) * (1.0 - beta)
 
 
 # Rows: classes in lanes -------------------------------------------------------------------------------------------
@@ -82,7 +39,7 @@ def _loaded(flags, way, o, teacher, row, other, norms, j, n, whole):
     d = transform(flags, o, x) - norms.shift
     e = load(row.e, j) if way.kept else exp_by(row.exp, d)
     if teacher != LOGITS:
-        return _pair(teacher, e, d, e, y, norms)
+        return _pair(teacher, e, d, exp(y) if teacher == LOG_PROB else e, y, norms)
     y = transform(flags, o, y) - norms.teacher_shift
     return _pair(teacher, e, d, load(other.e, j) if way.kept else exp_by(row.exp, y), y, norms)
 
@@ -221,7 +178,8 @@ def _lane_pass(flags, o, constants, tile, other, v, norms, second, factor):
             d, y = transform(flags, o, logits(tile, j, v)) - norms.shift, logits(other, j, v)
             if teacher == LOGITS:
                 y = transform(flags, o, y) - norms.teacher_shift
-            p, q, t = _pair(teacher, exp_by(tile.exp, d), d, exp_by(tile.exp, y), y, norms)
+            e = exp(y) if teacher == LOG_PROB else exp_by(tile.exp, y)
+            p, q, t = _pair(teacher, exp_by(tile.exp, d), d, e, y, norms)
             value, term = _terms(direction, beta, p, q, t)
             part, more = part + value, more + term
             if write:

@@ -13,7 +13,7 @@ from ...core.options import Numbers
 from .compiler import Compiled
 
 #: The rooms and modules of what is compiled: an edit anywhere else recompiles nothing for the user.
-COMPILED = "core/law", "core/dtypes", "cuda/kernels", "cuda/toolkit/compiler"
+COMPILED = "core/law", "core/law_of_divergence", "core/dtypes", "cuda/kernels", "cuda/toolkit/compiler"
 PACKAGES = ("numba-cuda", "numba", "llvmlite", "cuda-core", "cuda-bindings")
 ASSEMBLERS = ("nvidia-nvvm", "nvidia-nvjitlink", "nvidia-cuda-nvcc", "nvidia-nvjitlink-cu12", "nvidia-cuda-nvcc-cu12")
 SWITCHES = ("NUMBA_CUDA", "NUMBA_OPT", "NUMBA_DEBUG", "CUDA_HOME", "CUDA_PATH")  # beginnings of environment variables
