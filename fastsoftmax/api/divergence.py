@@ -4,7 +4,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from ..core.divergence import divergence_options
+from ..core.divergence import divergence_options, teacher_as_given
 from .backends import backend
 from .cross_entropy import LossAndGrad
 
@@ -13,12 +13,13 @@ Array = NDArray[Any]
 
 def kl_divergence(
     student: ArrayLike,
-    teacher: ArrayLike,
+    teacher: ArrayLike | tuple[ArrayLike, ArrayLike],
     *,
     axis: int = -1,
     temperature: float = 1.0,
     teacher_is: str = "logits",
     direction: str | float = "forward",
+    tail: str | None = None,
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Any:
@@ -38,8 +39,10 @@ def kl_divergence(
     ----------
     student : array_like, shape (..., K)
         Logits x of K classes, of any strides.  float16 and bfloat16 are computed in float32, integers in float64.
-    teacher : array_like, shape (..., K)
-        What `teacher_is` says, read in the dtype that is computed in.
+    teacher : array_like, shape (..., K), or a pair (indices, log_prob) of shapes (..., k)
+        What `teacher_is` says, read in the dtype that is computed in.  A pair, which needs a `tail`, lists k classes
+        of each row, each once and in any order, and their log-probabilities at the temperature: such as the teacher's
+        most probable ones, which `row_stats` finds (``top_k``).
     axis : int, default -1
         The axis of the classes in both.
     temperature : float > 0, default 1
@@ -49,6 +52,11 @@ def kl_divergence(
         Whether `teacher` holds logits, log-probabilities, or probabilities.
     direction : {"forward", "reverse"} or float in (0, 1), default "forward"
         The divergence; a number is β.
+    tail : {"ignore", "renormalize", "bucket"}, optional
+        What becomes of the classes that a pair does not list.  "ignore": the sum over j is that of the listed classes
+        alone, which may be negative; forward only.  "renormalize": q of the listed classes is divided by its sum and 0
+        elsewhere, p is left as it is; not in reverse.  "bucket": all other classes together are one more class, with
+        what is left of 1 in both; nothing, where the listed q add up to 1 or more.
     sample_weight : array_like, shape (...), optional
         Weights >= 0 that multiply the rows' divergences; a mean divides by their sum.
     reduction : {"mean", "sum", "none"}, default "mean"
@@ -66,12 +74,13 @@ def kl_divergence(
 
     Notes
     -----
-    O(n) time, one pass over memory while two rows fit a second-level cache.  Arrays on a GPU are refused.
+    O(n) time, one pass over memory while two rows fit a second-level cache.  Arrays on a GPU are refused.  With a pair
+    each logit of the student's is read once, and the teacher's other classes cost nothing.
 
-    Never negative: the terms added up are :math:`q \log(q / p) - q + p`, which are not, each with its digits where p is
-    near q.  For a teacher's numbers that add up to M rather than 1 this is M - 1 less than the formula above, in the
-    forward direction, and 1 - M less in the other.  0·log 0 is 0.  A row of the student's that holds NaN or +inf, or
-    nothing but -inf, is NaN.
+    Never negative, unless a tail is ignored: the terms added up are :math:`q \log(q / p) - q + p`, which are not, each
+    with its digits where p is near q.  For a dense teacher's numbers that add up to M rather than 1 this is M - 1 less
+    than the formula above, in the forward direction, and 1 - M less in the other.  0·log 0 is 0.  A row of the
+    student's that holds NaN or +inf, or nothing but -inf, is NaN.
 
     Examples
     --------
@@ -81,20 +90,25 @@ def kl_divergence(
     0.110944
     >>> round(float(fs.kl_divergence(student, teacher, direction=0.5)), 6)
     0.028535
+    >>> listed = np.array([[0]]), np.log([[0.75]])
+    >>> round(float(fs.kl_divergence(student, listed, tail="bucket")), 6)
+    0.130812
     """
     options = divergence_options(temperature, reduction)
+    teacher = teacher_as_given(teacher, tail, teacher_is, student=student, sample_weight=sample_weight)
     at, kind = backend(student, teacher, sample_weight), (teacher_is, direction)
     return at.divergence(student, teacher, axis, kind, sample_weight, options, None, None, False)[0]
 
 
 def kl_divergence_and_grad(
     student: ArrayLike,
-    teacher: ArrayLike,
+    teacher: ArrayLike | tuple[ArrayLike, ArrayLike],
     *,
     axis: int = -1,
     temperature: float = 1.0,
     teacher_is: str = "logits",
     direction: str | float = "forward",
+    tail: str | None = None,
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
     grad_output: ArrayLike | None = None,
@@ -109,14 +123,14 @@ def kl_divergence_and_grad(
         \text{reverse: } p_j \Big(\log \frac{p_j}{q_j} - \sum_i p_i \log \frac{p_i}{q_i}\Big), \qquad
         β\text{: } (1 - β)\, p_j \Big(\log \frac{p_j}{m_j} - \sum_i p_i \log \frac{p_i}{m_i}\Big)
 
-    where M is the sum of the teacher's probabilities.
+    where M is the sum of the teacher's probabilities.  Classes in one bucket share its gradient by their p.
 
     Parameters
     ----------
     student : array_like, shape (..., K)
         Logits of K classes, as for `kl_divergence`.
-    teacher : array_like, shape (..., K)
-        What `teacher_is` says; it gets no gradient.
+    teacher : array_like, shape (..., K), or a pair (indices, log_prob) of shapes (..., k)
+        As for `kl_divergence`; it gets no gradient.
     axis : int, default -1
         The axis of the classes in both.
     temperature : float > 0, default 1
@@ -125,6 +139,8 @@ def kl_divergence_and_grad(
         Whether `teacher` holds logits, log-probabilities, or probabilities.
     direction : {"forward", "reverse"} or float in (0, 1), default "forward"
         The divergence; a number is β.
+    tail : {"ignore", "renormalize", "bucket"}, optional
+        What becomes of the classes that a pair does not list, as for `kl_divergence`.
     sample_weight : array_like, shape (...), optional
         Weights >= 0 that multiply the rows' divergences; a mean divides by their sum.
     reduction : {"mean", "sum", "none"}, default "mean"
@@ -157,6 +173,8 @@ def kl_divergence_and_grad(
     (0.130812, [[-0.25, 0.25]])
     """
     options = divergence_options(temperature, reduction)
-    at, kind = backend(student, teacher, sample_weight, grad_output, out), (teacher_is, direction)
+    arrays = {"student": student, "sample_weight": sample_weight, "grad_output": grad_output, "out": out}
+    teacher = teacher_as_given(teacher, tail, teacher_is, **arrays)
+    at, kind = backend(teacher, *arrays.values()), (teacher_is, direction)
     loss, grad = at.divergence(student, teacher, axis, kind, sample_weight, options, grad_output, out, True)
     return LossAndGrad(loss, grad)

@@ -1,14 +1,24 @@
 """The teachers and directions of a divergence: names, and the constants that kernels know them by."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from .conversion import number
+from .devices import in_main_memory
 from .dtypes import FORWARD, LOG_PROB, LOGITS, MIXED, PROB, REVERSE
 from .options import Bounds, Options, options
 from .rules import shown
 
 TEACHERS = {"logits": LOGITS, "log_prob": LOG_PROB, "prob": PROB}
+TAILS = ("ignore", "renormalize", "bucket")
 _BETWEEN = Bounds(0, 1, above=True, below=True)
+
+
+class Listed(NamedTuple):
+    """A teacher that lists some classes of each row, and what becomes of the others."""
+
+    indices: Any
+    log_prob: Any
+    tail: str
 
 
 def divergence_options(temperature: Any, reduction: Any) -> Options:
@@ -32,3 +42,48 @@ def direction_of(value: Any) -> tuple[int, float]:
     if not _BETWEEN.admit(beta):
         raise ValueError(f"direction must be {said}, got {shown(value)}")
     return MIXED, beta
+
+
+def teacher_as_given(teacher: Any, tail: Any, teacher_is: Any, **others: Any) -> Any:
+    """The teacher, `Listed` where there is a `tail`; `others` are the arrays of the call besides."""
+    if tail is None:
+        return teacher
+    if not isinstance(tail, str) or tail not in TAILS:
+        raise ValueError(f"tail must be None or one of {', '.join(map(repr, TAILS))}, got {shown(tail)}")
+    if not isinstance(teacher, (tuple, list)) or len(teacher) != 2:
+        raise TypeError(
+            f"teacher must be a pair (indices, log_prob) with tail={tail!r}, got {shown(teacher)}; leave out tail for "
+            "a teacher of all classes"
+        )
+    if not isinstance(teacher_is, str) or teacher_is != "logits":
+        raise ValueError(
+            f"teacher_is must be left out with tail={tail!r}, where teacher is a pair (indices, log_prob), got "
+            f"{shown(teacher_is)}; pass the logarithms of probabilities in that pair"
+        )
+    indices, log_prob = teacher
+    arrays = {"indices": indices, "log_prob": log_prob, **others}
+    in_main_memory("kl_divergence with a tail", "pass a copy of {0} there", **arrays)
+    return Listed(indices, log_prob, tail)
+
+
+def admitted(tail: str, direction: int) -> None:
+    """Refuse a direction that says nothing where a teacher gives the other classes no probability."""
+    if tail == "ignore" and direction != FORWARD:
+        raise ValueError("direction must be 'forward' with tail='ignore'; pass tail='bucket' for other directions")
+    if tail == "renormalize" and direction == REVERSE:
+        raise ValueError(
+            "direction must be 'forward' or a number in (0, 1) with tail='renormalize': in reverse the divergence is "
+            "infinite, as the other classes have no probability; pass tail='bucket'"
+        )
+
+
+def listed_shape(got: tuple[int, ...], log_prob: tuple[int, ...], student: tuple[int, ...], axis: int) -> None:
+    """Refuse a pair that does not list some classes of each row of the student's; `axis` counts from the front."""
+    rest = student[:axis], student[axis + 1 :]
+    if len(got) != len(student) or (got[:axis], got[axis + 1 :]) != rest or not 1 <= got[axis] <= student[axis]:
+        raise ValueError(
+            f"indices must have the shape of student, {student}, but for 1 to {student[axis]} listed classes along "
+            f"axis {axis}, got {got}"
+        )
+    if log_prob != got:
+        raise ValueError(f"log_prob must have the shape of indices, {got}, got {log_prob}")

@@ -140,7 +140,9 @@ def class_indices(got: tuple[int, ...], rows: tuple[int, ...], logits: tuple[int
 def same_classes(teacher: tuple[int, ...], student: tuple[int, ...]) -> None:
     """Refuse a teacher that does not fit its student."""
     if teacher != student:
-        raise ValueError(f"teacher must have the shape of student, {student}, got {teacher}")
+        listed = len(teacher) > len(student) and teacher[0] == 2
+        pair = "; pass tail with a pair (indices, log_prob)" if listed else ""
+        raise ValueError(f"teacher must have the shape of student, {student}, got {teacher}{pair}")
 
 
 def same_shape(y: tuple[int, ...], grad: tuple[int, ...]) -> None:

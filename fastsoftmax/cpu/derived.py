@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..core import divergence as core
 from ..core import rules
 from ..core.conversion import array_of, numbers
 from ..core.divergence import direction_of, teacher_of
@@ -26,12 +27,21 @@ def statistics(logits: ArrayLike, target: ArrayLike | None, axis: Any, opts: Opt
     return Loss(x, labels, None, None, None, 1.0, opts, None, dtype != computed(x.dtype.name))
 
 
+class Listed(NamedTuple):
+    """The k classes of each row that a teacher lists, and one more for the others: C-contiguous, classes last."""
+
+    indices: Array  # int64, shape (..., k), that nobody else can change
+    log_prob: Array  # float64, shape (..., k + 1)
+    excess: Array  # what is added to each row's divergence, float64
+
+
 class Divergence(NamedTuple):
     """A divergence of a student from a teacher to compute."""
 
-    of: Loss  # the student's logits, and the teacher in the place of probabilities
-    variant: tuple[int, int]  # what the teacher is, and the direction
+    of: Loss  # the student's logits, and a dense teacher in the place of probabilities
+    variant: int | tuple[int, int]  # what a dense teacher is, and the direction; or that alone
     beta: float
+    listed: Listed | None = None
 
 
 def divergence(
@@ -47,13 +57,54 @@ def divergence(
     """A problem of a divergence from the arguments of the public functions."""
     what, (direction, beta) = teacher_of(kind[0]), direction_of(kind[1])
     array, x, dtype, opts = logits_of(student, axis, opts, "student")
-    other = numbers("teacher", teacher)
-    rules.same_classes(other.shape, array.shape)
+    soft = picked = None
+    if isinstance(teacher, core.Listed):
+        core.admitted(teacher.tail, direction)
+        picked = listed(teacher, array, rules.axis_of(axis, array.ndim, "student"))
+    else:
+        other = numbers("teacher", teacher)
+        rules.same_classes(other.shape, array.shape)
+        soft = last(other, axis)
     _, weight = weights_of(None, sample_weight, x.array, None, opts, dtype)
     up = 1.0 if grad_output is None else upstream(grad_output, x.array.shape[:-1], opts.reduction, dtype)
     to = destination(out, array, x.dtype, axis)
-    wide = dtype != computed(x.dtype.name)
-    return Divergence(Loss(x, None, last(other, axis), None, weight, up, opts, to, wide), (what, direction), beta)
+    wide, variant = dtype != computed(x.dtype.name), (what, direction) if picked is None else direction
+    return Divergence(Loss(x, None, soft, None, weight, up, opts, to, wide), variant, beta, picked)
+
+
+def listed(teacher: core.Listed, student: Array, axis: int) -> Listed:
+    """The checked classes of a teacher that lists some."""
+    indices, log_prob = array_of("indices", teacher.indices), numbers("log_prob", teacher.log_prob)
+    if indices.dtype.kind not in "iu":
+        raise TypeError(f"indices must have an integer dtype, got {indices.dtype} with shape {indices.shape}")
+    core.listed_shape(indices.shape, log_prob.shape, student.shape, axis)
+    places, classes = np.array(last(indices, axis), np.int64, order="C"), student.shape[axis]
+    y = np.array(last(log_prob, axis), np.float64, order="C")
+    _distinct(places, classes)
+    excess, rest = np.zeros(y.shape[:-1]), np.full((*y.shape[:-1], 1), -np.inf)
+    if teacher.tail == "renormalize":
+        y -= y.max(axis=-1, keepdims=True)
+        y -= np.log(np.exp(y).sum(axis=-1, keepdims=True))
+    else:
+        total = np.exp(y).sum(axis=-1, keepdims=True)
+        if teacher.tail == "ignore":
+            excess = total[..., 0] - 1.0
+        elif y.shape[-1] < classes:
+            rest = np.log(np.maximum(1.0 - total, 0.0))
+    return Listed(places, np.concatenate([y, rest], axis=-1), excess)
+
+
+def _distinct(places: Array, classes: int) -> None:
+    """Refuse indices that are no classes, or name one twice in a row."""
+    bad = (places < 0) | (places >= classes)
+    if bad.any():
+        at = tuple(map(int, np.argwhere(bad)[0]))
+        raise ValueError(f"indices must hold classes in [0, {classes}), got {places[at]} in row {at[:-1]}")
+    ordered = np.sort(places, axis=-1)
+    twice = ordered[..., 1:] == ordered[..., :-1]
+    if twice.any():
+        at = tuple(map(int, np.argwhere(twice)[0]))
+        raise ValueError(f"indices must name each class once in a row, got {ordered[at]} twice in row {at[:-1]}")
 
 
 class GradHess(NamedTuple):

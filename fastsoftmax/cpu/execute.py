@@ -27,7 +27,7 @@ Strides = tuple[int, ...]
 CONVERTED = 1 << 18  # elements of an operand that are converted at a time
 NEUTRAL = Numbers()
 #: Kernels of two layouts, rows and lanes, by the room in scratch that a tile of rows in lanes has.
-COPIES = {"statistics": 1, "derivatives": 1, "hessian": 2, "divergence": 2}
+COPIES = {"statistics": 1, "derivatives": 1, "hessian": 2, "divergence": 2, "listed": 5}
 
 
 class Job(NamedTuple):
@@ -117,10 +117,11 @@ def _launch(job: Job, data: Operands, recipe: Recipe) -> float:
     )
     pack_further(
         *(space, FIELDS * 8, address(data.columns), address(data.places), address(data.truths), data.rows_in_all()),
-        *(address(data.third), address(data.hessian), job.curvature, job.least, job.beta),
+        *(0 if data.places is None else len(data.places), address(data.third), address(data.hessian)),
+        *(job.curvature, job.least, job.beta),
     )
     launch.launch(recipe.kernel, begin, recipe.chunks, threads)
-    if job.kernel not in ("cross_entropy", "divergence"):
+    if job.kernel not in ("cross_entropy", "divergence", "listed"):
         return 0.0
     if recipe.chunks == 1:
         return float(unpack_float(space, ALL_FIELDS * 8)[0])
@@ -199,13 +200,15 @@ def _cut(
     of the logits' dtype and not in their place.
     """
     work, lanes = computing_dtype(dtype), rows_in_lanes(rows[-1], x, dtype.itemsize)
-    strided = kernel != "vjp" and not lanes and x[-1] != dtype.itemsize
+    copied = kernel == "listed"  # the row, in any case
+    strided = kernel not in ("vjp", "listed") and not lanes and x[-1] != dtype.itemsize
     used = variant == SOFTMAX if kernel == "softmax" else flags.grad
     keep = strided or (used and not (lanes and (flags.cap or flags.entropy)))
-    if kernel == "divergence":  # in scratch, of both rows
-        keep, apart = not lanes, False
+    if kernel in ("divergence", "listed"):  # in scratch, of both rows
+        keep, apart = copied or not lanes, False
     streamable = apart and streamed and kernel != "vjp"
-    p = plan(*rows, work.itemsize, lanes, keep, apart and dtype == work, streamable, COPIES.get(kernel, 0))
+    direct = apart and dtype == work
+    p = plan(*rows, work.itemsize, lanes, keep, direct, streamable, COPIES.get(kernel, 0), copied)
     return p, Way(p.kept, strided and p.kept, p.direct, p.streamed), lanes
 
 

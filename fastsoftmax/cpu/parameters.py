@@ -25,6 +25,7 @@ class Further(NamedTuple):
     places: int = 0  # the same in int64
     truths: int = 0  # the same in bytes
     rows_in_all: int = 0
+    listed: int = 0  # the number of classes that a teacher lists: `places`, and in `columns` the logarithms
     third: int = 0  # a third number a row, beside loss_factor and grad_factor
     hessian: int = 0  # a second output, with the strides of the first
     curvature: float = 1.0  # a factor of the Hessian
@@ -56,7 +57,7 @@ _SHAPE = NUMBERS + len(Numbers._fields)
 ROWS, INNER, CLASSES, CHUNK, TILE, SCRATCH_SIZE = range(_SHAPE, _SHAPE + 6)
 X_STRIDES, Y_STRIDES, OUT_STRIDES = range(_SHAPE + 6, _SHAPE + 15, 3)  # three fields each
 FIELDS = _SHAPE + len(Shape._fields)
-COLUMNS, PLACES, TRUTHS, ROWS_IN_ALL, THIRD, HESSIAN, CURVATURE, LEAST, BETA = range(
+COLUMNS, PLACES, TRUTHS, ROWS_IN_ALL, LISTED, THIRD, HESSIAN, CURVATURE, LEAST, BETA = range(
     FIELDS, FIELDS + len(Further._fields)
 )
 ALL_FIELDS = FIELDS + len(Further._fields)
@@ -66,6 +67,6 @@ pack_shape = struct.Struct(f"={len(Shape._fields)}q").pack
 #: Write a whole block: ``pack_block(block, 0, *integers, *numbers, pack_shape(*shape))``.
 pack_block = struct.Struct(f"={len(CALL)}q{len(Numbers._fields)}d{8 * len(Shape._fields)}s").pack_into
 #: The further fields of a block of `ALL_FIELDS`: ``pack_further(block, FIELDS * 8, *further)``.
-pack_further = struct.Struct("=6q3d").pack_into
+pack_further = struct.Struct("=7q3d").pack_into
 #: The float at a byte of a block: ``unpack_float(block, byte)[0]``.
 unpack_float = struct.Struct("=d").unpack_from

@@ -89,13 +89,14 @@ def plan(
     direct: bool,
     streamable: bool,
     copies: int = 0,
+    always: bool = False,
 ) -> Plan:
     """Cut ``outer * inner`` rows of `classes` logits that are computed with in `computed` bytes each.
 
     `keep` says that the kernel can use kept exponentials, `direct` that its output can hold them, `streamable` that its
     output may go past the caches: that it is contiguous, was there before, and is not the logits themselves.  `copies`
     says that rows in lanes have room for so many copies in scratch, however many classes they have, and exponentials
-    that are kept.
+    that are kept; `always` that those are, of rows of any length.
     """
     rows = outer * inner
     parallel = rows * classes >= PARALLEL
@@ -111,7 +112,7 @@ def plan(
         tiles, chunk = outer * -(-vectors // tile), max(1, CHUNK // (classes * tile * width))
         layout, chunks, scratch = BLOCKS if blocks else LANES, -(-tiles // chunk), vector * tile + 64
         return Plan(layout, chunk, chunks, tile, parallel, keep and not blocks, False, False, scratch)
-    kept = keep and classes * computed <= KEPT_BYTES
+    kept = keep and (always or classes * computed <= KEPT_BYTES)
     streamed = streamable and classes > BATCHED and rows * classes * computed >= STREAM_BYTES
     direct = direct and kept and not streamed and classes > BATCHED
     line = max(copies, 1) * round_up(classes * computed, 64) if kept and not direct else 0

@@ -13,7 +13,7 @@ from ..core.strides import axes_last, joined, overlap
 from . import check, table
 from .addresses import address
 from .check import Array, Loss, Map
-from .derived import Divergence
+from .derived import Divergence, Listed
 from .execute import CONVERTED, Job, Operands, execute, pieces
 from .layouts.labels import count as count_labels
 from .parameters import FIELDS, Shape, pack_block, pack_shape
@@ -230,10 +230,10 @@ def reduced(problem: Loss, total: float, count: float) -> Any:
     return computing_dtype(problem.x.dtype).type((total / count if count else math.nan) if mean else total)
 
 
-def cross_entropy(problem: Loss, grad: bool, **change: Any) -> tuple[Any, Array | None]:
+def cross_entropy(problem: Loss, grad: bool, listed: Listed | None = None, **change: Any) -> tuple[Any, Array | None]:
     """(loss, gradient or None) of a cross-entropy, or of what else a changed job computes."""
     if problem.widened:
-        return _in_double(problem, grad, change)
+        return _in_double(problem, grad, listed, change)
     x, labels, dtype = problem.x, problem.labels, computing_dtype(problem.x.dtype)
     count = counted(problem)
     out = None
@@ -241,22 +241,33 @@ def cross_entropy(problem: Loss, grad: bool, **change: Any) -> tuple[Any, Array 
         labels = undisturbed(labels, problem.out)
         out = destination(x, problem.out, [x.array], [] if problem.soft is None else [problem.soft])
     result = np.empty(x.array.shape[:-1], dtype) if problem.options.reduction == "none" else None
-    data, order = ordered(Operands(x.array, problem.soft, out, None, labels, *factors_of(problem), None, result))
+    third = None if listed is None else listed.excess.astype(dtype)
+    data, order = ordered(Operands(x.array, problem.soft, out, None, labels, *factors_of(problem), third, result))
+    if listed is not None:
+        columns, places = _beside(listed.log_prob, order, dtype), _beside(listed.indices, order, np.dtype(np.int64))
+        data = data._replace(columns=columns, places=places)
     job = loss_job(problem, count, grad=grad, streamed=out is problem.out)
     total = execute(job._replace(**change) if change else job, data)
     loss = reduced(problem, total, count) if result is None else restored(data.result, order)[()]
     return loss, None if out is None else delivered(out, problem.out)
 
 
+def _beside(array: Array, order: tuple[int, ...] | None, dtype: np.dtype[Any]) -> Array:
+    """Several numbers of each row, side by side and with rows in their order, by a view that has them first."""
+    turned = array if order is None else array.transpose(*order, len(order))
+    return np.moveaxis(np.ascontiguousarray(turned, dtype), -1, 0)
+
+
 def divergence(problem: Divergence, grad: bool) -> tuple[Any, Array | None]:
     """(divergence, gradient or None) of a student from a teacher."""
-    change = {"kernel": "divergence", "variant": problem.variant, "beta": problem.beta, "streamed": False}
-    return cross_entropy(problem.of, grad, **change)
+    kernel = "divergence" if problem.listed is None else "listed"
+    change = {"kernel": kernel, "variant": problem.variant, "beta": problem.beta, "streamed": False}
+    return cross_entropy(problem.of, grad, problem.listed, **change)
 
 
-def _in_double(problem: Loss, grad: bool, change: dict[str, Any]) -> tuple[Any, Array | None]:
+def _in_double(problem: Loss, grad: bool, listed: Listed | None, change: dict[str, Any]) -> tuple[Any, Array | None]:
     """The same computed in float64, and rounded to the dtypes that the narrower logits have it in."""
     x = problem.x
-    loss, written = cross_entropy(check.in_double(problem)._replace(out=None), grad, **change)
+    loss, written = cross_entropy(check.in_double(problem)._replace(out=None), grad, listed, **change)
     loss = np.asarray(loss).astype(computing_dtype(x.dtype))[()]
     return loss, None if written is None else delivered(written.astype(x.dtype), problem.out)

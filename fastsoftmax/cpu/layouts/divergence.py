@@ -105,7 +105,7 @@ def _norm(flags, way, o, row):
 
 
 @inline
-def _row(flags, way, apart, o, teacher, direction, beta, row, other, up):
+def of_row(flags, way, apart, o, teacher, direction, beta, row, other, up):
     """The divergence of a row; writes its gradient, times `up`."""
     shift, log_s, inverse = _norm(flags, way, o, row)
     norms = Norms(shift, log_s, inverse, shift, log_s, inverse)
@@ -120,6 +120,16 @@ def _row(flags, way, apart, o, teacher, direction, beta, row, other, up):
     return value
 
 
+@inline
+def finished_row(flags, params, result, i, value):
+    """The divergence of row `i` times its factor, written where it is wanted."""
+    if flags.factors:
+        value = value * float(get(ref_like(result, integer_at(params, P.LOSS_FACTOR)), i))
+    if integer_at(params, P.RESULT) != 0:
+        put(result, i, value)
+    return value
+
+
 def rows(flags, way, variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """The divergence, and the gradient if ``flags.grad``, of each row of a chunk, classes in lanes."""
     kind, gathered, (teacher, direction) = COMPUTED[x_kind], way.gathered, variant
@@ -131,8 +141,7 @@ def rows(flags, way, variant, x_kind, y_kind, x_contiguous, y_contiguous, out_co
         o, k, beta = read_options(params), integer_at(params, P.CLASSES), float_at(params, P.BETA)
         bases, kept = scratch(params, slot)
         result, blocks, total = ref(integer_at(params, P.RESULT), 0, kind, True), ref(bases, 0, FLOAT64, True), 0.0
-        exp, loss_factor = exp_constants(result), ref_like(result, integer_at(params, P.LOSS_FACTOR))
-        grad_factor = ref_like(result, integer_at(params, P.GRAD_FACTOR))
+        exp, grad_factor = exp_constants(result), ref_like(result, integer_at(params, P.GRAD_FACTOR))
         e = ref(kept, 0, kind, True)
         end = moved(e, 0, (k + lanes_of(e) - 1) // lanes_of(e) * lanes_of(e))
         teacher_blocks, teacher_e = ref(address(end), 0, FLOAT64, True), moved(end, kept - bases, 0)
@@ -144,12 +153,8 @@ def rows(flags, way, variant, x_kind, y_kind, x_contiguous, y_contiguous, out_co
             row = Row(x, read, y, e, e, blocks, out, k, -1, integer_at(params, P.X_STRIDES + 1), exp)
             other = Row(y, y, y, e, teacher_e, teacher_blocks, out, k, -1, integer_at(params, P.Y_STRIDES + 1), exp)
             up = o.scale * float(get(grad_factor, i)) if flags.factors and flags.grad else o.scale
-            value = _row(flags, way, apart, o, teacher, direction, splat(result, beta), row, other, up)
-            if flags.factors:
-                value = value * float(get(loss_factor, i))
-            if integer_at(params, P.RESULT) != 0:
-                put(result, i, value)
-            total += value
+            value = of_row(flags, way, apart, o, teacher, direction, splat(result, beta), row, other, up)
+            total += finished_row(flags, params, result, i, value)
         put_float(integer_at(params, P.PARTIAL), chunk, total)
 
     return jit.kernel(kernel)
@@ -190,8 +195,8 @@ def _lane_pass(flags, o, constants, tile, other, v, norms, second, factor):
 
 
 @inline
-def _vector_of_rows(flags, way, o, params, teacher, direction, beta, tile, other, v, index):
-    """The divergences of a vector of rows, the first of which has number `index`; 0 in dead lanes."""
+def of_lanes(flags, way, o, params, teacher, direction, beta, tile, other, v, index):
+    """The divergences of a vector of rows, the first of which has number `index`; leaves their gradient in the tile."""
     one, none = splat(tile.buffer, 1.0), labels(tile.buffer, 0, 0, 0, 0)
     n = min(tile.rows - v * lanes_of(one), lanes_of(one))
     shift, log_s, inverse = _lane_norm(flags, way, o, tile, v, none)
@@ -206,6 +211,13 @@ def _vector_of_rows(flags, way, o, params, teacher, direction, beta, tile, other
     value, second = _lane_pass(flags, o, (teacher, direction, beta, at_once), tile, other, v, norms, one, up)
     if flags.grad and not at_once:
         _lane_pass(flags, o, (teacher, direction, beta, True), tile, other, v, norms, second, up)
+    return value
+
+
+@inline
+def finished_lanes(flags, params, tile, v, index, value):
+    """The divergences of a vector of rows times their factors, written where they are wanted; 0 in dead lanes."""
+    n = min(tile.rows - v * lanes_of(value), lanes_of(value))
     if flags.factors:
         value = value * load_n(ref_like(tile.buffer, integer_at(params, P.LOSS_FACTOR)), index, n, 0.0)
     value = first_lanes(value, n)
@@ -238,10 +250,8 @@ def lanes(flags, way, variant, x_kind, y_kind, x_contiguous, y_contiguous, out_c
             index = outer * integer_at(params, P.INNER) + start
             for v in range((height + width - 1) // width):
                 at = index + v * width
-                value = _vector_of_rows(
-                    flags, way, o, params, teacher, direction, splat(buffer, beta), tile, other, v, at
-                )
-                total += hsum(value)
+                value = of_lanes(flags, way, o, params, teacher, direction, splat(buffer, beta), tile, other, v, at)
+                total += hsum(finished_lanes(flags, params, tile, v, at, value))
             if flags.grad:
                 unpack(tile)
         put_float(integer_at(params, P.PARTIAL), chunk, total)
