@@ -37,6 +37,8 @@ def cross_entropy(
     poly_epsilon: float = 0.0,
     temperature: float = 1.0,
     softcap: float | None = None,
+    where: ArrayLike | None = None,
+    class_offset: ArrayLike | None = None,
     reduction: str = "mean",
     check_targets: bool | None = None,
 ) -> Any:
@@ -84,6 +86,13 @@ def cross_entropy(
         What the logits are divided by, after the softcap: no larger than `z_loss` may be, nor its inverse.
     softcap : float > 0, optional
         c: logits are replaced by c·tanh(x / c).  One that the computing dtype has no number for caps nothing.
+    where : array_like of bool, optional
+        The classes that are there: a mask that broadcasts to `logits`.  Those where it is False have probability and
+        gradient 0 and are not looked at, as if their logit were -inf; smoothing spreads over K classes and leaves them
+        out; as targets they cost +inf.  A row without any class is NaN.
+    class_offset : array_like, shape (K,), optional
+        o: what is added to the logits after softcap and temperature, ``z = softcap(x) / temperature + o``: log-priors
+        and logit adjustment (Menon et al., 2021).  -inf masks a class; with `where` or this, so does a logit of -inf.
     reduction : {"mean", "sum", "none"}, default "mean"
         "mean" divides the sum of the rows' losses by the sum of the rows' weights: of ``w_t * sample_weight`` over rows
         that are not ignored, or of `sample_weight` alone for probabilities.
@@ -121,8 +130,10 @@ def cross_entropy(
     [0.105, 1.609]
     """
     options = checked(ignore_index, label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction)
-    at = backend(logits, target, class_weight, sample_weight)
-    return at.loss(logits, target, class_weight, sample_weight, None, None, axis, options, False, check_targets)[0]
+    at = backend(logits, target, class_weight, sample_weight, where, class_offset)
+    adjust = None if where is None and class_offset is None else (where, class_offset)
+    weights = class_weight, sample_weight
+    return at.loss(logits, target, *weights, None, None, axis, options, False, check_targets, adjust)[0]
 
 
 def cross_entropy_and_grad(
@@ -139,6 +150,8 @@ def cross_entropy_and_grad(
     poly_epsilon: float = 0.0,
     temperature: float = 1.0,
     softcap: float | None = None,
+    where: ArrayLike | None = None,
+    class_offset: ArrayLike | None = None,
     reduction: str = "mean",
     check_targets: bool | None = None,
     grad_output: ArrayLike | None = None,
@@ -166,8 +179,8 @@ def cross_entropy_and_grad(
     ----------
     logits, target, axis, class_weight, sample_weight, ignore_index
         As for `cross_entropy`.
-    label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction, check_targets
-        As for `cross_entropy`.
+    label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, where, class_offset, reduction
+        As for `cross_entropy`, and so is `check_targets`.
     grad_output : scalar, or array_like of shape (...) for "none", default 1
         The upstream gradient that the gradient is multiplied by, in the same pass.
     out : ndarray, optional
@@ -199,7 +212,7 @@ def cross_entropy_and_grad(
     (0.6931, [[-0.5, 0.5]])
     """
     options = checked(ignore_index, label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction)
-    at = backend(logits, target, class_weight, sample_weight, grad_output, out)
-    return _pair(
-        at.loss(logits, target, class_weight, sample_weight, grad_output, out, axis, options, True, check_targets)
-    )
+    at = backend(logits, target, class_weight, sample_weight, grad_output, out, where, class_offset)
+    adjust = None if where is None and class_offset is None else (where, class_offset)
+    weights = class_weight, sample_weight
+    return _pair(at.loss(logits, target, *weights, grad_output, out, axis, options, True, check_targets, adjust))

@@ -46,6 +46,7 @@ def linear_cross_entropy(
     poly_epsilon: float = 0.0,
     temperature: float = 1.0,
     softcap: float | None = None,
+    class_offset: ArrayLike | None = None,
     reduction: str = "mean",
     block_rows: int | None = None,
     check_targets: bool | None = None,
@@ -72,7 +73,7 @@ def linear_cross_entropy(
     ignore_index : int, default -100
         Rows with this class index are left out before the logits are computed: they cost nothing, and nothing in them,
         NaN included, reaches a loss or a gradient.
-    label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction
+    label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, class_offset, reduction
         As for `cross_entropy`.
     block_rows : int >= 1, optional
         Rows whose logits are computed together; by default as many as the caches and 32 MB allow (on a GPU 512 MB, and
@@ -120,7 +121,8 @@ def linear_cross_entropy(
     """
     options = checked(ignore_index, label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction)
     arrays = x, weight, bias, target, class_weight, sample_weight, None
-    return linear_backend(*arrays).loss(*arrays, options, block_rows, check_targets=check_targets)[0]
+    at = linear_backend(*arrays, class_offset)
+    return at.loss(*arrays, options, block_rows, check_targets=check_targets, class_offset=class_offset)[0]
 
 
 def linear_cross_entropy_and_grad(
@@ -138,6 +140,7 @@ def linear_cross_entropy_and_grad(
     poly_epsilon: float = 0.0,
     temperature: float = 1.0,
     softcap: float | None = None,
+    class_offset: ArrayLike | None = None,
     reduction: str = "mean",
     grad_output: ArrayLike | None = None,
     wrt: str | Sequence[str] = ("weight", "bias"),
@@ -164,7 +167,7 @@ def linear_cross_entropy_and_grad(
     ignore_index : int, default -100
         Rows with this class index are left out before the logits are computed: they cost nothing, and nothing in them,
         NaN included, reaches a loss or a gradient.
-    label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction
+    label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, class_offset, reduction
         As for `cross_entropy`.
     grad_output : scalar, or array_like of shape (n,) for "none", default 1
         The upstream gradient that each row's G is multiplied by, before the products.
@@ -218,8 +221,9 @@ def linear_cross_entropy_and_grad(
     """
     options = checked(ignore_index, label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction)
     arrays = x, weight, bias, target, class_weight, sample_weight, grad_output
-    backend = linear_backend(*arrays, *(out.values() if isinstance(out, Mapping) else ()))
-    loss, grads = backend.loss(*arrays, options, block_rows, wrt, out, check_targets=check_targets)
+    at = linear_backend(*arrays, class_offset, *(out.values() if isinstance(out, Mapping) else ()))
+    more = {"check_targets": check_targets, "class_offset": class_offset}
+    loss, grads = at.loss(*arrays, options, block_rows, wrt, out, **more)
     return LinearLossAndGrad(loss, grads.get("x"), grads.get("weight"), grads.get("bias"))
 
 
@@ -423,6 +427,7 @@ def linear_row_stats(
     temperature: float = 1.0,
     softcap: float | None = None,
     ignore_index: int = -100,
+    class_offset: ArrayLike | None = None,
     k: int = 5,
     block_rows: int | None = None,
 ) -> RowStats:
@@ -440,7 +445,7 @@ def linear_row_stats(
         The bias.
     want : str or sequence of str
         The names of what is wanted, as for `row_stats`.
-    temperature, softcap, ignore_index
+    temperature, softcap, ignore_index, class_offset
         As for `row_stats`.
     k : int in [1, K], default 5
         How many classes "top_k" gives.
@@ -477,8 +482,8 @@ def linear_row_stats(
     ([-0.408], [0])
     """
     variant, options = wanted(want, target=target is not None), transforms(ignore_index, temperature, softcap)
-    at = linear_backend(x, weight, target, bias)
-    return by_name(at.row_stats(x, weight, target, bias, variant, options, k, block_rows))
+    at = linear_backend(x, weight, target, bias, class_offset)
+    return by_name(at.row_stats(x, weight, target, bias, variant, options, k, block_rows, class_offset))
 
 
 def workspace_bytes(

@@ -12,7 +12,13 @@ from .backends import backend
 Array = NDArray[Any]
 
 
-def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, out: Array | None = None) -> Array:
+def softmax(
+    x: ArrayLike,
+    axis: int | tuple[int, ...] | None = -1,
+    *,
+    where: ArrayLike | None = None,
+    out: Array | None = None,
+) -> Array:
     r"""Softmax along one axis, or jointly along several.
 
     .. math:: p_j = \exp(x_j - m) / \sum_i \exp(x_i - m), \qquad m = \max_i x_i
@@ -23,6 +29,8 @@ def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, out: Array
         Numbers of any shape and strides.  float16 and bfloat16 are computed in float32, integers in float64.
     axis : int, tuple of int or None, default -1
         Where the probabilities sum to 1; None means all axes, and () none: each element is alone.
+    where : array_like of bool, optional
+        The elements that are there, as a mask that broadcasts to `x`: others are not looked at, as if they were -inf.
     out : ndarray, optional
         Where to write the result: the shape of `x`, the dtype of the result.  It may be `x` itself.
 
@@ -53,11 +61,17 @@ def softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, out: Array
     array([[0.5, 0.5],
            [1. , 0. ]])
     """
-    result: Array = backend(x, out).rows(x, None, axis, out, "softmax", SOFTMAX)
+    result: Array = backend(x, out, where).rows(x, None, axis, out, "softmax", SOFTMAX, where=where)
     return result
 
 
-def log_softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, out: Array | None = None) -> Array:
+def log_softmax(
+    x: ArrayLike,
+    axis: int | tuple[int, ...] | None = -1,
+    *,
+    where: ArrayLike | None = None,
+    out: Array | None = None,
+) -> Array:
     r"""Logarithm of the softmax along one axis, or jointly along several.
 
     .. math:: \log p_j = (x_j - m) - \log \sum_i \exp(x_i - m)
@@ -68,6 +82,8 @@ def log_softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, out: A
         Numbers of any shape and strides.  float16 and bfloat16 are computed in float32, integers in float64.
     axis : int, tuple of int or None, default -1
         Where the probabilities sum to 1; None means all axes, and () none: each element is alone.
+    where : array_like of bool, optional
+        The elements that are there, as a mask that broadcasts to `x`: others are not looked at, as if they were -inf.
     out : ndarray, optional
         Where to write the result: the shape of `x`, the dtype of the result.  It may be `x` itself.
 
@@ -94,7 +110,7 @@ def log_softmax(x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, out: A
     >>> np.exp(fs.log_softmax([1.0, 1.0])).tolist()
     [0.5, 0.5]
     """
-    result: Array = backend(x, out).rows(x, None, axis, out, "softmax", LOG_SOFTMAX)
+    result: Array = backend(x, out, where).rows(x, None, axis, out, "softmax", LOG_SOFTMAX, where=where)
     return result
 
 
@@ -102,6 +118,7 @@ def logsumexp(
     x: ArrayLike,
     axis: int | tuple[int, ...] | None = -1,
     *,
+    where: ArrayLike | None = None,
     b: ArrayLike | None = None,
     keepdims: bool = False,
     return_sign: bool = False,
@@ -116,6 +133,8 @@ def logsumexp(
         Numbers of any shape and strides.  float16 and bfloat16 are computed in float32, integers in float64.
     axis : int, tuple of int or None, default -1
         What is summed over; None means all axes, and () none: each element is alone.
+    where : array_like of bool, optional
+        The elements that are there, as a mask that broadcasts to `x`: others are not looked at, as if they were -inf.
     b : array_like, optional
         Factors of the exponentials, of any sign, that broadcast to `x`: the logarithm is of ``|sum_j b_j exp(x_j)|``.
         With them, and with `return_sign`, this is `scipy.special.logsumexp`, for arrays in main memory.
@@ -153,9 +172,11 @@ def logsumexp(
     """
     keep = keepdims is not False and truth("keepdims", keepdims)
     if b is None and return_sign is False:
-        return backend(x).rows(x, None, axis, None, "softmax", LOGSUMEXP, keep)
-    in_main_memory("logsumexp with b or return_sign", "there, add log(b) to x for b > 0, instead of {0}", x=x, b=b)
-    return backend().signed_logsumexp(x, axis, b, keep, truth("return_sign", return_sign))
+        return backend(x, where).rows(x, None, axis, None, "softmax", LOGSUMEXP, keep, where)
+    in_main_memory(
+        "logsumexp with b or return_sign", "there, add log(b) to x for b > 0, instead of {0}", x=x, b=b, where=where
+    )
+    return backend().signed_logsumexp(x, axis, b, keep, truth("return_sign", return_sign), where)
 
 
 def softmax_vjp(y: ArrayLike, grad: ArrayLike, axis: int = -1, *, out: Array | None = None) -> Array:

@@ -61,6 +61,8 @@ def row_stats(
     temperature: float = 1.0,
     softcap: float | None = None,
     ignore_index: int = -100,
+    where: ArrayLike | None = None,
+    class_offset: ArrayLike | None = None,
     k: int = 5,
 ) -> RowStats:
     r"""Statistics of each row of logits, any of them in one pass: log-probability, entropy, argmax, rank and others.
@@ -97,6 +99,11 @@ def row_stats(
     ignore_index : int, default -100
         Rows with this class index are not read.  Theirs are -1 for "argmax", "rank" and the indices of "top_k", False
         for "correct", and 0 for the rest.
+    where : array_like of bool, optional
+        The classes that are there: a mask that broadcasts to `logits`.  Others are not looked at, as if their logit
+        were -inf.
+    class_offset : array_like, shape (K,), optional
+        What is added to the logits after softcap and temperature, as in `cross_entropy`; -inf masks a class.
     k : int in [1, K], default 5
         How many classes "top_k" gives.
 
@@ -121,8 +128,9 @@ def row_stats(
     near 0, in rows that are all but certain: they are within a few ulps, and at most one more for each unit between
     the two largest logits, as rounding that difference costs up to this.
 
-    Logits are compared as they come; NaN is the largest.  Rows that hold NaN have no other real statistics; nor have
-    rows of nothing but -inf, or with +inf, but for "log_sum_exp".
+    Logits are compared as they come, or as z with `where` or `class_offset`; NaN is the largest.  Rows that hold NaN
+    have no other real statistics; nor have rows of nothing but -inf, or with +inf, but for
+    "log_sum_exp".
 
     Arrays on a GPU, of any library, give arrays of their kind on the caller's current stream; see `fastsoftmax.cuda`.
     No labels are checked there: statistics of a row whose label is out of range are NaN, -1 and False.
@@ -138,7 +146,8 @@ def row_stats(
     [[0, 1], [0, 1]]
     """
     variant, options = wanted(want, target=target is not None), transforms(ignore_index, temperature, softcap)
-    return by_name(backend(logits, target).row_stats(logits, target, variant, axis, options, k))
+    at, adjust = backend(logits, target, where, class_offset), (where, class_offset)
+    return by_name(at.row_stats(logits, target, variant, axis, options, k, adjust))
 
 
 def row_stats_vjp(
@@ -152,6 +161,8 @@ def row_stats_vjp(
     temperature: float = 1.0,
     softcap: float | None = None,
     ignore_index: int = -100,
+    where: ArrayLike | None = None,
+    class_offset: ArrayLike | None = None,
     out: Array | None = None,
 ) -> Array:
     r"""Gradient of statistics of rows, by the upstream gradients of some of them, in one pass.
@@ -179,6 +190,8 @@ def row_stats_vjp(
         c: logits are replaced by c·tanh(x / c).
     ignore_index : int, default -100
         Rows with this class index are not read; their gradient is 0.
+    where, class_offset
+        As for `row_stats`; classes that are left out have gradient 0.
     out : ndarray, optional
         Where to write the result: the shape of `logits`, the dtype of the result.  It may be `logits` itself.
 
@@ -209,6 +222,6 @@ def row_stats_vjp(
     array([[-0.197,  0.197]])
     """
     upstreams, options = (log_prob, entropy, log_sum_exp), transforms(ignore_index, temperature, softcap)
-    at = backend(logits, target, *upstreams, out)
-    result: Array = at.row_stats_vjp(logits, target, upstreams, axis, options, out)
+    at, adjust = backend(logits, target, *upstreams, out, where, class_offset), (where, class_offset)
+    result: Array = at.row_stats_vjp(logits, target, upstreams, axis, options, out, adjust)
     return result

@@ -1,6 +1,7 @@
 """The functions as users of PyTorch write them, eager and compiled."""
 
 import importlib
+import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from .unable import Unable
 
 #: Arguments of F.cross_entropy by those of ours.
 ARGUMENTS = {"class_weight": "weight", "label_smoothing": "label_smoothing", "ignore_index": "ignore_index"}
+ARGUMENTS |= {"where": "where", "class_offset": "class_offset"}  # which adjust its logits
 
 
 def module() -> Any:
@@ -33,7 +35,14 @@ def _function(case: Case, options: dict[str, Any]) -> Any:
     """The function of logits (and targets) to call, or to compile."""
     torch = module()
     if case.function in {LOSS, LOSS_AND_GRAD}:
-        return lambda x, target: torch.nn.functional.cross_entropy(x, target, **options)
+        where, offset = options.pop("where", None), options.pop("class_offset", None)
+
+        def loss(x: Any, target: Any) -> Any:
+            x = x if where is None else x.masked_fill(~where, -math.inf)
+            x = x if offset is None else x + offset
+            return torch.nn.functional.cross_entropy(x, target, **options)
+
+        return loss
     return {
         "softmax": lambda x: torch.softmax(x, -1),
         "log_softmax": lambda x: torch.log_softmax(x, -1),

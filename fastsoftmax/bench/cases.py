@@ -117,6 +117,8 @@ _OPTIONS = {
     "focal_gamma": "a power a row",
     "softcap": "a tanh for every logit",
     "temperature": "a multiplication for every logit",
+    "class_offset": "a number for each class is added to the logits, as log-priors are, or masks it",
+    "where": "a mask, of a byte a logit",
     SOFT: "targets as large as the logits must be read",
 }
 _MILLION = (10**6, 10)

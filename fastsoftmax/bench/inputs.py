@@ -94,6 +94,12 @@ def inputs(case: Case) -> Inputs:
         labels[::10] = IGNORED
     elif case.option == "class_weight":
         options["class_weight"] = random.uniform(0.5, 2, classes).astype(dtype)
+    elif case.option == "class_offset":
+        options["class_offset"] = random.standard_normal(classes).astype(dtype)
+    elif case.option == "where":
+        mask = random.random((distinct, classes)) < 0.8
+        mask[np.arange(distinct), labels] = True
+        options["where"] = _repeat(np.empty((rows, classes), np.bool_), mask)
     target = labels
     if case.function == DIVERGENCE:
         target = random.standard_normal((distinct, classes), np.float32).astype(dtype)
@@ -130,8 +136,10 @@ def expected_of(case: Case, d: Inputs, rows: int) -> tuple[Any, Array | None]:
     """The same from the distinct rows alone, which repeat up to a number of rows."""
     if case.function not in LOSSES:
         return None, getattr(reference, case.function)(d.x)
-    counts = np.bincount(np.arange(rows) % d.distinct)
-    loss, grad = reference.cross_entropy_and_grad(d.x, d.target, sample_weight=counts, **d.options)
+    counts, options = np.bincount(np.arange(rows) % d.distinct), dict(d.options)
+    if "where" in options:
+        options["where"] = options["where"][: len(d.x)]
+    loss, grad = reference.cross_entropy_and_grad(d.x, d.target, sample_weight=counts, **options)
     return loss, None if case.function == LOSS else grad / counts[:, None]
 
 

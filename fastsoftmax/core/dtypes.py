@@ -12,6 +12,10 @@ SIZES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "int64": 8, "i
 FLOATS, LABELS = tuple(SIZES)[:4], tuple(SIZES)[4:]
 STORAGE = {name: kind for kind, name in enumerate(FLOATS)}
 ITEMSIZE = {kind: SIZES[name] for name, kind in STORAGE.items()}
+# A mask, of a byte a logit, which is read as what is added to logits: 0 or -inf, in float32 or in float64.
+MASK32, MASK64 = 4, 5
+ITEMSIZE |= {MASK32: 1, MASK64: 1}
+MASK_OF = {FLOAT32: MASK32, FLOAT64: MASK64}
 #: Storage kinds that others are computed in, and kept in while they are worked on.
 COMPUTED = {FLOAT16: FLOAT32, BFLOAT16: FLOAT32, FLOAT32: FLOAT32, FLOAT64: FLOAT64}
 

@@ -80,6 +80,11 @@ def capped(x, cap, inverse_cap):
     return tanh(x * inverse_cap) * cap
 
 
+def adjusted(z, o):
+    """``z + o``, but -inf where o is, whatever z is: such a class is left out."""
+    return where(o == -INF, o, z + o)
+
+
 def cap_slope(x, inverse_cap):
     """The derivative of the softcap: ``1 - tanh(x / c)**2``."""
     y = tanh(x * inverse_cap)
@@ -184,10 +189,7 @@ def index_score(flags, o, weight, m, others, dot, mass, d):
     m, others, dot, mass, d
         The maximum, the sum without the target's term, ``sum_j w_j (z_j - m)``, ``sum_j w_j``, and ``z_t - m``.
 
-    Returns
-    -------
-    tuple
-        ``(loss, s, A, B, gradient of the target's logit)``.
+    Returns ``(loss, s, A, B, gradient of the target's logit)``.
     """
     e = exp(d)
     s = normaliser(m, others + e)

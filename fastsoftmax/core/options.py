@@ -106,6 +106,9 @@ class Flags(NamedTuple):
     upstream: bool = False  # the gradient is that of statistics, by upstream gradients of three of them
     entropy: bool = False  # sum e_j d_j is reduced
     rest: bool = False  # the sum without the term of one maximum is
+    adjusted: bool = False  # logits are adjusted first: by
+    offset: bool = False  # a number for each class, which is added after softcap and temperature
+    mask: bool = False  # a mask, which says for each logit whether its class is there
     residual: bool = False  # the magnitude of the gradient stands for the diagonal of the Hessian
     smooth: bool = False  # label smoothing (of indices; soft targets are smoothed as they are read)
     z_loss: bool = False

@@ -47,6 +47,28 @@ def broadcasts(got: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     return len(got) <= len(shape) and all(n in (1, m) for n, m in zip(got[::-1], shape[::-1], strict=False))
 
 
+def mask(got: tuple[int, ...], dtype: Any, shape: tuple[int, ...]) -> None:
+    """Refuse a `where=` that is no mask of logits of some shape."""
+    if str(dtype) not in ("bool", "torch.bool"):
+        raise TypeError(f"where must be boolean, True where a class is there, got dtype {dtype}; pass where != 0")
+    if not broadcasts(got, shape):
+        raise ValueError(f"where must broadcast to the shape of the logits, {shape}, got {got}")
+
+
+def class_offset(got: tuple[int, ...], classes: int) -> None:
+    """Refuse a `class_offset=` that does not have a number for each class."""
+    if got != (classes,):
+        raise ValueError(f"class_offset must have shape ({classes},), a number for each class, got {got}")
+
+
+def no_offset(value: Any, position: int, most: float, dtype: str) -> ValueError:
+    """The error for a number that is added to no logit that is computed in a dtype, whose largest number is `most`."""
+    return ValueError(
+        f"class_offset must hold numbers within {most:.2g}, as they are added in {dtype}, or -inf for classes that are "
+        f"left out, got {value} at ({position},)"
+    )
+
+
 def alone(axis: Any, ndim: int) -> Any:
     """An axis; of a number without axes, 0 and -1 are none, as NumPy's and SciPy's reductions have it."""
     return () if ndim == 0 and type(axis) is int and axis in (0, -1) else axis

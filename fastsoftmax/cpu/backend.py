@@ -57,31 +57,36 @@ def _as_asked(written: Any, axis: Any, out: Array | None) -> Any:
     return written if axis == -1 or written is None else np.moveaxis(written, -1, axis)
 
 
-def rows(x: Any, y: Any, axis: Any, out: Any, kernel: str, variant: int, keepdims: bool = False) -> Any:
+def rows(
+    x: Any, y: Any, axis: Any, out: Any, kernel: str, variant: int, keepdims: bool = False, where: Any = None
+) -> Any:
     """A function from rows to rows, or (of the variant LOGSUMEXP) to a number a row."""
-    key = _key(x, y, axis, out, kernel, variant)
+    key = _key(x, y, axis, out, kernel, variant) if where is None else None
     prepared = _prepared.get(key)
     results = None if prepared is None else prepared(x, y, out)
     if results is None:
-        results, axis = _rows(key, x, y, axis, out, kernel, variant)
+        results, axis = _rows(key, x, y, axis, out, kernel, variant, where)
     if variant != LOGSUMEXP:
         return results[1]
     return np.expand_dims(results[0], axis) if keepdims else results[0]
 
 
 @np.errstate(all="ignore")  # whatever the caller has NumPy do: infinities and NaN are results like others
-def _rows(key: Any, x: ArrayLike, y: Any, axis: Any, out: Any, kernel: str, variant: int) -> Any:
+def _rows(key: Any, x: ArrayLike, y: Any, axis: Any, out: Any, kernel: str, variant: int, where: Any) -> Any:
     """((a number a row or None, rows or None), axes) of a call that is checked first."""
     sums = variant == LOGSUMEXP  # which of nothing are -inf
     if kernel == "softmax":
         axis = rules.alone(axis, numbers("x", x).ndim)
     if kernel == "softmax" and (axis is None or isinstance(axis, tuple)):
-        axes = check.over_axes(x, axis, out, empty=sums)
+        axes = check.over_axes(x, axis, out, empty=sums, where=where)
         if variant == LOGSUMEXP:
             return (_run().logsumexp_over_axes(axes)[()], None), axes.axes
         return (None, _run().map_over_axes(axes, variant)), axes.axes
     axis = whole("axis", axis, "an integer")
-    problem = check.row_map(x, axis, out, empty=sums) if kernel == "softmax" else check.product(x, y, axis, out)
+    if kernel == "softmax":
+        problem = check.row_map(x, axis, out, empty=sums, where=where)
+    else:
+        problem = check.product(x, y, axis, out)
     result = written = None
     if variant == LOGSUMEXP:
         result = _run().logsumexp(problem)[()]
@@ -92,9 +97,17 @@ def _rows(key: Any, x: ArrayLike, y: Any, axis: Any, out: Any, kernel: str, vari
 
 
 @np.errstate(all="ignore")  # as for `_rows`
-def row_stats(logits: ArrayLike, target: Any, variant: int, axis: Any, options: Options, k: Any) -> dict[str, Any]:
-    """The statistics of a set, by name."""
-    problem = derived.statistics(logits, target, whole("axis", axis, "an integer"), options)
+def row_stats(
+    logits: ArrayLike,
+    target: Any,
+    variant: int,
+    axis: Any,
+    options: Options,
+    k: Any,
+    adjust: tuple[Any, Any],
+) -> dict[str, Any]:
+    """The statistics of a set, by name; `adjust` is a mask and an offset of the classes."""
+    problem = derived.statistics(logits, target, whole("axis", axis, "an integer"), options, adjust)
     most = positive("k", k, problem.x.array.shape[-1]) if variant & BITS["top_k"] else 0
     result: dict[str, Any] = imported(".statistics", __package__).row_stats(problem, variant, most)
     return result
@@ -102,11 +115,17 @@ def row_stats(logits: ArrayLike, target: Any, variant: int, axis: Any, options: 
 
 @np.errstate(all="ignore")  # as for `_rows`
 def row_stats_vjp(
-    logits: ArrayLike, target: Any, upstreams: tuple[Any, ...], axis: Any, options: Options, out: Any
+    logits: ArrayLike,
+    target: Any,
+    upstreams: tuple[Any, ...],
+    axis: Any,
+    options: Options,
+    out: Any,
+    adjust: tuple[Any, Any],
 ) -> Any:
     """The gradient of statistics, by their upstream gradients."""
     axis = whole("axis", axis, "an integer")
-    problem = derived.row_stats_vjp(logits, target, upstreams, axis, options, out)
+    problem = derived.row_stats_vjp(logits, target, upstreams, axis, options, out, adjust)
     return _as_asked(imported(".statistics", __package__).row_stats_vjp(problem), axis, out)
 
 
@@ -150,11 +169,12 @@ def divergence(
 
 
 @np.errstate(all="ignore")  # as for `_rows`
-def signed_logsumexp(x: ArrayLike, axis: Any, b: Any, keepdims: bool, return_sign: bool) -> Any:
+def signed_logsumexp(x: ArrayLike, axis: Any, b: Any, keepdims: bool, return_sign: bool, where: Any = None) -> Any:
     """The logarithm of the magnitude of a sum with factors, and its sign if that is wanted, by SciPy."""
     array = numbers("x", x)
     axis = rules.alone(axis, array.ndim)
-    problem = check.over_axes(array, axis if axis is None or isinstance(axis, tuple) else (axis,), None, empty=True)
+    axes_given = axis if axis is None or isinstance(axis, tuple) else (axis,)
+    problem = check.over_axes(array, axes_given, None, empty=True, where=where)
     work, axes = computing_dtype(problem.dtype), problem.axes
     factors = None if b is None else numbers("b", b).astype(work)
     if factors is not None and not rules.broadcasts(factors.shape, array.shape):
@@ -163,6 +183,8 @@ def signed_logsumexp(x: ArrayLike, axis: Any, b: Any, keepdims: bool, return_sig
         nothing = np.zeros(array.shape, problem.dtype).sum(axis=axes, keepdims=keepdims)
         return (nothing - np.inf, nothing) if return_sign else nothing - np.inf
     wide = array.astype(work, copy=False)
+    if problem.mask is not None:
+        wide = np.where(problem.mask, wide, work.type(-np.inf))
     if not axes:  # each element is alone
         wide, axes = wide[..., None], (array.ndim,)
         factors = None if factors is None else np.broadcast_to(factors, array.shape)[..., None]
@@ -183,17 +205,18 @@ def loss(
     options: Options,
     grad: bool,
     check_targets: Any = None,  # on a GPU alone: here labels are always checked
+    adjust: tuple[Any, Any] | None = None,  # a mask and an offset of the classes
 ) -> Any:
     """(loss, gradient or None) of a cross-entropy."""
     key = None
-    if class_weight is None and sample_weight is None and grad_output is None:
+    if class_weight is None and sample_weight is None and grad_output is None and adjust is None:
         key = _key(logits, target, axis, out, grad, options)
     prepared = _prepared.get(key)
     results = None if prepared is None else prepared(logits, target, out)
     if results is not None:
         return results
-    weights = class_weight, sample_weight
-    return _loss(key, logits, target, whole("axis", axis, "an integer"), weights, options, grad_output, out, grad)
+    weights, axis = (class_weight, sample_weight), whole("axis", axis, "an integer")
+    return _loss(key, logits, target, axis, weights, options, grad_output, out, grad, adjust or (None, None))
 
 
 @np.errstate(all="ignore")  # as for `_rows`
@@ -207,8 +230,9 @@ def _loss(
     grad_output: Any,
     out: Any,
     grad: bool,
+    adjust: tuple[Any, Any],
 ) -> Any:
-    problem = check.cross_entropy(logits, target, axis, *weights, options, grad_output, out)
+    problem = check.cross_entropy(logits, target, axis, *weights, options, grad_output, out, adjust)
     value, written = _run().cross_entropy(problem, grad=grad)
     _keep(key, "prepare_loss", problem, grad, check.Arguments(logits, target, axis, out))
     return value, _as_asked(written, axis, out)

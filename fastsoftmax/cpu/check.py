@@ -14,6 +14,7 @@ from ..core.conversion import array_of, is_convertible, is_read, numbers, real
 from ..core.dtypes import computed, storage_of
 from ..core.options import Options, for_probabilities, in_precision, wide_enough
 from ..core.weights import held, scaled, upstream, weights
+from .adjust import NOTHING, Adjust, adjustment, broadcast
 
 Array = NDArray[Any]
 
@@ -37,6 +38,7 @@ class Loss(NamedTuple):
     options: Options
     out: Array | None  # where the gradient goes, with the classes in the last axis
     widened: bool = False  # whether narrower logits are computed in float64, as an option needs it
+    adjust: Adjust = NOTHING
 
 
 def in_double(problem: Loss) -> Loss:
@@ -51,6 +53,7 @@ class Map(NamedTuple):
     x: Rows
     y: Rows | None  # the second operand of a vector-Jacobian product
     out: Array | None
+    adjust: Adjust = NOTHING
 
 
 class Arguments(NamedTuple):
@@ -182,8 +185,9 @@ def cross_entropy(
     opts: Options,
     grad_output: ArrayLike | None = None,
     out: Array | None = None,
+    adjust: tuple[Any, Any] = (None, None),
 ) -> Loss:
-    """A cross-entropy problem from the arguments of the public functions."""
+    """A cross-entropy problem from the arguments of the public functions; `adjust` is a mask and an offset."""
     array, x, dtype, opts = logits_of(logits, axis, opts)
     shape = x.array.shape[:-1]
     labels, soft = target_of(target, array, x.array, axis, opts)
@@ -194,6 +198,7 @@ def cross_entropy(
         opts,
         to,
         dtype != computed(x.dtype.name),
+        adjustment(*adjust, array, axis, dtype),
     )
 
 
@@ -205,11 +210,12 @@ def logits_of(logits: ArrayLike, axis: Any, opts: Options, name: str = "logits")
     return array, x, dtype, in_precision(opts, dtype)
 
 
-def row_map(x: ArrayLike, axis: Any, out: Array | None, *, empty: bool = False) -> Map:
+def row_map(x: ArrayLike, axis: Any, out: Array | None, *, empty: bool = False, where: Any = None) -> Map:
     """A softmax-like problem along one axis."""
     array = numbers("x", x)
     operand = rows("x", array, axis, empty=empty)
-    return Map(operand, None, destination(out, array, operand.dtype, axis))
+    adjust = adjustment(where, None, array, axis, computed(operand.dtype.name))
+    return Map(operand, None, destination(out, array, operand.dtype, axis), adjust)
 
 
 def product(y: ArrayLike, grad: ArrayLike, axis: Any, out: Array | None) -> Map:
@@ -227,11 +233,15 @@ class Axes(NamedTuple):
     dtype: np.dtype[Any]  # of results
     axes: tuple[int, ...]  # sorted
     out: Array | None
+    mask: Array | None = None
 
 
-def over_axes(x: ArrayLike, axis: tuple[Any, ...] | None, out: Array | None, *, empty: bool = False) -> Axes:
+def over_axes(
+    x: ArrayLike, axis: tuple[Any, ...] | None, out: Array | None, *, empty: bool = False, where: Any = None
+) -> Axes:
     """A softmax-like problem over a tuple of axes, or all of them."""
     array = numbers("x", x)
     axes = rules.axes_of(axis, array.shape, empty=empty)
     dtype = result_dtype(array.dtype)
-    return Axes(array, dtype, axes, destination(out, array, dtype, -1))
+    mask = None if where is None else broadcast(where, array.shape)
+    return Axes(array, dtype, axes, destination(out, array, dtype, -1), mask)

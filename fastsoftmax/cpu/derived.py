@@ -14,17 +14,21 @@ from ..core.hessian import Hessian, hessian_of, outputs, written_dtype
 from ..core.options import Options
 from ..core.statistics import DIFFERENTIABLE, upstreams
 from ..core.weights import upstream
+from .adjust import adjustment
 from .check import Array, Loss, cross_entropy, destination, last, logits_of, output, target_of, weights_of
 
 
-def statistics(logits: ArrayLike, target: ArrayLike | None, axis: Any, opts: Options) -> Loss:
+def statistics(
+    logits: ArrayLike, target: ArrayLike | None, axis: Any, opts: Options, adjust: tuple[Any, Any] = (None, None)
+) -> Loss:
     """The problem of statistics of rows: that of a loss without reduction, or without a target."""
     array, x, dtype, opts = logits_of(logits, axis, opts)
     labels = None
     if target is not None:
         rules.class_indices(array_of("target", target).shape, x.array.shape[:-1], array.shape)
         labels, _ = target_of(target, array, x.array, axis, opts)
-    return Loss(x, labels, None, None, None, 1.0, opts, None, dtype != computed(x.dtype.name))
+    by = adjustment(*adjust, array, axis, dtype)
+    return Loss(x, labels, None, None, None, 1.0, opts, None, dtype != computed(x.dtype.name), by)
 
 
 class Listed(NamedTuple):
@@ -147,11 +151,17 @@ class Derivative(NamedTuple):
 
 
 def row_stats_vjp(
-    logits: ArrayLike, target: ArrayLike | None, values: tuple[Any, ...], axis: Any, opts: Options, out: Any
+    logits: ArrayLike,
+    target: ArrayLike | None,
+    values: tuple[Any, ...],
+    axis: Any,
+    opts: Options,
+    out: Any,
+    adjust: tuple[Any, Any],
 ) -> Derivative:
     """A problem of the gradient of statistics."""
     upstreams(values, target=target is not None)
-    problem = statistics(logits, target, axis, opts)
+    problem = statistics(logits, target, axis, opts, adjust)
     shape, dtype = problem.x.array.shape[:-1], "float64" if problem.widened else computed(problem.x.dtype.name)
     given = zip(DIFFERENTIABLE, values, strict=True)
     checked = tuple(None if v is None else upstream(v, shape, "none", dtype, name) for name, v in given)

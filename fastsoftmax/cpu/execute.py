@@ -40,6 +40,7 @@ class Job(NamedTuple):
     numbers: Numbers = NEUTRAL
     ignore_index: int = 0
     class_weight: Array | None = None  # in the computing dtype
+    offset: Array | None = None  # by class, likewise
     streamed: bool = False  # the output may be written past the caches
     curvature: float = 1.0  # a factor of the Hessian
     least: float = 0.0  # which it is raised to
@@ -53,6 +54,7 @@ class Operands(NamedTuple):
     y: Array | None = None
     out: Array | None = None
     hessian: Array | None = None  # with the strides of `out`
+    mask: Array | None = None  # bool, of any strides
     # Row-wise:
     target: Array | None = None
     loss_factor: Array | None = None
@@ -67,12 +69,12 @@ class Operands(NamedTuple):
     def piece(self, *index: Any) -> "Operands":
         """Views of the rows at an index of the leading axes."""
         row = (*index, ...)
-        one = (None if a is None else a[row] for a in self[:9])
-        return Operands(*one, *(None if a is None else a[(slice(None), *row)] for a in self[9:]))
+        one = (None if a is None else a[row] for a in self[:10])
+        return Operands(*one, *(None if a is None else a[(slice(None), *row)] for a in self[10:]))
 
     def rows_in_all(self) -> int:
         """The number of elements from one statistic to the next, of the same row."""
-        return next((a.strides[0] // a.itemsize for a in self[9:] if a is not None), 0)
+        return next((a.strides[0] // a.itemsize for a in self[10:] if a is not None), 0)
 
 
 class Recipe(NamedTuple):
@@ -84,6 +86,7 @@ class Recipe(NamedTuple):
     scratch: int  # bytes a thread
     height: int  # rows in a tile
     shape: bytes  # the fields of the shape
+    mask: tuple[int, int, int] = (0, 0, 0)  # the strides of a mask
 
 
 def execute(job: Job, data: Operands) -> float:
@@ -109,7 +112,7 @@ def _launch(job: Job, data: Operands, recipe: Recipe) -> float:
     begin = address(space)
     pack_block(
         *(space, 0, 0, address(data.x), address(data.y), address(data.out)),
-        *(address(data.target), address(job.class_weight)),
+        *(address(data.target), address(job.class_weight), address(job.offset)),
         *(address(data.loss_factor), address(data.grad_factor), address(data.result)),
         *(begin + ALL_FIELDS * 8, (begin + size * 8) // 64 * 64, job.ignore_index),
         *job.numbers,
@@ -118,6 +121,7 @@ def _launch(job: Job, data: Operands, recipe: Recipe) -> float:
     pack_further(
         *(space, FIELDS * 8, address(data.columns), address(data.places), address(data.truths), data.rows_in_all()),
         *(0 if data.places is None else len(data.places), address(data.third), address(data.hessian)),
+        *(address(data.mask), *recipe.mask),
         *(job.curvature, job.least, job.beta),
     )
     launch.launch(recipe.kernel, begin, recipe.chunks, threads)
@@ -135,6 +139,7 @@ def recipe_of(job: Job, data: Operands, *, in_place: bool) -> Recipe | None:
         *(job.kernel, job.flags, job.variant, job.dtype, x.shape, x.dtype, x.strides, in_place),
         *(None if y is None else y.dtype, None if y is None else y.strides, None if out is None else out.strides),
         job.streamed,
+        None if data.mask is None else data.mask.strides,
     )
 
 
@@ -152,6 +157,7 @@ def recipe_for(
     y: Strides | None,
     out: Strides | None,
     streamed: bool = False,
+    mask: Strides | None = None,
 ) -> Recipe | None:
     """The recipe for operands of some shapes and strides; None where the kernels cannot take them as they are."""
     work = computing_dtype(dtype)
@@ -159,8 +165,9 @@ def recipe_for(
     sizes = (dtype.itemsize, y_dtype.itemsize if y_dtype is not None else 0, written)
     if shape[-1] == 1:  # the step from class to class may be anything
         x, y, out = (*x[:-1], sizes[0]), y and (*y[:-1], sizes[1]), out and (*out[:-1], sizes[2])
+        mask = mask and (*mask[:-1], 1)
     readable = x_dtype == dtype and (y_dtype is None or y_dtype in _y_dtypes(dtype))
-    operands = tuple(s for s in (x, y, out) if s is not None)
+    operands = tuple(s for s in (x, y, out, mask) if s is not None)
     levels = merged(shape, operands) if readable else None
     if levels is None or len(levels.lengths) > 2:
         return None
@@ -172,16 +179,17 @@ def recipe_for(
     p, way, lanes = _cut(kernel, flags, variant, dtype, (outer, inner, classes), x, apart, streamed)
     layout = p.layout
     present = iter(steps)
-    places = [None if s is None else next(present) for s in (x, y, out)]
-    registers = kernel in ("cross_entropy", "softmax") or (kernel == "hessian" and written == dtype.itemsize)
-    if lanes and registers and rows_in_registers(outer * inner, classes, steps):
+    *places, masked = [None if s is None else next(present) for s in (x, y, out, mask)]
+    same = kernel in ("cross_entropy", "softmax") or (kernel == "hessian" and written == dtype.itemsize)
+    if lanes and same and mask is None and rows_in_registers(outer * inner, classes, steps):
         layout, way = IN_REGISTERS, Way(classes=classes)
     contiguous = [a is None or _nearness(layout, classes, a, size) for a, size in zip(places, sizes, strict=True)]
     kinds = storage_of(dtype), storage_of(dtype if y_dtype is None else y_dtype)
+    way = way._replace(mask=masked is not None and bool(_nearness(layout, classes, masked, 1)))
     compiled = table.address(kernel, layout, flags, way, variant, *kinds, *contiguous)
     strides, height = [step for place in places for step in place or (0, 0, 0)], p.tile * width if lanes else 1
     fields = Shape(outer * -(-inner // height), inner, classes, p.chunk, p.tile, p.scratch, *strides)
-    return Recipe(compiled, p.chunks, p.parallel, p.scratch, height, pack_shape(*fields))
+    return Recipe(compiled, p.chunks, p.parallel, p.scratch, height, pack_shape(*fields), masked or (0, 0, 0))
 
 
 def _cut(
@@ -199,17 +207,23 @@ def _cut(
     `rows` are the lengths of two levels of rows, and the number of classes; `apart` says that the output is contiguous,
     of the logits' dtype and not in their place.
     """
-    work, lanes = computing_dtype(dtype), rows_in_lanes(rows[-1], x, dtype.itemsize)
+    work = computing_dtype(dtype)
+    # With adjusted logits at hand, rows in lanes could not tell the slope of a softcap.
+    lanes = rows_in_lanes(rows[-1], x, dtype.itemsize) and not (flags.adjusted and flags.cap)
     copied = kernel == "listed"  # the row, in any case
     strided = kernel not in ("vjp", "listed") and not lanes and x[-1] != dtype.itemsize
     used = variant == SOFTMAX if kernel == "softmax" else flags.grad
     keep = strided or (used and not (lanes and (flags.cap or flags.entropy)))
     if kernel in ("divergence", "listed"):  # in scratch, of both rows
         keep, apart = copied or not lanes, False
+    if flags.adjusted:  # logits are in their place, and emitted by where they are -inf
+        keep = used and not (flags.soft or flags.smooth or flags.cap or flags.entropy)
     streamable = apart and streamed and kernel != "vjp"
     direct = apart and dtype == work
-    p = plan(*rows, work.itemsize, lanes, keep, direct, streamable, COPIES.get(kernel, 0), copied)
-    return p, Way(p.kept, strided and p.kept, p.direct, p.streamed), lanes
+    room = COPIES.get(kernel, 0), copied, flags.adjusted, flags.mask
+    p = plan(*rows, work.itemsize, lanes, keep, direct, streamable, *room)
+    gathered = not lanes if flags.adjusted else strided and p.kept
+    return p, Way(p.kept, gathered, p.direct, p.streamed), lanes
 
 
 def _nearness(layout: int, classes: int, place: tuple[int, int, int], size: int) -> int:
@@ -231,7 +245,7 @@ def largest(x: Array, values: Array, indices: Array, labels: Array | None = None
     chunk = max(1, CHUNK // classes)
     shape = Shape(rows, rows, classes, chunk, k, 0, x_step=x.itemsize)
     space: Array = np.empty(FIELDS, np.int64)
-    call = (0, address(x), 0, address(values), address(labels), 0, 0, 0, address(indices), 0, 0, ignore_index)
+    call = (0, address(x), 0, address(values), address(labels), 0, 0, 0, 0, address(indices), 0, 0, ignore_index)
     pack_block(space, 0, *call, *NEUTRAL, pack_shape(*shape))
     threads = launch.threads_for() if x.size >= PARALLEL else 1
     launch.launch(table.address("largest", storage_of(x.dtype)), address(space), -(-rows // chunk), threads)

@@ -16,7 +16,7 @@ def grad_hess(problem: GradHess) -> tuple[Array, Array]:
     job = run.loss_job(of, 1.0, grad=True)
     flags = job.flags._replace(rest=True, residual=hessian.residual)
     job = job._replace(kernel="hessian", flags=flags, variant=storage_of(problem.dtype))
-    data = run.ordered(Operands(of.x.array, of.soft, grad, hess, labels, *run.factors_of(of)))[0]
+    data = run.ordered(Operands(of.x.array, of.soft, grad, hess, None, labels, *run.factors_of(of)))[0]
     execute(job._replace(curvature=hessian.curvature, least=hessian.least), data)
     return run.delivered(grad, outs[0]), run.delivered(hess, outs[1])
 

@@ -7,11 +7,11 @@ from ..core.options import Numbers
 
 #: Integers of a call: a counter, addresses of operands, results and scratch, and the label to ignore.
 CALL = (
-    *("next_chunk", "x", "y", "out", "target", "class_weight", "loss_factor", "grad_factor"),
+    *("next_chunk", "x", "y", "out", "target", "class_weight", "offset", "loss_factor", "grad_factor"),
     *("result", "partial", "scratch", "ignore_index"),
 )
-NEXT_CHUNK, X, Y, OUT, TARGET, CLASS_WEIGHT, LOSS_FACTOR, GRAD_FACTOR = range(8)
-RESULT, PARTIAL, SCRATCH, IGNORE_INDEX = range(8, 12)
+NEXT_CHUNK, X, Y, OUT, TARGET, CLASS_WEIGHT, OFFSET, LOSS_FACTOR, GRAD_FACTOR = range(9)
+RESULT, PARTIAL, SCRATCH, IGNORE_INDEX = range(9, 13)
 
 
 NUMBERS = len(CALL)  # the first of a loss's numbers, which is
@@ -28,6 +28,10 @@ class Further(NamedTuple):
     listed: int = 0  # the number of classes that a teacher lists: `places`, and in `columns` the logarithms
     third: int = 0  # a third number a row, beside loss_factor and grad_factor
     hessian: int = 0  # a second output, with the strides of the first
+    mask: int = 0
+    mask_outer: int = 0  # its strides, as those of a `Shape`
+    mask_inner: int = 0
+    mask_step: int = 0
     curvature: float = 1.0  # a factor of the Hessian
     least: float = 0.0  # which it is raised to
     beta: float = 0.5  # the teacher's share in a mixture
@@ -57,9 +61,9 @@ _SHAPE = NUMBERS + len(Numbers._fields)
 ROWS, INNER, CLASSES, CHUNK, TILE, SCRATCH_SIZE = range(_SHAPE, _SHAPE + 6)
 X_STRIDES, Y_STRIDES, OUT_STRIDES = range(_SHAPE + 6, _SHAPE + 15, 3)  # three fields each
 FIELDS = _SHAPE + len(Shape._fields)
-COLUMNS, PLACES, TRUTHS, ROWS_IN_ALL, LISTED, THIRD, HESSIAN, CURVATURE, LEAST, BETA = range(
-    FIELDS, FIELDS + len(Further._fields)
-)
+COLUMNS, PLACES, TRUTHS, ROWS_IN_ALL, LISTED, THIRD, HESSIAN, MASK = range(FIELDS, FIELDS + 8)
+MASK_STRIDES = FIELDS + 8  # three fields
+CURVATURE, LEAST, BETA = range(FIELDS + 11, FIELDS + len(Further._fields))
 ALL_FIELDS = FIELDS + len(Further._fields)
 
 #: The fields of a shape as bytes: ``pack_shape(*shape)``.
@@ -67,6 +71,6 @@ pack_shape = struct.Struct(f"={len(Shape._fields)}q").pack
 #: Write a whole block: ``pack_block(block, 0, *integers, *numbers, pack_shape(*shape))``.
 pack_block = struct.Struct(f"={len(CALL)}q{len(Numbers._fields)}d{8 * len(Shape._fields)}s").pack_into
 #: The further fields of a block of `ALL_FIELDS`: ``pack_further(block, FIELDS * 8, *further)``.
-pack_further = struct.Struct("=7q3d").pack_into
+pack_further = struct.Struct("=11q3d").pack_into
 #: The float at a byte of a block: ``unpack_float(block, byte)[0]``.
 unpack_float = struct.Struct("=d").unpack_from

@@ -20,6 +20,7 @@ class Way(NamedTuple):
     below: bool = False  # (batches) exponentials below the maximum are summed too, as its place is not known
     infinite: bool = False  # (blocks of classes) the sum of a row that holds +inf is not NaN
     classes: int = 0  # (rows in registers) how many there are
+    mask: bool = False  # whether the elements of a mask that are read together lie side by side
 
 
 class Plan(NamedTuple):
@@ -90,13 +91,16 @@ def plan(
     streamable: bool,
     copies: int = 0,
     always: bool = False,
+    adjusted: bool = False,
+    masked: bool = False,
 ) -> Plan:
     """Cut ``outer * inner`` rows of `classes` logits that are computed with in `computed` bytes each.
 
     `keep` says that the kernel can use kept exponentials, `direct` that its output can hold them, `streamable` that its
     output may go past the caches: that it is contiguous, was there before, and is not the logits themselves.  `copies`
     says that rows in lanes have room for so many copies in scratch, however many classes they have, and exponentials
-    that are kept; `always` that those are, of rows of any length.
+    that are kept; `always` that those are, of rows of any length.  Logits that are `adjusted` have room in scratch, and
+    a mask beside rows in lanes.
     """
     rows = outer * inner
     parallel = rows * classes >= PARALLEL
@@ -107,7 +111,7 @@ def plan(
             vector = LANE_LINES + LANE_BLOCK * 64
             tile = -(-vectors // -(-vectors // TILE_VECTORS))  # tiles of one size, as near as may be
         else:
-            vector = max(copies, 1) * round_up(classes, width) * 64  # whole squares, for transposing
+            vector = (max(copies, 1) + masked) * round_up(classes, width) * 64  # whole squares, for transposing
             tile = max(1, min(TALL if copies > 1 else 8, TILE_BYTES // vector, vectors))
         tiles, chunk = outer * -(-vectors // tile), max(1, CHUNK // (classes * tile * width))
         layout, chunks, scratch = BLOCKS if blocks else LANES, -(-tiles // chunk), vector * tile + 64
@@ -115,12 +119,12 @@ def plan(
     kept = keep and (always or classes * computed <= KEPT_BYTES)
     streamed = streamable and classes > BATCHED and rows * classes * computed >= STREAM_BYTES
     direct = direct and kept and not streamed and classes > BATCHED
-    line = max(copies, 1) * round_up(classes * computed, 64) if kept and not direct else 0
+    line = max(copies, 1) * round_up(classes * computed, 64) if (kept and not direct) or adjusted else 0
     if classes <= BATCHED:
         batch = max(1, min(64 // computed, BATCH // classes))
         chunk = max(1, CHUNK // (classes * batch)) * batch
         scratch = BATCH_HEADER + batch * line
         return Plan(BATCHES, chunk, -(-rows // chunk), batch, parallel, kept, direct, streamed, scratch + 64)
     chunk = max(1, CHUNK // classes)
-    scratch = max(copies, 1) * round_up(-(-classes // BLOCK) * 8, 64) + line if kept else 0
+    scratch = max(copies, 1) * round_up(-(-classes // BLOCK) * 8, 64) + line if kept or adjusted else 0
     return Plan(ROWS, chunk, -(-rows // chunk), 1, parallel, kept, direct, streamed, scratch + 64)

@@ -102,9 +102,9 @@ def _output(out: Array | None, arguments: Arguments) -> tuple[Array | None, Any]
 def _prepare(job: Job, data: Operands, results: Results, arguments: Arguments) -> PreparedCall | None:
     """The function of operands like `data`; None where one launch in this thread does not do."""
     data, order = ordered(data)
-    if order is not None and any(a is not None for a in data[4:]):
+    if order is not None and any(a is not None for a in data[5:]):
         return None  # row-wise arrays are copied
-    x, y, out, _, target = data[:5]
+    x, y, out, target = data.x, data.y, data.out, data.target
     # Whether the output is the logits, and whether it is the second operand, element by element.
     shared = [arguments.out is not None and arguments.out is a for a in (arguments.x, arguments.second)]
     recipe = None if x.size == 0 or not in_struct else recipe_of(job, data, in_place=shared[0])

@@ -12,6 +12,7 @@ from ..core.options import Flags, Numbers, Options, flags_of, numbers_of
 from ..core.strides import axes_last, joined, overlap
 from . import check, table
 from .addresses import address
+from .adjust import NOTHING, Adjust
 from .check import Array, Loss, Map
 from .derived import Divergence, Listed
 from .execute import CONVERTED, Job, Operands, execute, pieces
@@ -73,8 +74,8 @@ def ordered(data: Operands) -> tuple[Operands, tuple[int, ...] | None]:
     order = sorted(range(len(strides)), key=lambda axis: -strides[axis])
     if order == list(range(len(strides))):
         return data, None
-    wide = [None if a is None else a.transpose(*order, len(order)) for a in data[:4]]
-    narrow = [None if a is None else np.ascontiguousarray(a.transpose(order)) for a in data[4:9]]
+    wide = [None if a is None else a.transpose(*order, len(order)) for a in data[:5]]
+    narrow = [None if a is None else np.ascontiguousarray(a.transpose(order)) for a in data[5:10]]
     return Operands(*wide, *narrow), tuple(order)
 
 
@@ -83,9 +84,19 @@ def row_map(problem: Map, kernel: str, variant: int) -> Array:
     x = problem.x
     sources = [x.array] if problem.y is None else [x.array, problem.y.array]
     out = destination(x, problem.out, sources, [])
-    data = ordered(Operands(x.array, None if problem.y is None else problem.y.array, out))[0]
-    execute(map_job(x, kernel, variant, streamed=out is problem.out), data)
+    y = None if problem.y is None else problem.y.array
+    data = ordered(Operands(x.array, y, out, mask=problem.adjust.mask))[0]
+    execute(adjusted(map_job(x, kernel, variant, streamed=out is problem.out), problem.adjust), data)
     return delivered(out, problem.out)
+
+
+def adjusted(job: Job, adjust: Adjust) -> Job:
+    """The same job on adjusted logits."""
+    if not adjust.given:
+        return job
+    offset = None if adjust.offset is None else adjust.offset.astype(computing_dtype(job.dtype))
+    flags = job.flags._replace(adjusted=True, offset=offset is not None, mask=adjust.mask is not None)
+    return job._replace(flags=flags, offset=offset)
 
 
 def map_job(x: check.Rows, kernel: str, variant: int, *, streamed: bool = False) -> Job:
@@ -107,17 +118,25 @@ def map_over_axes(problem: check.Axes, variant: int) -> Array:
     """softmax and log_softmax over several axes: they are merged into one, by a copy to the result if need be."""
     order, leading = axes_last(problem.axes, problem.array.strides), problem.array.ndim - len(problem.axes)
     moved = problem.array.transpose(order)
-    x = _merged(moved, leading)
+    x, adjust = _merged(moved, leading), _adjust_over_axes(problem.mask, order, leading)
     target = None if problem.out is None else _merged(problem.out.transpose(order), leading)
     if x is None or target is None:
         target = np.empty((*moved.shape[:leading], math.prod(moved.shape[leading:])), problem.dtype)
     if x is None:
         target.reshape(moved.shape)[...] = moved
         x = target
-    result = row_map(Map(check.Rows(x, problem.dtype), None, target), "softmax", variant)
+    result = row_map(Map(check.Rows(x, problem.dtype), None, target, adjust), "softmax", variant)
     if problem.out is not None and np.may_share_memory(result, problem.out):
         return problem.out
     return delivered(result.reshape(moved.shape).transpose(np.argsort(order)), problem.out)
+
+
+def _adjust_over_axes(mask: Array | None, order: tuple[int, ...], leading: int) -> Adjust:
+    """A mask with all axes from number `leading` on merged into one, as the logits'."""
+    if mask is None:
+        return NOTHING
+    moved = mask.transpose(order)
+    return Adjust(mask=moved.reshape(*moved.shape[:leading], -1))
 
 
 def logsumexp_over_axes(problem: check.Axes) -> Array:
@@ -126,16 +145,18 @@ def logsumexp_over_axes(problem: check.Axes) -> Array:
         rest = [n for axis, n in enumerate(problem.array.shape) if axis not in problem.axes]
         return np.full(rest, -np.inf, problem.dtype)
     leading = problem.array.ndim - len(problem.axes)
-    moved = problem.array.transpose(axes_last(problem.axes, problem.array.strides))
+    order = axes_last(problem.axes, problem.array.strides)
+    moved, adjust = problem.array.transpose(order), _adjust_over_axes(problem.mask, order, leading)
     x = _merged(moved, leading)
     if x is not None:
-        return logsumexp(Map(check.Rows(x, problem.dtype), None, None))
+        return logsumexp(Map(check.Rows(x, problem.dtype), None, None, adjust))
     classes = math.prod(moved.shape[leading:])
     result = np.empty(moved.shape[:leading], problem.dtype)
     for index in pieces(moved.shape[:leading], max(1, CONVERTED // classes)):
         rows = moved[(*index, ...)]
         flat = rows.astype(problem.dtype).reshape(*rows.shape[: rows.ndim - len(problem.axes)], classes)
-        result[(*index, ...)] = logsumexp(Map(check.Rows(flat, problem.dtype), None, None))
+        here = adjust if adjust.mask is None else Adjust(mask=adjust.mask[(*index, ...)])
+        result[(*index, ...)] = logsumexp(Map(check.Rows(flat, problem.dtype), None, None, here))
     return result
 
 
@@ -145,8 +166,8 @@ def logsumexp(problem: Map) -> Array:
     if x.array.shape[-1] == 0:
         return np.full(x.array.shape[:-1], -np.inf, x.dtype)
     result = np.empty(x.array.shape[:-1], x.dtype)
-    data, order = ordered(Operands(x.array, result=result))
-    execute(map_job(x, "softmax", LOGSUMEXP), data)
+    data, order = ordered(Operands(x.array, mask=problem.adjust.mask, result=result))
+    execute(adjusted(map_job(x, "softmax", LOGSUMEXP), problem.adjust), data)
     return restored(data.result, order)
 
 
@@ -183,7 +204,7 @@ def _scanned(labels: Array, classes: int, problem: Loss) -> tuple[float, float]:
     space: Any = np.empty(FIELDS, np.int64)
     shape = Shape(labels.size, labels.size, classes, LABELS, 1, 0)
     pack_block(
-        *(space, 0, 0, 0, 0, 0, address(labels), address(weights), address(factors), 0),
+        *(space, 0, 0, 0, 0, 0, address(labels), address(weights), 0, address(factors), 0),
         *(address(results), 0, 0, problem.options.ignore_index, *Numbers(), pack_shape(*shape)),
     )
     kernel = table.address("scan", weights is not None, factors is not None)
@@ -221,7 +242,8 @@ def loss_job(problem: Loss, count: float, *, grad: bool, streamed: bool = False)
     factors = problem.sample_weight is not None or isinstance(up, np.ndarray)
     hard, weighted = problem.labels is not None, class_weight is not None
     flags = flags_of(options, hard=hard, weighted=weighted, factors=factors, grad=grad)
-    return Job("cross_entropy", flags, 0, problem.x.dtype, numbers, options.ignore_index, class_weight, streamed)
+    job = Job("cross_entropy", flags, 0, problem.x.dtype, numbers, options.ignore_index, class_weight)
+    return adjusted(job._replace(streamed=streamed), problem.adjust)
 
 
 def reduced(problem: Loss, total: float, count: float) -> Any:
@@ -242,7 +264,8 @@ def cross_entropy(problem: Loss, grad: bool, listed: Listed | None = None, **cha
         out = destination(x, problem.out, [x.array], [] if problem.soft is None else [problem.soft])
     result = np.empty(x.array.shape[:-1], dtype) if problem.options.reduction == "none" else None
     third = None if listed is None else listed.excess.astype(dtype)
-    data, order = ordered(Operands(x.array, problem.soft, out, None, labels, *factors_of(problem), third, result))
+    rows = Operands(x.array, problem.soft, out, None, problem.adjust.mask, labels, *factors_of(problem), third, result)
+    data, order = ordered(rows)
     if listed is not None:
         columns, places = _beside(listed.log_prob, order, dtype), _beside(listed.indices, order, np.dtype(np.int64))
         data = data._replace(columns=columns, places=places)

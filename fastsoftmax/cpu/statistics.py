@@ -23,7 +23,7 @@ def row_stats(problem: Loss, variant: int, k: int) -> dict[str, Any]:
         return _in_double(problem, variant, k)
     if problem.labels is not None:
         run.counted(problem)  # which refuses labels that are no classes
-    data, order = ordered(Operands(problem.x.array, target=problem.labels))
+    data, order = ordered(Operands(problem.x.array, mask=problem.adjust.mask, target=problem.labels))
     columns = columns_of(variant)
     kinds = {REAL: computing_dtype(problem.x.dtype), INDEX: np.dtype(np.int64), TRUTH: np.dtype(np.bool_)}
     numbers = {kind: len(asked(variant, kind)) for kind in kinds}
@@ -52,7 +52,7 @@ def _job(problem: Loss, kernel: str, variant: Any = 0, *, entropy: bool) -> Job:
         cap=o.softcap is not None,
     )
     numbers = numbers_of(o, problem.x.array.shape[-1])
-    return Job(kernel, flags, variant, problem.x.dtype, numbers, o.ignore_index)
+    return run.adjusted(Job(kernel, flags, variant, problem.x.dtype, numbers, o.ignore_index), problem.adjust)
 
 
 def row_stats_vjp(problem: Derivative) -> Array:
@@ -66,7 +66,7 @@ def row_stats_vjp(problem: Derivative) -> Array:
     labels, out = run.undisturbed(of.labels, of.out), run.destination(x, of.out, [x.array], [])
     shape, dtype = x.array.shape[:-1], computing_dtype(x.dtype)
     a, b, c = (np.full(shape, 0.0 if up is None else up, dtype) for up in problem.upstreams)
-    data = ordered(Operands(x.array, None, out, None, labels, a, b, c))[0]
+    data = ordered(Operands(x.array, None, out, None, of.adjust.mask, labels, a, b, c))[0]
     job = _job(of, "derivatives", entropy=problem.upstreams[1] is not None)
     execute(job._replace(streamed=out is of.out), data)
     return run.delivered(out, of.out)
@@ -76,14 +76,30 @@ def _top_k(problem: Loss, k: int, log_s: Array) -> tuple[Array, Array]:
     """The k largest logits of each row by index, and their log-probabilities; logits are read once more."""
     x, dtype, labels = problem.x.array, problem.x.dtype, problem.labels
     rows = x.shape[:-1]
+    if problem.adjust.given:
+        dtype = computing_dtype(dtype)
     indices, values = np.empty((*rows, k), np.int64), np.empty((*rows, k), dtype)
     for index in pieces(rows, max(1, CONVERTED // x.shape[-1])):
-        piece = np.ascontiguousarray(x[(*index, ...)], dtype).reshape(-1, x.shape[-1])
+        piece = _seen(problem, index).reshape(-1, x.shape[-1])
         here = None if labels is None else labels[(*index, ...)]
         largest(piece, values[index].reshape(-1, k), indices[index].reshape(-1, k), here, problem.options.ignore_index)
-    d = _transformed(problem, values.astype(computing_dtype(dtype), copy=False))
+    d = values.astype(computing_dtype(dtype), copy=False)
+    if not problem.adjust.given:
+        d = _transformed(problem, d)
     log_probs = d - d[..., :1] - log_s[..., None]
     return indices, log_probs if labels is None else np.where(indices < 0, 0, log_probs)
+
+
+def _seen(problem: Loss, index: Any) -> Array:
+    """Logits of some rows, contiguous: as they came, or as the passes see adjusted ones."""
+    x, (offset, mask) = problem.x.array[(*index, ...)], problem.adjust
+    if not problem.adjust.given:
+        return np.ascontiguousarray(x, problem.x.dtype)
+    dtype = computing_dtype(problem.x.dtype)
+    by = np.zeros(1, dtype) if offset is None else offset.astype(dtype)
+    if mask is not None:
+        by = np.where(mask[(*index, ...)], by, dtype.type(-np.inf))
+    return np.ascontiguousarray(_law["adjusted"](_transformed(problem, x.astype(dtype)), by))
 
 
 def _transformed(problem: Loss, x: Array) -> Array:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..api.cross_entropy import LossAndGrad
-from .maps import Array, converted, log_softmax, logsumexp, softmax
+from .maps import Array, adjusted, converted, log_softmax, logsumexp, softmax
 
 
 def cross_entropy(logits: ArrayLike, target: ArrayLike, **options: Any) -> Any:
@@ -28,6 +28,8 @@ def cross_entropy_and_grad(
     poly_epsilon: float = 0.0,
     temperature: float = 1.0,
     softcap: float | None = None,
+    where: ArrayLike | None = None,
+    class_offset: ArrayLike | None = None,
     reduction: str = "mean",
     grad_output: ArrayLike = 1.0,
     dtype: DTypeLike = np.float64,
@@ -40,15 +42,20 @@ def cross_entropy_and_grad(
         z = x if softcap is None else softcap * np.tanh(x / softcap)
         slope = np.ones_like(x) if softcap is None else 1 - np.tanh(x / softcap) ** 2
         z, slope = z / temperature, slope / temperature
+        there = np.ones_like(z)  # 0 for classes that smoothing leaves out
+        if where is not None or class_offset is not None:
+            seen = None if where is None else np.moveaxis(np.broadcast_to(where, np.shape(logits)), axis, -1)
+            z = adjusted(z, seen, class_offset)
+            there, slope = np.where(z == -np.inf, 0.0, 1.0), np.where(z == -np.inf, 0.0, slope)
         if np.ndim(target) == x.ndim - 1:
             used = np.asarray(target) != ignore_index
             t = np.where(used, target, 0).astype(np.int64)[..., None]
             row_weight = w[t][..., 0]
-            loss, grad = _of_indices(z, t, w, label_smoothing, focal_gamma, poly_epsilon)
+            loss, grad = _of_indices(z, t, w, w * there, label_smoothing, focal_gamma, poly_epsilon)
         else:
             used, row_weight = np.ones(x.shape[:-1], dtype=bool), np.ones(x.shape[:-1], dtype)
             q = np.moveaxis(converted(target, dtype), axis, -1)
-            loss, grad = _of_probabilities(z, w * ((1 - label_smoothing) * q + label_smoothing / x.shape[-1]))
+            loss, grad = _of_probabilities(z, w * ((1 - label_smoothing) * q + label_smoothing / x.shape[-1] * there))
         lse = logsumexp(z, keepdims=True, dtype=dtype)
         loss = loss + z_loss * row_weight * lse[..., 0] ** 2
         grad = (grad + 2 * z_loss * row_weight[..., None] * lse * softmax(z, dtype=dtype)) * slope
@@ -62,9 +69,9 @@ def cross_entropy_and_grad(
 
 
 def _of_indices(
-    z: Array, t: NDArray[np.int64], w: Array, smoothing: float, gamma: float, epsilon: float
+    z: Array, t: NDArray[np.int64], w: Array, v: Array, smoothing: float, gamma: float, epsilon: float
 ) -> tuple[Array, Array]:
-    """The loss a row of class indices `t`, of shape (..., 1), and its gradient."""
+    """The loss a row of class indices `t`, of shape (..., 1), and its gradient; `v` are weights in smoothing."""
     m = z.max(axis=-1, keepdims=True)
     one_hot = np.arange(z.shape[-1]) == t
     e, d_t = np.exp(z - m), np.take_along_axis(z - m, t, -1)
@@ -77,8 +84,8 @@ def _of_indices(
     grad = (1 - smoothing) * w[t] * slope * np.where(one_hot, -u, p)
     if smoothing:
         share = smoothing / z.shape[-1]
-        loss = loss + share * _weighted(w, np.where(one_hot, nll, np.log(s) - (z - m))).sum(axis=-1, keepdims=True)
-        grad = grad + share * (w.sum() * p - w)
+        loss = loss + share * _weighted(v, np.where(one_hot, nll, np.log(s) - (z - m))).sum(axis=-1, keepdims=True)
+        grad = grad + share * (v.sum(axis=-1, keepdims=True) * p - v)
     return loss[..., 0], grad
 
 

@@ -14,9 +14,20 @@ def converted(x: Any, dtype: DTypeLike) -> Array:
     return x.astype(dtype).toarray() if hasattr(x, "toarray") else np.asarray(x).astype(dtype)
 
 
-def logsumexp(x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False, dtype: DTypeLike = np.float64) -> Any:
+def adjusted(z: Array, where: Any = None, class_offset: Any = None, axis: int = -1) -> Array:
+    """Logits plus an offset for each class along an axis, and -inf where a mask is False."""
+    with np.errstate(invalid="ignore"):
+        if class_offset is not None:
+            o = np.asarray(class_offset, z.dtype).reshape([-1] + [1] * (z.ndim - 1 - axis % z.ndim))
+            z = np.where(o == -np.inf, o, z + o)
+        return z if where is None else np.where(where, z, -np.inf)
+
+
+def logsumexp(
+    x: ArrayLike, axis: Axis = -1, *, where: Any = None, keepdims: bool = False, dtype: DTypeLike = np.float64
+) -> Any:
     """``log(sum_j exp(x_j))``; infinite where the maximum is."""
-    z = converted(x, dtype)
+    z = adjusted(converted(x, dtype), where)
     m = z.max(axis=axis, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         total = np.exp(np.where(z == m, 0.0, z - m)).sum(axis=axis, keepdims=True)
@@ -24,18 +35,18 @@ def logsumexp(x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False, dtype: D
     return result if keepdims else np.squeeze(result, axis)[()]
 
 
-def log_softmax(x: ArrayLike, axis: Axis = -1, *, dtype: DTypeLike = np.float64) -> Array:
+def log_softmax(x: ArrayLike, axis: Axis = -1, *, where: Any = None, dtype: DTypeLike = np.float64) -> Array:
     """``(x_j - m) - log(sum_i exp(x_i - m))``; NaN where the maximum is infinite."""
-    z = converted(x, dtype)
+    z = adjusted(converted(x, dtype), where)
     with np.errstate(invalid="ignore"):
         d = z - z.max(axis=axis, keepdims=True)
         result: Array = d - np.log(np.exp(d).sum(axis=axis, keepdims=True))
     return result
 
 
-def softmax(x: ArrayLike, axis: Axis = -1, *, dtype: DTypeLike = np.float64) -> Array:
+def softmax(x: ArrayLike, axis: Axis = -1, *, where: Any = None, dtype: DTypeLike = np.float64) -> Array:
     """``exp(x_j - m) / sum_i exp(x_i - m)``; NaN where the maximum is infinite."""
-    z = converted(x, dtype)
+    z = adjusted(converted(x, dtype), where)
     with np.errstate(invalid="ignore"):
         e = np.exp(z - z.max(axis=axis, keepdims=True))
         result: Array = e / e.sum(axis=axis, keepdims=True)

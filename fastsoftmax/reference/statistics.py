@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ..api.statistics import RowStats, TopK
-from .maps import Array, converted, logsumexp
+from .maps import Array, adjusted, converted, logsumexp
 
 
 def _transformed(logits: ArrayLike, axis: int, softcap: float | None, temperature: float, dtype: DTypeLike) -> Any:
@@ -47,14 +47,15 @@ def row_stats(
     softcap: float | None = None,
     ignore_index: int = -100,
     where: ArrayLike | None = None,
+    class_offset: ArrayLike | None = None,
     k: int = 5,
     dtype: DTypeLike = np.float64,
 ) -> RowStats:
     """Statistics of rows; the parameters are those of `fastsoftmax.row_stats`."""
     x, z, _ = _transformed(logits, axis, softcap, temperature, dtype)
-    if where is not None:
-        seen = np.moveaxis(np.broadcast_to(where, np.shape(logits)), axis, -1)
-        x, z = np.where(seen, x, -np.inf), np.where(seen, z, -np.inf)
+    if where is not None or class_offset is not None:
+        seen = None if where is None else np.moveaxis(np.broadcast_to(where, np.shape(logits)), axis, -1)
+        x = z = adjusted(z, seen, class_offset)
     log_p, rows = _log_probs(z), x.shape[:-1]
     used = np.full(rows, True) if target is None else np.asarray(target) != ignore_index
     t = np.where(used, 0 if target is None else target, 0).astype(np.int64)[..., None]
@@ -92,12 +93,15 @@ def row_stats_vjp(
     softcap: float | None = None,
     ignore_index: int = -100,
     where: ArrayLike | None = None,
+    class_offset: ArrayLike | None = None,
     dtype: DTypeLike = np.float64,
 ) -> Array:
     """``a ([j=t] - p_j) - b p_j (log p_j + H) + c p_j``; the parameters are those of `fastsoftmax.row_stats_vjp`."""
     x, z, slope = _transformed(logits, axis, softcap, temperature, dtype)
-    if where is not None:
-        z = np.where(np.moveaxis(np.broadcast_to(where, np.shape(logits)), axis, -1), z, -np.inf)
+    if where is not None or class_offset is not None:
+        seen = None if where is None else np.moveaxis(np.broadcast_to(where, np.shape(logits)), axis, -1)
+        z = adjusted(z, seen, class_offset)
+        slope = np.where(z == -np.inf, 0.0, slope)
     a, b, c = (np.asarray(0.0 if v is None else v, dtype)[..., None] for v in (log_prob, entropy, log_sum_exp))
     used = np.full(x.shape[:-1], True) if target is None else np.asarray(target) != ignore_index
     hit = np.arange(x.shape[-1]) == np.where(used, -1 if target is None else target, -1)[..., None]

@@ -4,7 +4,7 @@ Each function closes a kernel over compile-time constants: the losses' flags, an
 whether its classes are contiguous.
 """
 
-from ...core.dtypes import COMPUTED, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
+from ...core.dtypes import COMPUTED, LOG_SOFTMAX, LOGSUMEXP, MASK_OF, SOFTMAX
 from .. import jit
 from .. import parameters as P
 from ..simd.elementary import exp_constants
@@ -13,8 +13,9 @@ from ..simd.lanes import hsum
 from ..simd.laws import vector
 from ..simd.memory import address, get, lanes_of, load, moved, put, ref, store, store_n
 from ..simd.squares import line_sums
-from ..simd.vectors import splat
+from ..simd.vectors import select, splat
 from ..simd.words import integer_at, put_float
+from .adjusted import adjusters, logit_of
 from .batches import lines_at, put_maxima, put_shifts, put_sums
 from .common import bounds, class_of, read_options, read_ref, row_ref, scratch_of, transform
 from .constants import BATCH_HEADER
@@ -29,17 +30,18 @@ _rest = vector["rest"]
 
 @jit.inline
 def _row(
-    hard, gathered, params, i, r, slot, exp,
-    x_kind, y_kind, kind, read_kind, x_contiguous, y_contiguous, out_contiguous, read_contiguous,
+    hard, gathered, params, i, r, slot, exp, x_kind, y_kind, kind, read_kind,
+    x_contiguous, y_contiguous, out_contiguous, read_contiguous, mask_kind, mask_near,
 ):  # fmt: skip
     """Row `i` of all, which is number `r` of its batch."""
     i, r = opaque(i), opaque(r)
     out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
     k, first = integer_at(params, P.CLASSES), ref(scratch_of(params, slot) + BATCH_HEADER, 0, kind, True)
     line = (k + lanes_of(first) - 1) // lanes_of(first) * 64
-    e = moved(first, r * line, 0)
+    e, x = moved(first, r * line, 0), row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous)
+    offset, mask = adjusters(params, i, e, mask_kind, mask_near)
     return Row(
-        row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous),
+        x,
         read_ref(params, i, read_kind, read_contiguous, gathered, address(e)),
         row_ref(params, P.Y, P.Y_STRIDES, i, y_kind, y_contiguous),
         ref(integer_at(params, P.CLASS_WEIGHT), 0, kind, True),
@@ -50,12 +52,22 @@ def _row(
         class_of(params, i) if hard else -1,
         integer_at(params, P.X_STRIDES + 1) * integer_at(params, P.TILE),
         exp,
+        offset,
+        mask,
     )
+
+
+@jit.inline
+def _target_logit(flags, o, row):
+    """The logit of the target (of class 0 where there is none) as the passes read it."""
+    t = max(row.t, 0)
+    return logit_of(flags, o, row, t) if flags.adjusted else get(row.source, t)
 
 
 def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """Loss, and the gradient if ``flags.grad``, of each batch of a chunk; the losses are summed in a fixed order."""
     kind, hard, gathered = COMPUTED[x_kind], flags.hard, way.gathered
+    mask_kind, mask_near = MASK_OF[kind] if flags.mask else None, way.mask
     read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
 
     def kernel(params, chunk, slot):
@@ -67,27 +79,29 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
             n = min(height, last - start)
             for r in range(n):
                 row = _row(
-                    hard, gathered, params, start + r, r, slot, exp,
-                    x_kind, y_kind, kind, read_kind, x_contiguous, y_contiguous, out_contiguous, read_contiguous,
+                    hard, gathered, params, start + r, r, slot, exp, x_kind, y_kind, kind, read_kind,
+                    x_contiguous, y_contiguous, out_contiguous, read_contiguous, mask_kind, mask_near,
                 )  # fmt: skip
-                put_maxima(way, row, lines, r)
+                put_maxima(flags, way, o, row, lines, r)
                 if hard:
-                    put(lines.logit, r, get(row.source, max(row.t, 0)))
+                    put(lines.logit, r, _target_logit(flags, o, row))
+                if hard and flags.adjusted and flags.cap:  # for the slope, which the score is multiplied by there
+                    put(lines.at_target, r, get(row.source, max(row.t, 0)))
                 if hard and flags.weighted:
                     put(lines.weight, r, get(row.w, max(row.t, 0)))
             m = put_shifts(flags, o, lines)
             for r in range(n):
                 row = _row(
-                    hard, gathered, params, start + r, r, slot, exp,
-                    x_kind, y_kind, kind, read_kind, x_contiguous, y_contiguous, out_contiguous, read_contiguous,
+                    hard, gathered, params, start + r, r, slot, exp, x_kind, y_kind, kind, read_kind,
+                    x_contiguous, y_contiguous, out_contiguous, read_contiguous, mask_kind, mask_near,
                 )  # fmt: skip
                 put_sums(flags, way, o, row, lines, r)
             total += hsum(_scored(flags, o, params, lines, m, start, n))
             if flags.grad:
                 for r in range(n):
                     row = _row(
-                        hard, gathered, params, start + r, r, slot, exp,
-                        x_kind, y_kind, kind, read_kind, x_contiguous, y_contiguous, out_contiguous, read_contiguous,
+                        hard, gathered, params, start + r, r, slot, exp, x_kind, y_kind, kind,
+                        read_kind, x_contiguous, y_contiguous, out_contiguous, read_contiguous, mask_kind, mask_near,
                     )  # fmt: skip
                     if hard and row.t < 0:
                         fill(row.out, row.k, 0.0)
@@ -115,7 +129,9 @@ def _scored(flags, o, params, lines, m, index, n):
     loss, (a, b, at_target) = scored(flags, o, params, lines.base, state, t, index, n)
     if flags.grad:
         if flags.cap and flags.hard:
-            at_target = at_target * _cap_slope(load(lines.logit, 0), 1.0 / o.cap)
+            raw = load(lines.at_target, 0) if flags.adjusted else load(lines.logit, 0)
+            capped = at_target * _cap_slope(raw, 1.0 / o.cap)
+            at_target = select(at_target == 0.0, at_target, capped) if flags.adjusted else capped
         store(lines.a, 0, a)
         store(lines.b, 0, b)
         store(lines.at_target, 0, at_target)
@@ -125,6 +141,7 @@ def _scored(flags, o, params, lines, m, index, n):
 def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
     """softmax, log_softmax or logsumexp (`variant`) of each batch of a chunk."""
     kind, gathered, way = COMPUTED[x_kind], way.gathered, way._replace(below=variant == LOG_SOFTMAX)
+    adjusted, mask_kind, mask_near = flags.adjusted, MASK_OF[kind] if flags.mask else None, way.mask
     read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
 
     def kernel(params, chunk, slot):
@@ -136,15 +153,15 @@ def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, o
             n = min(height, last - start)
             for r in range(n):
                 row = _row(
-                    False, gathered, params, start + r, r, slot, exp,
-                    x_kind, x_kind, kind, read_kind, x_contiguous, x_contiguous, out_contiguous, read_contiguous,
+                    False, gathered, params, start + r, r, slot, exp, x_kind, x_kind, kind, read_kind,
+                    x_contiguous, x_contiguous, out_contiguous, read_contiguous, mask_kind, mask_near,
                 )  # fmt: skip
-                put_maxima(way, row, lines, r)
+                put_maxima(flags, way, o, row, lines, r)
             m = put_shifts(flags, o, lines)
             for r in range(n):
                 row = _row(
-                    False, gathered, params, start + r, r, slot, exp,
-                    x_kind, x_kind, kind, read_kind, x_contiguous, x_contiguous, out_contiguous, read_contiguous,
+                    False, gathered, params, start + r, r, slot, exp, x_kind, x_kind, kind, read_kind,
+                    x_contiguous, x_contiguous, out_contiguous, read_contiguous, mask_kind, mask_near,
                 )  # fmt: skip
                 put_sums(flags, way, o, row, lines, r)
             s = line_sums(lines.sums, 0)
@@ -155,14 +172,15 @@ def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, o
                 store(lines.a, 0, _log_of_sum(m, rest) if way.below else 1.0 / _normaliser(m, s))
             for r in range(n):
                 row = _row(
-                    False, gathered, params, start + r, r, slot, exp,
-                    x_kind, x_kind, kind, read_kind, x_contiguous, x_contiguous, out_contiguous, read_contiguous,
+                    False, gathered, params, start + r, r, slot, exp, x_kind, x_kind, kind, read_kind,
+                    x_contiguous, x_contiguous, out_contiguous, read_contiguous, mask_kind, mask_near,
                 )  # fmt: skip
                 if variant == SOFTMAX:
                     emit_block(flags, way, o, row, 0, row.k, get(lines.base, r), get(lines.a, r), 0.0, 0.0, True)
                 elif variant == LOG_SOFTMAX:
-                    emit_difference(row, get(lines.base, r), get(lines.a, r), True)
+                    emit_difference(flags, row, get(lines.base, r), get(lines.a, r), True)
                 elif get(lines.base, r) == INF:
-                    put(ref(integer_at(params, P.RESULT), 0, x_kind, True), start + r, infinite(row))
+                    seen = infinite(row.x, row.k) if adjusted else infinite(row.source, row.k)
+                    put(ref(integer_at(params, P.RESULT), 0, x_kind, True), start + r, seen)
 
     return jit.kernel(kernel)

@@ -74,9 +74,9 @@ def row_sums(flags, way, o, row, base):
 
 
 @inline
-def put_maxima(way, row, lines, r):
+def put_maxima(flags, way, o, row, lines, r):
     """The first step of row number `r` of a batch."""
-    gather(way, row, 0, row.k)
+    gather(flags, way, o, row, 0, row.k)
     store(lines.maxima, r * lanes_of(row.x), block_maxima(row.x, 0, row.k))
 
 

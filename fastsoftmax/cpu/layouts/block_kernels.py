@@ -4,13 +4,13 @@ Each function closes a kernel over compile-time constants: the losses' flags, an
 whether its rows are contiguous.
 """
 
-from ...core.dtypes import COMPUTED, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
+from ...core.dtypes import COMPUTED, LOG_SOFTMAX, LOGSUMEXP, MASK_OF, SOFTMAX
 from .. import jit
 from .. import parameters as P
 from ..simd.elementary import exp_constants
 from ..simd.lanes import hsum
 from ..simd.laws import vector
-from ..simd.memory import lanes_of, moved, ref, store_n
+from ..simd.memory import lanes_of, moved, ref, ref_like, store_n
 from ..simd.words import integer_at, labels, put_float
 from .blocks import (
     Tile,
@@ -32,9 +32,20 @@ from .lanes import locate
 _normaliser, _log_of_sum, _log_sum_exp = vector["normaliser"], vector["log_of_sum"], vector["log_sum_exp"]
 
 
+@jit.inline
+def _adjusters(params, outer, start, like, mask_kind, mask_near):
+    """References to what the logits of a tile may be adjusted by, and the mask's step from class to class."""
+    mask, step = like, 0
+    if mask_kind is not None:
+        mask = tile_ref(params, P.MASK, P.MASK_STRIDES, outer, start, mask_kind, mask_near)
+        step = integer_at(params, P.MASK_STRIDES + 2)
+    return ref_like(like, integer_at(params, P.OFFSET)), mask, step
+
+
 def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """Loss, and the gradient if ``flags.grad``, of each tile of a chunk; the losses are summed in a fixed order."""
-    kind = COMPUTED[x_kind]
+    kind, mask_near = COMPUTED[x_kind], way.mask
+    mask_kind = MASK_OF[kind] if flags.mask else None
 
     def kernel(params, chunk, slot):
         first, last = bounds(params, chunk)
@@ -43,8 +54,10 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
         for number in range(first, last):
             outer, start, rows = locate(params, number, width)
             lines = ref(scratch_of(params, slot), 0, kind, True)
+            x = tile_ref(params, P.X, P.X_STRIDES, outer, start, x_kind, x_contiguous)
+            offset, mask, mask_class = _adjusters(params, outer, start, lines, mask_kind, mask_near)
             tile = Tile(
-                tile_ref(params, P.X, P.X_STRIDES, outer, start, x_kind, x_contiguous),
+                x,
                 tile_ref(params, P.Y, P.Y_STRIDES, outer, start, y_kind, y_contiguous),
                 tile_ref(params, P.OUT, P.OUT_STRIDES, outer, start, x_kind, out_contiguous),
                 integer_at(params, P.X_STRIDES + 2),
@@ -56,6 +69,9 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
                 integer_at(params, P.CLASSES),
                 rows,
                 exp,
+                offset,
+                mask,
+                mask_class,
             )
             index = outer * integer_at(params, P.INNER) + start
             for v in range(vectors_of(tile)):
@@ -77,7 +93,8 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
 
 def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
     """softmax, log_softmax or logsumexp (`variant`) of each tile of a chunk."""
-    kind = COMPUTED[x_kind]
+    kind, mask_near = COMPUTED[x_kind], way.mask
+    mask_kind = MASK_OF[kind] if flags.mask else None
     way, flags = way._replace(infinite=variant == LOGSUMEXP), flags._replace(rest=variant == LOG_SOFTMAX)
 
     def kernel(params, chunk, slot):
@@ -93,7 +110,10 @@ def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, o
             lines = ref(scratch_of(params, slot), 0, kind, True)
             block = moved(lines, LANE_LINES * integer_at(params, P.TILE), 0)
             classes = integer_at(params, P.CLASSES)
-            tile = Tile(x, x, out, steps[0], 0, steps[1], lines, lines, block, classes, rows, exp)
+            offset, mask, mask_class = _adjusters(params, outer, start, lines, mask_kind, mask_near)
+            tile = Tile(
+                x, x, out, steps[0], 0, steps[1], lines, lines, block, classes, rows, exp, offset, mask, mask_class
+            )
             for v in range(vectors_of(tile)):
                 put_lines(tile, v, no_classes(tile, labels(like, 0, 0, 0, 0)))
             reduce_tile(flags, way, o, tile)
@@ -108,6 +128,6 @@ def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, o
             if variant == SOFTMAX:
                 emit_derivatives(flags, o, tile)
             elif variant != LOGSUMEXP:
-                emit_differences(tile)
+                emit_differences(flags, o, tile)
 
     return jit.kernel(kernel)

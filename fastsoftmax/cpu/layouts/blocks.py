@@ -13,6 +13,7 @@ from ..simd.elementary import exp_by
 from ..simd.laws import vector
 from ..simd.memory import BYTES, lanes_of, load, moved, store
 from ..simd.vectors import bits, from_bits, select, splat
+from .adjusted import adjusted_class
 from .common import transform
 from .constants import LANE_BLOCK as RUN
 from .constants import LANE_LINES
@@ -21,8 +22,9 @@ from .lanes import State, Sums, added, below, derivative, larger, load_rows, mas
 INF = float("inf")
 LINES = LANE_LINES // BYTES
 
-# The tile being worked on: as in `lanes`, with its lines and a copy of a block of its classes in scratch.
-Tile = namedtuple("Tile", "x y out x_class y_class out_class w lines block k rows exp")
+# The tile being worked on: as in `lanes`, with its lines and a copy of a block of its classes in scratch, and what its
+# logits are adjusted by.
+Tile = namedtuple("Tile", "x y out x_class y_class out_class w lines block k rows exp offset mask mask_class")
 # The rows' targets; their largest logits so far, transformed; the sum of exponentials and what rounding took from it;
 # sums w d and w; the targets' logits and class weights.  With the flag `rest` `mass` is the sum of exponentials below
 # the maximum, and `less` what rounding took from it.
@@ -88,19 +90,33 @@ def _rows(tile, j, v, whole):
 
 
 @inline
+def _seen(flags, o, tile, j, v, whole):
+    """The same, adjusted."""
+    x = _rows(tile, j, v, whole)
+    if flags.adjusted:
+        by = splat(tile.block, 0.0)
+        if flags.mask and whole:
+            by = load(moved(tile.mask, j * tile.mask_class, 0), v * lanes_of(tile.mask))
+        elif flags.mask:
+            by = load_rows(tile.mask, tile.mask_class, j, v, tile.rows)
+        x = adjusted_class(flags, o, tile.offset, j, x, by)
+    return x
+
+
+@inline
 def _copied(tile, v, j, begin):
     """Class `j` of vector number `v` of rows, from the copy of the block that begins with class `begin`."""
     return load(tile.block, (RUN * v + j - begin) * lanes_of(tile.block))
 
 
 @inline
-def _copy_class(tile, j, begin):
+def _copy_class(flags, o, tile, j, begin):
     """Copy class `j` of all rows."""
     width, whole = lanes_of(tile.block), tile.rows // lanes_of(tile.x)
     for v in range(whole):
-        store(tile.block, (RUN * v + j - begin) * width, _rows(tile, j, v, True))
+        store(tile.block, (RUN * v + j - begin) * width, _seen(flags, o, tile, j, v, True))
     if tile.rows % width != 0:
-        store(tile.block, (RUN * whole + j - begin) * width, _rows(tile, j, whole, False))
+        store(tile.block, (RUN * whole + j - begin) * width, _seen(flags, o, tile, j, whole, False))
 
 
 @inline
@@ -112,7 +128,7 @@ def _block_sums(flags, way, o, tile, v, lines, top, begin, end):
         x = _copied(tile, v, j, begin)
         z = transform(flags, o, x)
         if flags.smooth or flags.soft or flags.weighted:
-            w = masses(flags, o, tile, j, v)
+            w = masses(flags, o, tile, j, v, x)
         sums = added(flags, sums, lines.t, j, x, z - _shift(top), exp_by(tile.exp, _distance(way, top, z)), w)
     return sums
 
@@ -155,7 +171,7 @@ def reduce_tile(flags, way, o, tile):
     for begin in range(0, tile.k, RUN):
         end = min(begin + RUN, tile.k)
         for j in range(begin, end):
-            _copy_class(tile, j, begin)
+            _copy_class(flags, o, tile, j, begin)
         for v in range(vectors_of(tile)):
             _take_block(flags, way, o, tile, v, begin, end)
 
@@ -187,10 +203,10 @@ def _put(tile, j, v, whole, g):
 @inline
 def _emit_derivative(flags, o, tile, j, v, whole):
     t, m, a, b, at_target, _, _, _, _ = get_lines(tile, v)
-    x, w = _rows(tile, j, v, whole), m
+    x, w = _seen(flags, o, tile, j, v, whole), m
     p = exp_by(tile.exp, transform(flags, o, x) - _shift(m))
     if flags.soft or flags.smooth:
-        w = masses(flags, o, tile, j, v)
+        w = masses(flags, o, tile, j, v, x)
     _put(tile, j, v, whole, derivative(flags, o, t, j, x, p, w, (a, b, at_target)))
 
 
@@ -205,16 +221,16 @@ def emit_derivatives(flags, o, tile):
 
 
 @inline
-def _emit_difference(tile, j, v, whole):
+def _emit_difference(flags, o, tile, j, v, whole):
     _, m, log_s, _, _, _, _, _, _ = get_lines(tile, v)
-    _put(tile, j, v, whole, _rows(tile, j, v, whole) - _shift(m) - log_s)
+    _put(tile, j, v, whole, _seen(flags, o, tile, j, v, whole) - _shift(m) - log_s)
 
 
 @inline
-def emit_differences(tile):
+def emit_differences(flags, o, tile):
     """Write ``(x_j - m) - log s`` for a tile, class by class; log s is in the place of the first score."""
     for j in range(tile.k):
         for v in range(tile.rows // lanes_of(tile.x)):
-            _emit_difference(tile, j, v, True)
+            _emit_difference(flags, o, tile, j, v, True)
         if tile.rows % lanes_of(tile.x) != 0:
-            _emit_difference(tile, j, tile.rows // lanes_of(tile.x), False)
+            _emit_difference(flags, o, tile, j, tile.rows // lanes_of(tile.x), False)

@@ -5,9 +5,10 @@ from .. import parameters as P
 from ..jit import inline
 from ..simd.laws import vector
 from ..simd.memory import lanes_of, load, load_n, ref, store, store_n
-from ..simd.vectors import fma
+from ..simd.vectors import fma, select, splat
 from ..simd.words import floats_at, integer_at, label_at, quotient, within
 
+INF = float("inf")
 _capped = vector["capped"]
 
 
@@ -19,7 +20,13 @@ def read_options(params):
 
 @inline
 def transform(flags, o, x):
-    """The logits that the loss sees: softcap, then temperature."""
+    """The logits that the loss sees, of those that are read: adjusted ones are transformed already."""
+    return x if flags.adjusted else tempered(flags, o, x)
+
+
+@inline
+def tempered(flags, o, x):
+    """Logits as they came after softcap, then temperature."""
     if flags.cap:
         x = _capped(x, o.cap, 1.0 / o.cap)
     if flags.temper:
@@ -28,11 +35,29 @@ def transform(flags, o, x):
 
 
 @inline
-def class_mass(flags, o, y, w):
-    """w_j of ``sum_j w_j z_j``: the class weight, times the smoothed target where the target is soft."""
+def class_mass(flags, o, y, w, z):
+    """w_j of ``sum_j w_j z_j``: the class weight, times the smoothed target where the target is soft.
+
+    Of adjusted logits, classes with the logit -inf are left out of smoothing.
+    """
     if flags.soft:
-        w = w * fma(y, o.keep, o.share)
+        share = splat(y, o.share)
+        if flags.adjusted:
+            share = select(z == -INF, 0.0, share)
+        w = w * fma(y, o.keep, share)
     return w
+
+
+@inline
+def smoothed_mass(flags, z, w):
+    """The same for a target that is a class, whose own class weight `w` is."""
+    return select(z == -INF, 0.0, w) if flags.adjusted and flags.smooth else w
+
+
+@inline
+def emitted_mass(flags, z, w):
+    """The same for a gradient, which is 0 where a class is left out."""
+    return select(z == -INF, 0.0, w) if flags.adjusted else w
 
 
 @inline

@@ -150,8 +150,9 @@ def rows(flags, way, variant, x_kind, y_kind, x_contiguous, y_contiguous, out_co
             y = row_ref(params, P.Y, P.Y_STRIDES, i, y_kind, y_contiguous)
             out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
             read = read_ref(params, i, read_kind, read_contiguous, gathered, address(e))
-            row = Row(x, read, y, e, e, blocks, out, k, -1, integer_at(params, P.X_STRIDES + 1), exp)
-            other = Row(y, y, y, e, teacher_e, teacher_blocks, out, k, -1, integer_at(params, P.Y_STRIDES + 1), exp)
+            row = Row(x, read, y, e, e, blocks, out, k, -1, integer_at(params, P.X_STRIDES + 1), exp, x, x)
+            step = integer_at(params, P.Y_STRIDES + 1)
+            other = Row(y, y, y, e, teacher_e, teacher_blocks, out, k, -1, step, exp, y, y)
             up = o.scale * float(get(grad_factor, i)) if flags.factors and flags.grad else o.scale
             value = of_row(flags, way, apart, o, teacher, direction, splat(result, beta), row, other, up)
             total += finished_row(flags, params, result, i, value)

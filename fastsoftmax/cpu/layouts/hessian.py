@@ -16,6 +16,7 @@ from ..simd.laws import scalar, vector
 from ..simd.memory import address, get, lanes_of, load, load_n, moved, put, ref, ref_like, store, store_n
 from ..simd.vectors import select, splat
 from ..simd.words import float_at, integer_at
+from .adjusted import logit_of
 from .common import bounds, class_of, read_options, read_ref, row_ref, scratch_of, tile_ref, transform
 from .constants import BLOCK
 from .lane_kernels import targets
@@ -24,7 +25,7 @@ from .lanes import masses as lane_masses
 from .register_kernels import Shared, added_class, class_masses, deliver, exponential, maximum, taken
 from .registers import folded, mapped
 from .row_kernels import scratch
-from .rows import Row, fill, masses, reduce_row, transformed
+from .rows import Row, fill, masses, reduce_row
 
 _index_score, _soft_score, _curvature_score = (vector[f"{x}_score"] for x in ("index", "soft", "curvature"))
 _others_of, _complement, _exp = vector["others_of"], vector["complement"], vector["exp"]
@@ -93,7 +94,7 @@ def _emit_vector(flags, way, o, row, hessian, j, n, base, scores, whole):
     else:
         x = load(row.source, j) if whole else load_n(row.source, j, n, 0.0)
         e = exp_by(row.exp, transform(flags, o, x) - base)
-    g, h = _both(flags, e, masses(flags, o, row, j, n, whole), scores)
+    g, h = _both(flags, e, masses(flags, o, row, j, n, e, whole), scores)
     if whole:
         store(row.out, j, g)
         store(hessian, j, h)
@@ -126,7 +127,7 @@ def _row(flags, way, o, params, row, hessian, up):
     one, shift = splat(row.bases, 1.0), _scalar_shift(state.m)
     weight, d = one, 0.0
     if flags.hard:
-        d = float(transformed(flags, o, row.x, get(row.source, row.t))) - shift
+        d = logit_of(flags, o, row, row.t) - shift
         if flags.weighted:
             weight = one * float(get(row.w, row.t))
     m, others, dot, mass = one * state.m, one * state.others, one * state.dot, one * state.mass
@@ -165,7 +166,7 @@ def rows(flags, way, out_kind, x_kind, y_kind, x_contiguous, y_contiguous, out_c
             y = row_ref(params, P.Y, P.Y_STRIDES, i, y_kind, y_contiguous)
             read = read_ref(params, i, read_kind, read_contiguous, gathered, address(e))
             blocks, step = ref(bases, 0, FLOAT64, True), integer_at(params, P.X_STRIDES + 1)
-            row = Row(x, read, y, w, e, blocks, out, k, t, step, exp)
+            row = Row(x, read, y, w, e, blocks, out, k, t, step, exp, x, x)
             if flags.hard and t < 0:
                 fill(out, k, 0.0)
                 fill(hessian, k, max(float_at(params, P.LEAST), 0.0))
@@ -186,7 +187,7 @@ def _emit_lanes(flags, way, o, tile, second, v, t, m, s):
         x = logits(tile, j, v)
         e = x if way.kept else exp_by(tile.exp, transform(flags, o, x) - base)
         if flags.soft or flags.smooth:
-            w = lane_masses(flags, o, tile, j, v)
+            w = lane_masses(flags, o, tile, j, v, x)
         g, h = _both(flags, e, w, s)
         if flags.hard:
             g, h = select(t == j, s.at_target, g), select(t == j, s.hessian, h)
@@ -237,7 +238,7 @@ def lanes(flags, way, out_kind, x_kind, y_kind, x_contiguous, y_contiguous, out_
 @inline
 def _gradient(shared, j, x, p, y):
     scores = shared.scores
-    g, _ = _both(shared.flags, p, class_masses(shared, j, y), scores)
+    g, _ = _both(shared.flags, p, class_masses(shared, j, x, y), scores)
     if shared.flags.hard:
         g = select(shared.t > -1, select(shared.t == j, scores.at_target, g), 0.0)
     return g
@@ -246,7 +247,7 @@ def _gradient(shared, j, x, p, y):
 @inline
 def _curvature(shared, j, x, p, y):
     scores = shared.scores
-    _, h = _both(shared.flags, p, class_masses(shared, j, y), scores)
+    _, h = _both(shared.flags, p, class_masses(shared, j, x, y), scores)
     if shared.flags.hard:
         none = _raised(splat(x, 0.0), scores.least)
         h = select(shared.t > -1, select(shared.t == j, scores.hessian, h), none)

@@ -4,7 +4,7 @@ Each function closes a kernel over compile-time constants: the losses' flags, an
 whether its rows are contiguous.
 """
 
-from ...core.dtypes import COMPUTED, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
+from ...core.dtypes import COMPUTED, LOG_SOFTMAX, LOGSUMEXP, MASK_OF, SOFTMAX
 from .. import jit
 from .. import parameters as P
 from ..simd.elementary import exp_constants
@@ -13,8 +13,9 @@ from ..simd.laws import vector
 from ..simd.memory import lanes_of, load_n, ref, ref_like, store_n
 from ..simd.vectors import select, splat
 from ..simd.words import integer_at, labels, put_float
+from .adjusted import take
 from .common import bounds, read_options, scratch_of, tile_ref
-from .lanes import Tile, emit_difference, emit_rows, locate, log_sum_exp, pack, reduce_rows, unpack
+from .lanes import INF, Tile, emit_difference, emit_rows, locate, log_sum_exp, reduce_rows, unpack
 
 _index_score, _soft_score, _normaliser = vector["index_score"], vector["soft_score"], vector["normaliser"]
 _log_of_sum, _shift, _upstream_score = vector["log_of_sum"], vector["shift"], vector["upstream_score"]
@@ -22,7 +23,8 @@ _log_of_sum, _shift, _upstream_score = vector["log_of_sum"], vector["shift"], ve
 
 def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """Loss, and the gradient if ``flags.grad``, of each tile of a chunk; the losses are summed in a fixed order."""
-    kind = COMPUTED[x_kind]
+    kind, mask_near = COMPUTED[x_kind], way.mask
+    mask_kind = MASK_OF[kind]
 
     def kernel(params, chunk, slot):
         first, last = bounds(params, chunk)
@@ -45,7 +47,7 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
                 rows,
                 exp,
             )
-            pack(tile)
+            take(flags, o, params, tile, 1, outer, start, mask_kind, mask_near)
             index = outer * integer_at(params, P.INNER) + start
             for v in range((rows + lanes_of(buffer) - 1) // lanes_of(buffer)):
                 total += hsum(_vector_loss(flags, way, o, params, tile, v, index + v * lanes_of(buffer)))
@@ -63,13 +65,15 @@ def targets(flags, params, like, index, n):
 
 
 @jit.inline
-def _upstream(o, params, like, s, index, n):
+def _upstream(flags, o, params, like, s, index, n):
     """The scores that `derivative` wants for the gradient of statistics, by the upstream gradients of `n` rows."""
     a = load_n(ref_like(like, integer_at(params, P.LOSS_FACTOR)), index, n, 0.0)
     b = load_n(ref_like(like, integer_at(params, P.GRAD_FACTOR)), index, n, 0.0)
     c = load_n(ref_like(like, integer_at(params, P.THIRD)), index, n, 0.0)
     norm, a, b, at_target = _upstream_score(s.m, s.others, s.dot, s.d, a, b, c)
     up = splat(like, o.inverse_temperature)
+    if flags.adjusted:
+        at_target = select(s.d == -INF, at_target * 0.0, at_target)
     return a * up / norm, b * up / norm, at_target * up
 
 
@@ -81,13 +85,15 @@ def scored(flags, o, params, like, s, t, index, n):
     """
     one = splat(like, 1.0)
     if flags.upstream:
-        return one, _upstream(o, params, like, s, index, n)
+        return one, _upstream(flags, o, params, like, s, index, n)
     if flags.soft:
         loss, norm, a = _soft_score(flags, o, one, s.m, s.others, s.dot, s.mass)
         b, at_target = one, one
     else:
         loss, norm, a, share, at_target = _index_score(flags, o, s.weight, s.m, s.others, s.dot, s.mass, s.d)
         b = splat(like, share)
+        if flags.adjusted:
+            at_target = select(s.d == -INF, at_target * 0.0, at_target)
     up = one * (o.scale * o.inverse_temperature)
     if flags.factors:
         up = up * load_n(ref_like(like, integer_at(params, P.GRAD_FACTOR)), index, n, 0.0)
@@ -125,7 +131,8 @@ def _normalised(flags, way, o, exponential, tile, v):
 
 def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
     """softmax, log_softmax or logsumexp (`variant`) of each tile of a chunk."""
-    kind = COMPUTED[x_kind]
+    kind, mask_near = COMPUTED[x_kind], way.mask
+    mask_kind = MASK_OF[kind]
     flags = flags._replace(rest=variant == LOG_SOFTMAX)
 
     def kernel(params, chunk, slot):
@@ -140,7 +147,7 @@ def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, o
             out = tile_ref(params, P.OUT, P.OUT_STRIDES, outer, start, x_kind, out_contiguous)
             steps = integer_at(params, P.X_STRIDES + 2), integer_at(params, P.OUT_STRIDES + 2)
             tile = Tile(x, x, out, steps[0], 0, steps[1], buffer, buffer, integer_at(params, P.CLASSES), rows, exp)
-            pack(tile)
+            take(flags, o, params, tile, 1, outer, start, mask_kind, mask_near)
             for v in range((rows + lanes_of(x) - 1) // lanes_of(x)):
                 if variant == LOGSUMEXP:
                     index = outer * integer_at(params, P.INNER) + start + v * lanes_of(x)

@@ -16,7 +16,7 @@ from ..simd.memory import get, itemsize_of, lanes_of, load, load_n, moved, store
 from ..simd.squares import transpose_in, transpose_out
 from ..simd.vectors import select, splat
 from ..simd.words import integer_at
-from .common import class_mass, transform
+from .common import class_mass, emitted_mass, smoothed_mass, transform
 
 RUN = 32  # classes whose exponentials are summed plainly before a compensated addition
 INF = float("inf")
@@ -99,15 +99,15 @@ def emit(tile, j, v, g):
 
 
 @inline
-def masses(flags, o, tile, j, v):
-    """w_j of the rows of vector number `v`."""
+def masses(flags, o, tile, j, v, z):
+    """w_j of the rows of vector number `v`, whose logits are `z`."""
     y = splat(tile.x, 1.0)
     w = y
     if flags.soft:
         y = load_rows(tile.y, tile.y_class, j, v, tile.rows)
     if flags.weighted:
         w = splat(tile.x, get(tile.w, j))
-    return class_mass(flags, o, y, w)
+    return class_mass(flags, o, y, w, z)
 
 
 @inline
@@ -152,7 +152,8 @@ def added(flags, sums, t, j, x, d, p, w):
         if not flags.rest:
             p = select(t == j, 0.0, p)
     if flags.smooth or flags.soft or flags.weighted:
-        dot, mass, weight = dot + _term(w, d), mass + w, select(t == j, w, weight)
+        weight, w = select(t == j, w, weight), smoothed_mass(flags, x, w)
+        dot, mass = dot + _term(w, d), mass + w
     return Sums(total + p, dot, mass, x_t, weight, less)
 
 
@@ -179,7 +180,7 @@ def reduce_rows(flags, way, o, tile, v, t):
             if way.kept:
                 store(tile.buffer, slot(tile, j, v), p)
             if flags.smooth or flags.soft or flags.weighted:
-                w = masses(flags, o, tile, j, v)
+                w = masses(flags, o, tile, j, v, x)
             sums = added(flags, sums, t, j, x, d, p, w)
         total, error = two_sum(total, sums.total)
         lost, dot = lost + error, dot + sums.dot
@@ -225,7 +226,7 @@ def derivative(flags, o, t, j, x, p, w, scores):
     a, b, at_target = scores
     g = p * a
     if flags.soft or flags.smooth:
-        g = g - w * b
+        g = g - emitted_mass(flags, x, w) * b
     if flags.entropy:
         g = g - _term(p, w) * b
     if flags.hard:
@@ -243,7 +244,7 @@ def emit_rows(flags, way, o, tile, v, t, m, scores):
         x = logits(tile, j, v)
         p = x if way.kept else exp_by(tile.exp, transform(flags, o, x) - base)
         if flags.soft or flags.smooth:
-            w = masses(flags, o, tile, j, v)
+            w = masses(flags, o, tile, j, v, x)
         if flags.entropy:
             w = transform(flags, o, x) - base
         emit(tile, j, v, derivative(flags, o, t, j, x, p, w, scores))

@@ -14,9 +14,10 @@ from ..jit import inline
 from ..simd.elementary import exp_by, exp_constants
 from ..simd.lanes import hsum
 from ..simd.laws import vector
-from ..simd.memory import get, lanes_of, moved, ref, store_n
+from ..simd.memory import get, lanes_of, moved, ref, ref_like, store_n
 from ..simd.vectors import select, splat
 from ..simd.words import integer_at, put_float
+from .adjusted import adjusted_class
 from .common import address_of, bounds, class_mass, copy, read_options, scratch_of, transform
 from .lane_kernels import scored, targets
 from .lanes import added, below, derivative, larger, locate, no_sums, state
@@ -70,24 +71,38 @@ def _difference(shared, _j, x):
 
 
 @inline
-def class_masses(shared, j, y):
-    """w_j, for soft targets `y`."""
+def class_masses(shared, j, x, y):
+    """w_j, for logits `x` and soft targets `y`."""
     w = splat(y, 1.0)
     if shared.flags.weighted:
         w = splat(y, get(shared.w, j))
-    return class_mass(shared.flags, shared.o, y, w)
+    return class_mass(shared.flags, shared.o, y, w, x)
 
 
 @inline
 def added_class(shared, sums, j, x, p, y):
     """The Sums with a class."""
     d = transform(shared.flags, shared.o, x) - shared.base
-    return added(shared.flags, sums, shared.t, j, x, d, p, class_masses(shared, j, y))
+    return added(shared.flags, sums, shared.t, j, x, d, p, class_masses(shared, j, x, y))
 
 
 @inline
 def _derivative(shared, j, x, p, y):
-    return derivative(shared.flags, shared.o, shared.t, j, x, p, class_masses(shared, j, y), shared.scores)
+    return derivative(shared.flags, shared.o, shared.t, j, x, p, class_masses(shared, j, x, y), shared.scores)
+
+
+@inline
+def _adjust(shared, j, x):
+    flags, o, offset = shared
+    return adjusted_class(flags, o, offset, j, x, splat(x, 0.0))
+
+
+@inline
+def adjusted(flags, o, params, like, x):
+    """Logits as the passes see them, a vector a class."""
+    if flags.offset:
+        x = mapped(_adjust, (flags, o, ref_like(like, integer_at(params, P.OFFSET))), (x,))
+    return x
 
 
 @inline
@@ -147,6 +162,7 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_near, y_near, out_near
             for row in range(start, start + rows, width):
                 n, index = min(width, start + rows - row), outer * integer_at(params, P.INNER) + row
                 x = taken(params, P.X, P.X_STRIDES, outer, row, n, classes, x_kind, x_contiguous, x_together, scratch)
+                x = adjusted(flags, o, params, like, x)
                 y = x
                 if flags.soft:
                     y = taken(
@@ -184,6 +200,7 @@ def softmax(flags, way, variant, x_kind, _y_kind, x_near, _y_near, out_near):
             for row in range(start, start + rows, width):
                 n, index = min(width, start + rows - row), outer * integer_at(params, P.INNER) + row
                 x = taken(params, P.X, P.X_STRIDES, outer, row, n, classes, x_kind, x_contiguous, x_together, scratch)
+                x = adjusted(flags, o, params, like, x)
                 m = maximum(x)
                 if variant == LOGSUMEXP:
                     p = mapped(_exponential_below, (exp, m), (x,))

@@ -4,18 +4,19 @@ Each function closes a kernel over compile-time constants: the losses' flags, an
 whether its classes are contiguous.
 """
 
-from ...core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, SOFTMAX
+from ...core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, MASK_OF, SOFTMAX
 from .. import jit
 from .. import parameters as P
 from ..simd.elementary import exp_constants
 from ..simd.lanes import extract
 from ..simd.laws import scalar, vector
 from ..simd.memory import address, get, put, ref, ref_like
-from ..simd.vectors import splat
+from ..simd.vectors import select, splat
 from ..simd.words import fence, integer_at, put_float
+from .adjusted import adjusters, logit_of
 from .common import bounds, class_of, read_options, read_ref, row_ref, scratch_of
 from .constants import BLOCK
-from .rows import INF, Row, emit_difference, emit_row, fill, infinite, reduce_row, transformed
+from .rows import INF, Row, emit_difference, emit_row, fill, infinite, reduce_row
 
 _index_score, _soft_score = vector["index_score"], vector["soft_score"]
 _log_sum_exp, _log_of_sum, _upstream_score = (vector[x] for x in ("log_sum_exp", "log_of_sum", "upstream_score"))
@@ -34,6 +35,7 @@ def scratch(params, slot):
 def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """Loss, and the gradient if ``flags.grad``, of each row of a chunk; the chunk's losses are summed in row order."""
     kind, direct, gathered = COMPUTED[x_kind], way.direct, way.gathered
+    mask_kind, mask_near = MASK_OF[kind] if flags.mask else None, way.mask
     read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
 
     def kernel(params, chunk, slot):
@@ -44,9 +46,13 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
         stride, exp, total = integer_at(params, P.X_STRIDES + 1), exp_constants(result), 0.0
         for i in range(first, last):
             out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
-            e = out if direct else ref(kept, 0, kind, True)
-            row = Row(
+            e, x = (
+                out if direct else ref(kept, 0, kind, True),
                 row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous),
+            )
+            offset, mask = adjusters(params, i, e, mask_kind, mask_near)
+            row = Row(
+                x,
                 read_ref(params, i, read_kind, read_contiguous, gathered, address(e)),
                 row_ref(params, P.Y, P.Y_STRIDES, i, y_kind, y_contiguous),
                 ref(integer_at(params, P.CLASS_WEIGHT), 0, kind, True),
@@ -57,6 +63,8 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
                 class_of(params, i) if flags.hard else -1,
                 stride,
                 exp,
+                offset,
+                mask,
             )
             loss = 0.0
             if flags.hard and row.t < 0:
@@ -102,13 +110,11 @@ def _row_loss(flags, way, o, row, up):
         loss, s, a = _soft_score(flags, o, one, m, others, dot, mass)
         b, at_target = one, one
     else:
-        logit = get(row.source, row.t)
-        d = one * (float(transformed(flags, o, row.x, logit)) - _shift(state.m))
+        d = one * (logit_of(flags, o, row, row.t) - _shift(state.m))
         weight = one * float(get(row.w, row.t)) if flags.weighted else one
         loss, s, a, share, at_target = _index_score(flags, o, weight, m, others, dot, mass, d)
         b = one * share
-        if flags.cap:
-            at_target = at_target * float(extract(_cap_slope(splat(row.x, logit), 1.0 / o.cap), 0))
+        at_target = _target_slope(flags, o, row, d, at_target)
     if flags.grad:
         up = up * o.inverse_temperature
         a, b, at_target = a / s * up, b * up, at_target * up
@@ -117,17 +123,27 @@ def _row_loss(flags, way, o, row, up):
 
 
 @jit.inline
+def _target_slope(flags, o, row, d, g):
+    """The gradient `g` of the target's logit, times the softcap's slope; 0 where the target is left out."""
+    if flags.adjusted:
+        g = select(d == -INF, g * 0.0, g)  # NaN stays, of a row without classes
+    if flags.cap:
+        raw = get(row.source, max(row.t, 0))
+        capped = g * float(extract(_cap_slope(splat(row.x, raw), 1.0 / o.cap), 0))
+        g = select(g == 0.0, g, capped) if flags.adjusted else capped
+    return g
+
+
+@jit.inline
 def _row_upstream(flags, way, o, row, a, b, c):
     """Reduce a row, and emit the gradient of its statistics by their upstream gradients."""
     state = reduce_row(flags, way, o, row)
     one, d = splat(row.bases, 1.0), 0.0
-    logit = get(row.source, max(row.t, 0))
     if flags.hard:
-        d = float(transformed(flags, o, row.x, logit)) - _shift(state.m)
+        d = logit_of(flags, o, row, row.t) - _shift(state.m)
     m, others, dot = one * state.m, one * state.others, one * state.dot
     s, a, b, at_target = _upstream_score(m, others, dot, one * d, one * a, one * b, one * c)
-    if flags.cap:
-        at_target = at_target * float(extract(_cap_slope(splat(row.x, logit), 1.0 / o.cap), 0))
+    at_target = _target_slope(flags, o, row, one * d, at_target)
     up = o.inverse_temperature / s
     at_target = extract(at_target * o.inverse_temperature, 0)
     emit_row(flags, way, o, row, state.m, extract(a * up, 0), extract(b * up, 0), at_target)
@@ -136,6 +152,7 @@ def _row_upstream(flags, way, o, row, a, b, c):
 def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
     """softmax, log_softmax or logsumexp (`variant`) of each row of a chunk."""
     kind, direct, gathered = COMPUTED[x_kind], way.direct, way.gathered
+    mask_kind, mask_near = MASK_OF[kind] if flags.mask else None, way.mask
     read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
     flags = flags._replace(rest=variant == LOG_SOFTMAX)
 
@@ -150,16 +167,17 @@ def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, o
             out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
             e, blocks = out if direct else ref(kept, 0, kind, True), ref(bases, 0, FLOAT64, True)
             read = read_ref(params, i, read_kind, read_contiguous, gathered, address(e))
-            row = Row(x, read, x, x, e, blocks, out, k, -1, integer_at(params, P.X_STRIDES + 1), exp)
+            offset, mask = adjusters(params, i, e, mask_kind, mask_near)
+            row = Row(x, read, x, x, e, blocks, out, k, -1, integer_at(params, P.X_STRIDES + 1), exp, offset, mask)
             state = reduce_row(flags, way, o, row)
             if variant == SOFTMAX:
                 s = _normaliser(state.m, state.others)
                 emit_row(flags, way, o, row, state.m, 1.0 / s, 0.0, 0.0)
             elif variant == LOG_SOFTMAX:
                 log_s = _log_of_sum(splat(blocks, state.m), splat(blocks, state.others))
-                emit_difference(row, _shift(state.m), extract(log_s, 0))
+                emit_difference(flags, row, _shift(state.m), extract(log_s, 0))
             else:
-                put(result, i, _finished(row, state))
+                put(result, i, _finished(flags, row, state))
         if way.streamed:
             fence()
 
@@ -167,8 +185,8 @@ def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, o
 
 
 @jit.inline
-def _finished(row, state):
+def _finished(flags, row, state):
     """logsumexp of a reduced row."""
     if state.m == INF:
-        return infinite(row)
+        return infinite(row.x, row.k) if flags.adjusted else infinite(row.source, row.k)
     return extract(_log_sum_exp(splat(row.bases, state.m), splat(row.bases, state.others)), 0)

@@ -15,7 +15,8 @@ from ..simd.lanes import extract, first_lanes, hsum, lane_is
 from ..simd.laws import scalar, vector
 from ..simd.memory import get, lanes_of, load, load_n, moved, prefetch, put, store, store_n, stream, until_aligned
 from ..simd.vectors import fma, select, splat
-from .common import class_mass, copy, transform
+from .adjusted import adjust
+from .common import class_mass, copy, emitted_mass, smoothed_mass, transform
 from .constants import BLOCK
 from .order import block_max, first_largest
 
@@ -23,9 +24,10 @@ INF = float("inf")
 RUN = 16  # vectors that are summed plainly before their sum is added to the block's
 
 # The row being worked on: references to logits as they came, and where they are read for their exponentials (a copy, if
-# they are gathered); to soft target, class weights, kept exponentials, maxima of the blocks and gradient; the number of
-# classes; the target's (-1: none); the way in bytes to the next row; and the constants of exp.
-Row = namedtuple("Row", ("source", "x", "y", "w", "e", "bases", "out", "k", "t", "next", "exp"))
+# they are gathered, or adjusted); to soft target, class weights, kept exponentials, maxima of the blocks and gradient;
+# the number of classes; the target's (-1: none); the way in bytes to the next row; the constants of exp; and what
+# logits are adjusted by.
+Row = namedtuple("Row", "source x y w e bases out k t next exp offset mask")
 # Vectors of partial sums: of exponentials but the target's, of w_j (z_j - base), and of w_j.  With the flag `entropy`
 # the second is of e_j (z_j - base), and with `rest` the term that the first leaves out is that of the first maximum.
 Sums = namedtuple("Sums", ("total", "dot", "mass"))
@@ -38,15 +40,28 @@ _term, _cap_slope = vector["term"], vector["cap_slope"]
 
 
 @inline
-def gather(way, row, j, stop):
-    """Copy logits that do not lie side by side to where they are read, twice, and where their exponentials go then."""
-    if way.gathered:
+def gather(flags, way, o, row, j, stop):
+    """Write logits that are adjusted, or do not lie side by side, to where they are read, twice.
+
+    If exponentials are kept, they go there then.
+    """
+    if flags.adjusted:
+        adjust(flags, o, row, j, stop)
+    elif way.gathered:
         copy(moved(row.source, 0, j), moved(row.x, 0, j), stop - j)
 
 
 @inline
-def masses(flags, o, row, j, n, whole):
-    """w_j of the vector at `j`, of which `n` lanes are live; 0 in the others."""
+def again(flags, row, j, n, whole):
+    """The logits of the vector at `j` once more, of which `n` lanes are live."""
+    if flags.adjusted:
+        return load(row.x, j) if whole else load_n(row.x, j, n, -INF)
+    return load(row.source, j) if whole else load_n(row.source, j, n, -INF)
+
+
+@inline
+def masses(flags, o, row, j, n, z, whole):
+    """w_j of the vector at `j` with the logits `z`, of which `n` lanes are live; 0 in the others."""
     one = splat(row.x, 1.0)
     y = one
     if flags.soft:
@@ -54,21 +69,22 @@ def masses(flags, o, row, j, n, whole):
     w = one
     if flags.weighted:
         w = load(row.w, j) if whole else load_n(row.w, j, n, 0.0)
-    v = class_mass(flags, o, y, w)
+    v = smoothed_mass(flags, z, class_mass(flags, o, y, w, z))
     return v if whole else first_lanes(v, n)
 
 
 @inline
 def slope_is_kept(flags, way):
     """Whether kept exponentials have the softcap's slope in them: where no other term of a gradient has it."""
-    return flags.cap and way.kept and flags.hard and not flags.smooth
+    return flags.cap and way.kept and flags.hard and not flags.smooth and not flags.adjusted
 
 
 @inline
 def exponentials(flags, way, o, row, j, n, base, whole):
-    """(z - base, exp(z - base)) of the vector at `j`; the exponentials of dead lanes are 0."""
+    """(z, z - base, exp(z - base)) of the vector at `j`; the exponentials of dead lanes are 0."""
     x = load(row.x, j) if whole else load_n(row.x, j, n, -INF)
-    d = transform(flags, o, x) - base
+    z = transform(flags, o, x)
+    d = z - base
     p = exp_by(row.exp, d)
     p = p if whole else first_lanes(p, n)
     if way.kept:
@@ -79,7 +95,7 @@ def exponentials(flags, way, o, row, j, n, base, whole):
             store(row.e, j, kept)
         else:
             store_n(row.e, j, n, kept)
-    return d, p
+    return z, d, p
 
 
 @inline
@@ -114,12 +130,12 @@ def _finite(row, d):
 @inline
 def plus_vector(flags, way, o, row, sums, j, n, base, whole, target):
     """The Sums with the `n` classes from `j` on, but for the exponential in the lane `target` (a mask)."""
-    d, p = exponentials(flags, way, o, row, j, n, base, whole)
+    z, d, p = exponentials(flags, way, o, row, j, n, base, whole)
     total, dot, mass = sums.total + p, sums.dot, sums.mass
     if flags.hard or flags.rest:
         total = select(target, sums.total, total)
     if flags.smooth or flags.soft:
-        v = masses(flags, o, row, j, n, whole)
+        v = masses(flags, o, row, j, n, z, whole)
         dot, mass = dot + _term(v, d), mass + v
     if way.below:
         mass = mass + select(d < 0.0, p, 0.0)
@@ -171,7 +187,7 @@ def reduce_row(flags, way, o, row):
     m, others, dot, mass, place, t = -INF, 0.0, 0.0, 0.0, 0, row.t
     for j in range(0, row.k, BLOCK):
         stop = min(j + BLOCK, row.k)
-        gather(way, row, j, stop)
+        gather(flags, way, o, row, j, stop)
         raw = block_max(row.x, j, stop)
         top = transformed(flags, o, row.x, raw)
         base = _shift(float(top))
@@ -204,18 +220,22 @@ def emit_vector(flags, way, o, row, j, n, base, a, b, at_target, whole):
 
     With the flag `entropy` w_j is ``p_j d_j``.
     """
-    x = load(row.source, j) if whole else load_n(row.source, j, n, -INF)
+    x = again(flags, row, j, n, whole)
     if way.kept:
         p = load(row.e, j) if whole or not way.direct else load_n(row.e, j, n, 0.0)
     else:
         p = exp_by(row.exp, transform(flags, o, x) - base)
     g = p * a
     if flags.soft or flags.smooth:
-        g = g - masses(flags, o, row, j, n, whole) * b
+        g = g - emitted_mass(flags, x, masses(flags, o, row, j, n, x, whole)) * b
     if flags.entropy:
         g = g - p * _finite(row, transform(flags, o, x) - base) * b
     if flags.cap and not slope_is_kept(flags, way):
-        g = g * _cap_slope(x, 1.0 / o.cap)
+        if flags.adjusted:
+            raw = load(row.source, j) if whole else load_n(row.source, j, n, 0.0)
+            g = select(x == -INF, g, g * _cap_slope(raw, 1.0 / o.cap))
+        else:
+            g = g * _cap_slope(x, 1.0 / o.cap)
     if way.streamed:
         g = select(lane_is(row.x, row.t - j), at_target, g)
     if not whole:
@@ -277,22 +297,22 @@ def fill(r, k, value):
 
 
 @inline
-def emit_difference(row, m, log_s, short=False):
+def emit_difference(flags, row, m, log_s, short=False):
     """Write ``(x_j - m) - log s`` of a row, which may be `short`."""
     width, j = lanes_of(row.x), 0
     while j + width <= row.k:
         if short:
             not_unrolled()
-        store(row.out, j, load(row.source, j) - m - log_s)
+        store(row.out, j, again(flags, row, j, width, True) - m - log_s)
         j += width
     if j < row.k:
-        store_n(row.out, j, row.k - j, load_n(row.source, j, row.k - j, 0.0) - m - log_s)
+        store_n(row.out, j, row.k - j, again(flags, row, j, row.k - j, False) - m - log_s)
 
 
 @inline
-def infinite(row):
+def infinite(x, k):
     """logsumexp of a row that holds +inf, whose sum is NaN whatever else it holds: the row is read again for a NaN."""
-    for j in range(row.k):
-        if get(row.source, j) != get(row.source, j):
-            return get(row.source, j)
+    for j in range(k):
+        if get(x, j) != get(x, j):
+            return get(x, j)
     return INF

@@ -5,7 +5,7 @@ came: softcap and temperature keep it, but make equal ones of what differs by an
 are known, in the second-level cache: most rows need a part of it.
 """
 
-from ...core.dtypes import COMPUTED, FLOAT64
+from ...core.dtypes import COMPUTED, FLOAT64, MASK_OF
 from .. import jit
 from .. import parameters as P
 from ..jit import inline
@@ -15,9 +15,10 @@ from ..simd.laws import scalar, vector
 from ..simd.memory import address, get, itemsize_of, lanes_of, put, ref, ref_like, store_n
 from ..simd.vectors import select, splat
 from ..simd.words import integer_at, put_integer, put_lanes, put_truth
+from .adjusted import adjust, adjusters, logit_of, take
 from .common import bounds, class_of, read_options, read_ref, row_ref, scratch_of, tile_ref, transform
 from .lane_kernels import targets
-from .lanes import Tile, locate, logits, pack, reduce_rows
+from .lanes import Tile, locate, logits, reduce_rows
 from .order import block_max, count_larger, first_largest, first_nan
 from .row_kernels import scratch
 from .rows import INF, Row, infinite, reduce_row, transformed
@@ -46,18 +47,22 @@ def _places(params, number):
 
 
 @inline
-def _write_sums(c, flags, o, params, like, i, row, t, state):
+def _write_sums(c, flags, o, params, like, i, row, seen, t, state):
     """Write what follows from a row's sums: in float64 vectors of one number, as its loss would be."""
     one, shift = splat(row.bases, 1.0), _scalar_shift(state.m)
     m, rest = one * state.m, one * state.others
     s, log_s = _normaliser(m, rest + 1.0), _log_of_sum(m, rest)
     if c.log_prob >= 0:
-        d = float(transformed(flags, o, row.x, get(row.source, t))) - shift
+        d = logit_of(flags, o, row, t) - shift
         put(_column(params, like, c.log_prob), i, extract(d - log_s, 0))
     if c.entropy >= 0:
         put(_column(params, like, c.entropy), i, extract(_entropy(log_s, one * state.dot, s), 0))
     if c.log_sum_exp >= 0:
-        put(_column(params, like, c.log_sum_exp), i, infinite(row) if state.m == INF else extract(m + _log1p(rest), 0))
+        put(
+            _column(params, like, c.log_sum_exp),
+            i,
+            infinite(seen, row.k) if state.m == INF else extract(m + _log1p(rest), 0),
+        )
     if c.max_prob >= 0:
         put(_column(params, like, c.max_prob), i, extract(one / s, 0))
     if c.top_k >= 0:
@@ -65,9 +70,8 @@ def _write_sums(c, flags, o, params, like, i, row, t, state):
 
 
 @inline
-def _write_order(c, flags, o, params, like, i, row, t, m, place):
+def _write_order(c, flags, o, params, like, i, x, k, t, m, place):
     """Write what follows from the order of a row's logits, the largest of which is `m`, in class `place` or NaN."""
-    x, k = row.source, row.k
     if c.argmax >= 0:
         put_integer(_places(params, c.argmax), i, place)
     if c.correct >= 0:
@@ -78,7 +82,8 @@ def _write_order(c, flags, o, params, like, i, row, t, m, place):
         other = m
         if place == t:
             other = max(block_max(x, 0, t), block_max(x, t + 1, k))
-        margin = INF if k == 1 else float(transformed(flags, o, x, get(x, t)) - transformed(flags, o, x, other))
+        least = -INF if k == 1 else float(transformed(flags, o, x, other))
+        margin = float(transformed(flags, o, x, get(x, t))) - least
         put(_column(params, like, c.margin), i, NAN if get(x, place) != get(x, place) else margin)
 
 
@@ -99,7 +104,8 @@ def rows(flags, way, c, x_kind, _y_kind, x_contiguous, _y_contiguous, _out_conti
     """The statistics of each row of a chunk, to the columns `c`; classes in lanes."""
     kind, gathered = COMPUTED[x_kind], way.gathered
     read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
-    summed, exact = _needs_sums(c), not (flags.cap or flags.temper)
+    adjusted, mask_kind, mask_near = flags.adjusted, MASK_OF[kind] if flags.mask else None, way.mask
+    summed, exact = _needs_sums(c), adjusted or not (flags.cap or flags.temper)
     ordered, targets, plain = _needs_order(c), flags.hard, flags._replace(hard=False)
 
     def kernel(params, chunk, slot):
@@ -115,18 +121,22 @@ def rows(flags, way, c, x_kind, _y_kind, x_contiguous, _y_contiguous, _out_conti
                 continue
             x = row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous)
             read = read_ref(params, i, read_kind, read_contiguous, gathered, address(e))
-            row = Row(x, read, x, x, e, blocks, x, k, -1, integer_at(params, P.X_STRIDES + 1), exp)
+            offset, mask = adjusters(params, i, e, mask_kind, mask_near)
+            row = Row(x, read, x, x, e, blocks, x, k, -1, integer_at(params, P.X_STRIDES + 1), exp, offset, mask)
+            seen = read if adjusted else x
             m, place, nan = 0.0, 0, True
             if summed:
                 state = reduce_row(plain, way, o, row)
                 m, place, nan = state.m, state.place, not state.others < INF
-                _write_sums(c, plain, o, params, like, i, row, t, state)
+                _write_sums(c, plain, o, params, like, i, row, seen, t, state)
+            elif adjusted:
+                adjust(plain, o, row, 0, k)
             if ordered:
-                first = first_nan(x, k) if nan else k
+                first = first_nan(seen, k) if nan else k
                 if not (summed and exact):
-                    m = float(block_max(x, 0, k))
-                    place = first_largest(x, 0, k, m)
-                _write_order(c, plain, o, params, like, i, row, t, m, first if first < k else place)
+                    m = float(block_max(seen, 0, k))
+                    place = first_largest(seen, 0, k, m)
+                _write_order(c, plain, o, params, like, i, seen, k, t, m, first if first < k else place)
 
     return jit.kernel(kernel)
 
@@ -204,7 +214,7 @@ def _write_lane_order(c, flags, o, params, tile, v, t, index, n):
     if c.correct >= 0:
         put_lanes(integer_at(params, P.TRUTHS), index, n, first == t)
     if c.margin >= 0:
-        margin = splat(tile.x, INF) if tile.k == 1 else transform(flags, o, x_t) - transform(flags, o, other)
+        margin = transform(flags, o, x_t) - (splat(tile.x, -INF) if tile.k == 1 else transform(flags, o, other))
         _write(params, tile.buffer, c.margin, flags, t, index, n, select(m == m, margin, m))
     if c.rank >= 0:
         rank = t - t
@@ -215,7 +225,8 @@ def _write_lane_order(c, flags, o, params, tile, v, t, index, n):
 
 def lanes(flags, way, c, x_kind, _y_kind, x_contiguous, _y_contiguous, _out_contiguous):
     """The statistics of each tile of a chunk, to the columns `c`; rows in lanes."""
-    kind = COMPUTED[x_kind]
+    kind, mask_near = COMPUTED[x_kind], way.mask
+    mask_kind = MASK_OF[kind]
     summed, ordered = _needs_sums(c), _needs_order(c)
 
     def kernel(params, chunk, slot):
@@ -228,7 +239,7 @@ def lanes(flags, way, c, x_kind, _y_kind, x_contiguous, _y_contiguous, _out_cont
             x = tile_ref(params, P.X, P.X_STRIDES, outer, start, x_kind, x_contiguous)
             step, k = integer_at(params, P.X_STRIDES + 2), integer_at(params, P.CLASSES)
             tile = Tile(x, x, x, step, 0, 0, buffer, buffer, k, height, exp)
-            pack(tile)
+            take(flags, o, params, tile, 1, outer, start, mask_kind, mask_near)
             for v in range((height + lanes_of(x) - 1) // lanes_of(x)):
                 index = outer * integer_at(params, P.INNER) + start + v * lanes_of(x)
                 n = min(height - v * lanes_of(x), lanes_of(x))

@@ -42,6 +42,7 @@ def loss(
     out: Any = None,
     *,
     check_targets: Any = None,  # on a GPU alone: here labels are always checked
+    class_offset: Any = None,
 ) -> tuple[Any, dict[str, Array]]:
     """(loss, gradients by name) of a cross-entropy."""
     problem = check.loss(
@@ -50,6 +51,7 @@ def loss(
         grad_output=grad_output,
         wrt=wrt,
         out=out,
+        class_offset=class_offset,
     )
     result: tuple[Any, dict[str, Array]] = _run().cross_entropy(problem)
     return result
@@ -95,10 +97,10 @@ def top_k(x: Any, weight: Any, bias: Any, k: Any) -> tuple[Array, Array]:
 
 @_quiet
 def row_stats(
-    x: Any, weight: Any, target: Any, bias: Any, variant: int, options: Options, k: Any, block_rows: Any
+    x: Any, weight: Any, target: Any, bias: Any, variant: int, options: Options, k: Any, block_rows: Any, offset: Any
 ) -> dict[str, Any]:
     """Statistics of the logits of each row, by name."""
-    problem, of = check.row_stats(x, weight, target, bias, options)
+    problem, of = check.row_stats(x, weight, target, bias, options, offset)
     most = positive("k", k, problem.classes) if variant & BITS["top_k"] else 0
     block = positive_or_none("block_rows", block_rows)
     result: dict[str, Any] = _predict().row_stats(problem, of, variant, most, block)

@@ -127,11 +127,11 @@ def _outputs(out: Any, wanted: tuple[str, ...], problem: Linear) -> Mapping[str,
 
 
 def row_stats(
-    x: Any, weight: ArrayLike, target: ArrayLike | None, bias: ArrayLike | None, opts: Options
+    x: Any, weight: ArrayLike, target: ArrayLike | None, bias: ArrayLike | None, opts: Options, offset: Any
 ) -> tuple[Linear, Loss]:
     """Logits of features, and what statistics of them are of: their target and options."""
     problem = linear(x, weight, bias)
-    return problem, derived.statistics(_virtual(problem), target, -1, opts)
+    return problem, derived.statistics(_virtual(problem), target, -1, opts, (None, offset))
 
 
 def loss(
@@ -147,11 +147,13 @@ def loss(
     grad_output: ArrayLike | None = None,
     wrt: Any = (),
     out: Any = None,
+    class_offset: Any = None,
 ) -> LinearLoss:
     """A cross-entropy of a linear map from the arguments of the public functions."""
     problem = linear(x, weight, bias)
     problem = problem._replace(dtype=np.dtype(wide_enough(options, problem.dtype.name)))
-    about = check.cross_entropy(_virtual(problem), target, -1, class_weight, sample_weight, options, grad_output)
+    rows = target, -1, class_weight, sample_weight, options, grad_output
+    about = check.cross_entropy(_virtual(problem), *rows, adjust=(None, class_offset))
     wanted = _wanted(wrt, problem)
     block = positive_or_none("block_rows", block_rows)
     return LinearLoss(problem, about, wanted, _outputs(out, wanted, problem), block)

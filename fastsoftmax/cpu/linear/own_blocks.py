@@ -151,7 +151,7 @@ def _parameters(jobs: list[Job], recipes: list[Recipe]) -> Array:
     """The parameters of the kernels of a block's jobs, but for what each block fills in."""
     params = np.zeros((2, FIELDS), np.int64)
     for i, (job, recipe) in enumerate(zip(jobs, recipes, strict=True)):
-        call = (0, 0, 0, 0, 0, address(job.class_weight), 0, 0, 0, 0, 0, job.ignore_index)
+        call = (0, 0, 0, 0, 0, address(job.class_weight), address(job.offset), 0, 0, 0, 0, 0, job.ignore_index)
         pack_block(params[i], 0, *call, *job.numbers, recipe.shape)
     return params
 

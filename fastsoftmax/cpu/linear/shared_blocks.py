@@ -93,7 +93,7 @@ class _Block:
         )
         result = None if p.result is None else np.empty(self.rows, p.dtype)
         out = z if jobs[0].flags.grad else None
-        total = execute(jobs[0], Operands(z, soft, out, None, labels, factors[0], factors[1], None, result))
+        total = execute(jobs[0], Operands(z, soft, out, None, None, labels, factors[0], factors[1], None, result))
         if p.result is not None:
             p.result[self.index] = result
         return total

@@ -1,4 +1,4 @@
-"""Half precision in LLVM: what is stored in 16 bits is computed in float32.
+"""Half precision in LLVM: what is stored in 16 bits is computed in float32; and masks, which are stored in 8.
 
 bfloat16 and, where the CPU has no instruction for it, float16 are converted bit by bit: ``fpext half`` is a call of the
 C library on plain x86-64, where it may not even exist.
@@ -6,7 +6,7 @@ C library on plain x86-64, where it may not even exist.
 
 from llvmlite import ir
 
-from ...core.dtypes import BFLOAT16, FLOAT16, FLOAT32
+from ...core.dtypes import BFLOAT16, FLOAT16, FLOAT32, MASK32
 from ..jit import target
 
 I16, I32 = ir.IntType(16), ir.IntType(32)
@@ -16,6 +16,8 @@ F16C = "+f16c" in target()[1].split(",")
 
 def widen(builder, r, cells):
     """Storage cells (one, or a vector of them) in the type that is computed with; exact."""
+    if r.storage >= MASK32:
+        return _widen_mask(builder, r, cells)
     if r.storage >= FLOAT32:
         return cells
     ints = ir.VectorType(I32, cells.type.count) if isinstance(cells.type, ir.VectorType) else I32
@@ -37,6 +39,15 @@ def widen(builder, r, cells):
     scaled = builder.select(special, builder.or_(magnitude, const(0x70000000)), builder.bitcast(scaled, ints))
     sign = builder.shl(builder.and_(wide, const(0x8000)), const(16))
     return builder.bitcast(builder.or_(scaled, sign), floats)
+
+
+def _widen_mask(builder, r, cells):
+    """0 where a mask is true, -inf where it is false."""
+    scalar = ir.DoubleType() if r.vec.dtype.bitwidth == 64 else ir.FloatType()
+    floats = ir.VectorType(scalar, cells.type.count) if isinstance(cells.type, ir.VectorType) else scalar
+    minus = float("-inf") if floats is scalar else [float("-inf")] * floats.count
+    seen = builder.icmp_unsigned("!=", cells, ir.Constant(cells.type, None))
+    return builder.select(seen, ir.Constant(floats, None if floats is not scalar else 0.0), ir.Constant(floats, minus))
 
 
 def narrow(builder, r, value):

@@ -16,9 +16,9 @@ from .vectors import AVX512, I8, I16, I32, I64, Vec, as_vector, call
 
 BYTES = 64  # of a vector of the computing type: one cache line, one AVX-512 register
 
-# By storage kind (FLOAT16, BFLOAT16, FLOAT32, FLOAT64 of spec).
-_COMPUTE = (types.float32, types.float32, types.float32, types.float64)
-_CELL = (I16, I16, ir.FloatType(), ir.DoubleType())
+# By storage kind (FLOAT16, BFLOAT16, FLOAT32, FLOAT64, MASK32, MASK64).
+_COMPUTE = (types.float32, types.float32, types.float32, types.float64, types.float32, types.float64)
+_CELL = (I16, I16, ir.FloatType(), ir.DoubleType(), I8, I8)
 
 
 class Ref(types.Type):
@@ -146,7 +146,8 @@ def load(_typing, r, index):
 def masked(builder, r, mask, lanes=None):
     """The mask of live lanes and the suffix of LLVM's masked accesses; of a vector loaded from `r`, or of `lanes`."""
     lanes = lanes or r.vec.lanes
-    return live_mask(builder, lanes, mask), f"v{lanes}{'i16' if r.cell is I16 else f'f{r.vec.dtype.bitwidth}'}.p0"
+    cell = {I8: "i8", I16: "i16"}.get(r.cell, f"f{r.vec.dtype.bitwidth}")
+    return live_mask(builder, lanes, mask), f"v{lanes}{cell}.p0"
 
 
 def as_cells(builder, r, value):
