@@ -14,7 +14,7 @@ from . import check, hessian, statistics
 from .arrays.borrowed import keep
 from .arrays.lookup import argument, arguments, by_type, call_key, keys, library
 from .check import Arguments
-from .prepared import Prepared, calls, find, may_wait, order, reach_of
+from .prepared import Prepared, calls, find, may_wait, order, plain, reach_of
 from .run import LossCall, MapCall
 from .upstream import upstream_fits, upstream_number
 from .workspace import workspace
@@ -22,8 +22,11 @@ from .workspace import workspace
 row_stats, row_stats_vjp, grad_hess = statistics.row_stats, statistics.row_stats_vjp, hessian.grad_hess
 
 
-def rows(x: Any, y: Any, axis: Any, out: Any, kernel: str, variant: int, keepdims: bool = False) -> Any:
+def rows(
+    x: Any, y: Any, axis: Any, out: Any, kernel: str, variant: int, keepdims: bool = False, where: Any = None
+) -> Any:
     """A function from rows to rows, or (of the variant LOGSUMEXP) to a number a row."""
+    plain((where, None))
     kind = by_type.get(type(x)) or library(x)
     look, stream, x_at, y_at, at, owners = kind.call_key(x, y, out) or call_key(kind, x, y, out)
     key = kind, look, axis, type(axis), kernel, variant, keepdims  # 1.0 and True are no axes, though equal to one
@@ -84,8 +87,10 @@ def loss(
     options: Options,
     grad: bool,
     check_targets: bool | None = None,
+    adjust: tuple[Any, Any] | None = None,
 ) -> tuple[Any, Any]:
     """(loss, gradient or None) of a cross-entropy."""
+    plain(adjust)
     kind = by_type.get(type(logits)) or library(logits)
     look, stream, x_at, y_at, at, owners = kind.call_key(logits, target, out) or call_key(kind, logits, target, out)
     up = 1.0 if grad_output is None else upstream_number(grad_output)

@@ -16,7 +16,7 @@ from .arrays.borrowed import keep
 from .arrays.lookup import argument, arguments, by_type, call_key, keys, library
 from .check import Statistics
 from .launches import RowWork, launches_of
-from .prepared import Prepared, calls, find, may_wait, order, reach_of
+from .prepared import Prepared, calls, find, may_wait, order, plain, reach_of
 from .run import STREAMS
 from .toolkit import compiler
 from .toolkit.packed import Cell
@@ -108,8 +108,17 @@ class DerivativeCall:
             compiler.put(self.device, self.prepared.get((stream, ups)) or self._prepare(stream, ups), places)
 
 
-def row_stats(logits: Any, target: Any, variant: int, axis: Any, options: Options, k: Any) -> dict[str, Any]:
+def row_stats(
+    logits: Any,
+    target: Any,
+    variant: int,
+    axis: Any,
+    options: Options,
+    k: Any,
+    adjust: tuple[Any, Any] | None = None,
+) -> dict[str, Any]:
     """The statistics of a set, by name."""
+    plain(adjust)
     kind = by_type.get(type(logits)) or library(logits)
     look, stream, x_at, target_at, _, owners = kind.call_key(logits, target, None) or call_key(
         kind, logits, target, None
@@ -148,8 +157,17 @@ def _prepare_statistics(
     return prepared
 
 
-def row_stats_vjp(logits: Any, target: Any, upstreams: tuple[Any, ...], axis: Any, options: Options, out: Any) -> Any:
+def row_stats_vjp(
+    logits: Any,
+    target: Any,
+    upstreams: tuple[Any, ...],
+    axis: Any,
+    options: Options,
+    out: Any,
+    adjust: tuple[Any, Any] | None = None,
+) -> Any:
     """The gradient of statistics, by their upstream gradients: numbers, or arrays."""
+    plain(adjust)
     kind = by_type.get(type(logits)) or library(logits)
     about = kind.call_key(logits, target, out) or call_key(kind, logits, target, out)
     look, stream, x_at, target_at, at, owners = about

@@ -11,7 +11,7 @@ from ...core.statistics import BITS
 from ..arrays.borrowed import keep
 from ..arrays.lookup import argument, arguments, keys, library
 from ..check import Map
-from ..prepared import order
+from ..prepared import order, plain
 from ..run import MapCall
 from ..upstream import upstream_fits, upstream_number
 from ..workspace import workspace
@@ -40,8 +40,10 @@ def loss(
     out: Any = None,
     *,
     check_targets: bool | None = None,
+    class_offset: Any = None,
 ) -> tuple[Any, dict[str, Any]]:
     """(loss, gradients by name) of a cross-entropy."""
+    plain((None, class_offset))
     up = upstream_number(grad_output)
     arrays = x, weight, bias, target, class_weight, sample_weight, grad_output if up is None else None
     kind, names = library(x), rules.wrt_names(wrt)
