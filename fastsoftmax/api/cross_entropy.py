@@ -179,8 +179,10 @@ def cross_entropy_and_grad(
     ----------
     logits, target, axis, class_weight, sample_weight, ignore_index
         As for `cross_entropy`.
-    label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, where, class_offset, reduction
-        As for `cross_entropy`, and so is `check_targets`.
+    label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap
+        As for `cross_entropy`.
+    where, class_offset, reduction, check_targets
+        As for `cross_entropy`.
     grad_output : scalar, or array_like of shape (...) for "none", default 1
         The upstream gradient that the gradient is multiplied by, in the same pass.
     out : ndarray, optional

@@ -12,7 +12,7 @@ Array = NDArray[Any]
 
 
 class Adjust(NamedTuple):
-    """What logits are adjusted by, after softcap and temperature; -inf leaves a class out."""
+    """The numbers that are added to logits after softcap and temperature; -inf leaves a class out."""
 
     offset: Array | None = None  # by class, float64
     mask: Array | None = None  # bool, False for classes that are left out; in the shape of the logits, classes last

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..api.cross_entropy import LossAndGrad
-from .maps import Array, adjusted, converted, log_softmax, logsumexp, softmax
+from .maps import Array, converted, log_softmax, logsumexp, softmax, transformed
 
 
 def cross_entropy(logits: ArrayLike, target: ArrayLike, **options: Any) -> Any:
@@ -35,18 +35,11 @@ def cross_entropy_and_grad(
     dtype: DTypeLike = np.float64,
 ) -> LossAndGrad:
     """Cross-entropy and its gradient; the parameters are those of `fastsoftmax.cross_entropy_and_grad`."""
-    x = np.moveaxis(converted(logits, dtype), axis, -1)
+    with np.errstate(all="ignore"):
+        x, z, slope, there = transformed(logits, axis, softcap, temperature, where, class_offset, dtype)
     w = np.ones(x.shape[-1], dtype) if class_weight is None else converted(class_weight, dtype)
     rows = np.ones(x.shape[:-1], dtype) if sample_weight is None else converted(sample_weight, dtype)
     with np.errstate(all="ignore"):
-        z = x if softcap is None else softcap * np.tanh(x / softcap)
-        slope = np.ones_like(x) if softcap is None else 1 - np.tanh(x / softcap) ** 2
-        z, slope = z / temperature, slope / temperature
-        there = np.ones_like(z)  # 0 for classes that smoothing leaves out
-        if where is not None or class_offset is not None:
-            seen = None if where is None else np.moveaxis(np.broadcast_to(where, np.shape(logits)), axis, -1)
-            z = adjusted(z, seen, class_offset)
-            there, slope = np.where(z == -np.inf, 0.0, 1.0), np.where(z == -np.inf, 0.0, slope)
         if np.ndim(target) == x.ndim - 1:
             used = np.asarray(target) != ignore_index
             t = np.where(used, target, 0).astype(np.int64)[..., None]

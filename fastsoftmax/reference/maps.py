@@ -23,6 +23,28 @@ def adjusted(z: Array, where: Any = None, class_offset: Any = None, axis: int = 
         return z if where is None else np.where(where, z, -np.inf)
 
 
+def transformed(
+    logits: ArrayLike,
+    axis: int,
+    softcap: float | None,
+    temperature: float,
+    where: ArrayLike | None,
+    class_offset: ArrayLike | None,
+    dtype: DTypeLike,
+) -> tuple[Array, Array, Array, Array]:
+    """Logits with their classes last, as they came and as they are used; the slope between them; 0 for no class."""
+    x = np.moveaxis(converted(logits, dtype), axis, -1)
+    y = x if softcap is None else np.tanh(x / softcap)
+    z, slope = (x, np.ones_like(x)) if softcap is None else (softcap * y, 1 - y**2)
+    z, slope, there = z / temperature, slope / temperature, np.ones_like(x)
+    if where is not None or class_offset is not None:
+        mask = None if where is None else np.moveaxis(np.broadcast_to(where, np.shape(logits)), axis, -1)
+        z = adjusted(z, mask, class_offset)
+        there = np.where(z == -np.inf, 0.0, 1.0).astype(z.dtype)
+        slope = np.where(z == -np.inf, 0.0, slope)
+    return x, z, slope, there
+
+
 def logsumexp(
     x: ArrayLike, axis: Axis = -1, *, where: Any = None, keepdims: bool = False, dtype: DTypeLike = np.float64
 ) -> Any:

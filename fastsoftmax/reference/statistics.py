@@ -1,22 +1,12 @@
 """Statistics of rows, and the gradient of three of them."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ..api.statistics import RowStats, TopK
-from .maps import Array, adjusted, converted, logsumexp
-
-
-def _transformed(logits: ArrayLike, axis: int, softcap: float | None, temperature: float, dtype: DTypeLike) -> Any:
-    """Logits with their classes last, as they came and as they are used; and the derivative of the one by the other."""
-    x = np.moveaxis(converted(logits, dtype), axis, -1)
-    if softcap is None:
-        return x, x / temperature, np.ones_like(x) / temperature
-    y = np.tanh(x / softcap)
-    return x, softcap * y / temperature, (1 - y**2) / temperature
+from .maps import Array, logsumexp, transformed
 
 
 def _log_probs(z: Array) -> Array:
@@ -52,10 +42,9 @@ def row_stats(
     dtype: DTypeLike = np.float64,
 ) -> RowStats:
     """Statistics of rows; the parameters are those of `fastsoftmax.row_stats`."""
-    x, z, _ = _transformed(logits, axis, softcap, temperature, dtype)
+    x, z, _, _ = transformed(logits, axis, softcap, temperature, where, class_offset, dtype)
     if where is not None or class_offset is not None:
-        seen = None if where is None else np.moveaxis(np.broadcast_to(where, np.shape(logits)), axis, -1)
-        x = z = adjusted(z, seen, class_offset)
+        x = z
     log_p, rows = _log_probs(z), x.shape[:-1]
     used = np.full(rows, True) if target is None else np.asarray(target) != ignore_index
     t = np.where(used, 0 if target is None else target, 0).astype(np.int64)[..., None]
@@ -97,11 +86,7 @@ def row_stats_vjp(
     dtype: DTypeLike = np.float64,
 ) -> Array:
     """``a ([j=t] - p_j) - b p_j (log p_j + H) + c p_j``; the parameters are those of `fastsoftmax.row_stats_vjp`."""
-    x, z, slope = _transformed(logits, axis, softcap, temperature, dtype)
-    if where is not None or class_offset is not None:
-        seen = None if where is None else np.moveaxis(np.broadcast_to(where, np.shape(logits)), axis, -1)
-        z = adjusted(z, seen, class_offset)
-        slope = np.where(z == -np.inf, 0.0, slope)
+    x, z, slope, _ = transformed(logits, axis, softcap, temperature, where, class_offset, dtype)
     a, b, c = (np.asarray(0.0 if v is None else v, dtype)[..., None] for v in (log_prob, entropy, log_sum_exp))
     used = np.full(x.shape[:-1], True) if target is None else np.asarray(target) != ignore_index
     hit = np.arange(x.shape[-1]) == np.where(used, -1 if target is None else target, -1)[..., None]

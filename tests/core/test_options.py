@@ -27,7 +27,7 @@ from tests.support import ALONE, INDEX_OPTIONS, INDICES_ONLY, SOFT_OPTIONS
 #: The switches that belong to the call.
 SWITCHES = (
     *("hard", "soft", "weighted", "factors", "grad"),
-    *("upstream", "entropy", "rest", "residual"),
+    *("upstream", "entropy", "rest", "adjusted", "offset", "mask", "residual"),
 )
 NAMES = [term.option for term in TERMS]
 LOSSES = {

@@ -58,10 +58,14 @@ def _row(
 
 
 @jit.inline
-def _target_logit(flags, o, row):
-    """The logit of the target (of class 0 where there is none) as the passes read it."""
+def _put_target(flags, o, row, lines, r):
+    """Leave the target's logit of row number `r`, as passes read it, and its class weight; of class 0 without one."""
     t = max(row.t, 0)
-    return logit_of(flags, o, row, t) if flags.adjusted else get(row.source, t)
+    put(lines.logit, r, logit_of(flags, o, row, t) if flags.adjusted else get(row.source, t))
+    if flags.adjusted and flags.cap:  # for its slope, where the target's gradient goes then
+        put(lines.at_target, r, get(row.source, t))
+    if flags.weighted:
+        put(lines.weight, r, get(row.w, t))
 
 
 def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
@@ -84,11 +88,7 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
                 )  # fmt: skip
                 put_maxima(flags, way, o, row, lines, r)
                 if hard:
-                    put(lines.logit, r, _target_logit(flags, o, row))
-                if hard and flags.adjusted and flags.cap:  # for the slope, which the score is multiplied by there
-                    put(lines.at_target, r, get(row.source, max(row.t, 0)))
-                if hard and flags.weighted:
-                    put(lines.weight, r, get(row.w, max(row.t, 0)))
+                    _put_target(flags, o, row, lines, r)
             m = put_shifts(flags, o, lines)
             for r in range(n):
                 row = _row(

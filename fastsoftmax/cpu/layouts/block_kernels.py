@@ -42,6 +42,15 @@ def _adjusters(params, outer, start, like, mask_kind, mask_near):
     return ref_like(like, integer_at(params, P.OFFSET)), mask, step
 
 
+@jit.inline
+def _begin(flags, params, tile, index):
+    """Leave the lines of a tile of which nothing has been read, the first of whose rows has number `index`."""
+    width = lanes_of(tile.lines)
+    for v in range(vectors_of(tile)):
+        n = min(tile.rows - v * width, width)
+        put_lines(tile, v, no_classes(tile, targets(flags, params, tile.lines, index + v * width, n)))
+
+
 def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """Loss, and the gradient if ``flags.grad``, of each tile of a chunk; the losses are summed in a fixed order."""
     kind, mask_near = COMPUTED[x_kind], way.mask
@@ -74,9 +83,7 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
                 mask_class,
             )
             index = outer * integer_at(params, P.INNER) + start
-            for v in range(vectors_of(tile)):
-                n = min(rows - v * width, width)
-                put_lines(tile, v, no_classes(tile, targets(flags, params, like, index + v * width, n)))
+            _begin(flags, params, tile, index)
             reduce_tile(flags, way, o, tile)
             for v in range(vectors_of(tile)):
                 reduced, n = get_lines(tile, v), min(rows - v * width, width)

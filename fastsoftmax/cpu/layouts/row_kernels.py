@@ -46,26 +46,14 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
         stride, exp, total = integer_at(params, P.X_STRIDES + 1), exp_constants(result), 0.0
         for i in range(first, last):
             out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
-            e, x = (
-                out if direct else ref(kept, 0, kind, True),
-                row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous),
-            )
+            e = out if direct else ref(kept, 0, kind, True)
+            x = row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous)
+            y = row_ref(params, P.Y, P.Y_STRIDES, i, y_kind, y_contiguous)
+            read = read_ref(params, i, read_kind, read_contiguous, gathered, address(e))
+            w, blocks = ref(integer_at(params, P.CLASS_WEIGHT), 0, kind, True), ref(bases, 0, FLOAT64, True)
             offset, mask = adjusters(params, i, e, mask_kind, mask_near)
-            row = Row(
-                x,
-                read_ref(params, i, read_kind, read_contiguous, gathered, address(e)),
-                row_ref(params, P.Y, P.Y_STRIDES, i, y_kind, y_contiguous),
-                ref(integer_at(params, P.CLASS_WEIGHT), 0, kind, True),
-                e,
-                ref(bases, 0, FLOAT64, True),
-                out,
-                k,
-                class_of(params, i) if flags.hard else -1,
-                stride,
-                exp,
-                offset,
-                mask,
-            )
+            t = class_of(params, i) if flags.hard else -1
+            row = Row(x, read, y, w, e, blocks, out, k, t, stride, exp, offset, mask)
             loss = 0.0
             if flags.hard and row.t < 0:
                 if flags.grad:

@@ -67,8 +67,7 @@ def loss(
         if name not in results:
             results[name] = kind.empty(x, tuple(of_name[name].shape), linear.dtype, stream)
     value = kind.empty(x, () if call.reduced else (linear.rows,), call.dtype, stream)
-    state = call.state_for(workspace(call.device, stream))
-    operands = Arrays(x, weight, bias, linear.library, stream)
+    state, operands = call.state_for(workspace(call.device, stream)), Arrays(x, weight, bias, linear.library, stream)
     call(operands, (*places[3:], kind.address(value)), results, state, 1.0 if up is None else up, check_targets)
     if borrowed:
         keep(call.device, stream, borrowed)
