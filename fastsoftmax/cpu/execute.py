@@ -220,8 +220,8 @@ def _cut(
         keep = used and not (flags.soft or flags.smooth or flags.cap or flags.entropy)
     streamable = apart and streamed and kernel != "vjp"
     direct = apart and dtype == work
-    room = COPIES.get(kernel, 0), copied, flags.adjusted, flags.mask
-    p = plan(*rows, work.itemsize, lanes, keep, direct, streamable, *room)
+    copies, mask = COPIES.get(kernel, 0), flags.mask
+    p = plan(*rows, work.itemsize, lanes, keep, direct, streamable, copies, copied, flags.adjusted, mask)
     gathered = not lanes if flags.adjusted else strided and p.kept
     return p, Way(p.kept, gathered, p.direct, p.streamed), lanes
 

@@ -50,7 +50,7 @@ def _row(flags, way, o, constants, beta, params, row, few, up, i):
     rest = reduce_row(flags, way, o, row)
     _distances(flags, o, few, count, rest)
     y = ref_like(few, integer_at(params, P.COLUMNS) + i * (count + 1) * itemsize_of(few))
-    small = Row(few, few, y, few, few, row.bases, few, count + 1, -1, 0, row.exp)
+    small = Row(few, few, y, few, few, row.bases, few, count + 1, -1, 0, row.exp, few, few)
     value = of_row(plain, apart, apart, o, LOG_PROB, direction, beta, small, small, up)
     value += float(get(ref_like(few, integer_at(params, P.THIRD)), i))
     if flags.grad:
@@ -76,7 +76,7 @@ def rows(flags, way, direction, x_kind, _y_kind, x_contiguous, _y_contiguous, ou
         for i in range(first, last):
             copy(row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous), line, k)
             out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
-            row = Row(line, line, line, line, line, blocks, out, k, -1, 0, exp)
+            row = Row(line, line, line, line, line, blocks, out, k, -1, 0, exp, line, line)
             up = o.scale
             if flags.factors and flags.grad:
                 up = up * float(get(ref_like(result, integer_at(params, P.GRAD_FACTOR)), i))

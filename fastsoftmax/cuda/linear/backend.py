@@ -116,9 +116,10 @@ def top_k(x: Any, weight: Any, bias: Any, k: Any) -> tuple[Any, Any]:
 
 
 def row_stats(
-    x: Any, weight: Any, target: Any, bias: Any, variant: int, options: Options, k: Any, block_rows: Any
+    x: Any, weight: Any, target: Any, bias: Any, variant: int, options: Options, k: Any, block_rows: Any, offset: Any
 ) -> dict[str, Any]:
     """The statistics of a set, by name."""
+    plain((None, offset))
     kind, arrays, most = library(x), (x, weight, bias, target), bool(variant & BITS["top_k"])
     stream = kind.stream(x)
     looks, places, held = keys(arrays, stream)
