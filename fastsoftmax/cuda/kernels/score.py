@@ -145,7 +145,8 @@ def make_deliver(kind, threads, group):
                 total = gathered(total)
             if u32(cuda.threadIdx.x) == u32(0):
                 # Once a block: the only arithmetic of float32 kernels in float64.
-                value = types.float64(total.sum) + types.float64(total.lost)
+                lost = total.lost if total.lost == total.lost else zero  # of an infinite sum nothing is
+                value = types.float64(total.sum) + types.float64(lost)
                 store_float64(p.partial + i64(u32(cuda.blockIdx.x)) * 8, value)
 
     return deliver

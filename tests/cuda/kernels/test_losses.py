@@ -251,3 +251,13 @@ def test_more_rows_than_blocks():
     target = labels(random, x.shape)
     result = loss_of(x, target, {}, change={"grid": 3})
     assert_as_reference(x, target, {}, result)
+
+
+@pytest.mark.parametrize("classes", [10, 1001])
+def test_the_sum_of_an_infinite_loss_is_infinite(classes):
+    """And not NaN, by what compensation makes of it; whichever thread adds it, and whatever follows."""
+    x, target = logits(3, (9, classes), FLOAT32), np.zeros(9, np.int64)
+    x[[1, 2], 0] = -inf
+    result = loss_of(x, target, {}, change={"grid": 1})
+    assert_as_reference(x, target, {}, result)
+    assert result.total == inf
