@@ -74,8 +74,11 @@ def kl_divergence(
 
     Notes
     -----
-    O(n) time, one pass over memory while two rows fit a second-level cache.  Arrays on a GPU are refused.  With a pair
-    each logit of the student's is read once, and the teacher's other classes cost nothing.
+    O(n) time, one pass over memory while two rows fit a second-level cache.  With a pair each logit of the
+    student's is read once, and the teacher's other classes cost nothing.
+
+    Arrays on a GPU, of any library, give arrays of their kind on the caller's current stream; see `fastsoftmax.cuda`.
+    Pairs are refused there, and so is a teacher of another dtype than the student's or the one that is computed in.
 
     Never negative, unless a tail is ignored: the terms added up are :math:`q \log(q / p) - q + p`, which are not, each
     with its digits where p is near q.  For a dense teacher's numbers that add up to M rather than 1 this is M - 1 less
@@ -164,6 +167,8 @@ def kl_divergence_and_grad(
     -----
     O(n) time, one pass over memory while two rows fit a second-level cache.  ``p - q`` keeps its digits where p is
     near q.
+
+    On a GPU what `kl_divergence` says holds; `out` may be the student or the teacher, and has to lie apart otherwise.
 
     Examples
     --------

@@ -7,10 +7,9 @@ take microseconds to be asked and made.
 from typing import Any
 
 from ..core import rules
-from ..core.devices import in_main_memory
 from ..core.dtypes import LOGSUMEXP, computed
 from ..core.options import Options
-from . import check, hessian, statistics
+from . import check, derived, hessian, statistics
 from .arrays.borrowed import keep
 from .arrays.lookup import argument, arguments, by_type, call_key, keys, library
 from .check import Arguments
@@ -88,8 +87,9 @@ def loss(
     grad: bool,
     check_targets: bool | None = None,
     adjust: tuple[Any, Any] | None = None,
+    taught: tuple[Any, Any] | None = None,
 ) -> tuple[Any, Any]:
-    """(loss, gradient or None) of a cross-entropy."""
+    """(loss, gradient or None) of a cross-entropy; of a divergence from what is `taught`, with a direction."""
     plain(adjust)
     kind = by_type.get(type(logits)) or library(logits)
     look, stream, x_at, y_at, at, owners = kind.call_key(logits, target, out) or call_key(kind, logits, target, out)
@@ -100,10 +100,10 @@ def loss(
         each = class_weight, sample_weight, grad_output if up is None else None
         each_key, (class_at, sample_at, up_at), each_owners = keys(each, stream)
         owners = (*(owners or (logits, target, out)), *each_owners)
-    key = kind, look, axis, type(axis), options, grad, each_key  # 1.0 and True are no axes, though equal to one
+    key = kind, look, axis, type(axis), options, grad, each_key, taught  # 1.0 and True are no axes, though equal to one
     prepared, written = find(key, x_at, y_at, at), out
     if prepared is None:
-        prepared, written = _prepare_loss(key, (logits, target, out), each, axis, options, grad, stream)
+        prepared, written = _prepare_loss(key, (logits, target, out), each, axis, options, grad, stream, taught)
     call, factory = prepared.call, prepared.factory
     if grad_output is not None:
         upstream_fits(up, prepared.dtype)
@@ -121,12 +121,22 @@ def loss(
 
 
 def _prepare_loss(
-    key: Any, arrays: tuple[Any, Any, Any], each: tuple[Any, ...], axis: Any, options: Options, grad: bool, stream: int
+    key: Any,
+    arrays: tuple[Any, Any, Any],
+    each: tuple[Any, ...],
+    axis: Any,
+    options: Options,
+    grad: bool,
+    stream: int,
+    taught: tuple[Any, Any] | None,
 ) -> tuple[Prepared, Any]:
     """A prepared call, and where its first gradient goes: the output, or a new array."""
     logits, target, out = arguments(arrays, stream, required=(0, 1))
     operands = Arguments(*(logits, target, *arguments(each or (None, None, None), stream), out))
-    problem = check.cross_entropy(operands, axis, options, grad=grad)
+    if taught is None:
+        problem = check.cross_entropy(operands, axis, options, grad=grad)
+    else:
+        problem = derived.divergence(operands, taught, axis, options, grad=grad)
     about, written = logits.description, arrays[-1]
     reach = reach_of(problem.out, problem.x, problem.soft or check.flat(target))
     if grad and out is None:
@@ -144,13 +154,12 @@ def divergence(
     student: Any,
     teacher: Any,
     axis: Any,
-    kind: Any,
+    kind: tuple[Any, Any],
     sample_weight: Any,
     options: Options,
     grad_output: Any,
     out: Any,
     grad: bool,
-) -> Any:
-    """Refuse a divergence, which has no kernels here."""
-    arrays = {"student": student, "teacher": teacher, "sample_weight": sample_weight, "grad_output": grad_output}
-    in_main_memory("kl_divergence", "pass a copy of {0} there", **arrays, out=out)
+) -> tuple[Any, Any]:
+    """(divergence, gradient or None) of a student from its teacher: a loss of another kernel."""
+    return loss(student, teacher, None, sample_weight, grad_output, out, axis, options, grad, taught=kind)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from ..core import rules
 from ..core.dtypes import FLOATS, LABELS, SIZES, computed, readable_beside
 from ..core.options import Options, for_probabilities, in_precision
-from ..core.statistics import DIFFERENTIABLE
 from ..core.strides import Operand, axes_last, contiguous, joined
 from .arrays.library import Argument, Description, Library
 
@@ -28,6 +27,7 @@ class Loss(NamedTuple):
     grad: bool
     device: int
     label: int = 8  # bytes of a class index
+    work: tuple[str, Any, tuple[float, ...]] = "cross_entropy", 0, ()  # kernel, variant, numbers besides the options'
 
 
 class Map(NamedTuple):
@@ -37,16 +37,6 @@ class Map(NamedTuple):
     y: Operand | None
     out: Operand | None
     device: int
-
-
-class Statistics(NamedTuple):
-    """Statistics of rows, or their gradient, to compute on a GPU."""
-
-    x: Operand
-    label: int  # bytes of a class index; 0: there is no target
-    options: Options
-    device: int
-    out: Operand | None = None  # of the gradient
 
 
 def kind_of(argument: Argument) -> str:
@@ -99,7 +89,7 @@ def readable(name: str, argument: Argument, allowed: tuple[str, ...]) -> Descrip
     return about
 
 
-def _rows(name: str, argument: Argument, axis: Any, allowed: tuple[str, ...] = FLOATS) -> Operand:
+def rows_of(name: str, argument: Argument, axis: Any, allowed: tuple[str, ...] = FLOATS) -> Operand:
     """An operand whose classes are along `axis`."""
     about = readable(name, argument, allowed)
     at = rules.axis_of(axis, len(about.shape), name)
@@ -155,7 +145,7 @@ def row_wise(name: str, argument: Argument, shape: tuple[int, ...], allowed: tup
         )
 
 
-def _target(target: Argument, x: Operand, like: Description, axis: Any, options: Options) -> Operand | None:
+def target_of(target: Argument, x: Operand, like: Description, axis: Any, options: Options) -> Operand | None:
     """Probabilities with the classes in the last axis; None for class indices."""
     about, rows, cast = target.description, x.shape[:-1], target.library.cast
     if about.shape == rows:
@@ -169,7 +159,7 @@ def _target(target: Argument, x: Operand, like: Description, axis: Any, options:
     got = about.shape, about.dtype, about.dtype.startswith(("int", "uint", "bool"))
     rules.probabilities(got, like.shape, rows, cast.format("target", computed(x.dtype)), options.ignore_index)
     for_probabilities(options)
-    return _rows("target", target, axis, readable_beside(x.dtype))
+    return rows_of("target", target, axis, readable_beside(x.dtype))
 
 
 def weights(name: str, argument: Argument | None, shape: tuple[int, ...], meaning: str, dtype: str) -> bool:
@@ -181,7 +171,7 @@ def weights(name: str, argument: Argument | None, shape: tuple[int, ...], meanin
     return True
 
 
-def _upstream(
+def upstream(
     argument: Argument | None, rows: tuple[int, ...], reduction: str, dtype: str, name: str = "grad_output"
 ) -> bool:
     """Whether there is an upstream gradient for each row."""
@@ -196,6 +186,19 @@ def _upstream(
     rules.upstream(name, about.shape, rows, reduction)
     row_wise(name, argument, rows, (dtype,))
     return True
+
+
+def factors(
+    sample_weight: Argument | None, grad_output: Argument | None, rows: tuple[int, ...], reduction: str, dtype: str
+) -> tuple[bool, bool]:
+    """Whether there are weights of the rows, and whether there is an upstream gradient for each."""
+    found = weights("sample_weight", sample_weight, rows, "a row", dtype), upstream(grad_output, rows, reduction, dtype)
+    if all(found):
+        raise ValueError(
+            "grad_output must be a number when there are sample weights on a GPU, where nothing is multiplied "
+            "beforehand; multiply the losses, or their weights, by one of them"
+        )
+    return found
 
 
 class Arguments(NamedTuple):
@@ -213,7 +216,7 @@ def cross_entropy(arguments: Arguments, axis: Any, options: Options, *, grad: bo
     """A cross-entropy problem from the arguments of the public functions."""
     device = together(arguments._asdict())
     like = arguments.logits.description
-    x = _rows("logits", arguments.logits, axis)
+    x = rows_of("logits", arguments.logits, axis)
     problem = of_logits(x, like, arguments, axis, options)._replace(grad=grad, device=device)
     read = {"logits": (x, True), "target": (problem.soft or flat(arguments.target), False)}
     return problem._replace(out=destination(arguments.out, like, (axis,), read))
@@ -223,15 +226,9 @@ def of_logits(x: Operand, like: Description, arguments: Arguments, axis: Any, op
     """The loss, on no device yet, of logits that are described, as they came and with their classes last."""
     dtype, rows = computed(x.dtype), x.shape[:-1]
     options = in_precision(options, dtype)
-    soft = _target(arguments.target, x, like, axis, options)
+    soft = target_of(arguments.target, x, like, axis, options)
     weighted = weights("class_weight", arguments.class_weight, x.shape[-1:], "a class", dtype)
-    loss_factor = weights("sample_weight", arguments.sample_weight, rows, "a row", dtype)
-    grad_factor = _upstream(arguments.grad_output, rows, options.reduction, dtype)
-    if loss_factor and grad_factor:
-        raise ValueError(
-            "grad_output must be a number when there are sample weights on a GPU, where nothing is multiplied "
-            "beforehand; multiply the losses, or their weights, by one of them"
-        )
+    loss_factor, grad_factor = factors(arguments.sample_weight, arguments.grad_output, rows, options.reduction, dtype)
     label = 8 if soft is not None else SIZES[arguments.target.description.dtype]
     return Loss(x, soft, None, weighted, loss_factor, grad_factor, options, False, -1, label)
 
@@ -242,55 +239,17 @@ def flat(argument: Argument) -> Operand:
     return Operand(about.shape, about.strides, about.dtype, argument.address)
 
 
-def statistics(logits: Argument, target: Argument | None, axis: Any, options: Options) -> Statistics:
-    """A problem of statistics of rows, with or without class indices."""
-    device = together({"logits": logits, "target": target})
-    return statistics_of_logits(_rows("logits", logits, axis), logits.description, target, axis, options, device)
-
-
-def statistics_of_logits(
-    x: Operand, like: Description, target: Argument | None, axis: Any, options: Options, device: int
-) -> Statistics:
-    """The same, of logits that are described, as they came and with their classes last."""
-    options, label = in_precision(options, computed(x.dtype)), 0
-    if target is not None:
-        about = target.description
-        rules.class_indices(about.shape, x.shape[:-1], like.shape)
-        _target(target, x, like, axis, options)
-        label = SIZES[about.dtype]
-    return Statistics(x, label, options, device)
-
-
-def derivative(
-    logits: Argument,
-    target: Argument | None,
-    upstreams: tuple[Argument | None, ...],
-    axis: Any,
-    options: Options,
-    out: Argument | None,
-) -> Statistics:
-    """A problem of the gradient of statistics, by those of their upstream gradients that are arrays."""
-    given = dict(zip(DIFFERENTIABLE, upstreams, strict=True))
-    device = together({"logits": logits, "target": target, **given, "out": out})
-    like, x = logits.description, _rows("logits", logits, axis)
-    problem = statistics_of_logits(x, like, target, axis, options, device)
-    for name, argument in given.items():
-        _upstream(argument, problem.x.shape[:-1], "none", computed(problem.x.dtype), name)
-    read = {"logits": (problem.x, True)} | ({} if target is None else {"target": (flat(target), False)})
-    return problem._replace(out=destination(out, like, (axis,), read))
-
-
 def row_map(x: Argument, axis: Any, out: Argument | None) -> Map:
     """A softmax-like problem along one axis."""
     device = together({"x": x, "out": out})
-    operand = _rows("x", x, axis)
+    operand = rows_of("x", x, axis)
     return Map(operand, None, destination(out, x.description, (axis,), {"x": (operand, True)}), device)
 
 
 def product(y: Argument, grad: Argument, axis: Any, out: Argument | None) -> Map:
     """A vector-Jacobian product along one axis."""
     device = together({"y": y, "grad": grad, "out": out})
-    a, b = _rows("y", y, axis), _rows("grad", grad, axis, readable_beside(y.description.dtype))
+    a, b = rows_of("y", y, axis), rows_of("grad", grad, axis, readable_beside(y.description.dtype))
     rules.same_shape(y.description.shape, grad.description.shape)
     return Map(a, b, destination(out, y.description, (axis,), {"y": (a, True), "grad": (b, True)}), device)
 

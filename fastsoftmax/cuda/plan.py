@@ -63,6 +63,7 @@ class Burden(NamedTuple):
     registers: int = 1  # a power of 2: how many times those of a plain loss a logit takes
     product: bool = False  # it has two operands, of which little is computed
     wide: bool = False  # the second of which takes twice the first one's room
+    two: bool = False  # it keeps both operands, and much is computed of them
 
     @property
     def unrolled(self) -> int:
@@ -78,11 +79,13 @@ def burden_of(kernel: str, flags: Flags = Flags(), *, wide: bool = False) -> Bur
 
     Products hold two operands, as losses of soft targets do, the second of which may be twice as `wide`.  Smoothing
     needs the weights of classes besides, the gradient of statistics distances, statistics themselves an order and
-    counts; a softcap needs the logits and what became of them.
+    counts; a softcap needs the logits and what became of them.  Divergences hold two rows, of which much is computed.
     """
-    product, weighing = kernel == "vjp", flags.soft or flags.smooth or flags.upstream or kernel == "statistics"
-    registers = (2 if product or weighing else 1) * (2 if flags.cap else 1)
-    return Burden(max(registers, 4 if wide and (product or flags.soft) else 1), product, product and wide)
+    product, two = kernel == "vjp", kernel == "divergence"
+    second = product or two or flags.soft or flags.smooth or flags.upstream or kernel == "statistics"
+    registers = (2 if second else 1) * (2 if flags.cap else 1)
+    several = wide and (product or two or flags.soft)
+    return Burden(max(registers, 4 if several else 1), product, (product or two) and wide, two)
 
 
 def _power(n: int) -> int:
@@ -122,7 +125,7 @@ def _resident(items: int, itemsize: int, burden: Burden, *, held: bool, clusters
     if itemsize == WIDEST_ITEM:
         return WIDEST
     few = not held or items * burden.registers <= FEW_ITEMS
-    if not clusters:  # the assembler takes some registers more
+    if not clusters or (burden.two and not held):  # the assembler takes some registers more
         return FULL if few else WIDEST
     if few or burden.product:
         return RESIDENT
@@ -144,6 +147,9 @@ def plan(
     `facts` are the GPU's: multiprocessors, bytes of shared memory that a block can ask for, whether it has clusters.
     """
     whole, peelable = vectors(layouts, classes)
+    if burden.two:  # of float64 4 vectors of each row were spilled, and by the assembler for an A100
+        times = (2 if layouts[0].itemsize == WIDEST_ITEM else 1) * (1 if facts[2] else 2)
+        burden = burden._replace(registers=times * burden.registers)
     short = _short_rows(classes, whole, layouts, burden.registers)
     if short is not None:
         group, items, vector = short
@@ -194,7 +200,7 @@ def _long_rows(n: int, width: int, facts: tuple[int, int, bool], burden: Burden)
         return _chosen(CLUSTER if blocks > 1 else BLOCK, threads, -(-n // (blocks * threads)), cluster=blocks)
     # No vector takes less than a word; a block of several keeps its part of whole rounds of all their threads.
     kept = n if blocks == 1 else -(-n // (blocks * STREAMING)) * STREAMING
-    size = kept * (max(4, width) + (max(4, width * (1 + burden.wide)) if burden.product else 0))
+    size = kept * (max(4, width) + (max(4, width * (1 + burden.wide)) if burden.product or burden.two else 0))
     if size + RESERVED <= shared:
         form = CLUSTER if blocks > 1 else SHARED
         return _chosen(form, STREAMING, burden.unrolled, shared=size, cluster=blocks)

@@ -121,13 +121,16 @@ class RowLaunches:
         x, o, self.device = problem.x, problem.options, problem.device
         self.hard, factors = problem.soft is None, problem.loss_factor or problem.grad_factor
         flags = flags_of(o, hard=self.hard, weighted=problem.weighted, factors=factors, grad=problem.grad)
-        work = RowWork("cross_entropy", 0, flags, problem.label)
+        kernel, variant, more = problem.work
+        if kernel == "divergence":  # whose teacher is a second row, and no weights of classes
+            flags = flags._replace(soft=False)
+        work = RowWork(kernel, variant, flags, problem.label)
         self.launches = launches_of(work, x, problem.soft, problem.out, self.device)
         self.blocks = self.launches[-1].block + self.launches[-1].kernel.grid if self.launches else 0
         dtype = computed(x.dtype)
         self.number, self.size, self.label = np.dtype(dtype).type, SIZES[dtype], problem.label
         self.reduced, self.ignore_index = o.reduction != "none", o.ignore_index
-        self.numbers = tuple(map(self.number, numbers_of(o, x.shape[-1])))
+        self.numbers = tuple(map(self.number, (*numbers_of(o, x.shape[-1]), *more)))
         self.up = UPSTREAM if problem.grad_factor else SAMPLE_WEIGHT
         self.prepared: Memo[int, LaunchSequence] = Memo(STREAMS)
 

@@ -11,10 +11,10 @@ from ..core.memo import Memo
 from ..core.options import Options, flags_of, numbers_of
 from ..core.statistics import BITS, DIFFERENTIABLE, INDEX, NAMES, REAL, TRUTH, asked, columns_of
 from ..core.statistics import upstreams as given_upstreams
-from . import check
+from . import check, derived
 from .arrays.borrowed import keep
 from .arrays.lookup import argument, arguments, by_type, call_key, keys, library
-from .check import Statistics
+from .derived import Statistics
 from .launches import RowWork, launches_of
 from .prepared import Prepared, calls, find, may_wait, order, plain, reach_of
 from .run import STREAMS
@@ -148,7 +148,7 @@ def _prepare_statistics(
 ) -> Prepared:
     """A prepared call."""
     logits, target = arguments(arrays, stream, required=(0,))
-    problem = check.statistics(logits, target, axis, options)
+    problem = derived.statistics(logits, target, axis, options)
     waits, exports = may_wait(logits.library, (logits, target)), not logits.library.mutable
     shape, dtype = problem.x.shape[:-1], computed(problem.x.dtype)
     most = positive("k", k, problem.x.shape[-1]) if variant & BITS["top_k"] else 0
@@ -206,7 +206,7 @@ def _prepare_derivative(
     """A prepared call, and where its first gradient goes: the output, or a new array."""
     logits, target, out = arguments(arrays, stream, required=(0,))
     rows = arguments(each, stream)
-    problem = check.derivative(logits, target, rows, axis, options, out)
+    problem = derived.derivative(logits, target, rows, axis, options, out)
     about, written = logits.description, arrays[-1]
     reach = reach_of(problem.out, problem.x, None if target is None else check.flat(target))
     if out is None:

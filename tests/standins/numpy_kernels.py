@@ -20,6 +20,7 @@ compiler = pytest.importorskip(
 )
 recipes = pytest.importorskip("fastsoftmax.cuda.kernels.recipes")
 
+from fastsoftmax.core.divergence import TEACHERS  # noqa: E402
 from fastsoftmax.core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, LOGSUMEXP  # noqa: E402
 from fastsoftmax.core.options import TERMS, Numbers  # noqa: E402
 from fastsoftmax.core.statistics import INDEX, REAL, STATISTICS, TRUTH  # noqa: E402
@@ -107,8 +108,7 @@ class NumpyDriver(Driver):
     def run_vjp(self, recipe, arguments, grid):
         p, _, dtype, _ = self.unpacked(recipe, arguments)
         of = reference.log_softmax_vjp if recipe.variant == LOG_SOFTMAX else reference.softmax_vjp
-        kinds = {"x": dtype, "y": DTYPES[recipe.y_kind]}
-        y, g = (self.rows(p, name, kind).astype(WIDE) for name, kind in kinds.items())
+        y, g = (self.rows(p, name, kind).astype(WIDE) for name, kind in self.pair(recipe, dtype))
         self.rows(p, "out", dtype, write=True)[...] = of(y, g)
 
     def factor(self, address, count, dtype):
@@ -150,6 +150,37 @@ class NumpyDriver(Driver):
             if f.hard:
                 grad[target == p.ignore_index] = 0
             self.rows(p, "out", dtype, write=True)[...] = grad.reshape(-1, p.inner, k)
+
+    def run_divergence(self, recipe, arguments, grid):
+        p, o, dtype, real = self.unpacked(recipe, arguments)
+        (teacher, direction), n, k = recipe.variant, p.rows, p.classes
+        x, y = (self.rows(p, name, of).astype(WIDE).reshape(n, k) for name, of in self.pair(recipe, dtype))
+        assert recipe.flags.factors == (p.loss_factor != 0 or p.grad_factor != 0)
+        value, grad = reference.kl_divergence_and_grad(
+            *(x, y),
+            temperature=1 / float(o.inverse_temperature),
+            teacher_is={number: name for name, number in TEACHERS.items()}[teacher],
+            direction=("forward", "reverse", float(o.beta))[direction],
+            reduction="none",
+        )
+        value = value * self.factor(p.loss_factor, n, real)
+        scale = float(o.scale) * self.factor(p.grad_factor, n, real)
+        if p.denominator:
+            scale = scale / (self.floats(p.denominator, 1, WIDE)[0] or np.nan)
+        if p.result:
+            self.floats(p.result, n, real, write=True)[:] = value
+        if p.partial:
+            self.floats(p.partial, grid, WIDE, write=True)[:] = [value[b::grid].sum() for b in range(grid)]
+        assert recipe.flags.grad == (p.out != 0)
+        if recipe.flags.grad:
+            self.rows(p, "out", dtype, write=True)[...] = (grad * (np.zeros(n) + scale)[:, None]).reshape(
+                -1, p.inner, k
+            )
+
+    @staticmethod
+    def pair(recipe, dtype):
+        """The names of two operands of rows, and their dtypes."""
+        return (("x", dtype), ("y", DTYPES[recipe.y_kind]))
 
     def problem(self, recipe, p, o, dtype):
         """(logits, classes or None, which of those are none, what logits are transformed by)."""

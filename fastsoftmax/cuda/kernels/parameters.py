@@ -57,6 +57,10 @@ HessianIntegers = namedtuple("HessianIntegers", (*Integers._fields, "hessian")) 
 HessianNumbers = namedtuple("HessianNumbers", (*Numbers._fields, "curvature", "least"))  # type: ignore[misc]
 
 
+#: The numbers of "divergence", whose integers are those of a loss: the teacher's share in a mixture besides.
+DivergenceNumbers = namedtuple("DivergenceNumbers", (*Numbers._fields, "beta"))  # type: ignore[misc]
+
+
 class Counting(NamedTuple):
     """The int64 parameters of "count", which sums the weights of the rows that count, and of nothing else."""
 

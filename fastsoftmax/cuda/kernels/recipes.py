@@ -7,12 +7,13 @@ from ...core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, LOGSUMEXP
 from ...core.options import Flags, Numbers
 from ..plan import BLOCK, CLUSTER, PART_WARP, WARP, Plan
 from ..toolkit import cache, compiler
-from . import derivative, held_rows, hessian, statistics, streamed_rows, sums, vjp
+from . import derivative, divergence, held_rows, hessian, statistics, streamed_rows, sums, vjp
 from .entry import make_kernel
 from .parameters import (
     Counting,
     DerivativeIntegers,
     DerivativeNumbers,
+    DivergenceNumbers,
     HessianIntegers,
     HessianNumbers,
     Integers,
@@ -21,6 +22,7 @@ from .parameters import (
 )
 from .parts import Shape
 
+LOSSES = "cross_entropy", "divergence"  # are added up
 HELD = (PART_WARP, WARP, BLOCK, CLUSTER)
 NOTHING = Flags()
 #: Those of row kernels, by their names; of the others `Integers` and `Numbers`.
@@ -28,6 +30,7 @@ PARAMETERS: dict[str, Any] = {
     "statistics": (StatisticIntegers, Numbers),
     "derivatives": (DerivativeIntegers, DerivativeNumbers),
     "hessian": (HessianIntegers, HessianNumbers),
+    "divergence": (Integers, DivergenceNumbers),
 }
 
 
@@ -37,7 +40,7 @@ class Recipe(NamedTuple):
     name: str
     kind: int  # storage of logits, results and gradients
     y_kind: int = 0  # storage of the second operand
-    variant: Any = 0  # the number of a map, or the columns of statistics
+    variant: Any = 0  # the number of a map, the columns of statistics, or the teacher and direction of a divergence
     flags: Flags = NOTHING
     held: bool = False  # rows are kept in registers
     threads: int = 0
@@ -77,12 +80,12 @@ def _make_work(recipe: Recipe) -> Any:
     if recipe.name == "statistics":
         make = statistics.make_statistics
         return make(shape, recipe.variant, recipe.flags, recipe.label, group, blocks, held=recipe.held)
-    if recipe.name == "derivatives":
-        make_row = derivative.make_derivative
+    if recipe.name in ("derivatives", "hessian"):
+        make_row = derivative.make_derivative if recipe.name == "derivatives" else hessian.make_hessian
         return make_row(shape, recipe.flags, recipe.label, group, blocks, held=recipe.held, staged=staged)
-    if recipe.name == "hessian":
-        make_both = hessian.make_hessian
-        return make_both(shape, recipe.flags, recipe.label, group, blocks, held=recipe.held, staged=staged)
+    if recipe.name == "divergence":
+        make_value = divergence.make_divergence
+        return make_value(shape, recipe.flags, recipe.variant, group, blocks, held=recipe.held, staged=staged)
     if recipe.name == "softmax":
         return rows.make_softmax(shape, recipe.variant, *threads)
     make_product = vjp.make_held if recipe.held else vjp.make_streamed
@@ -91,7 +94,7 @@ def _make_work(recipe: Recipe) -> Any:
 
 def _make_row_kernel(recipe: Recipe) -> Any:
     """The kernel of a recipe as a Python function."""
-    kind, losses = COMPUTED[recipe.kind], recipe.name == "cross_entropy"
+    kind, losses = COMPUTED[recipe.kind], recipe.name in LOSSES
     stored = kind if losses else (recipe.kind if recipe.name == "softmax" and recipe.variant == LOGSUMEXP else None)
     work, (threads, group, blocks) = _make_work(recipe), (recipe.threads, recipe.group, recipe.cluster)
     return make_kernel(work, kind, threads, group, blocks, losses=losses, stored=stored)

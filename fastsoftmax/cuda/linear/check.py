@@ -15,7 +15,8 @@ from ...core.strides import Operand
 from .. import check
 from ..arrays.library import Argument, Description
 from ..arrays.products import Products
-from ..check import Loss, Statistics, flat, kind_of, readable, row_wise, statistics_of_logits, together
+from ..check import Loss, flat, kind_of, readable, row_wise, together
+from ..derived import Statistics, statistics_of_logits
 from .plan import chunk_rows, row_pitch
 
 

@@ -12,9 +12,15 @@ from fastsoftmax.core.dtypes import (
     FLOAT16,
     FLOAT32,
     FLOAT64,
+    FORWARD,
     ITEMSIZE,
+    LOG_PROB,
     LOG_SOFTMAX,
+    LOGITS,
     LOGSUMEXP,
+    MIXED,
+    PROB,
+    REVERSE,
     SOFTMAX,
 )
 from fastsoftmax.core.options import Flags
@@ -40,6 +46,7 @@ FORMS = {
 }
 ORDER = (PART_WARP, WARP, BLOCK, CLUSTER, STAGED, SHARED, ONLINE)  # as rows grow
 HELD, KEPT = ORDER[:4], (STAGED, SHARED)
+TWO = "vjp", "divergence"  # read two rows alike
 GRADIENT, SOFT = Flags(hard=True, grad=True), Flags(soft=True, grad=True)
 HESSIAN = GRADIENT._replace(rest=True)
 DERIVATIVES = GRADIENT._replace(upstream=True, rest=True, entropy=True)
@@ -71,6 +78,10 @@ WORK = {
     "hessian, all options": ("hessian", 0, HESSIAN._replace(weighted=True, factors=True, smooth=True, focal=True)),
     "hessian, soft": ("hessian", 0, SOFT._replace(rest=True, residual=True)),
     "log_prob, entropy, correct": ("statistics", columns_of(35), Flags(hard=True)),
+    "divergence": ("divergence", (LOGITS, FORWARD), Flags(grad=True)),
+    "divergence, mixed": ("divergence", (LOGITS, MIXED), Flags(grad=True, temper=True, factors=True)),
+    "divergence, prob": ("divergence", (PROB, REVERSE), Flags(grad=True)),
+    "divergence, log_prob": ("divergence", (LOG_PROB, FORWARD), Flags()),
 }
 
 
@@ -81,7 +92,7 @@ class Case(NamedTuple):
     kind: int
     form: int
     peeled: bool = False
-    wide: bool = False  # soft targets of the computing dtype
+    wide: bool = False  # soft targets, or a teacher, of the computing dtype
     label: int = 8
 
     def __str__(self):
@@ -135,6 +146,17 @@ SHORT = [
     Case("hessian", BFLOAT16, CLUSTER),
     Case("hessian, soft", FLOAT16, WARP),
     Case("hessian, all options", FLOAT64, ONLINE),
+    Case("divergence", FLOAT32, PART_WARP),
+    Case("divergence", BFLOAT16, CLUSTER, peeled=True),
+    Case("divergence", FLOAT32, ONLINE, peeled=True),
+    Case("divergence, mixed", FLOAT16, WARP, peeled=True),
+    Case("divergence, mixed", FLOAT32, BLOCK, peeled=True),
+    Case("divergence, mixed", FLOAT64, BLOCK),
+    Case("divergence, mixed", BFLOAT16, STAGED),
+    Case("divergence, mixed", FLOAT16, ONLINE, peeled=True),
+    Case("divergence, prob", BFLOAT16, SHARED, wide=True),
+    Case("divergence, prob", FLOAT32, SCALAR),
+    Case("divergence, log_prob", FLOAT64, STAGED, peeled=True),
 ]
 
 
@@ -164,7 +186,7 @@ def layouts(case, classes):
     name, variant, flags = WORK[case.work]
     size = ITEMSIZE[case.kind]
     sizes = [size] * (2 if name == "vjp" else 1)
-    if flags.soft:
+    if flags.soft or name == "divergence":
         sizes.append(ITEMSIZE[COMPUTED[case.kind]] if case.wide else size)
     if flags.grad or name == "vjp" or (name == "softmax" and variant != LOGSUMEXP):
         sizes.append(size)
@@ -198,8 +220,9 @@ def form_of(made):
 
 
 def is_wide(case):
-    """Whether soft targets are twice as wide as logits."""
-    return case.wide and WORK[case.work][2].soft and case.kind != COMPUTED[case.kind]
+    """Whether soft targets or a teacher are twice as wide as logits."""
+    name, _, flags = WORK[case.work]
+    return case.wide and (flags.soft or name == "divergence") and case.kind != COMPUTED[case.kind]
 
 
 def built(case, capability):

@@ -284,3 +284,19 @@ def test_threads_that_have_registers(itemsize, classes, flags, threads, older):
         assert made.grid == facts[0] * 4 * made.resident // made.cluster * made.cluster
     product = plan(MANY, 4096, rows_of(4096, 4, copies=3), H200, burden_of("vjp"))
     assert product.resident * product.threads == 1024
+
+
+def test_divergences_hold_two_rows():
+    """As products do, but with registers for what is computed of them; of float64 half as much."""
+    burden = burden_of("divergence")
+    assert burden == Burden(2, two=True)
+    assert burden_of("divergence", wide=True) == Burden(4, wide=True, two=True)
+    for classes in (100_000, 200_000):
+        made, product = (
+            plan(MANY, classes, rows_of(classes, 4, copies=3), H200, burden_of(name)) for name in ("divergence", "vjp")
+        )
+        assert (made.form, made.cluster, made.shared) == (product.form, product.cluster, product.shared)
+        assert made.items * made.resident * made.threads <= 1024
+    for itemsize, facts, most in ((4, H200, 4), (8, H200, 2), (4, A100, 2), (8, A100, 2)):
+        made = (plan(MANY, k, rows_of(k, itemsize, copies=3), facts, burden) for k in range(4, 16000, 60))
+        assert max(one.items for one in made if not one.shared) <= most

@@ -1,0 +1,77 @@
+"""Checked problems of what comes from rows besides a loss: statistics, their gradients, divergences."""
+
+from typing import Any, NamedTuple
+
+from ..core import rules
+from ..core.divergence import direction_of, teacher_of
+from ..core.dtypes import SIZES, computed, readable_beside
+from ..core.options import Options, in_precision
+from ..core.statistics import DIFFERENTIABLE
+from ..core.strides import Operand
+from .arrays.library import Argument, Description
+from .check import Arguments, Loss, destination, factors, flat, rows_of, target_of, together, upstream
+
+
+class Statistics(NamedTuple):
+    """Statistics of rows, or their gradient, to compute on a GPU."""
+
+    x: Operand
+    label: int  # bytes of a class index; 0: there is no target
+    options: Options
+    device: int
+    out: Operand | None = None  # of the gradient
+
+
+def statistics(logits: Argument, target: Argument | None, axis: Any, options: Options) -> Statistics:
+    """A problem of statistics of rows, with or without class indices."""
+    device = together({"logits": logits, "target": target})
+    return statistics_of_logits(rows_of("logits", logits, axis), logits.description, target, axis, options, device)
+
+
+def statistics_of_logits(
+    x: Operand, like: Description, target: Argument | None, axis: Any, options: Options, device: int
+) -> Statistics:
+    """The same, of logits that are described, as they came and with their classes last."""
+    options, label = in_precision(options, computed(x.dtype)), 0
+    if target is not None:
+        about = target.description
+        rules.class_indices(about.shape, x.shape[:-1], like.shape)
+        target_of(target, x, like, axis, options)
+        label = SIZES[about.dtype]
+    return Statistics(x, label, options, device)
+
+
+def derivative(
+    logits: Argument,
+    target: Argument | None,
+    upstreams: tuple[Argument | None, ...],
+    axis: Any,
+    options: Options,
+    out: Argument | None,
+) -> Statistics:
+    """A problem of the gradient of statistics, by those of their upstream gradients that are arrays."""
+    given = dict(zip(DIFFERENTIABLE, upstreams, strict=True))
+    device = together({"logits": logits, "target": target, **given, "out": out})
+    like, x = logits.description, rows_of("logits", logits, axis)
+    problem = statistics_of_logits(x, like, target, axis, options, device)
+    for name, argument in given.items():
+        upstream(argument, problem.x.shape[:-1], "none", computed(problem.x.dtype), name)
+    read = {"logits": (problem.x, True)} | ({} if target is None else {"target": (flat(target), False)})
+    return problem._replace(out=destination(out, like, (axis,), read))
+
+
+def divergence(arguments: Arguments, kind: tuple[Any, Any], axis: Any, options: Options, *, grad: bool) -> Loss:
+    """A divergence of logits from a target, student and teacher; `kind` is what that is, and the direction."""
+    what, (direction, beta) = teacher_of(kind[0]), direction_of(kind[1])
+    student, teacher, _, sample_weight, grad_output, out = arguments
+    named = {"student": student, "teacher": teacher, "sample_weight": sample_weight, "grad_output": grad_output}
+    device, like = together({**named, "out": out}), student.description
+    x = rows_of("student", student, axis)
+    y = rows_of("teacher", teacher, axis, readable_beside(x.dtype))
+    rules.same_classes(teacher.description.shape, like.shape)
+    dtype = computed(x.dtype)
+    options = in_precision(options, dtype)
+    loss_factor, grad_factor = factors(sample_weight, grad_output, x.shape[:-1], options.reduction, dtype)
+    to = destination(out, like, (axis,), {"student": (x, True), "teacher": (y, True)})
+    work = "divergence", (what, direction), (beta,)
+    return Loss(x, y, to, False, loss_factor, grad_factor, options, grad, device, work=work)
