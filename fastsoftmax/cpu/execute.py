@@ -181,11 +181,11 @@ def recipe_for(
     present = iter(steps)
     *places, masked = [None if s is None else next(present) for s in (x, y, out, mask)]
     same = kernel in ("cross_entropy", "softmax") or (kernel == "hessian" and written == dtype.itemsize)
-    if lanes and same and mask is None and rows_in_registers(outer * inner, classes, steps):
+    if lanes and same and rows_in_registers(outer * inner, classes, steps):
         layout, way = IN_REGISTERS, Way(classes=classes)
     contiguous = [a is None or _nearness(layout, classes, a, size) for a, size in zip(places, sizes, strict=True)]
     kinds = storage_of(dtype), storage_of(dtype if y_dtype is None else y_dtype)
-    way = way._replace(mask=masked is not None and bool(_nearness(layout, classes, masked, 1)))
+    way = way._replace(mask=masked is not None and _nearness(layout, classes, masked, 1))
     compiled = table.address(kernel, layout, flags, way, variant, *kinds, *contiguous)
     strides, height = [step for place in places for step in place or (0, 0, 0)], p.tile * width if lanes else 1
     fields = Shape(outer * -(-inner // height), inner, classes, p.chunk, p.tile, p.scratch, *strides)

@@ -20,7 +20,7 @@ class Way(NamedTuple):
     below: bool = False  # (batches) exponentials below the maximum are summed too, as its place is not known
     infinite: bool = False  # (blocks of classes) the sum of a row that holds +inf is not NaN
     classes: int = 0  # (rows in registers) how many there are
-    mask: bool = False  # whether the elements of a mask that are read together lie side by side
+    mask: int = 0  # whether the elements of a mask that are read together lie side by side
 
 
 class Plan(NamedTuple):

@@ -9,7 +9,7 @@ from ..jit import inline
 from ..simd.lanes import extract
 from ..simd.laws import vector
 from ..simd.memory import get, lanes_of, load, load_n, moved, ref_like, store, store_n
-from ..simd.vectors import splat
+from ..simd.vectors import select, splat
 from ..simd.words import integer_at
 from .common import row_ref, tempered, tile_ref, transform
 from .lanes import Tile, logits, pack, slot
@@ -44,13 +44,25 @@ def _adjust_vector(flags, o, row, j, n, whole):
 
 @inline
 def adjust(flags, o, row, j, stop):
-    """Write the adjusted logits of a block to where they are read."""
-    width = lanes_of(row.x)
-    while j + width <= stop:
-        store(row.x, j, _adjust_vector(flags, o, row, j, width, True))
-        j += width
-    if j < stop:
-        store_n(row.x, j, stop - j, _adjust_vector(flags, o, row, j, stop - j, False))
+    """Write the adjusted logits of a block to where they are read; a vector whose largest lane is the largest of them.
+
+    In two chains, as a maximum waits for the one before; NaN is left out.
+    """
+    width, a = lanes_of(row.x), splat(row.x, -INF)
+    b = a
+    while j + 2 * width <= stop:
+        y, z = _adjust_vector(flags, o, row, j, width, True), _adjust_vector(flags, o, row, j + width, width, True)
+        store(row.x, j, y)
+        store(row.x, j + width, z)
+        a, b = select(y > a, y, a), select(z > b, z, b)
+        j += 2 * width
+    while j < stop:
+        n = min(width, stop - j)
+        z = _adjust_vector(flags, o, row, j, n, False)
+        store_n(row.x, j, n, z)
+        a = select(z > a, z, a)
+        j += n
+    return select(b > a, b, a)
 
 
 @inline

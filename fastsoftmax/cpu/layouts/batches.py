@@ -13,8 +13,7 @@ from ..simd.laws import vector
 from ..simd.memory import get, lanes_of, moved, prefetch, prefetch_to_write, ref, store
 from ..simd.squares import line_maxima
 from .common import transform
-from .order import block_maxima
-from .rows import RUN, gather, no_sums, plus, plus_vector
+from .rows import RUN, no_sums, plus, plus_vector, taken_maxima
 
 _shift = vector["shift"]
 
@@ -76,8 +75,7 @@ def row_sums(flags, way, o, row, base):
 @inline
 def put_maxima(flags, way, o, row, lines, r):
     """The first step of row number `r` of a batch."""
-    gather(flags, way, o, row, 0, row.k)
-    store(lines.maxima, r * lanes_of(row.x), block_maxima(row.x, 0, row.k))
+    store(lines.maxima, r * lanes_of(row.x), taken_maxima(flags, way, o, row, 0, row.k))
 
 
 @inline

@@ -7,21 +7,21 @@ whole vectors (`registers`).  The last rows, which do not fill the vectors, are 
 
 from collections import namedtuple
 
-from ...core.dtypes import COMPUTED, LOGSUMEXP, SOFTMAX
+from ...core.dtypes import COMPUTED, LOGSUMEXP, MASK_OF, SOFTMAX
 from .. import jit
 from .. import parameters as P
 from ..jit import inline
 from ..simd.elementary import exp_by, exp_constants
 from ..simd.lanes import hsum
 from ..simd.laws import vector
-from ..simd.memory import get, lanes_of, moved, ref, ref_like, store_n
+from ..simd.memory import get, lanes_of, load_n, moved, ref, ref_like, store_n
 from ..simd.vectors import select, splat
 from ..simd.words import integer_at, put_float
 from .adjusted import adjusted_class
 from .common import address_of, bounds, class_mass, copy, read_options, scratch_of, transform
 from .lane_kernels import scored, targets
 from .lanes import added, below, derivative, larger, locate, no_sums, state
-from .registers import folded, load_classes, mapped, store_classes
+from .registers import folded, load_classes, load_classes_where, mapped, store_classes
 
 INF = float("inf")
 _shift, _normaliser, _rest = vector["shift"], vector["normaliser"], vector["rest"]
@@ -98,14 +98,6 @@ def _adjust(shared, j, x):
 
 
 @inline
-def adjusted(flags, o, params, like, x):
-    """Logits as the passes see them, a vector a class."""
-    if flags.offset:
-        x = mapped(_adjust, (flags, o, ref_like(like, integer_at(params, P.OFFSET))), (x,))
-    return x
-
-
-@inline
 def maximum(x):
     """The largest logits of the rows."""
     return folded(_larger, 0, splat(x[0], -INF), (x,))
@@ -130,6 +122,75 @@ def taken(params, operand, strides, outer, row, n, classes, kind, contiguous, to
 
 
 @inline
+def _copy_where(source, mask, target, n):
+    """Copy `n` logits, -inf in the places of those that a mask leaves out."""
+    width, j = lanes_of(source), 0
+    while j < n:
+        live = min(width, n - j)
+        by = load_n(mask, j, live, 0.0)
+        store_n(target, j, live, select(by == 0.0, load_n(source, j, live, 0.0), by))
+        j += live
+
+
+@inline
+def taken_where(
+    params, outer, row, n, classes, kind, contiguous, together, mask_kind, mask_contiguous, mask_together, scratch
+):
+    """`taken` of the logits, with -inf where their mask says so."""
+    address, room = address_of(params, P.X, P.X_STRIDES, outer, row), ref(scratch, 0, kind, True)
+    at = address_of(params, P.MASK, P.MASK_STRIDES, outer, row)
+    if together and mask_together and n == lanes_of(room):
+        return load_classes_where(ref(address, 0, kind, True), ref(at, 0, mask_kind, True), classes)
+    x = ref(address, integer_at(params, P.X_STRIDES + 2), kind, contiguous)
+    mask = ref(at, integer_at(params, P.MASK_STRIDES + 2), mask_kind, mask_contiguous)
+    steps = integer_at(params, P.X_STRIDES + 1), integer_at(params, P.MASK_STRIDES + 1)
+    for i in range(n):
+        _copy_where(moved(x, i * steps[0], 0), moved(mask, i * steps[1], 0), moved(room, 0, i * classes), classes)
+    return load_classes(room, classes)
+
+
+@inline
+def seen(
+    flags,
+    o,
+    params,
+    like,
+    outer,
+    row,
+    n,
+    classes,
+    kind,
+    contiguous,
+    together,
+    mask_kind,
+    mask_contiguous,
+    mask_together,
+    scratch,
+):
+    """The logits of `n` rows as the passes see them: masked, adjusted; `like` refers to the computing dtype."""
+    if mask_kind is None:
+        x = taken(params, P.X, P.X_STRIDES, outer, row, n, classes, kind, contiguous, together, scratch)
+    else:
+        x = taken_where(
+            params,
+            outer,
+            row,
+            n,
+            classes,
+            kind,
+            contiguous,
+            together,
+            mask_kind,
+            mask_contiguous,
+            mask_together,
+            scratch,
+        )
+    if flags.adjusted:
+        x = mapped(_adjust, (flags, o, ref_like(like, integer_at(params, P.OFFSET))), (x,))
+    return x
+
+
+@inline
 def deliver(params, operand, outer, row, vectors, n, classes, kind, contiguous, together, scratch):
     """Write `n` rows of an operand with the strides of OUT, from a row on, of what is in a vector of rows."""
     address, room = address_of(params, operand, P.OUT_STRIDES, outer, row), ref(scratch, 0, kind, True)
@@ -149,6 +210,7 @@ def deliver(params, operand, outer, row, vectors, n, classes, kind, contiguous, 
 def cross_entropy(flags, way, _variant, x_kind, y_kind, x_near, y_near, out_near):
     """Loss, and the gradient if ``flags.grad``, of each tile of a chunk; the losses are summed in a fixed order."""
     kind, classes = COMPUTED[x_kind], way.classes
+    mask_kind, mask_contiguous, mask_together = MASK_OF[kind] if flags.mask else None, way.mask > 0, way.mask > 1
     x_contiguous, y_contiguous, out_contiguous = x_near > 0, y_near > 0, out_near > 0
     x_together, y_together, out_together = x_near > 1, y_near > 1, out_near > 1
 
@@ -161,8 +223,10 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_near, y_near, out_near
             outer, start, rows = locate(params, number, width)
             for row in range(start, start + rows, width):
                 n, index = min(width, start + rows - row), outer * integer_at(params, P.INNER) + row
-                x = taken(params, P.X, P.X_STRIDES, outer, row, n, classes, x_kind, x_contiguous, x_together, scratch)
-                x = adjusted(flags, o, params, like, x)
+                x = seen(
+                    flags, o, params, like, outer, row, n, classes,
+                    x_kind, x_contiguous, x_together, mask_kind, mask_contiguous, mask_together, scratch,
+                )  # fmt: skip
                 y = x
                 if flags.soft:
                     y = taken(
@@ -186,6 +250,7 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_near, y_near, out_near
 def softmax(flags, way, variant, x_kind, _y_kind, x_near, _y_near, out_near):
     """softmax, log_softmax or logsumexp (`variant`) of each tile of a chunk."""
     kind, classes = COMPUTED[x_kind], way.classes
+    mask_kind, mask_contiguous, mask_together = MASK_OF[kind] if flags.mask else None, way.mask > 0, way.mask > 1
     x_contiguous, out_contiguous = x_near > 0, out_near > 0
     x_together, out_together = x_near > 1, out_near > 1
 
@@ -199,8 +264,10 @@ def softmax(flags, way, variant, x_kind, _y_kind, x_near, _y_near, out_near):
             outer, start, rows = locate(params, number, width)
             for row in range(start, start + rows, width):
                 n, index = min(width, start + rows - row), outer * integer_at(params, P.INNER) + row
-                x = taken(params, P.X, P.X_STRIDES, outer, row, n, classes, x_kind, x_contiguous, x_together, scratch)
-                x = adjusted(flags, o, params, like, x)
+                x = seen(
+                    flags, o, params, like, outer, row, n, classes,
+                    x_kind, x_contiguous, x_together, mask_kind, mask_contiguous, mask_together, scratch,
+                )  # fmt: skip
                 m = maximum(x)
                 if variant == LOGSUMEXP:
                     p = mapped(_exponential_below, (exp, m), (x,))

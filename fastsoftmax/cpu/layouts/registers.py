@@ -142,6 +142,24 @@ def load_classes(_typing, r, classes):
     return types.UniTuple(r.vec, count)(r, classes), emit
 
 
+@intrinsic(prefer_literal=True)
+def load_classes_where(_typing, r, mask, classes):
+    """The same, plus what is at the same places of `mask`, that is -inf for some whatever they are."""
+    count = classes.literal_value
+
+    def emit(_context, builder, _sig, args):
+        memory = []
+        for i in range(count):
+            x, by = (
+                load_ir(builder, a, value, I64(i * a.vec.lanes)) for a, value in zip((r, mask), args, strict=False)
+            )
+            there = builder.fcmp_ordered("==", by, ir.Constant(by.type, [0.0] * by.type.count))
+            memory.append(builder.select(there, x, by))
+        return cgutils.pack_array(builder, _network(builder, r, count).classes(memory))
+
+    return types.UniTuple(r.vec, count)(r, mask, classes), emit
+
+
 @intrinsic
 def store_classes(_typing, r, vectors):
     """The way back of `load_classes`."""

@@ -11,14 +11,14 @@ from collections import namedtuple
 from ..jit import inline
 from ..simd.elementary import exp_by
 from ..simd.hints import not_unrolled
-from ..simd.lanes import extract, first_lanes, hsum, lane_is
+from ..simd.lanes import extract, first_lanes, hmax, hsum, lane_is
 from ..simd.laws import scalar, vector
 from ..simd.memory import get, lanes_of, load, load_n, moved, prefetch, put, store, store_n, stream, until_aligned
 from ..simd.vectors import fma, select, splat
 from .adjusted import adjust
 from .common import class_mass, copy, emitted_mass, smoothed_mass, transform
 from .constants import BLOCK
-from .order import block_max, first_largest
+from .order import block_maxima, first_largest
 
 INF = float("inf")
 RUN = 16  # vectors that are summed plainly before their sum is added to the block's
@@ -40,15 +40,17 @@ _term, _cap_slope = vector["term"], vector["cap_slope"]
 
 
 @inline
-def gather(flags, way, o, row, j, stop):
-    """Write logits that are adjusted, or do not lie side by side, to where they are read, twice.
+def taken_maxima(flags, way, o, row, j, stop):
+    """A vector whose largest lane is the largest logit of a block.
 
-    If exponentials are kept, they go there then.
+    Logits that are adjusted, or do not lie side by side, are written to where they are read, twice; if exponentials are
+    kept, they go there then.
     """
     if flags.adjusted:
-        adjust(flags, o, row, j, stop)
-    elif way.gathered:
+        return adjust(flags, o, row, j, stop)
+    if way.gathered:
         copy(moved(row.source, 0, j), moved(row.x, 0, j), stop - j)
+    return block_maxima(row.x, j, stop)
 
 
 @inline
@@ -187,8 +189,7 @@ def reduce_row(flags, way, o, row):
     m, others, dot, mass, place, t = -INF, 0.0, 0.0, 0.0, 0, row.t
     for j in range(0, row.k, BLOCK):
         stop = min(j + BLOCK, row.k)
-        gather(flags, way, o, row, j, stop)
-        raw = block_max(row.x, j, stop)
+        raw = hmax(taken_maxima(flags, way, o, row, j, stop))
         top = transformed(flags, o, row.x, raw)
         base = _shift(float(top))
         if flags.rest:
