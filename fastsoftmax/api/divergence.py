@@ -4,6 +4,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
+from ..core.devices import in_main_memory
 from ..core.divergence import divergence_options, teacher_as_given
 from .backends import backend
 from .cross_entropy import LossAndGrad
@@ -20,6 +21,7 @@ def kl_divergence(
     teacher_is: str = "logits",
     direction: str | float = "forward",
     tail: str | None = None,
+    where: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Any:
@@ -57,6 +59,9 @@ def kl_divergence(
         alone, which may be negative; forward only.  "renormalize": q of the listed classes is divided by its sum and 0
         elsewhere, p is left as it is; not in reverse.  "bucket": all other classes together are one more class, with
         what is left of 1 in both; nothing, where the listed q add up to 1 or more.
+    where : array_like of bool, optional
+        The classes that are there: a mask that broadcasts to `student`.  Others are not looked at in either, as if they
+        had the logit -inf, or the probability 0; both arrays are copied without them.  Not for a pair, or on a GPU.
     sample_weight : array_like, shape (...), optional
         Weights >= 0 that multiply the rows' divergences; a mean divides by their sum.
     reduction : {"mean", "sum", "none"}, default "mean"
@@ -99,8 +104,17 @@ def kl_divergence(
     """
     options = divergence_options(temperature, reduction)
     teacher = teacher_as_given(teacher, tail, teacher_is, student=student, sample_weight=sample_weight)
+    more = _masked(where, student=student, teacher=teacher, sample_weight=sample_weight)
     at, kind = backend(student, teacher, sample_weight), (teacher_is, direction)
-    return at.divergence(student, teacher, axis, kind, sample_weight, options, None, None, False)[0]
+    return at.divergence(student, teacher, axis, kind, sample_weight, options, None, None, False, **more)[0]
+
+
+def _masked(where: Any, **arrays: Any) -> dict[str, Any]:
+    """The argument for a mask, if there is one: for arrays in main memory alone."""
+    if where is None:
+        return {}
+    in_main_memory("kl_divergence with where", "there, pass logits that are -inf in its place", where=where, **arrays)
+    return {"where": where}
 
 
 def kl_divergence_and_grad(
@@ -112,6 +126,7 @@ def kl_divergence_and_grad(
     teacher_is: str = "logits",
     direction: str | float = "forward",
     tail: str | None = None,
+    where: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
     grad_output: ArrayLike | None = None,
@@ -144,6 +159,8 @@ def kl_divergence_and_grad(
         The divergence; a number is β.
     tail : {"ignore", "renormalize", "bucket"}, optional
         What becomes of the classes that a pair does not list, as for `kl_divergence`.
+    where : array_like of bool, optional
+        The classes that are there, as for `kl_divergence`; others have gradient 0.
     sample_weight : array_like, shape (...), optional
         Weights >= 0 that multiply the rows' divergences; a mean divides by their sum.
     reduction : {"mean", "sum", "none"}, default "mean"
@@ -180,6 +197,7 @@ def kl_divergence_and_grad(
     options = divergence_options(temperature, reduction)
     arrays = {"student": student, "sample_weight": sample_weight, "grad_output": grad_output, "out": out}
     teacher = teacher_as_given(teacher, tail, teacher_is, **arrays)
+    more = _masked(where, teacher=teacher, **arrays)
     at, kind = backend(teacher, *arrays.values()), (teacher_is, direction)
-    loss, grad = at.divergence(student, teacher, axis, kind, sample_weight, options, grad_output, out, True)
+    loss, grad = at.divergence(student, teacher, axis, kind, sample_weight, options, grad_output, out, True, **more)
     return LossAndGrad(loss, grad)

@@ -160,10 +160,11 @@ def divergence(
     grad_output: Any,
     out: Any,
     grad: bool,
+    where: Any = None,
 ) -> Any:
     """(divergence, gradient or None) of a student from a teacher."""
     axis = whole("axis", axis, "an integer")
-    problem = derived.divergence(student, teacher, axis, kind, sample_weight, options, grad_output, out)
+    problem = derived.divergence(student, teacher, axis, kind, sample_weight, options, grad_output, out, where)
     value, written = _run().divergence(problem, grad)
     return value, _as_asked(written, axis, out)
 

@@ -9,13 +9,25 @@ from ..core import divergence as core
 from ..core import rules
 from ..core.conversion import array_of, numbers
 from ..core.divergence import direction_of, teacher_of
-from ..core.dtypes import computed
+from ..core.dtypes import PROB, computed
 from ..core.hessian import Hessian, hessian_of, outputs, written_dtype
 from ..core.options import Options
 from ..core.statistics import DIFFERENTIABLE, upstreams
 from ..core.weights import upstream
-from .adjust import adjustment
-from .check import Array, Loss, cross_entropy, destination, last, logits_of, output, target_of, weights_of
+from .adjust import adjustment, broadcast
+from .check import (
+    Array,
+    Loss,
+    Rows,
+    cross_entropy,
+    destination,
+    last,
+    logits_of,
+    output,
+    result_dtype,
+    target_of,
+    weights_of,
+)
 
 
 def statistics(
@@ -57,6 +69,7 @@ def divergence(
     opts: Options,
     grad_output: ArrayLike | None,
     out: Any,
+    where: Any,
 ) -> Divergence:
     """A problem of a divergence from the arguments of the public functions."""
     what, (direction, beta) = teacher_of(kind[0]), direction_of(kind[1])
@@ -69,11 +82,22 @@ def divergence(
         other = numbers("teacher", teacher)
         rules.same_classes(other.shape, array.shape)
         soft = last(other, axis)
+    if where is not None:
+        x, soft = _of_classes(last(broadcast(where, array.shape), axis), x, soft, what)
     _, weight = weights_of(None, sample_weight, x.array, None, opts, dtype)
     up = 1.0 if grad_output is None else upstream(grad_output, x.array.shape[:-1], opts.reduction, dtype)
     to = destination(out, array, x.dtype, axis)
     wide, variant = dtype != computed(x.dtype.name), (what, direction) if picked is None else direction
     return Divergence(Loss(x, None, soft, None, weight, up, opts, to, wide), variant, beta, picked)
+
+
+def _of_classes(mask: Array, x: Rows, soft: Array | None, what: int) -> tuple[Rows, Array]:
+    """Copies of a student and a dense teacher without the classes where a mask is False."""
+    if soft is None:
+        raise ValueError("where must be None for a teacher that lists classes; leave out of the pair what it masks")
+    dtype = result_dtype(soft.dtype)
+    y = np.where(mask, soft, dtype.type(0.0 if what == PROB else -np.inf)).astype(dtype, copy=False)
+    return Rows(np.where(mask, x.array, x.dtype.type(-np.inf)).astype(x.dtype, copy=False), x.dtype), y
 
 
 def listed(teacher: core.Listed, student: Array, axis: int) -> Listed:

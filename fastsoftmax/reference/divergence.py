@@ -24,6 +24,7 @@ def kl_divergence_and_grad(
     teacher_is: str = "logits",
     direction: str | float = "forward",
     tail: str | None = None,
+    where: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
     grad_output: ArrayLike = 1.0,
@@ -31,9 +32,11 @@ def kl_divergence_and_grad(
 ) -> LossAndGrad:
     """Divergences; the parameters are those of `fastsoftmax.kl_divergence_and_grad`."""
     x = np.moveaxis(converted(student, dtype), axis, -1)
-    log_p = log_softmax(x / temperature, dtype=dtype)
+    there = True if where is None else np.moveaxis(np.broadcast_to(where, np.shape(student)), axis, -1)
+    log_p = log_softmax(x / temperature, where=there, dtype=dtype)
     if tail is None:
-        log_q = _dense(np.moveaxis(converted(teacher, dtype), axis, -1), temperature, teacher_is)
+        y = np.where(there, np.moveaxis(converted(teacher, dtype), axis, -1), 0 if teacher_is == "prob" else -np.inf)
+        log_q = _dense(y, temperature, teacher_is)
     else:
         indices, given = (np.moveaxis(np.asarray(z), axis, -1) for z in teacher)
         log_q = _completed(log_p, indices, given.astype(dtype), tail)

@@ -288,3 +288,24 @@ def test_errors(options, error, text):
     with pytest.raises(error) as caught:
         fs.cross_entropy(x, [0, 1, 2], **options)
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("direction", exhaustive_but(["forward"], ["forward", "reverse", 0.3]))
+@pytest.mark.parametrize("teacher_is", exhaustive_but(["logits", "prob"], ["logits", "log_prob", "prob"]))
+@pytest.mark.parametrize("shape", exhaustive_but(["20x10 F"], EVERY_SHAPE[:5]))
+def test_divergences(shape, teacher_is, direction):
+    """Neither array is looked at where a class is masked; its gradient is 0."""
+    random, x, options, there = drawn(14, shape, "mask", np.dtype(np.float64))
+    y = logits(15, x.shape, np.float64)
+    y = {"logits": y, "log_prob": reference.log_softmax(y), "prob": reference.softmax(y)}[teacher_is]
+    y[~there] = random.choice([np.nan, np.inf], (~there).sum())
+    options = {"where": options["where"], "teacher_is": teacher_is, "direction": direction, "reduction": "none"}
+    got = fs.kl_divergence_and_grad(x, y, **options)
+    exact = reference.kl_divergence_and_grad(x, y, **options)
+    np.testing.assert_allclose(got.loss, exact.loss, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(got.grad, exact.grad, rtol=1e-11, atol=1e-14)
+    assert (got.grad[~there] == 0).all()
+    assert np.isfinite(got.loss).all()
+    np.testing.assert_allclose(fs.kl_divergence(x.T, y.T, axis=0, **options | {"where": there.T}), got.loss, rtol=1e-13)
+    with pytest.raises(ValueError, match="where must be None for a teacher that lists classes"):
+        fs.kl_divergence(x, (np.zeros((len(x), 1), int), y[:, :1]), tail="bucket", where=there)
