@@ -13,11 +13,12 @@ from . import check, derived, hessian, statistics
 from .arrays.borrowed import keep
 from .arrays.lookup import argument, arguments, by_type, call_key, keys, library
 from .check import Arguments
-from .prepared import Prepared, calls, find, may_wait, order, plain, reach_of
+from .prepared import Prepared, calls, find, may_wait, order, reach_of
 from .run import LossCall, MapCall
 from .upstream import upstream_fits, upstream_number
 from .workspace import workspace
 
+NOWHERE: tuple[int, ...] = (0,) * 5  # the addresses of arrays that there are none of
 row_stats, row_stats_vjp, grad_hess = statistics.row_stats, statistics.row_stats_vjp, hessian.grad_hess
 
 
@@ -25,42 +26,47 @@ def rows(
     x: Any, y: Any, axis: Any, out: Any, kernel: str, variant: int, keepdims: bool = False, where: Any = None
 ) -> Any:
     """A function from rows to rows, or (of the variant LOGSUMEXP) to a number a row."""
-    plain((where, None))
     kind = by_type.get(type(x)) or library(x)
     look, stream, x_at, y_at, at, owners = kind.call_key(x, y, out) or call_key(kind, x, y, out)
-    key = kind, look, axis, type(axis), kernel, variant, keepdims  # 1.0 and True are no axes, though equal to one
+    arrays: tuple[Any, ...] = (x, y, out)
+    each_key, mask_at = None, 0
+    if where is not None:
+        each_key, (mask_at,), each_owners = keys((where,), stream)
+        arrays, owners = (*arrays, where), (*(owners or arrays), *each_owners)
+    # 1.0 and True are no axes, though equal to one.
+    key = kind, look, axis, type(axis), kernel, variant, keepdims, each_key
     prepared, written = find(key, x_at, y_at, at), out
     if prepared is None:
-        prepared, written = _prepare_map(key, (x, y, out), axis, kernel, variant, keepdims, stream)
+        prepared, written = _prepare_map(key, (x, y, out, where), axis, kernel, variant, keepdims, stream)
     call, factory = prepared.call, prepared.factory
-    borrowed = order(kind, stream, call.device, (x, y, out), owners) if prepared.waits else None
+    borrowed = order(kind, stream, call.device, arrays, owners) if prepared.waits else None
     if call.numbers:
         written = kind.empty(x, prepared.shape, prepared.dtype, stream) if factory is None else factory()
-        call(x_at, 0, 0, kind.address(written), stream)
+        call(x_at, 0, 0, kind.address(written), stream, mask_at)
     else:
         if out is None:
             written = kind.empty_like(x, stream) if written is None else written
             at = kind.address(written)
-        call(x_at, y_at, at, 0, stream)
+        call(x_at, y_at, at, 0, stream, mask_at)
     if borrowed:
         keep(call.device, stream, borrowed)
     return kind.exported(written) if prepared.exports else written
 
 
 def _prepare_map(
-    key: Any, arrays: tuple[Any, Any, Any], axis: Any, kernel: str, variant: int, keepdims: bool, stream: int
+    key: Any, arrays: tuple[Any, ...], axis: Any, kernel: str, variant: int, keepdims: bool, stream: int
 ) -> tuple[Prepared, Any]:
     """A prepared call, and where its first results go: the output, or a new array."""
-    first, second, into = arguments(arrays, stream, required=(0, 1) if kernel == "vjp" else (0,))
+    first, second, into, where = arguments(arrays, stream, required=(0, 1) if kernel == "vjp" else (0,))
     axis = rules.alone(axis, len(first.description.shape)) if kernel == "softmax" else axis
     axes: tuple[Any, ...] = (axis,)
     numbers = variant == LOGSUMEXP
     if kernel == "vjp":
         problem = check.product(first, second, axis, into)
     elif axis is None or isinstance(axis, tuple):
-        problem, axes = check.over_axes(first, axis, into)
+        problem, axes = check.over_axes(first, axis, into, where)
     else:
-        problem = check.row_map(first, axis, into)
+        problem = check.row_map(first, axis, into, where)
     about, written, reach = first.description, arrays[2], reach_of(problem.out, problem.x, problem.y)
     axes = tuple(a % len(about.shape) for a in axes)
     if into is None and not numbers:
@@ -71,7 +77,7 @@ def _prepare_map(
         shape = tuple(1 if a in axes else n for a, n in enumerate(about.shape))
     call = MapCall(problem, kernel, variant, numbers=numbers)
     factory = first.library.factory(first.value, shape, about.dtype) if numbers else None
-    waits, exports = may_wait(first.library, (first, second, into)), into is None and not first.library.mutable
+    waits, exports = may_wait(first.library, (first, second, into, where)), into is None and not first.library.mutable
     return calls.keep(key, Prepared(call, shape, about.dtype, factory, reach, waits, exports)), written
 
 
@@ -90,15 +96,15 @@ def loss(
     taught: tuple[Any, Any] | None = None,
 ) -> tuple[Any, Any]:
     """(loss, gradient or None) of a cross-entropy; of a divergence from what is `taught`, with a direction."""
-    plain(adjust)
     kind = by_type.get(type(logits)) or library(logits)
     look, stream, x_at, y_at, at, owners = kind.call_key(logits, target, out) or call_key(kind, logits, target, out)
     up = 1.0 if grad_output is None else upstream_number(grad_output)
     each: tuple[Any, ...] = ()  # arrays with a number for each class, or row
-    each_key, class_at, sample_at, up_at = None, 0, 0, 0
-    if up is None or class_weight is not None or sample_weight is not None:
-        each = class_weight, sample_weight, grad_output if up is None else None
-        each_key, (class_at, sample_at, up_at), each_owners = keys(each, stream)
+    each_key, each_at = None, NOWHERE
+    if up is None or class_weight is not None or sample_weight is not None or adjust is not None:
+        where, class_offset = adjust or (None, None)
+        each = class_weight, sample_weight, grad_output if up is None else None, class_offset, where
+        each_key, each_at, each_owners = keys(each, stream)
         owners = (*(owners or (logits, target, out)), *each_owners)
     key = kind, look, axis, type(axis), options, grad, each_key, taught  # 1.0 and True are no axes, though equal to one
     prepared, written = find(key, x_at, y_at, at), out
@@ -112,7 +118,7 @@ def loss(
         written = kind.empty_like(logits, stream) if written is None else written
         at = kind.address(written)
     value = kind.empty(logits, prepared.shape, prepared.dtype, stream) if factory is None else factory()
-    places = x_at, y_at, at, class_at, sample_at, up_at, kind.address(value)
+    places = x_at, y_at, at, *each_at, kind.address(value)
     state = call.states.get(stream) or call.state_for(stream, workspace(call.device, stream))
     call(places, stream, state, 1.0 if up is None else up, check_targets)
     if borrowed:
@@ -132,7 +138,8 @@ def _prepare_loss(
 ) -> tuple[Prepared, Any]:
     """A prepared call, and where its first gradient goes: the output, or a new array."""
     logits, target, out = arguments(arrays, stream, required=(0, 1))
-    operands = Arguments(*(logits, target, *arguments(each or (None, None, None), stream), out))
+    class_weight, sample_weight, up, class_offset, where = arguments(each or (None,) * 5, stream)
+    operands = Arguments(logits, target, class_weight, sample_weight, up, out, class_offset, where)
     if taught is None:
         problem = check.cross_entropy(operands, axis, options, grad=grad)
     else:

@@ -215,8 +215,8 @@ class Launcher:
             raise ValueError(f"{missing[0]} must have memory on the GPU, got the address 0 for the shape {self.shape}")
         call = self._call(tuple([addresses[name] & 15 for name in self.dtypes]))
         if self.loss:
-            at = [addresses.get(name, 0) for name in ("logits", "target", "out", *_WEIGHTS, "grad_output", "loss")]
-            call(tuple(at), stream, call.states.get(stream) or call.state_for(stream, self._workspace))
+            *at, loss = (addresses.get(n, 0) for n in ("logits", "target", "out", *_WEIGHTS, "grad_output", "loss"))
+            call((*at, 0, 0, loss), stream, call.states.get(stream) or call.state_for(stream, self._workspace))
             return
         y, out, result = (addresses.get(name, 0) for name in ("grad", "out", "result"))
         call(addresses[self.function.needs[0]], y, out, result, stream)

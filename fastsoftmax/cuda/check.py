@@ -11,6 +11,7 @@ from ..core import rules
 from ..core.dtypes import FLOATS, LABELS, SIZES, computed, readable_beside
 from ..core.options import Options, for_probabilities, in_precision
 from ..core.strides import Operand, axes_last, contiguous, joined
+from .adjust import NOTHING, Adjust, mask_of
 from .arrays.library import Argument, Description, Library
 
 
@@ -28,6 +29,7 @@ class Loss(NamedTuple):
     device: int
     label: int = 8  # bytes of a class index
     work: tuple[str, Any, tuple[float, ...]] = "cross_entropy", 0, ()  # kernel, variant, numbers besides the options'
+    adjust: Adjust = NOTHING
 
 
 class Map(NamedTuple):
@@ -37,6 +39,7 @@ class Map(NamedTuple):
     y: Operand | None
     out: Operand | None
     device: int
+    adjust: Adjust = NOTHING
 
 
 def kind_of(argument: Argument) -> str:
@@ -201,6 +204,19 @@ def factors(
     return found
 
 
+def adjustment(
+    where: Argument | None, class_offset: Argument | None, like: Description, axes: tuple[Any, ...]
+) -> Adjust:
+    """The adjustment of logits whose classes are along some axes; no contents are looked at."""
+    ndim = len(like.shape)
+    if class_offset is not None:
+        classes = like.shape[axes[0] % ndim]
+        rules.class_offset(class_offset.description.shape, classes)
+        row_wise("class_offset", class_offset, (classes,), (computed(like.dtype),))
+    mask = None if where is None else mask_of(where, like, tuple(a % ndim for a in axes))
+    return Adjust(class_offset is not None, mask)
+
+
 class Arguments(NamedTuple):
     """The array arguments of a loss."""
 
@@ -210,6 +226,8 @@ class Arguments(NamedTuple):
     sample_weight: Argument | None
     grad_output: Argument | None
     out: Argument | None
+    class_offset: Argument | None = None
+    where: Argument | None = None
 
 
 def cross_entropy(arguments: Arguments, axis: Any, options: Options, *, grad: bool) -> Loss:
@@ -230,7 +248,8 @@ def of_logits(x: Operand, like: Description, arguments: Arguments, axis: Any, op
     weighted = weights("class_weight", arguments.class_weight, x.shape[-1:], "a class", dtype)
     loss_factor, grad_factor = factors(arguments.sample_weight, arguments.grad_output, rows, options.reduction, dtype)
     label = 8 if soft is not None else SIZES[arguments.target.description.dtype]
-    return Loss(x, soft, None, weighted, loss_factor, grad_factor, options, False, -1, label)
+    adjust = adjustment(arguments.where, arguments.class_offset, like, (axis,))
+    return Loss(x, soft, None, weighted, loss_factor, grad_factor, options, False, -1, label, adjust=adjust)
 
 
 def flat(argument: Argument) -> Operand:
@@ -239,11 +258,12 @@ def flat(argument: Argument) -> Operand:
     return Operand(about.shape, about.strides, about.dtype, argument.address)
 
 
-def row_map(x: Argument, axis: Any, out: Argument | None) -> Map:
+def row_map(x: Argument, axis: Any, out: Argument | None, where: Argument | None = None) -> Map:
     """A softmax-like problem along one axis."""
-    device = together({"x": x, "out": out})
+    device, about = together({"x": x, "out": out, "where": where}), x.description
     operand = rows_of("x", x, axis)
-    return Map(operand, None, destination(out, x.description, (axis,), {"x": (operand, True)}), device)
+    to = destination(out, about, (axis,), {"x": (operand, True)})
+    return Map(operand, None, to, device, adjustment(where, None, about, (axis,)))
 
 
 def product(y: Argument, grad: Argument, axis: Any, out: Argument | None) -> Map:
@@ -254,13 +274,16 @@ def product(y: Argument, grad: Argument, axis: Any, out: Argument | None) -> Map
     return Map(a, b, destination(out, y.description, (axis,), {"y": (a, True), "grad": (b, True)}), device)
 
 
-def over_axes(x: Argument, axis: tuple[Any, ...] | None, out: Argument | None) -> tuple[Map, tuple[int, ...]]:
+def over_axes(
+    x: Argument, axis: tuple[Any, ...] | None, out: Argument | None, where: Argument | None = None
+) -> tuple[Map, tuple[int, ...]]:
     """A softmax-like problem over several axes, which are merged into one, and their numbers."""
-    device = together({"x": x, "out": out})
+    device = together({"x": x, "out": out, "where": where})
     about = readable("x", x, FLOATS)
     axes = rules.axes_of(axis, about.shape)
     operand = merged_axes(x, axes, about)
-    return Map(operand, None, destination(out, about, axes, {"x": (operand, True)}), device), axes
+    to = destination(out, about, axes, {"x": (operand, True)})
+    return Map(operand, None, to, device, adjustment(where, None, about, axes)), axes
 
 
 def merged_axes(argument: Argument, axes: tuple[int, ...], like: Description) -> Operand:

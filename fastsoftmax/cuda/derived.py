@@ -8,8 +8,9 @@ from ..core.dtypes import SIZES, computed, readable_beside
 from ..core.options import Options, in_precision
 from ..core.statistics import DIFFERENTIABLE
 from ..core.strides import Operand
+from .adjust import NOTHING, Adjust
 from .arrays.library import Argument, Description
-from .check import Arguments, Loss, destination, factors, flat, rows_of, target_of, together, upstream
+from .check import Arguments, Loss, adjustment, destination, factors, flat, rows_of, target_of, together, upstream
 
 
 class Statistics(NamedTuple):
@@ -20,16 +21,32 @@ class Statistics(NamedTuple):
     options: Options
     device: int
     out: Operand | None = None  # of the gradient
+    adjust: Adjust = NOTHING
 
 
-def statistics(logits: Argument, target: Argument | None, axis: Any, options: Options) -> Statistics:
+def statistics(
+    logits: Argument,
+    target: Argument | None,
+    axis: Any,
+    options: Options,
+    class_offset: Argument | None = None,
+    where: Argument | None = None,
+) -> Statistics:
     """A problem of statistics of rows, with or without class indices."""
-    device = together({"logits": logits, "target": target})
-    return statistics_of_logits(rows_of("logits", logits, axis), logits.description, target, axis, options, device)
+    device = together({"logits": logits, "target": target, "class_offset": class_offset, "where": where})
+    x, like = rows_of("logits", logits, axis), logits.description
+    return statistics_of_logits(x, like, target, axis, options, device, class_offset, where)
 
 
 def statistics_of_logits(
-    x: Operand, like: Description, target: Argument | None, axis: Any, options: Options, device: int
+    x: Operand,
+    like: Description,
+    target: Argument | None,
+    axis: Any,
+    options: Options,
+    device: int,
+    class_offset: Argument | None,
+    where: Argument | None,
 ) -> Statistics:
     """The same, of logits that are described, as they came and with their classes last."""
     options, label = in_precision(options, computed(x.dtype)), 0
@@ -38,7 +55,8 @@ def statistics_of_logits(
         rules.class_indices(about.shape, x.shape[:-1], like.shape)
         target_of(target, x, like, axis, options)
         label = SIZES[about.dtype]
-    return Statistics(x, label, options, device)
+    adjust = adjustment(where, class_offset, like, (axis,))
+    return Statistics(x, label, options, device, adjust=adjust)
 
 
 def derivative(
@@ -48,12 +66,15 @@ def derivative(
     axis: Any,
     options: Options,
     out: Argument | None,
+    class_offset: Argument | None = None,
+    where: Argument | None = None,
 ) -> Statistics:
     """A problem of the gradient of statistics, by those of their upstream gradients that are arrays."""
     given = dict(zip(DIFFERENTIABLE, upstreams, strict=True))
-    device = together({"logits": logits, "target": target, **given, "out": out})
+    adjust = {"class_offset": class_offset, "where": where}
+    device = together({"logits": logits, "target": target, **given, "out": out, **adjust})
     like, x = logits.description, rows_of("logits", logits, axis)
-    problem = statistics_of_logits(x, like, target, axis, options, device)
+    problem = statistics_of_logits(x, like, target, axis, options, device, class_offset, where)
     for name, argument in given.items():
         upstream(argument, problem.x.shape[:-1], "none", computed(problem.x.dtype), name)
     read = {"logits": (problem.x, True)} | ({} if target is None else {"target": (flat(target), False)})
@@ -63,7 +84,7 @@ def derivative(
 def divergence(arguments: Arguments, kind: tuple[Any, Any], axis: Any, options: Options, *, grad: bool) -> Loss:
     """A divergence of logits from a target, student and teacher; `kind` is what that is, and the direction."""
     what, (direction, beta) = teacher_of(kind[0]), direction_of(kind[1])
-    student, teacher, _, sample_weight, grad_output, out = arguments
+    student, teacher, _, sample_weight, grad_output, out, *_ = arguments
     named = {"student": student, "teacher": teacher, "sample_weight": sample_weight, "grad_output": grad_output}
     device, like = together({**named, "out": out}), student.description
     x = rows_of("student", student, axis)

@@ -51,7 +51,7 @@ class HessianCall:
     def __call__(self, places: tuple[int, ...], stream: int) -> None:
         """Put the call on a stream, with the addresses of logits, target, both results, and weights."""
         values: tuple[int, ...] = ()
-        for _, _, (x, y, out), row, _ in self.launches:
+        for _, _, (x, y, out, _), row, _ in self.launches:
             steps = x, self.label * row if self.hard else y, out, out, 0, self.size * row
             values += tuple(place + step for place, step in zip(places, steps, strict=True))
         with self.lock:

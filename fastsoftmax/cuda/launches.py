@@ -18,7 +18,7 @@ class Launch(NamedTuple):
 
     kernel: compiler.Kernel
     shape: tuple[int, ...]  # the integers that follow ignore_index
-    begins: tuple[int, ...]  # bytes from the addresses of x, y and out
+    begins: tuple[int, ...]  # bytes from the addresses of x, y, out and the mask
     row: int  # the number of the first row
     block: int  # the number of the first block
 
@@ -63,12 +63,19 @@ class RowWork(NamedTuple):
     label: int = 8  # bytes of a class index
 
 
-def launches_of(work: RowWork, x: Operand, y: Operand | None, out: Operand | None, device: int) -> tuple[Launch, ...]:
-    """The launches of a row kernel."""
+def launches_of(
+    work: RowWork,
+    x: Operand,
+    y: Operand | None,
+    out: Operand | None,
+    device: int,
+    mask: Operand | None = None,
+) -> tuple[Launch, ...]:
+    """The launches of a row kernel; plans do not depend on the mask."""
     if 0 in x.shape:
         return ()
     operands = [a for a in (x, y, out) if a is not None]
-    levels = merged(x.shape, tuple(a.strides for a in operands))
+    levels = merged(x.shape, tuple(a.strides for a in (*operands, *([] if mask is None else [mask]))))
     (outer, inner), steps = nearest_two(levels)
     rows, classes, facts = outer * inner, x.shape[-1], compiler.facts(device)
     kinds = STORAGE[x.dtype], STORAGE[(y or x).dtype]
@@ -79,11 +86,13 @@ def launches_of(work: RowWork, x: Operand, y: Operand | None, out: Operand | Non
     for offset in offsets(levels):
         layouts = tuple(
             Layout(SIZES[a.dtype], (a.address + begin) % 16, *step, _class_step(a))
-            for a, begin, step in zip(operands, offset, steps, strict=True)
+            for a, begin, step in zip(operands, offset, steps, strict=False)
         )
         chosen = plan.plan(rows, classes, layouts, (facts.multiprocessors, facts.shared, facts.clusters), burden)
         strides = [s for i in place for s in ((0, 0, 0) if i is None else layouts[i][2:])]
-        begins = [0 if i is None else offset[i] for i in place]
+        begins = [0 if i is None else offset[i] for i in place] + [0 if mask is None else offset[-1]]
+        if work.flags.adjusted:
+            strides += (0, 0, 0) if mask is None else (*steps[-1], mask.strides[-1])
         recipe = recipes.recipe(work.kernel, chosen, *kinds, work.variant, work.flags, work.label)
         kernel = loaded_kernel(recipe, device, chosen.grid, chosen.shared)
         block = launches[-1].block + launches[-1].kernel.grid if launches else 0

@@ -64,6 +64,7 @@ class Burden(NamedTuple):
     product: bool = False  # it has two operands, of which little is computed
     wide: bool = False  # the second of which takes twice the first one's room
     two: bool = False  # it keeps both operands, and much is computed of them
+    computed: bool = False  # logits are kept in the computing dtype
 
     @property
     def unrolled(self) -> int:
@@ -79,13 +80,14 @@ def burden_of(kernel: str, flags: Flags = Flags(), *, wide: bool = False) -> Bur
 
     Products hold two operands, as losses of soft targets do, the second of which may be twice as `wide`.  Smoothing
     needs the weights of classes besides, the gradient of statistics distances, statistics themselves an order and
-    counts; a softcap needs the logits and what became of them.  Divergences hold two rows, of which much is computed.
+    counts; a softcap needs the logits and what became of them, as adjustments do.  Divergences hold two rows, of which
+    much is computed.
     """
     product, two = kernel == "vjp", kernel == "divergence"
     second = product or two or flags.soft or flags.smooth or flags.upstream or kernel == "statistics"
-    registers = (2 if second else 1) * (2 if flags.cap else 1)
+    registers = (2 if second else 1) * (2 if flags.cap or flags.adjusted else 1)
     several = wide and (product or two or flags.soft)
-    return Burden(max(registers, 4 if several else 1), product, (product or two) and wide, two)
+    return Burden(max(registers, 4 if several else 1), product, (product or two) and wide, two, flags.adjusted)
 
 
 def _power(n: int) -> int:
@@ -157,7 +159,8 @@ def plan(
         chosen = Plan(form, THREADS, group, THREADS // group, items, vector, False, 0)
     else:
         vector = max(whole, peelable)
-        long = _long_rows(-(-classes // vector), vector * layouts[0].itemsize, facts, burden)
+        width = vector * max(layouts[0].itemsize, 4 if burden.computed else 0)
+        long = _long_rows(-(-classes // vector), width, facts, burden)
         chosen = long._replace(vector=vector, peeled=vector > whole)
     held = chosen.form not in (SCALAR, ONLINE) and not chosen.shared
     resident = _resident(chosen.items, layouts[0].itemsize, burden, held=held, clusters=facts[2]) // chosen.threads

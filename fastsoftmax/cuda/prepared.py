@@ -65,16 +65,6 @@ def order(kind: Library, stream: int, device: int, arrays: tuple[Any, ...], owne
     return borrowed
 
 
-def plain(adjust: tuple[Any, Any] | None) -> None:
-    """Refuse a mask and an offset of the classes, which kernels here do not read yet."""
-    for name, value in zip(("where", "class_offset"), adjust or (None, None), strict=True):
-        if value is not None:
-            raise TypeError(
-                f"{name} must be left out on a GPU, whose kernels take no masks and offsets yet; replace the logits of "
-                "masked classes by -inf, or add the offset to the logits"
-            )
-
-
 def reach_of(out: Operand | None, *operands: Operand | None) -> tuple[int, ...]:
     """`Prepared.reach`; between 0 and 0 there is nothing."""
     reach: list[int] = []

@@ -13,11 +13,11 @@ import numpy as np
 from ..core import rules
 from ..core.dtypes import FLOAT64, SIZES, STORAGE, computed
 from ..core.memo import Memo
-from ..core.options import Numbers, flags_of, numbers_of
+from ..core.options import Flags, Numbers, flags_of, numbers_of
 from . import plan
 from .check import Loss, Map
 from .kernels import recipes
-from .kernels.parameters import Integers
+from .kernels.parameters import ADJUSTMENTS, Integers
 from .launches import Launch, RowWork, launch_once, launches_of, loaded_kernel
 from .toolkit import compiler
 from .toolkit.packed import Cell
@@ -26,10 +26,11 @@ from .workspace import HEADER, Workspace
 STREAMS = 64  # whose launches and workspaces a prepared call remembers
 
 # The cells that each launch of a loss fills: the addresses of logits, target, gradient, class weights, sample weights,
-# upstream gradient and loss; of the blocks' sums and of what gradients are divided by; how many sums there are; and the
-# address of a word for a bad label.  0 is for what there is not.  Further launches of rows have cells of their own.
-CELLS = tuple(map(Cell, range(11)))
-X, TARGET, OUT, CLASS_WEIGHT, SAMPLE_WEIGHT, UPSTREAM, LOSS, SUMS, DENOMINATOR, BLOCKS, BAD = CELLS
+# upstream gradient, offsets of classes, mask and loss; of the blocks' sums and of what gradients are divided by; how
+# many sums there are; and the address of a word for a bad label.  0 is for what there is not.  Further launches of rows
+# have cells of their own.
+CELLS = tuple(map(Cell, range(13)))
+X, TARGET, OUT, CLASS_WEIGHT, SAMPLE_WEIGHT, UPSTREAM, OFFSET, MASK, LOSS, SUMS, DENOMINATOR, BLOCKS, BAD = CELLS
 SCALE = len(Integers._fields)  # the number of the parameter that gradients are multiplied by
 
 
@@ -38,28 +39,31 @@ class MapCall:
 
     def __init__(self, problem: Map, kernel: str, variant: int, *, numbers: bool) -> None:
         self.device, self.numbers, dtype = problem.device, numbers, problem.x.dtype
-        self.launches = launches_of(RowWork(kernel, variant), problem.x, problem.y, problem.out, problem.device)
+        adjust, operands = problem.adjust, (problem.x, problem.y, problem.out)
+        work, self.adjusted = RowWork(kernel, variant, adjust.of(Flags())), adjust.given
+        self.launches = launches_of(work, *operands, problem.device, adjust.mask)
         self.size, self.one = SIZES[dtype], len(self.launches) == 1
         self.rest = tuple(map(np.dtype(computed(dtype)).type, Numbers()))
         self.lock = Lock()
         self.prepared: Memo[int, compiler.Launches] = Memo(STREAMS)
 
     def _prepare(self, stream: int) -> compiler.Launches:
-        """The launches on a stream, with four cells for each."""
+        """The launches on a stream, with five cells for each."""
         kernels = []
         for number, launch in enumerate(self.launches):
-            x, y, out, result = (Cell(4 * number + i) for i in range(4))
-            integers = x, y, out, 0, 0, 0, 0, result, 0, 0, 0, 0, *launch.shape
+            x, y, out, result, mask = (Cell(5 * number + i) for i in range(5))
+            integers = x, y, out, 0, 0, 0, 0, result, 0, 0, 0, 0, *launch.shape, *((0, mask) if self.adjusted else ())
             kernels.append(launch.kernel.with_arguments(*integers, *self.rest))
-        return self.prepared.keep(stream, compiler.Launches(stream, kernels, 4 * len(kernels)))
+        return self.prepared.keep(stream, compiler.Launches(stream, kernels, 5 * len(kernels)))
 
-    def __call__(self, x: int, y: int, out: int, result: int, stream: int) -> None:
+    def __call__(self, x: int, y: int, out: int, result: int, stream: int, mask: int = 0) -> None:
         """Put the call on a stream, with the addresses of its operands (0: none) and of a number a row."""
-        places: tuple[int, ...] = x, y, out, result
+        places: tuple[int, ...] = x, y, out, result, mask
         if not self.one:
             places = ()
-            for _, _, (x_begin, y_begin, out_begin), row, _ in self.launches:
-                places += x + x_begin, y + y_begin, out + out_begin, result + row * self.size if result else 0
+            for _, _, (x_begin, y_begin, out_begin, begin), row, _ in self.launches:
+                numbers = result + row * self.size if result else 0
+                places += x + x_begin, y + y_begin, out + out_begin, numbers, mask + begin
         with self.lock:
             compiler.put(self.device, self.prepared.get(stream) or self._prepare(stream), places)
 
@@ -100,7 +104,7 @@ class CountLaunches:
         bad = header + 8 if check else 0
         if check:
             compiler.clear(self.device, stream, bad, 8)
-        values = 0, target, 0, class_weight, factor, 0, 0, header + HEADER, header, 0, bad
+        values = 0, target, 0, class_weight, factor, 0, 0, 0, 0, header + HEADER, header, 0, bad
         compiler.put(self.device, _prepared(self, stream), values)
         if check:
             self._raise(target, stream, bad)
@@ -124,8 +128,9 @@ class RowLaunches:
         kernel, variant, more = problem.work
         if kernel == "divergence":  # whose teacher is a second row, and no weights of classes
             flags = flags._replace(soft=False)
-        work = RowWork(kernel, variant, flags, problem.label)
-        self.launches = launches_of(work, x, problem.soft, problem.out, self.device)
+        work, adjust = RowWork(kernel, variant, problem.adjust.of(flags), problem.label), problem.adjust
+        self.launches = launches_of(work, x, problem.soft, problem.out, self.device, adjust.mask)
+        self.adjusted, self.scale = adjust.given, SCALE + (len(ADJUSTMENTS) if adjust.given else 0)
         self.blocks = self.launches[-1].block + self.launches[-1].kernel.grid if self.launches else 0
         dtype = computed(x.dtype)
         self.number, self.size, self.label = np.dtype(dtype).type, SIZES[dtype], problem.label
@@ -138,11 +143,13 @@ class RowLaunches:
         """The kernels of the rows."""
         y, target = (0, TARGET) if self.hard else (TARGET, 0)
         result, partial = (0, SUMS) if self.reduced else (LOSS, 0)
-        at = X, y, OUT, target, CLASS_WEIGHT, SAMPLE_WEIGHT, self.up, result, partial, DENOMINATOR
+        at = X, y, OUT, target, CLASS_WEIGHT, SAMPLE_WEIGHT, self.up, result, partial, DENOMINATOR, OFFSET, MASK
         kernels = []
         for number, launch in enumerate(self.launches):
             own = [Cell(a.number + number * len(CELLS)) if isinstance(a, Cell) else a for a in at]
-            integers = *own, 0, self.ignore_index, *launch.shape
+            *own, offset, mask = own
+            adjust = (offset, mask) if self.adjusted else ()
+            integers = *own, 0, self.ignore_index, *launch.shape, *adjust
             kernels.append(launch.kernel.with_arguments(*integers, *self.numbers))
         return kernels
 
@@ -151,8 +158,9 @@ class RowLaunches:
         if len(self.launches) < 2:
             return places
         values, size = places, self.size
-        for _, _, (x, y, out), row, block in self.launches[1:]:
-            steps = x, self.label * row if self.hard else y, out, 0, *(size * row,) * 3, 8 * block, 0, 0, 0
+        for _, _, (x, y, out, mask), row, block in self.launches[1:]:
+            rows = size * row
+            steps = x, self.label * row if self.hard else y, out, 0, rows, rows, 0, mask, rows, 8 * block, 0, 0, 0
             values += tuple(place + step if place else 0 for place, step in zip(places, steps, strict=True))
         return values
 
@@ -174,13 +182,13 @@ class LaunchSequence:
         row_kernels = rows.kernels()
         cells = len(CELLS) * max(1, len(row_kernels))
         self.launches = compiler.Launches(stream, [*before, *row_kernels, *behind], cells)
-        self.device, self.number, self.up = rows.device, rows.number, 1.0
+        self.device, self.number, self.up, self.place = rows.device, rows.number, 1.0, rows.scale
         self.scaled = range(len(before), len(before) + len(row_kernels))
 
     def scale(self, up: float) -> None:
         """Have later launches multiply gradients by `up`."""
         for kernel in self.scaled:
-            self.launches.change(kernel, SCALE, self.number(up))
+            self.launches.change(kernel, self.place, self.number(up))
         self.up = up
 
 
@@ -198,7 +206,7 @@ class SumLaunches:
 
     def __call__(self, stream: int, header: int, blocks: int, result: int) -> None:
         """Put it on a stream."""
-        values = *(0,) * 6, result, header + HEADER, header if self.mean else 0, blocks, 0
+        values = *(0,) * 8, result, header + HEADER, header if self.mean else 0, blocks, 0
         compiler.put(self.device, _prepared(self, stream), values)
 
 

@@ -16,7 +16,7 @@ from .arrays.borrowed import keep
 from .arrays.lookup import argument, arguments, by_type, call_key, keys, library
 from .derived import Statistics
 from .launches import RowWork, launches_of
-from .prepared import Prepared, calls, find, may_wait, order, plain, reach_of
+from .prepared import Prepared, calls, find, may_wait, order, reach_of
 from .run import STREAMS
 from .toolkit import compiler
 from .toolkit.packed import Cell
@@ -41,8 +41,9 @@ class StatisticsCall:
         self.written = written_of(variant, x.dtype, k)
         self.sizes = [(SIZES | {"bool": 1})[dtype] * (shape or (1,))[0] for dtype, shape in self.written.values()]
         flags = flags_of(o, hard=problem.label > 0, weighted=False, factors=False, grad=False)._replace(soft=False)
-        work = RowWork("statistics", columns_of(variant), flags, problem.label or 8)
-        self.launches = launches_of(work, x, None, None, problem.device)
+        adjust, self.adjusted = problem.adjust, problem.adjust.given
+        work = RowWork("statistics", columns_of(variant), adjust.of(flags), problem.label or 8)
+        self.launches = launches_of(work, x, None, None, problem.device, adjust.mask)
         self.numbers = tuple(map(np.dtype(computed(x.dtype)).type, numbers_of(o, x.shape[-1])))
         self.ignore_index, self.k, self.lock = o.ignore_index, k, Lock()
         self.prepared: Memo[int, compiler.Launches] = Memo(STREAMS)
@@ -50,21 +51,27 @@ class StatisticsCall:
     def _prepare(self, stream: int) -> compiler.Launches:
         """The launches on a stream; each has cells for the addresses of logits, target and statistics."""
         kernels, names = [], list(self.written)
-        each = 2 + len(names)
+        each = 4 + len(names)
         for number, launch in enumerate(self.launches):
-            x, target, *written = (Cell(number * each + i) for i in range(each))
+            x, target, offset, mask, *written = (Cell(number * each + i) for i in range(each))
             at = dict(zip(names, written, strict=True))
             columns = [at.get(name, 0) for name in (*NAMES, "indices")]
             integers = x, 0, 0, target if self.label else 0, *columns, self.k, self.ignore_index, *launch.shape
+            integers += (offset, mask) if self.adjusted else ()
             kernels.append(launch.kernel.with_arguments(*integers, *self.numbers))
         return self.prepared.keep(stream, compiler.Launches(stream, kernels, each * len(kernels)))
 
-    def __call__(self, x: int, target: int, written: tuple[int, ...], stream: int) -> None:
-        """Put the call on a stream, with the addresses of its operands and of the statistics in their order."""
+    def __call__(
+        self, x: int, target: int, written: tuple[int, ...], stream: int, adjust: tuple[int, ...] = (0, 0)
+    ) -> None:
+        """Put the call on a stream, with the addresses of its operands and of the statistics in their order.
+
+        Those to `adjust` by are of offsets of the classes and of a mask.
+        """
         places: tuple[int, ...] = ()
-        for _, _, (begin, _, _), row, _ in self.launches:
+        for _, _, (begin, _, _, mask), row, _ in self.launches:
             columns = (at + row * size for at, size in zip(written, self.sizes, strict=True))
-            places += x + begin, target + row * self.label, *columns
+            places += x + begin, target + row * self.label, adjust[0], adjust[1] + mask, *columns
         with self.lock:
             compiler.put(self.device, self.prepared.get(stream) or self._prepare(stream), places)
 
@@ -79,8 +86,9 @@ class DerivativeCall:
         x, o, self.device, self.label, self.arrays = problem.x, problem.options, problem.device, problem.label, arrays
         flags = flags_of(o, hard=problem.label > 0, weighted=False, factors=False, grad=True)
         flags = flags._replace(soft=False, upstream=True, rest=True, entropy=given[1])
-        work = RowWork("derivatives", 0, flags, problem.label or 8)
-        self.launches = launches_of(work, x, None, problem.out, problem.device)
+        adjust, self.adjusted = problem.adjust, problem.adjust.given
+        work = RowWork("derivatives", 0, adjust.of(flags), problem.label or 8)
+        self.launches = launches_of(work, x, None, problem.out, problem.device, adjust.mask)
         self.size, self.number = SIZES[computed(x.dtype)], np.dtype(computed(x.dtype)).type
         numbers = numbers_of(o, x.shape[-1])
         self.rest = numbers.inverse_temperature, numbers.cap
@@ -91,19 +99,25 @@ class DerivativeCall:
         """The launches on a stream by upstream gradients; each has cells for the addresses of all arrays."""
         kernels, numbers = [], tuple(map(self.number, (*ups, *self.rest)))
         for number, launch in enumerate(self.launches):
-            x, target, out, *rows = (Cell(6 * number + i) for i in range(6))
+            x, target, out, *rows, offset, mask = (Cell(8 * number + i) for i in range(8))
             at = [cell if array else 0 for cell, array in zip(rows, self.arrays, strict=True)]
             integers = x, 0, out, target if self.label else 0, *at, self.ignore_index, *launch.shape
+            integers += (offset, mask) if self.adjusted else ()
             kernels.append(launch.kernel.with_arguments(*integers, *numbers))
-        return self.prepared.keep((stream, ups), compiler.Launches(stream, kernels, 6 * len(kernels)))
+        return self.prepared.keep((stream, ups), compiler.Launches(stream, kernels, 8 * len(kernels)))
 
     def __call__(
         self, x: int, target: int, out: int, rows: tuple[int, ...], ups: tuple[float, ...], stream: int
     ) -> None:
-        """Put the call on a stream, with the addresses of its arrays and the upstream gradients that are numbers."""
+        """Put the call on a stream, with the addresses of its arrays and the upstream gradients that are numbers.
+
+        The last two of `rows` are those of offsets of the classes and of a mask.
+        """
         places: tuple[int, ...] = ()
-        for _, _, (x_begin, _, begin), row, _ in self.launches:
-            places += x + x_begin, target + row * self.label, out + begin, *(at + row * self.size for at in rows)
+        *rows_at, offset, mask = rows
+        for _, _, (x_begin, _, begin, mask_begin), row, _ in self.launches:
+            places += x + x_begin, target + row * self.label, out + begin, *(at + row * self.size for at in rows_at)
+            places += offset, mask + mask_begin
         with self.lock:
             compiler.put(self.device, self.prepared.get((stream, ups)) or self._prepare(stream, ups), places)
 
@@ -118,22 +132,24 @@ def row_stats(
     adjust: tuple[Any, Any] | None = None,
 ) -> dict[str, Any]:
     """The statistics of a set, by name."""
-    plain(adjust)
     kind = by_type.get(type(logits)) or library(logits)
     look, stream, x_at, target_at, _, owners = kind.call_key(logits, target, None) or call_key(
         kind, logits, target, None
     )
     most = (k, type(k)) if variant & BITS["top_k"] else None
-    key = kind, look, axis, type(axis), options, "statistics", variant, most
+    where, class_offset = adjust or (None, None)
+    each_key, each_at, each_owners = keys((class_offset, where), stream)
+    arrays = logits, target, class_offset, where
+    key = kind, look, axis, type(axis), options, "statistics", variant, most, each_key
     prepared = find(key, x_at, target_at, 0)
     if prepared is None:
-        prepared = _prepare_statistics(key, (logits, target), axis, options, variant, k, stream)
-    call = prepared.call
-    borrowed = order(kind, stream, call.device, (logits, target), owners[:2]) if prepared.waits else None
+        prepared = _prepare_statistics(key, arrays, axis, options, variant, k, stream)
+    call, owners = prepared.call, (*(owners or arrays)[:2], *each_owners)
+    borrowed = order(kind, stream, call.device, arrays, owners) if prepared.waits else None
     found = {
         name: kind.empty(logits, prepared.shape + each, dtype, stream) for name, (dtype, each) in call.written.items()
     }
-    call(x_at, target_at, tuple(map(kind.address, found.values())), stream)
+    call(x_at, target_at, tuple(map(kind.address, found.values())), stream, each_at)
     if borrowed:
         keep(call.device, stream, borrowed)
     if prepared.exports:
@@ -144,12 +160,12 @@ def row_stats(
 
 
 def _prepare_statistics(
-    key: Any, arrays: tuple[Any, Any], axis: Any, options: Options, variant: int, k: Any, stream: int
+    key: Any, arrays: tuple[Any, ...], axis: Any, options: Options, variant: int, k: Any, stream: int
 ) -> Prepared:
     """A prepared call."""
-    logits, target = arguments(arrays, stream, required=(0,))
-    problem = derived.statistics(logits, target, axis, options)
-    waits, exports = may_wait(logits.library, (logits, target)), not logits.library.mutable
+    logits, target, *adjust = arguments(arrays, stream, required=(0,))
+    problem = derived.statistics(logits, target, axis, options, *adjust)
+    waits, exports = may_wait(logits.library, (logits, target, *adjust)), not logits.library.mutable
     shape, dtype = problem.x.shape[:-1], computed(problem.x.dtype)
     most = positive("k", k, problem.x.shape[-1]) if variant & BITS["top_k"] else 0
     prepared = Prepared(StatisticsCall(problem, variant, most), shape, dtype, None, (0, 0, 0, 0), waits, exports)
@@ -167,14 +183,14 @@ def row_stats_vjp(
     adjust: tuple[Any, Any] | None = None,
 ) -> Any:
     """The gradient of statistics, by their upstream gradients: numbers, or arrays."""
-    plain(adjust)
     kind = by_type.get(type(logits)) or library(logits)
     about = kind.call_key(logits, target, out) or call_key(kind, logits, target, out)
     look, stream, x_at, target_at, at, owners = about
     given_upstreams(upstreams, target=target is not None)
     named = list(zip(DIFFERENTIABLE, upstreams, strict=True))
     ups = [0.0 if value is None else upstream_number(value, name) for name, value in named]
-    each = tuple(value if up is None else None for value, up in zip(upstreams, ups, strict=True))
+    where, class_offset = adjust or (None, None)
+    each = *(value if up is None else None for value, up in zip(upstreams, ups, strict=True)), class_offset, where
     each_key, each_at, each_owners = keys(each, stream)
     which = tuple(value is not None for value in upstreams)
     key = kind, look, axis, type(axis), options, "derivatives", each_key, which
@@ -206,14 +222,15 @@ def _prepare_derivative(
     """A prepared call, and where its first gradient goes: the output, or a new array."""
     logits, target, out = arguments(arrays, stream, required=(0,))
     rows = arguments(each, stream)
-    problem = derived.derivative(logits, target, rows, axis, options, out)
+    *ups, class_offset, where = rows
+    problem = derived.derivative(logits, target, tuple(ups), axis, options, out, class_offset, where)
     about, written = logits.description, arrays[-1]
     reach = reach_of(problem.out, problem.x, None if target is None else check.flat(target))
     if out is None:
         written = logits.library.empty_like(logits.value, stream)
         new = check.output(argument(written, stream), (axis % len(about.shape),), about)
         problem = problem._replace(out=new)
-    call = DerivativeCall(problem, given, tuple(array is not None for array in each))
+    call = DerivativeCall(problem, given, tuple(array is not None for array in each[:-2]))
     waits = may_wait(logits.library, (logits, target, out, *rows))
     exports = out is None and not logits.library.mutable
     prepared = Prepared(call, problem.x.shape[:-1], computed(about.dtype), None, reach, waits, exports)

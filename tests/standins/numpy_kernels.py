@@ -22,7 +22,7 @@ recipes = pytest.importorskip("fastsoftmax.cuda.kernels.recipes")
 
 from fastsoftmax.core.divergence import TEACHERS  # noqa: E402
 from fastsoftmax.core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, LOGSUMEXP  # noqa: E402
-from fastsoftmax.core.options import TERMS, Numbers  # noqa: E402
+from fastsoftmax.core.options import TERMS  # noqa: E402
 from fastsoftmax.core.statistics import INDEX, REAL, STATISTICS, TRUTH  # noqa: E402
 from fastsoftmax.cuda.kernels.parameters import Counting, Integers, Totalling  # noqa: E402
 
@@ -87,7 +87,7 @@ class NumpyDriver(Driver):
     def unpacked(recipe, arguments):
         """(integers, numbers, storage dtype, computing dtype) of a row kernel."""
         real = np.float64 if COMPUTED[recipe.kind] == FLOAT64 else np.float32
-        fields, numbers = recipes.PARAMETERS.get(recipe.name, (Integers, Numbers))
+        fields, numbers = recipes.parameters_of(recipe)
         count = len(fields._fields)
         p, o = fields(*arguments[:count]), numbers(*arguments[count:])
         assert all(type(a) is int for a in p)
@@ -95,15 +95,24 @@ class NumpyDriver(Driver):
         assert p.rows > 0
         return p, o, DTYPES[recipe.kind], real
 
+    def adjusting(self, recipe, p, real):
+        """The mask and the offsets of a kernel, as options of the reference."""
+        f = recipe.flags
+        assert f.adjusted == (f.mask or f.offset)
+        if f.adjusted:
+            assert (f.mask, f.offset) == (p.mask != 0, p.offset != 0)
+        where = self.rows(p, "mask", np.bool_) if f.mask else None
+        return {"where": where, "class_offset": self.floats(p.offset, p.classes, real) if f.offset else None}
+
     def run_softmax(self, recipe, arguments, grid):
-        p, _, dtype, _ = self.unpacked(recipe, arguments)
-        x = self.rows(p, "x", dtype).astype(WIDE)
+        p, _, dtype, real = self.unpacked(recipe, arguments)
+        x, where = self.rows(p, "x", dtype).astype(WIDE), self.adjusting(recipe, p, real)["where"]
         if recipe.variant == LOGSUMEXP:
             assert p.out == 0
-            self.floats(p.result, p.rows, dtype, write=True)[:] = reference.logsumexp(x).ravel()
+            self.floats(p.result, p.rows, dtype, write=True)[:] = reference.logsumexp(x, where=where).ravel()
         else:
             of = reference.log_softmax if recipe.variant == LOG_SOFTMAX else reference.softmax
-            self.rows(p, "out", dtype, write=True)[...] = of(x)
+            self.rows(p, "out", dtype, write=True)[...] = of(x, where=where)
 
     def run_vjp(self, recipe, arguments, grid):
         p, _, dtype, _ = self.unpacked(recipe, arguments)
@@ -127,8 +136,12 @@ class NumpyDriver(Driver):
             target, bad = self.rows(p, "y", DTYPES[recipe.y_kind]).astype(WIDE).reshape(n, k), np.zeros(n, bool)
         assert f.weighted == (p.class_weight != 0)
         assert f.factors == (p.loss_factor != 0 or p.grad_factor != 0)
+        adjust = self.adjusting(recipe, p, real)
+        if f.mask:
+            adjust["where"] = adjust["where"].reshape(n, k)
         loss, grad = reference.cross_entropy_and_grad(
             *(x, target),
+            **adjust,
             class_weight=self.floats(p.class_weight, k, real) if f.weighted else None,
             ignore_index=p.ignore_index,
             reduction="none",
@@ -192,7 +205,10 @@ class NumpyDriver(Driver):
             bad = (target != p.ignore_index) & ((target < 0) | (target >= k))
             target[bad] = 0
         softcap = {"softcap": float(o.cap)} if f.cap else {}
-        return x, target, bad, {"temperature": 1 / float(o.inverse_temperature), **softcap}
+        adjust = self.adjusting(recipe, p, np.float64 if COMPUTED[recipe.kind] == FLOAT64 else np.float32)
+        if f.mask:
+            adjust["where"] = adjust["where"].reshape(n, k)
+        return x, target, bad, {"temperature": 1 / float(o.inverse_temperature), **softcap, **adjust}
 
     def run_derivatives(self, recipe, arguments, grid):
         p, o, dtype, real = self.unpacked(recipe, arguments)

@@ -41,6 +41,7 @@ def read(capsule: Any) -> tuple[int, Description]:
     tensor = _Managed.from_address(_pointer(capsule, NAME)).tensor
     code = _CODES[tensor.code] if tensor.code < len(_CODES) else f"dtype {tensor.code} of "
     dtype = f"{code}{tensor.bits}" + (f"x{tensor.lanes}" if tensor.lanes != 1 else "")
+    dtype = "bool" if dtype == "bool8" else dtype
     shape, itemsize = tuple(tensor.shape[: tensor.ndim]), tensor.bits // 8
     steps = tuple(s * itemsize for s in tensor.strides[: tensor.ndim]) if tensor.strides else None
     where = (tensor.data or 0) + tensor.offset

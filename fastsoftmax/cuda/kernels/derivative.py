@@ -30,7 +30,7 @@ def _make_score(kind, flags):
     law, upstream, transform = LAWS[kind], _make_upstream(kind), make_transform(kind, flags)
     shift, rest, upstream_score, cap_slope = (law[name] for name in ("shift", "rest", "upstream_score", "cap_slope"))
     zero, one, nan = (constant(kind, value) for value in (0.0, 1.0, float("nan")))
-    cap = flags.cap
+    cap, adjusted, minus_inf = flags.cap and not flags.adjusted, flags.adjusted, constant(kind, float("-inf"))
 
     @device
     def score(p, o, row, target, x, m, sums):
@@ -38,6 +38,8 @@ def _make_score(kind, flags):
         c, d = upstream(p.log_sum_exp, row, o.log_sum_exp), transform(o, x) - shift(m)
         s, a, b, at_target = upstream_score(m, rest(sums.others, sums.mass), sums.dot, d, a, b, c)
         up = zero if target.skipped else (nan if target.bad else o.inverse_temperature)
+        if adjusted:  # a class that is left out; NaN stays
+            at_target = at_target * zero if d == minus_inf else at_target
         if cap:
             at_target = at_target * cap_slope(x, one / o.cap)
         a, b, at_target = a / s * up, b / s * up, at_target * up
@@ -53,7 +55,8 @@ def make_derivative(shape, flags, label, group, blocks, *, held, staged):
     kind, hard = COMPUTED[shape.kind], flags.hard
     locate, part_of, advance = make_locate(shape), make_part_of(shape), make_advance(shape)
     state_of = make_state_of(shape, flags, group, blocks, (False, False, False), False, held, staged)
-    keeping = shape, group, shape.words, make_fill_spare(shape) if staged else make_fill(shape), staged
+    fill = make_fill_spare(shape, flags) if staged else make_fill(shape, flags)
+    keeping = shape, group, shape.words, fill, staged
     recall, clear, emit = make_staging(*keeping)[1], make_clear(shape.held), make_emit(shape, flags)
     score, target_of = _make_score(kind, flags), make_target_of(label)
     count, zero = shape.held, constant(kind, 0.0)
@@ -68,7 +71,7 @@ def make_derivative(shape, flags, label, group, blocks, *, held, staged):
         part, more = part_of(p, place, g), True
         while more:
             if not held:
-                recall(part, place.count, words)
+                recall(p, o, part, place.count, words)
                 if hard:
                     clear(words, target.skipped)
             emit(p, o, part, words, targets, target.t, gradient)

@@ -159,14 +159,14 @@ def _make_fill(shape):
     wait_for_loads = make_wait_for_loads(held, words_x, held)
 
     @device
-    def fill_spare(part, words):
+    def fill_spare(p, o, part, words):
         if peeled and part.spare:
             load_one(words, spare, part.spare_x)
             load_one_y(words, spare + one, part.spare_y)
 
     @device
-    def fill(part, words):
-        fill_spare(part, words)
+    def fill(p, o, part, words):
+        fill_spare(p, o, part, words)
         for i in range(items):
             if i32(i * threads) < part.left:
                 load(words, i * count, part.x + i * part.x_way)
@@ -244,9 +244,9 @@ def _make_norms(kind, taught):
 
 
 def _make_reduce(shape, flags, variant, group, held, staged):
-    """(reduce, recall), ``reduce(o, part, size, words)``: the largest logits of a thread's part of both rows, and sums.
+    """(reduce, recall), ``reduce(p, o, part, size, words)``: the largest logits of a part of both rows, and sums.
 
-    ``recall(part, size, words)`` brings back what threads did not hold, of rows of `size` vectors.
+    ``recall(p, o, part, size, words)`` brings back what threads did not hold, of rows of `size` vectors.
     """
     kind, advance, (fill, fill_spare, _) = COMPUTED[shape.kind], make_advance(shape), _make_fill(shape)
     keep, recall = make_staging(shape, group, shape.words + shape.y_words, fill_spare if staged else fill, staged)
@@ -254,10 +254,10 @@ def _make_reduce(shape, flags, variant, group, held, staged):
     shift, zero, minus_inf = LAWS[kind]["shift"], constant(kind, 0.0), constant(kind, float("-inf"))
 
     @device
-    def reduce(o, part, size, words):
+    def reduce(p, o, part, size, words):
         m, sums, more = Pair(minus_inf, minus_inf), Pair(zero, zero), True
         while more:
-            fill(part, words)
+            fill(p, o, part, words)
             keep(part, size, words)
             higher = top(o, part, words, m)
             base = Pair(shift(higher.student), shift(higher.teacher))
@@ -286,7 +286,7 @@ def make_divergence(shape, flags, variant, group, blocks, *, held, staged):
     def work(p, o, row, live, g, rank):
         words, place = cuda.local.array(count, types.uint32), locate(p, row, live)
         first = part_of(p, place, g)
-        m, sums = reduce(o, first, place.count, words)
+        m, sums = reduce(p, o, first, place.count, words)
         x = share(zero, m.student, i32(0), rank)[1]
         y = tally(i32(0), i32(0), m.teacher)[2] if taught else x
         sums = rescale(sums, m, Pair(x, y))
@@ -297,14 +297,14 @@ def make_divergence(shape, flags, variant, group, blocks, *, held, staged):
         part, sums, more = first, Pair(zero, zero), True
         while more:
             if not held:
-                recall(part, place.count, words)
+                recall(p, o, part, place.count, words)
             sums, part = add(o, part, words, Row(norms, one, up), sums), advance(part)
             more = part.left > i32(0) and not held
         value, second, _ = total(sums.student, sums.teacher, zero)
         part, more = first, grad and not at_once
         while more:
             if not held:
-                recall(part, place.count, words)
+                recall(p, o, part, place.count, words)
             emit(o, part, words, Row(norms, second, up), sums)
             part = advance(part)
             more = part.left > i32(0) and not held

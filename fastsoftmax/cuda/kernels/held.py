@@ -6,39 +6,65 @@ A class is found by its distance `off` from a vector's first: a vector asks once
 from functools import lru_cache
 
 from ..toolkit.compiler import cuda, device, types
+from .adjusted import make_adjust, make_adjust_vector
 from .hidden import make_unpack_again, make_wait_for_loads
 from .memory import opaque
 from .vectors import make_add_vector, make_emit_log_vector, make_emit_vector, make_read, may_keep
-from .words import make_blank, make_load, make_remove
+from .words import make_blank, make_load, make_remove, words_of
 
 i32, u32, i64 = types.int32, types.uint32, types.int64
 
 
 @lru_cache(maxsize=64)
-def make_fill_spare(shape):
-    """``fill_spare(part, words)``: load the spare element of a thread that has one, -inf for others."""
+def _make_load_spare(shape):
+    """``load_spare(part, words)``: load the spare element of a thread that has one, -inf for others."""
     load, blank, spare, peeled = make_load(shape.kind, 1), make_blank(shape.kind, 1), shape.spare, shape.peeled
 
     @device
-    def fill_spare(part, words):
+    def load_spare(part, words):
         if peeled:
             if part.spare:
                 load(words, spare, part.spare_x)
             else:
                 blank(words, spare)
 
-    return fill_spare
+    return load_spare
+
+
+@lru_cache(maxsize=64)
+def make_fill_spare(shape, flags):
+    """``fill_spare(p, o, part, words)``: the same, adjusted where logits are."""
+    if not shape.adjusted:
+        load_spare = _make_load_spare(shape)
+
+        @device
+        def fill_spare(p, o, part, words):
+            load_spare(part, words)
+
+        return fill_spare
+    load, adjust = make_load(shape.kind, 1), make_adjust_vector(shape.kind, 1, flags)
+    spare, peeled, count = shape.spare, shape.peeled, words_of(shape.kind, 1)
+
+    @device
+    def fill_adjusted_spare(p, o, part, words):
+        if peeled:
+            raw = cuda.local.array(count, types.uint32)
+            if part.spare:
+                load(raw, 0, part.spare_x)
+            adjust(p, o, part.mask, raw, 0, words, spare, part.spare_j, part.spare)
+
+    return fill_adjusted_spare
 
 
 @lru_cache(maxsize=64)
 def make_load_all(shape):
     """``load_all(part, words)``: load all that a thread holds of the logits; elements that are not there are -inf."""
     load, blank = make_load(shape.kind, shape.vector), make_blank(shape.kind, shape.vector)
-    items, threads, count, fill_spare = shape.items, shape.threads, shape.words, make_fill_spare(shape)
+    items, threads, count, load_spare = shape.items, shape.threads, shape.words, _make_load_spare(shape)
 
     @device
     def load_all(part, words):
-        fill_spare(part, words)
+        load_spare(part, words)
         for i in range(items):
             if i32(i * threads) < part.left:
                 load(words, i * count, part.x + i * part.x_way)
@@ -49,16 +75,28 @@ def make_load_all(shape):
 
 
 @lru_cache(maxsize=64)
-def make_fill(shape):
-    """``fill(part, words)``: the same, by loads that do not wait for each other."""
-    load_all, wait_for_loads = make_load_all(shape), make_wait_for_loads(shape.held, shape.words, shape.held)
+def make_fill(shape, flags):
+    """``fill(p, o, part, words)``: the same, by loads that do not wait for each other; adjusted where logits are."""
+    plain = shape._replace(adjusted=False)
+    load_all, wait_for_loads = make_load_all(plain), make_wait_for_loads(plain.held, plain.words, plain.held)
+    if not shape.adjusted:
+
+        @device
+        def fill(p, o, part, words):
+            load_all(part, words)
+            wait_for_loads(words, words)
+
+        return fill
+    count, adjust = plain.held, make_adjust(shape, flags)
 
     @device
-    def fill(part, words):
-        load_all(part, words)
-        wait_for_loads(words, words)
+    def fill_adjusted(p, o, part, words):
+        raw = cuda.local.array(count, types.uint32)
+        load_all(part, raw)
+        wait_for_loads(raw, raw)
+        adjust(p, o, part, raw, words)
 
-    return fill
+    return fill_adjusted
 
 
 @lru_cache(maxsize=64)
@@ -88,7 +126,7 @@ def make_take(shape, flags):
 
     It is no longer among the words then.
     """
-    take_vector, take_spare = (_make_take_vector(shape.kind, vector, flags) for vector in (shape.vector, 1))
+    take_vector, take_spare = (_make_take_vector(shape.word_kind, vector, flags) for vector in (shape.vector, 1))
     items, step, peeled = shape.items, shape.threads * shape.vector, shape.peeled
     count, spare = shape.words, shape.spare
 
@@ -125,7 +163,7 @@ def _make_take_vector(kind, vector, flags):
 def make_top(shape, flags):
     """``top(o, part, words, t, m)``: the largest of `m` and all that a thread holds, but for class `t`."""
     items, threads, peeled, vector = shape.items, shape.threads, shape.peeled, shape.vector
-    count, spare, read = shape.words, shape.spare, make_read(shape.kind, flags)
+    count, spare, read = shape.words, shape.spare, make_read(shape.word_kind, flags)
 
     @device
     def top(o, part, words, t, m):
@@ -144,11 +182,11 @@ def make_top(shape, flags):
 def make_add(shape, flags, *, kept=False, infinite=False, exact=False):
     """``add(p, o, part, words, targets, t, base, sums)``: add all that a thread holds to `sums`."""
     kept = kept and may_keep(shape, flags)
-    add_vector = make_add_vector(shape.kind, shape.y_kind, shape.vector, flags, kept, infinite, exact)
-    add_spare = make_add_vector(shape.kind, shape.y_kind, 1, flags, kept, infinite, exact)
+    add_vector = make_add_vector(shape.word_kind, shape.y_kind, shape.vector, flags, kept, infinite, exact)
+    add_spare = make_add_vector(shape.word_kind, shape.y_kind, 1, flags, kept, infinite, exact)
     items, threads, peeled, vector = shape.items, shape.threads, shape.peeled, shape.vector
     count, wide, spare = shape.words, shape.y_words, shape.spare
-    unpack_again = make_unpack_again(shape.kind, shape.held)
+    unpack_again = make_unpack_again(shape.word_kind, shape.held)
 
     @device
     def add(p, o, part, words, targets, t, base, sums):
@@ -175,7 +213,7 @@ def make_emit(shape, flags, *, kept=False, make=make_emit_vector):
     emit_spare = make(shape.kind, shape.y_kind, 1, flags, kept)
     items, threads, peeled, vector = shape.items, shape.threads, shape.peeled, shape.vector
     count, wide, spare = shape.words, shape.y_words, shape.spare
-    unpack_again = make_unpack_again(shape.kind, shape.held)
+    unpack_again = make_unpack_again(shape.word_kind, shape.held)
     unpack_targets_again = make_unpack_again(shape.y_kind, shape.targets(flags))
     soft, weights = flags.soft, flags.weighted and (flags.smooth or flags.soft)
 
@@ -190,10 +228,11 @@ def make_emit(shape, flags, *, kept=False, make=make_emit_vector):
         for i in range(items):
             if i32(i * threads) < part.left:
                 j, out = i32(first + i32(i * threads * vector)), part.out + i * part.out_way
-                emit_vector(p, o, words, i * count, targets, i * wide, out, j, i32(t - j), score)
+                x = part.x + i * part.x_way
+                emit_vector(p, o, words, i * count, targets, i * wide, x, out, j, i32(t - j), score)
         if peeled and part.spare:
-            j = part.spare_j
-            emit_spare(p, o, words, spare, targets, items * wide, part.spare_out, j, i32(t - j), score)
+            j, x, out = part.spare_j, part.spare_x, part.spare_out
+            emit_spare(p, o, words, spare, targets, items * wide, x, out, j, i32(t - j), score)
 
     return emit
 
@@ -201,9 +240,11 @@ def make_emit(shape, flags, *, kept=False, make=make_emit_vector):
 @lru_cache(maxsize=256)
 def make_emit_log(shape):
     """``emit_log(part, words, base, log_s)``: write ``(x - base) - log_s`` for all that a thread holds."""
-    emit_vector, emit_spare = make_emit_log_vector(shape.kind, shape.vector), make_emit_log_vector(shape.kind, 1)
+    emit_vector, emit_spare = (
+        make_emit_log_vector(shape.kind, shape.word_kind, vector) for vector in (shape.vector, 1)
+    )
     items, threads, peeled = shape.items, shape.threads, shape.peeled
-    count, spare, unpack_again = shape.words, shape.spare, make_unpack_again(shape.kind, shape.held)
+    count, spare, unpack_again = shape.words, shape.spare, make_unpack_again(shape.word_kind, shape.held)
 
     @device
     def emit_log(part, words, base, log_s):

@@ -5,7 +5,6 @@ of which the calling one has the number `g`, in block `rank` of its cluster; it 
 """
 
 from ...core.dtypes import COMPUTED, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
-from ...core.options import Flags
 from ..toolkit.compiler import cuda, device, types
 from .held import make_add, make_clear, make_emit, make_emit_log, make_fill, make_fill_targets, make_take, make_top
 from .laws import LAWS
@@ -22,7 +21,7 @@ def make_loss(shape, flags, label, group, blocks):
     """The loss of a row, and the gradient if ``flags.grad``; labels have `label` bytes."""
     kind, hard, grad = COMPUTED[shape.kind], flags.hard, flags.grad
     locate, part_of, owner_of = make_locate(shape), make_part_of(shape), make_owner_of(shape)
-    fill, fill_targets, clear = make_fill(shape), make_fill_targets(shape, flags), make_clear(shape.held)
+    fill, fill_targets, clear = make_fill(shape, flags), make_fill_targets(shape, flags), make_clear(shape.held)
     take, top = make_take(shape, flags), make_top(shape, flags)
     add, emit = make_add(shape, flags, kept=grad), make_emit(shape, flags, kept=grad)
     target_of, score, shift = make_target_of(label), make_score(kind, flags), LAWS[kind]["shift"]
@@ -35,7 +34,7 @@ def make_loss(shape, flags, label, group, blocks):
         words, targets = cuda.local.array(count, types.uint32), cuda.local.array(targets_count, types.uint32)
         place = locate(p, row, live)
         part = part_of(p, place, g)
-        fill(part, words)
+        fill(p, o, part, words)
         fill_targets(part, words, targets)
         target = target_of(p, row, live) if hard else Target(i32(-1), not live, False)
         z, x = minus_inf, minus_inf
@@ -55,11 +54,11 @@ def make_loss(shape, flags, label, group, blocks):
     return work
 
 
-def make_softmax(shape, variant, group, blocks):
+def make_softmax(shape, variant, flags, group, blocks):
     """softmax, log_softmax or logsumexp of a row."""
-    kind, flags, kept = COMPUTED[shape.kind], Flags(rest=variant == LOG_SOFTMAX), variant == SOFTMAX
+    kind, flags, kept = COMPUTED[shape.kind], flags._replace(rest=variant == LOG_SOFTMAX), variant == SOFTMAX
     locate, part_of, count = make_locate(shape), make_part_of(shape), shape.held
-    fill, top = make_fill(shape), make_top(shape, flags)
+    fill, top = make_fill(shape, flags), make_top(shape, flags)
     add, emit = make_add(shape, flags, kept=kept, infinite=variant == LOGSUMEXP), make_emit(shape, flags, kept=kept)
     emit_log, law = make_emit_log(shape), LAWS[kind]
     share, total, _ = make_scope(kind, group, blocks, needed_sums(flags))
@@ -71,7 +70,7 @@ def make_softmax(shape, variant, group, blocks):
     def work(p, o, row, live, g, rank):
         words, targets = cuda.local.array(count, types.uint32), cuda.local.array(1, types.uint32)
         part = part_of(p, locate(p, row, live), g)
-        fill(part, words)
+        fill(p, o, part, words)
         m = share(zero, top(o, part, words, i32(-1), minus_inf), i32(0), rank)[1]
         sums = add(p, o, part, words, targets, i32(-1), shift(m), Sums(zero, zero, zero))
         s, _, below = total(sums.others, zero, sums.mass)

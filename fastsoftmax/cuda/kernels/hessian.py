@@ -70,7 +70,7 @@ def _make_scores(kind, flags):
 
 @lru_cache(maxsize=64)
 def _make_both_vector(kind, y_kind, vector, flags, kept):
-    """``both_vector(p, o, words, at, targets, begin, out, j, off, s)``: write both results of a vector."""
+    """``both_vector(p, o, words, at, targets, begin, x, out, j, off, s)``: write both results of a vector."""
     computed = COMPUTED[kind]
     exp, read = EXPONENTIALS[computed, ITEMSIZE[kind] == 2], make_read(kind, flags)
     dtype, count, store = real(computed), words_of(kind, vector), make_store(kind, vector)
@@ -78,11 +78,11 @@ def _make_both_vector(kind, y_kind, vector, flags, kept):
     hard, residual, focal, complement = flags.hard, flags.residual, flags.focal, LAWS[computed]["complement"]
 
     @device
-    def both_vector(p, o, words, at, targets, begin, out, j, off, s):
+    def both_vector(p, o, words, at, targets, begin, x, out, j, off, s):
         grads, hessians = cuda.local.array(vector, dtype), cuda.local.array(vector, dtype)
         masses, scratch = cuda.local.array(vector, dtype), cuda.local.array(count, types.uint32)
         if weighing:
-            weigh(p, o, targets, begin, j, True, masses)
+            weigh(p, o, words, at, targets, begin, j, True, masses)
         for k in range(vector):
             e = exp(read(o, words, at, k, True) - s.base)
             q = e * s.inverse
@@ -109,7 +109,8 @@ def make_hessian(shape, flags, label, group, blocks, *, held, staged):
     kind, hard = COMPUTED[shape.kind], flags.hard
     locate, part_of, advance = make_locate(shape), make_part_of(shape), make_advance(shape)
     sweep, join = make_sweep(shape, flags, group, staged), make_join(shape, flags, group, blocks)
-    keeping = shape, group, shape.words, make_fill_spare(shape) if staged else make_fill(shape), staged
+    fill = make_fill_spare(shape, flags) if staged else make_fill(shape, flags)
+    keeping = shape, group, shape.words, fill, staged
     recall, clear, fill_targets = make_staging(*keeping)[1], make_clear(shape.held), make_fill_targets(shape, flags)
     emit, scores = make_emit(shape, flags, make=_make_both_vector), _make_scores(kind, flags)
     target_of, owner_of = make_target_of(label), make_owner_of(shape)
@@ -126,7 +127,7 @@ def make_hessian(shape, flags, label, group, blocks, *, held, staged):
         gradient = scores(p, o, row, target, z, m, sums)
         while more:
             if not held:
-                recall(part, place.count, words)
+                recall(p, o, part, place.count, words)
                 fill_targets(part, words, targets)
                 if hard:
                     clear(words, target.skipped)

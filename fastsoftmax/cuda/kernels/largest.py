@@ -77,9 +77,9 @@ def _make_next_vector(kind, vector):
 @lru_cache(maxsize=64)
 def _make_next(shape):
     """``next_of(part, words, x, i, best, first)``: the same of all that a thread holds."""
-    next_vector, next_spare = (_make_next_vector(shape.kind, vector) for vector in (shape.vector, 1))
+    next_vector, next_spare = (_make_next_vector(shape.word_kind, vector) for vector in (shape.vector, 1))
     items, threads, vector, peeled = shape.items, shape.threads, shape.vector, shape.peeled
-    count, spare, unpack_again = shape.words, shape.spare, make_unpack_again(shape.kind, shape.held)
+    count, spare, unpack_again = shape.words, shape.spare, make_unpack_again(shape.word_kind, shape.held)
 
     @device
     def next_of(part, words, x, i, best, first):
@@ -99,8 +99,8 @@ def make_select(shape, flags, group, blocks, held):
 
     Each is looked for behind the one before, by as many passes over what is held, or read again.
     """
-    kind, advance, fill, part_of = COMPUTED[shape.kind], make_advance(shape), make_fill(shape), make_part_of(shape)
-    law, next_of, transform = LAWS[kind], _make_next(shape), make_transform(kind, flags)
+    kind, advance, part_of = COMPUTED[shape.kind], make_advance(shape), make_part_of(shape)
+    law, next_of, transform, fill = LAWS[kind], _make_next(shape), make_transform(kind, flags), make_fill(shape, flags)
     shift, normaliser, log1p, rest = law["shift"], law["normaliser"], law["log1p"], law["rest"]
     share, tally = make_scope(kind, group, blocks).share, make_tally(kind, group, blocks, (True, False, False))
     (put, put_place, _), nan, minus_inf = make_put(kind), constant(kind, float("nan")), constant(kind, float("-inf"))
@@ -112,7 +112,7 @@ def make_select(shape, flags, group, blocks, held):
             best, first, part, more = minus_inf, NOWHERE, part_of(p, place, g), True
             while more:
                 if not held:
-                    fill(part, words)
+                    fill(p, o, part, words)
                 best, first = next_of(part, words, x, i, best, first)
                 part = advance(part)
                 more = part.left > i32(0) and not held

@@ -160,6 +160,11 @@ def _store_byte(builder, address, word):
     builder.store(builder.trunc(word, _I8), _pointer(builder, address, _I8), align=1)
 
 
+def _load_byte(builder, address):
+    return builder.zext(builder.load(_pointer(builder, address, _I8), align=1), _I32)
+
+
+load_byte = _operation(_load_byte, types.uint32, types.int64)
 store_byte = _operation(_store_byte, types.void, types.int64, types.uint32)
 #: Numbers of half types are the low halves of words.
 from_half = _operation(_from_half, types.float32, types.uint32)

@@ -1,7 +1,8 @@
 """The parameters of the kernels and their order: addresses and numbers, so that a launch converts nothing."""
 
 from collections import namedtuple
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from ...core.options import Numbers
 
@@ -59,6 +60,16 @@ HessianNumbers = namedtuple("HessianNumbers", (*Numbers._fields, "curvature", "l
 
 #: The numbers of "divergence", whose integers are those of a loss: the teacher's share in a mixture besides.
 DivergenceNumbers = namedtuple("DivergenceNumbers", (*Numbers._fields, "beta"))  # type: ignore[misc]
+
+
+#: What adjusted logits take besides: strides of the mask, and addresses of offsets by class and of the mask (0: none).
+ADJUSTMENTS = "mask_outer", "mask_inner", "mask_step", "offset", "mask"
+
+
+@lru_cache(maxsize=8)
+def adjusted(integers: Any) -> Any:
+    """The int64 parameters of a kernel whose logits are adjusted."""
+    return namedtuple(f"Adjusted{integers.__name__}", (*integers._fields, *ADJUSTMENTS), defaults=(0,) * 5)
 
 
 class Counting(NamedTuple):

@@ -9,7 +9,7 @@ from collections import namedtuple
 from functools import lru_cache
 from typing import NamedTuple
 
-from ...core.dtypes import ITEMSIZE
+from ...core.dtypes import COMPUTED, ITEMSIZE
 from ..toolkit.compiler import device, types
 from .words import words_of
 
@@ -23,11 +23,17 @@ class Shape(NamedTuple):
     items: int  # vectors that a thread holds
     threads: int  # of a row
     peeled: bool  # rows begin and end in the midst of a vector
+    adjusted: bool = False  # registers hold logits as the loss sees them, in the computing dtype
+
+    @property
+    def word_kind(self):
+        """The kind of the logits in registers."""
+        return COMPUTED[self.kind] if self.adjusted else self.kind
 
     @property
     def words(self):
         """Words of a vector."""
-        return words_of(self.kind, self.vector)
+        return words_of(self.word_kind, self.vector)
 
     @property
     def y_words(self):
@@ -42,7 +48,7 @@ class Shape(NamedTuple):
     @property
     def held(self):
         """Words that a thread holds."""
-        return self.spare + (words_of(self.kind, 1) if self.peeled else 0)
+        return self.spare + (words_of(self.word_kind, 1) if self.peeled else 0)
 
     def targets(self, flags):
         """Words of soft targets that a thread holds; 1, of an array that nobody uses, where there are none."""
@@ -50,13 +56,11 @@ class Shape(NamedTuple):
 
 
 #: A thread's part of a row: addresses of its first vector in each operand, the way in bytes to the next ones, the class
-#: that the first vector begins with, how many vectors there are from the first on, and the same of its spare element.
-Part = namedtuple(
-    "Part",
-    ("x", "y", "out", "x_way", "y_way", "out_way", "j", "left", "spare_x", "spare_y", "spare_out", "spare_j", "spare"),
-)
+#: that the first vector begins with, how many vectors there are from the first on, and the same of its spare element;
+#: and where the row's mask begins, if its logits are adjusted.
+Part = namedtuple("Part", "x y out x_way y_way out_way j left spare_x spare_y spare_out spare_j spare mask")
 #: A row: addresses of its first element in each operand, and the numbers of elements of head, vectors and tail.
-Row = namedtuple("Row", ("x", "y", "out", "head", "count", "tail", "classes"))
+Row = namedtuple("Row", ("x", "y", "out", "mask", "head", "count", "tail", "classes"))
 
 i32, u32, i64 = types.int32, types.uint32, types.int64
 
@@ -73,20 +77,21 @@ def row_address(base, outer, inner, row, length):
 @lru_cache(maxsize=64)
 def make_locate(shape):
     """``locate(p, row, live)``: where a row lies; one that is not live has no elements."""
-    size, vector, peeled = ITEMSIZE[shape.kind], shape.vector, shape.peeled
+    size, vector, peeled, adjusted = ITEMSIZE[shape.kind], shape.vector, shape.peeled, shape.adjusted
 
     @device
     def locate(p, row, live):
         x = row_address(p.x, p.x_outer, p.x_inner, row, p.inner)
         y = row_address(p.y, p.y_outer, p.y_inner, row, p.inner)
         out = row_address(p.out, p.out_outer, p.out_inner, row, p.inner)
+        mask = row_address(p.mask, p.mask_outer, p.mask_inner, row, p.inner) if adjusted else i64(0)
         classes = i32(p.classes) if live else i32(0)
         head = i32(0)
         if peeled:
             head = min(i32(u32(-x % (vector * size)) // u32(size)), classes)
         rest = i32(classes - head)
         count = i32(u32(rest) // u32(vector))
-        return Row(x, y, out, head, count, i32(rest - i32(count * vector)), classes)
+        return Row(x, y, out, mask, head, count, i32(rest - i32(count * vector)), classes)
 
     return locate
 
@@ -127,6 +132,7 @@ def make_part_of(shape):
             row.out + spare * size,
             place,
             live,
+            row.mask,
         )
 
     return part_of
@@ -172,6 +178,7 @@ def make_advance(shape):
             part.spare_out,
             part.spare_j,
             False,
+            part.mask,
         )
 
     return advance

@@ -19,6 +19,7 @@ from .parameters import (
     Integers,
     StatisticIntegers,
     Totalling,
+    adjusted,
 )
 from .parts import Shape
 
@@ -74,6 +75,7 @@ def _make_work(recipe: Recipe) -> Any:
     """The work on a row as a device function."""
     group, blocks, staged = recipe.group, recipe.cluster, recipe.staged
     shape = Shape(recipe.kind, recipe.y_kind, recipe.vector, recipe.items, group * blocks, recipe.peeled)
+    shape = shape._replace(adjusted=recipe.flags.adjusted)
     rows, threads = (held_rows, (group, blocks)) if recipe.held else (streamed_rows, (group, blocks, staged))
     if recipe.name == "cross_entropy":
         return rows.make_loss(shape, recipe.flags, recipe.label, *threads)
@@ -87,7 +89,7 @@ def _make_work(recipe: Recipe) -> Any:
         make_value = divergence.make_divergence
         return make_value(shape, recipe.flags, recipe.variant, group, blocks, held=recipe.held, staged=staged)
     if recipe.name == "softmax":
-        return rows.make_softmax(shape, recipe.variant, *threads)
+        return rows.make_softmax(shape, recipe.variant, recipe.flags, *threads)
     make_product = vjp.make_held if recipe.held else vjp.make_streamed
     return make_product(shape, recipe.variant == LOG_SOFTMAX, *threads)
 
@@ -98,6 +100,12 @@ def _make_row_kernel(recipe: Recipe) -> Any:
     stored = kind if losses else (recipe.kind if recipe.name == "softmax" and recipe.variant == LOGSUMEXP else None)
     work, (threads, group, blocks) = _make_work(recipe), (recipe.threads, recipe.group, recipe.cluster)
     return make_kernel(work, kind, threads, group, blocks, losses=losses, stored=stored)
+
+
+def parameters_of(recipe: Recipe) -> tuple[Any, Any]:
+    """The parameters of a row kernel: integers, and numbers."""
+    integers, numbers = PARAMETERS.get(recipe.name, (Integers, Numbers))
+    return adjusted(integers) if recipe.flags.adjusted else integers, numbers
 
 
 def count_recipe(kind: int, label: int = 8) -> Recipe:
@@ -118,7 +126,7 @@ def _function(recipe: Recipe) -> tuple[Any, tuple[Any, ...]]:
     if recipe.name == "total":
         return sums.make_total(recipe.kind), (("int64", Totalling),)
     real = "float64" if COMPUTED[recipe.kind] == FLOAT64 else "float32"
-    integers, numbers = PARAMETERS.get(recipe.name, (Integers, Numbers))
+    integers, numbers = parameters_of(recipe)
     return _make_row_kernel(recipe), (("int64", integers), (real, numbers))
 
 

@@ -78,7 +78,8 @@ def make_score(kind, flags):
     law, one, zero, nan = LAWS[kind], constant(kind, 1.0), constant(kind, 0.0), constant(kind, float("nan"))
     index_score, soft_score, term, shift = law["index_score"], law["soft_score"], law["term"], law["shift"]
     cap_slope, factor_at, grad_factor_of = law["cap_slope"], make_factor_at(kind), make_grad_factor_of(kind, flags)
-    smooth, soft, cap, weighted, factors = flags.smooth, flags.soft, flags.cap, flags.weighted, flags.factors
+    smooth, soft, weighted, factors, adjusted = flags.smooth, flags.soft, flags.weighted, flags.factors, flags.adjusted
+    cap, minus_inf = flags.cap and not adjusted, constant(kind, float("-inf"))
 
     @device
     def score(p, o, row, target, x, z, m, sums):
@@ -90,8 +91,13 @@ def make_score(kind, flags):
             return loss, Score(base, a / s * up, up, zero)
         d, weight = z - base, factor_at(weighted and target.t >= i32(0), p.class_weight, i64(target.t))
         if smooth:
-            dot, mass = dot + term(weight, d), mass + weight
+            own = weight
+            if adjusted:
+                own = zero if d == minus_inf else weight
+            dot, mass = dot + term(own, d), mass + own
         loss, s, a, b, at_target = index_score(flags, o, weight, m, sums.others, dot, mass, d)
+        if adjusted:  # a class that is left out; NaN stays, of a row without classes
+            at_target = at_target * zero if d == minus_inf else at_target
         if cap:
             at_target = at_target * cap_slope(x, one / o.cap)
         up = zero if target.skipped else (nan if target.bad else up)

@@ -9,7 +9,8 @@ from functools import lru_cache
 
 from ...core.dtypes import COMPUTED
 from ..toolkit.compiler import cuda, device, types
-from .held import make_add, make_clear, make_fill_spare, make_load_all
+from .adjusted import make_adjust_vector
+from .held import make_add, make_clear, make_fill, make_fill_spare, make_load_all
 from .hidden import make_wait_for_loads
 from .largest import NOWHERE, bid_for, precedes
 from .laws import LAWS
@@ -27,29 +28,50 @@ Order = namedtuple("Order", ("top", "at", "larger", "other", "own"))
 
 
 @lru_cache(maxsize=64)
-def _make_own(shape, held):
-    """(load_own, fill) of the target's logit, ``load_own(own, address, there)``, and ``fill(part, words, own)``.
+def _make_own(shape, flags, held):
+    """(load_own, fill) of the target's logit, ``load_own(p, o, place, t, own)``, and ``fill(p, o, part, words, own)``.
 
     The assembler would load it where it is used, and memory would be waited for once more: so held words wait for it.
     """
     load, blank, load_all = make_load(shape.kind, 1), make_blank(shape.kind, 1), make_load_all(shape)
     wait_for_loads = make_wait_for_loads(shape.held, shape.words, shape.held)
+    if shape.adjusted:
+        return _make_adjusted_own(shape, flags)
 
     @device
-    def load_own(own, address, there):
-        if there:
-            load(own, 0, address)
+    def load_own(p, o, place, t, own):
+        if t >= i32(0):
+            load(own, 0, place.x + i64(t) * p.x_step)
         else:
             blank(own, 0)
 
     @device
-    def fill(part, words, own):
+    def fill(p, o, part, words, own):
         load_all(part, words)
         if held:
             words[0] = opaque(words[0], u32(own[0] & u32(cuda.blockIdx.y)))
         wait_for_loads(words, words)
 
     return load_own, fill
+
+
+def _make_adjusted_own(shape, flags):
+    """The same of adjusted logits."""
+    load, adjust, fill = make_load(shape.kind, 1), make_adjust_vector(shape.kind, 1, flags), make_fill(shape, flags)
+    count = words_of(shape.kind, 1)
+
+    @device
+    def load_own(p, o, place, t, own):
+        raw = cuda.local.array(count, types.uint32)
+        if t >= i32(0):
+            load(raw, 0, place.x + i64(t) * p.x_step)
+        adjust(p, o, place.mask, raw, 0, own, 0, t, t >= i32(0))
+
+    @device
+    def fill_all(p, o, part, words, own):
+        fill(p, o, part, words)
+
+    return load_own, fill_all
 
 
 @lru_cache(maxsize=64)
@@ -90,7 +112,7 @@ def _make_look(shape, placed, ranked, apart, seeks):
     The target's logit is known before, for its rank, or among what is held (`seeks`).
     """
     look_vector, look_spare = (
-        _make_look_vector(shape.kind, vector, placed, ranked, apart, seeks) for vector in (shape.vector, 1)
+        _make_look_vector(shape.word_kind, vector, placed, ranked, apart, seeks) for vector in (shape.vector, 1)
     )
     items, step, count, spare, peeled = (
         shape.items,
@@ -142,12 +164,13 @@ def make_state_of(shape, flags, group, blocks, in_order, infinite, held, staged)
     The order's three parts are looked for as far as `in_order` says.  Threads that do not hold the row (`held`) read a
     few vectors at a time, and keep them in shared memory where the row is `staged`.
     """
-    kind, summed, seeks, count = COMPUTED[shape.kind], flags.rest, flags.hard and flags.grad, words_of(shape.kind, 1)
+    kind, summed, seeks = COMPUTED[shape.kind], flags.rest, flags.hard and flags.grad
+    count = words_of(shape.word_kind, 1)
     part_of, advance, clear = make_part_of(shape), make_advance(shape), make_clear(shape.held)
     look, add = _make_look(shape, *in_order, seeks), make_add(shape, flags, infinite=infinite, exact=not flags.grad)
     rescale, join = make_rescale(kind, flags, infinite), _make_join(kind, group, blocks, flags, infinite, *in_order)
-    (load_own, fill), get, owner_of = _make_own(shape, held), make_get(shape.kind), make_owner_of(shape)
-    keep = make_staging(shape, group, shape.words, make_fill_spare(shape), staged)[0]
+    (load_own, fill), get, owner_of = _make_own(shape, flags, held), make_get(shape.word_kind), make_owner_of(shape)
+    keep = make_staging(shape, group, shape.words, make_fill_spare(shape, flags), staged)[0]
     shift, transform = LAWS[kind]["shift"], make_transform(kind, flags)
     zero, minus_inf = constant(kind, 0.0), constant(kind, float("-inf"))
 
@@ -155,11 +178,11 @@ def make_state_of(shape, flags, group, blocks, in_order, infinite, held, staged)
     def state_of(p, o, place, target, words, g, rank):
         targets, own = cuda.local.array(1, types.uint32), cuda.local.array(count, types.uint32)
         # Where the logits are written over, no thread but the owner looks for the target's.
-        load_own(own, place.x + i64(target.t) * p.x_step, target.t >= i32(0) and not seeks)
+        load_own(p, o, place, i32(-1) if seeks else target.t, own)
         part, more, m, sums = part_of(p, place, g), True, minus_inf, Sums(zero, zero, zero)
         order = Order(minus_inf, NOWHERE, i32(0), minus_inf, minus_inf)
         while more:
-            fill(part, words, own)
+            fill(p, o, part, words, own)
             if seeks:
                 clear(words, target.skipped)
             else:

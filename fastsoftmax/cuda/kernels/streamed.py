@@ -47,8 +47,9 @@ def make_rescale(kind, flags, infinite):
 def make_staging(shape, group, step, fill, staged):
     """(keep, recall), ``keep(part, count, words)``: all that a thread holds, to shared memory, and back.
 
-    That is `step` words of each vector in a row of `count` vectors; ``fill(part, words)`` reads what does not come
-    back from there: all, where rows are not `staged`.  Each block of a row, of `group` threads, keeps its own part.
+    That is `step` words of each vector in a row of `count` vectors; ``fill(p, o, part, words)`` reads what does not
+    come back from there: all, where rows are not `staged`.  Each block of a row, of `group` threads, keeps its own
+    part.
     """
     items, threads, size = shape.items, shape.threads, 4 * step
 
@@ -59,8 +60,8 @@ def make_staging(shape, group, step, fill, staged):
             pass
 
         @device
-        def read_again(part, count, words):
-            fill(part, words)
+        def read_again(p, o, part, count, words):
+            fill(p, o, part, words)
 
         return keep_nothing, read_again
 
@@ -85,8 +86,8 @@ def make_staging(shape, group, step, fill, staged):
     keep, copy_back = map(make_copy, make_keep_recall(step))
 
     @device
-    def recall(part, count, words):
+    def recall(p, o, part, count, words):
         copy_back(part, count, words)
-        fill(part, words)
+        fill(p, o, part, words)
 
     return keep, recall

@@ -7,7 +7,6 @@ from collections import namedtuple
 from functools import lru_cache
 
 from ...core.dtypes import COMPUTED, LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
-from ...core.options import Flags
 from ..toolkit.compiler import cuda, device, types
 from .held import (
     make_add,
@@ -33,17 +32,18 @@ i32, u32 = types.int32, types.uint32
 State = namedtuple("State", ("z", "x", "m", "sums"))
 
 
-def _make_staging(shape, group, staged):
+def _make_staging(shape, flags, group, staged):
     """(keep, recall) of the logits; their spare elements are always read again."""
-    return make_staging(shape, group, shape.words, make_fill_spare(shape) if staged else make_fill(shape), staged)
+    fill = make_fill_spare(shape, flags) if staged else make_fill(shape, flags)
+    return make_staging(shape, group, shape.words, fill, staged)
 
 
 @lru_cache(maxsize=64)
 def make_sweep(shape, flags, group, staged, *, infinite=False):
     """``sweep(p, o, part, count, words, targets, target)``: the State of a part of a row of `count` vectors."""
     kind, hard = COMPUTED[shape.kind], flags.hard
-    fill, fill_targets, clear = make_fill(shape), make_fill_targets(shape, flags), make_clear(shape.held)
-    keep, take, top = _make_staging(shape, group, staged)[0], make_take(shape, flags), make_top(shape, flags)
+    fill, fill_targets, clear = make_fill(shape, flags), make_fill_targets(shape, flags), make_clear(shape.held)
+    keep, take, top = _make_staging(shape, flags, group, staged)[0], make_take(shape, flags), make_top(shape, flags)
     add, rescale = make_add(shape, flags, infinite=infinite), make_rescale(kind, flags, infinite)
     advance, shift = make_advance(shape), LAWS[kind]["shift"]
     zero, minus_inf = constant(kind, 0.0), constant(kind, float("-inf"))
@@ -52,7 +52,7 @@ def make_sweep(shape, flags, group, staged, *, infinite=False):
     def sweep(p, o, part, count, words, targets, target):
         z, x, m, sums, more = minus_inf, minus_inf, minus_inf, Sums(zero, zero, zero), True
         while more:
-            fill(part, words)
+            fill(p, o, part, words)
             fill_targets(part, words, targets)
             if hard:
                 clear(words, target.skipped)
@@ -90,7 +90,7 @@ def make_loss(shape, flags, label, group, blocks, staged):
     kind, hard, grad = COMPUTED[shape.kind], flags.hard, flags.grad
     locate, part_of, owner_of = make_locate(shape), make_part_of(shape), make_owner_of(shape)
     sweep, join = make_sweep(shape, flags, group, staged), make_join(shape, flags, group, blocks)
-    recall, fill_targets = _make_staging(shape, group, staged)[1], make_fill_targets(shape, flags)
+    recall, fill_targets = _make_staging(shape, flags, group, staged)[1], make_fill_targets(shape, flags)
     clear, emit, advance = make_clear(shape.held), make_emit(shape, flags), make_advance(shape)
     target_of, score = make_target_of(label), make_score(kind, flags)
     count, targets_count = shape.held, shape.targets(flags)
@@ -107,7 +107,7 @@ def make_loss(shape, flags, label, group, blocks, staged):
         report(p, row, target.bad)
         more = grad
         while more:
-            recall(part, place.count, words)
+            recall(p, o, part, place.count, words)
             fill_targets(part, words, targets)
             if hard:
                 clear(words, target.skipped)
@@ -119,13 +119,13 @@ def make_loss(shape, flags, label, group, blocks, staged):
     return work
 
 
-def make_softmax(shape, variant, group, blocks, staged):
+def make_softmax(shape, variant, flags, group, blocks, staged):
     """softmax, log_softmax or logsumexp of a row."""
-    kind, flags, infinite = COMPUTED[shape.kind], Flags(rest=variant == LOG_SOFTMAX), variant == LOGSUMEXP
+    kind, flags, infinite = COMPUTED[shape.kind], flags._replace(rest=variant == LOG_SOFTMAX), variant == LOGSUMEXP
     locate, part_of, count = make_locate(shape), make_part_of(shape), shape.held
     sweep = make_sweep(shape, flags, group, staged, infinite=infinite)
     join = make_join(shape, flags, group, blocks, infinite=infinite)
-    recall, advance = _make_staging(shape, group, staged)[1], make_advance(shape)
+    recall, advance = _make_staging(shape, flags, group, staged)[1], make_advance(shape)
     emit, emit_log = make_emit(shape, flags), make_emit_log(shape)
     law, zero, one = LAWS[kind], constant(kind, 0.0), constant(kind, 1.0)
     shift, normaliser, log_sum_exp = law["shift"], law["normaliser"], law["log_sum_exp"]
@@ -140,7 +140,7 @@ def make_softmax(shape, variant, group, blocks, staged):
         s = normaliser(m, sums.others)
         log_s, more = log1p(rest(s, sums.mass)), variant != LOGSUMEXP
         while more:
-            recall(part, place.count, words)
+            recall(p, o, part, place.count, words)
             if variant == SOFTMAX:
                 emit(p, o, part, words, targets, i32(-1), Score(shift(m), one / s, zero, zero))
             elif variant == LOG_SOFTMAX:

@@ -64,13 +64,13 @@ def _make_passes(shape, logarithmic):
     wait_for_loads = make_wait_for_loads(held, shape.words, held)
 
     @device
-    def fill_spare(part, words):
+    def fill_spare(p, o, part, words):
         if peeled and part.spare:
             load_one(words, spare, part.spare_x, part.spare_y)
 
     @device
-    def fill(part, words):
-        fill_spare(part, words)
+    def fill(p, o, part, words):
+        fill_spare(p, o, part, words)
         for i in range(items):
             if i32(i * threads) < part.left:
                 load_vector(words, i * count, part.x + i * part.x_way, part.y + i * part.y_way)
@@ -109,7 +109,7 @@ def make_held(shape, logarithmic, group, blocks):
     def work(p, o, row, live, g, rank):
         words = cuda.local.array(count, types.uint32)
         part = part_of(p, locate(p, row, live), g)
-        fill(part, words)
+        fill(p, o, part, words)
         if separate:
             share(zero, zero, i32(0), rank)
         total = total_of(add(part, words, zero), zero, zero)[0]
@@ -135,7 +135,7 @@ def make_streamed(shape, logarithmic, group, blocks, staged):
         first = part_of(p, place, g)
         part, total, more = first, zero, True
         while more:
-            fill(part, words)
+            fill(p, o, part, words)
             keep(part, place.count, words)
             total, part = add(part, words, total), advance(part)
             more = part.left > i32(0)
@@ -143,7 +143,7 @@ def make_streamed(shape, logarithmic, group, blocks, staged):
             share(zero, zero, i32(0), rank)
         total, part, more = total_of(total, zero, zero)[0], first, True
         while more:
-            recall(part, place.count, words)
+            recall(p, o, part, place.count, words)
             emit(part, words, total)
             part = advance(part)
             more = part.left > i32(0)

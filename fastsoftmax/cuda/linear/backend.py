@@ -11,7 +11,7 @@ from ...core.statistics import BITS
 from ..arrays.borrowed import keep
 from ..arrays.lookup import argument, arguments, keys, library
 from ..check import Map
-from ..prepared import order, plain
+from ..prepared import order
 from ..run import MapCall
 from ..upstream import upstream_fits, upstream_number
 from ..workspace import workspace
@@ -43,9 +43,8 @@ def loss(
     class_offset: Any = None,
 ) -> tuple[Any, dict[str, Any]]:
     """(loss, gradients by name) of a cross-entropy."""
-    plain((None, class_offset))
     up = upstream_number(grad_output)
-    arrays = x, weight, bias, target, class_weight, sample_weight, grad_output if up is None else None
+    arrays = x, weight, bias, target, class_weight, sample_weight, grad_output if up is None else None, class_offset
     kind, names = library(x), rules.wrt_names(wrt)
     stream = kind.stream(x)
     (looks, places, held), results = keys(arrays, stream), rules.outputs(out, names)
@@ -119,8 +118,7 @@ def row_stats(
     x: Any, weight: Any, target: Any, bias: Any, variant: int, options: Options, k: Any, block_rows: Any, offset: Any
 ) -> dict[str, Any]:
     """The statistics of a set, by name."""
-    plain((None, offset))
-    kind, arrays, most = library(x), (x, weight, bias, target), bool(variant & BITS["top_k"])
+    kind, arrays, most = library(x), (x, weight, bias, target, offset), bool(variant & BITS["top_k"])
     stream = kind.stream(x)
     looks, places, held = keys(arrays, stream)
     key = kind, options, "statistics", variant, (k, type(k)) if most else None, block_rows, type(block_rows), looks
@@ -130,10 +128,11 @@ def row_stats(
         problem = check.statistics(*given, options=options, block=block_rows)
         number = positive("k", k, problem.linear.classes) if most else 0
         call = _prepared.keep(key, StatisticsPass(problem, variant, number))
-    borrowed = order(kind, stream, call.device, (target,), held[3:])
+    borrowed = order(kind, stream, call.device, arrays[3:], held[3:])
     shape = (call.linear.rows,)
     found = {name: kind.empty(x, shape + each, dtype, stream) for name, (dtype, each) in call.written.items()}
-    call(Arrays(x, weight, bias, call.linear.library, stream), places[3], tuple(map(kind.address, found.values())))
+    operands, to = Arrays(x, weight, bias, call.linear.library, stream), tuple(map(kind.address, found.values()))
+    call(operands, places[3], to, places[4])
     if borrowed:
         keep(call.device, stream, borrowed)
     if most:

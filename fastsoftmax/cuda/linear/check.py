@@ -63,6 +63,7 @@ class Arguments(NamedTuple):
     class_weight: Argument | None
     sample_weight: Argument | None
     grad_output: Argument | None
+    class_offset: Argument | None = None
 
 
 def _multiplied(x: Argument) -> Products:
@@ -113,7 +114,7 @@ def loss(
     together(arguments._asdict() | {f"out[{name!r}]": argument for name, argument in out.items()})
     problem = linear(arguments.x, arguments.weight, arguments.bias, block)
     z = problem.logits(problem.rows)
-    of_loss = check.Arguments(arguments.x, *arguments[3:], None)
+    of_loss = check.Arguments(arguments.x, *arguments[3:7], None, arguments.class_offset)
     loss_problem = check.of_logits(z, Description(z.shape, z.strides, z.dtype, problem.device), of_loss, -1, options)
     wanted = tuple(n for n in wrt if n != "bias" or arguments.bias is not None)
     _outputs(arguments, rules.outputs(out, wanted))
@@ -121,14 +122,21 @@ def loss(
 
 
 def statistics(
-    x: Argument, weight: Argument, bias: Argument | None, target: Argument | None, *, options: Options, block: Any
+    x: Argument,
+    weight: Argument,
+    bias: Argument | None,
+    target: Argument | None,
+    class_offset: Argument | None,
+    *,
+    options: Options,
+    block: Any,
 ) -> LinearStatistics:
     """Statistics of the rows of a linear map."""
-    device = together({"x": x, "weight": weight, "bias": bias, "target": target})
+    device = together({"x": x, "weight": weight, "bias": bias, "target": target, "class_offset": class_offset})
     problem = linear(x, weight, bias, block)
     z = problem.logits(problem.rows)
     like = Description(z.shape, z.strides, z.dtype, device)
-    return LinearStatistics(problem, statistics_of_logits(z, like, target, -1, options, device))
+    return LinearStatistics(problem, statistics_of_logits(z, like, target, -1, options, device, class_offset, None))
 
 
 def _output(

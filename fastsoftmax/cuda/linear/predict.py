@@ -57,7 +57,7 @@ class TopCall:
                 numbers, classes = m.top(z, k)
                 m.copy(classes, indices[at])
                 m.copy(classes[:, 0], first[:rows])
-                places = address(z), address(first), 0, 0, 0, 0, address(loss)
+                places = address(z), address(first), *(0,) * 6, address(loss)
                 self.rows[rows](places, arrays.stream, 0, 0, 1.0)
                 m.log_proba(numbers, loss[:rows], values[at])
         return indices, values

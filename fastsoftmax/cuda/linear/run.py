@@ -56,11 +56,12 @@ class LinearCall:
     ) -> None:
         """Put the pass on its stream; with `check`, wait for it to find bad labels before anything is written.
 
-        The `places` are the addresses of target, class weights, sample weights, upstream gradient and loss (0: none).
+        The `places` are the addresses of target, class weights, sample weights, upstream gradient, offsets of classes
+        and loss (0: none).
         Gradients, times `up`, go to the `results` of their names; `state` is what `state_for` returns.
         """
         lock, header = state
-        target, class_weight, factor, upstream, loss = places
+        target, class_weight, factor, upstream, offset, loss = places
         stream, denominator = arrays.stream, header if self.mean else 0
         gradients, joined = Gradients(self.linear, arrays, results, self.linear.dtype), header + HEADER
         sums, parts = joined + 8 * self.parts if self.several else joined, 0
@@ -69,9 +70,9 @@ class LinearCall:
                 self.count((target, class_weight, factor), stream, header, check=bool(check))
             for start, x, z in chunks(self.linear, arrays):
                 launches, z_at, past = self.rows[z.shape[0]], arrays.library.address(z), self.size * start
-                at = [place + past if place else 0 for place in (factor, upstream, loss)]
-                rows = (z_at, target + self.step * start, z_at if self.wanted else 0, class_weight, *at)
-                launches(rows, stream, sums, denominator, up)
+                *factors, at = (place + past if place else 0 for place in (factor, upstream, loss))
+                rows = (z_at, target + self.step * start, z_at if self.wanted else 0, class_weight, *factors)
+                launches((*rows, offset, 0, at), stream, sums, denominator, up)
                 if self.several and self.reduced:
                     launch_once(self.count.join, self.device, stream, sums, launches.blocks, 0, joined + 8 * parts)
                 parts += 1 if self.several else launches.blocks
@@ -93,13 +94,13 @@ class StatisticsPass:
             self.linear, lambda rows: StatisticsCall(of._replace(x=self.linear.logits(rows)), variant, k)
         )
 
-    def __call__(self, arrays: Arrays, target: int, written: tuple[int, ...]) -> None:
-        """Put the pass on its stream, with the addresses of targets (0: none) and of the statistics in their order."""
+    def __call__(self, arrays: Arrays, target: int, written: tuple[int, ...], offset: int) -> None:
+        """Put the pass on its stream, with the addresses of targets (0: none), statistics, and offsets of classes."""
         with self.linear.library.on(arrays.x):
             for start, x, z in chunks(self.linear, arrays):
                 call, z_at = self.rows[x.shape[0]], arrays.library.address(z)
                 at = tuple(place + start * size for place, size in zip(written, call.sizes, strict=True))
-                call(z_at, target + start * self.label, at, arrays.stream)
+                call(z_at, target + start * self.label, at, arrays.stream, (offset, 0))
 
 
 class HessianCall:

@@ -109,6 +109,25 @@ class Placed:
 
         return address, layout, get
 
+    def adjustments(self, where, class_offset, lie, dtype, k):
+        """The parameters of a mask, which may have one row or one class for all, and of offsets of `k` classes."""
+        ways, at = (0, 0, 0), 0
+        if where is not None:
+            index = lie.index(*where.shape)
+            room = np.ones(int(index.max(initial=0)) + 1, bool)
+            room[index] = where
+            at = self.memory.add(room, "where", offset=lie.offset, writable=False) + int(index[0, 0])
+            row, far, _, step = lie.ways(*where.shape)
+            ways = (far, row) if len(where) > 1 else (0, 0)
+            ways = (*ways, step if where.shape[1] == k else 0)
+        return *ways, self.vector(class_offset, dtype, "class_offset"), at
+
+
+def adjusted(flags, where, class_offset):
+    """The flags of logits that are adjusted."""
+    offset, mask = class_offset is not None, where is not None
+    return flags._replace(adjusted=offset or mask, offset=offset, mask=mask)
+
 
 def strides(layout):
     """The three strides of an operand as parameters."""
@@ -118,11 +137,11 @@ def strides(layout):
 def run(name, x, *, y=None, target=None, variant=0, flags=None, numbers=None, lie=None, y_lie=None, out_lie=None,
         in_place=False, class_weight=None, loss_factor=None, grad_factor=None, denominator=None, ignore_index=-100,
         wants_rows=True, wants_bad=True, facts=H200, change=None, rough=False, label=8, capability=(9, 0),
-        ptx_of=None):  # fmt: skip
+        ptx_of=None, where=None, class_offset=None, mask_lie=None):  # fmt: skip
     """Launch a kernel as its plan says; `change` replaces fields of the plan, `in_place="y"` overwrites `y`."""
     n, k = x.shape
     work, lie, placed = computed(x.dtype), lie or Lie(), Placed()
-    flags, numbers = flags or Flags(), numbers or Numbers()
+    flags, numbers = adjusted(flags or Flags(), where, class_offset), numbers or Numbers()
     needs_out = flags.grad or (name != "cross_entropy" and variant < 2)
     addresses, layouts = {"x": 0, "y": 0, "out": 0}, {"x": None, "y": None, "out": None}
     inside = "y" if in_place == "y" else "x"
@@ -162,12 +181,13 @@ def run(name, x, *, y=None, target=None, variant=0, flags=None, numbers=None, li
             for b, value in zip(("outer", "inner", "step"), strides(layouts[a]), strict=True)
         },
     )
+    extra = placed.adjustments(where, class_offset, mask_lie or Lie(), work, k) if flags.adjusted else ()
     recipe = recipes.recipe(
         name, made, storage_of(x.dtype), None if y is None else storage_of(y.dtype), variant, flags, label
     )
     text = (ptx_of or (lambda compiled: compiled.ptx))(recipes.compiled(recipe, capability))
     launched = ptx.launch(
-        ptx.program(text), memory, made.grid, made.threads, (*integers, *map(work.type, numbers)),
+        ptx.program(text), memory, made.grid, made.threads, (*integers, *extra, *map(work.type, numbers)),
         made.shared, made.cluster, rough=rough,
     )  # fmt: skip
     out = get() if needs_out else None
@@ -179,6 +199,7 @@ def loss_of(x, target, options, *, denominator=None, grad=True, numbers=None, wi
     k, plain = x.shape[1], dict(options)
     class_weight, sample_weight = plain.pop("class_weight", None), plain.pop("sample_weight", None)
     ignore_index = plain.pop("ignore_index", -100)
+    how |= {name: plain.pop(name, None) for name in ("where", "class_offset")}
     soft = np.ndim(target) == x.ndim
     flags, made = options_of(k, soft=soft, **plain)
     flags = flags._replace(grad=grad, weighted=class_weight is not None, factors=sample_weight is not None)

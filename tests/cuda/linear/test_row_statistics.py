@@ -81,6 +81,23 @@ def test_without_targets_and_by_chunks_of_any_size(library, driver, name):
     assert len(driver.launches) == 4 + 7 + 3 + 1
 
 
+@every
+def test_offsets_of_the_classes(library, driver, name):
+    """Over several chunks; calls with and without them are not alike."""
+    x, weight, t, bias, _ = problem(3, SHAPE, np.float32)
+    offset = np.random.default_rng(4).normal(size=9).astype(np.float32)
+    offset[3] = -np.inf
+    z, want = rounded(x, weight, bias, np.float32, cupy=name == "cupy"), ("log_prob", "entropy", "argmax", "top_k")
+    for by in (offset, None, offset):
+        there = None if by is None else library.array(by)
+        found = moved(library, fs.linear_row_stats(*on(library, x, weight, t, bias), want=want, class_offset=there))
+        right = reference.row_stats(z, t, want=want, class_offset=by)
+        near(found.log_prob, right.log_prob, np.float32, 4)
+        near(found.entropy, right.entropy, np.float32, 4)
+        np.testing.assert_array_equal(found.argmax, right.argmax)
+        np.testing.assert_array_equal(found.top_k.indices, right.top_k.indices)
+
+
 @torch
 def test_as_in_main_memory(library, driver, name):
     x, weight, t, bias, _ = problem(3, SHAPE, np.float64)

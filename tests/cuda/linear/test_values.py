@@ -10,10 +10,11 @@ from ml_dtypes import bfloat16
 import fastsoftmax as fs
 from fastsoftmax import reference
 from fastsoftmax.cuda.linear import backend
-from tests.backends import Gpu
+from tests.backends import Gpu, raises
 from tests.cuda.host.support import DTYPES, near
 from tests.cuda.linear.support import SHAPE, as_reference, every, on, torch, wide
 from tests.linear.support import ALL, problem
+from tests.standins.arrays import InterfaceArray
 
 
 @every
@@ -25,6 +26,31 @@ def test_values_over_several_chunks(library, name, dtype, soft):
     given[2] = given[2] if not soft else given[2].astype(dtype if dtype == np.float64 else np.float32)
     for block in (16, None, 1):
         as_reference(library, given, options, block_rows=block, size=0.5)
+
+
+@every
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_offsets_of_the_classes(library, driver, name, dtype):
+    """Over several chunks, after softcap and temperature; on another stream they are waited for."""
+    x, weight, target, bias, _ = problem(4, SHAPE, dtype)
+    offset = np.random.default_rng(4).normal(size=9).astype(np.float64 if dtype == np.float64 else np.float32)
+    offset[3] = -np.inf
+    target[target == 3] = 4
+    options = {"softcap": 3.0, "temperature": 0.7, "class_offset": offset}
+    as_reference(library, [x, weight, target, bias], options, block_rows=16, size=0.5)
+    far = driver.array(offset, kind=InterfaceArray, stream=5)
+    loss = fs.linear_cross_entropy(*on(library, x, weight, target, bias), class_offset=far, block_rows=16)
+    exact = reference.linear_cross_entropy(*wide([x, weight, target, bias]), class_offset=offset)
+    near(library.host(loss), exact, dtype, 5)
+    assert len([call for call in driver.calls if call[0] == "wait"]) == 1
+    text = "class_offset must have shape (9,), a number for each class, got (8,)"
+    raises(
+        ValueError,
+        text,
+        fs.linear_cross_entropy,
+        *on(library, x, weight, target),
+        class_offset=library.array(offset[:8]),
+    )
 
 
 @torch
