@@ -139,7 +139,7 @@ def test_statistics(kind, shape):
     random, x, adjust, there = drawn(6, shape, kind)
     t = labels(random, x.shape)
     options = {**adjust, "k": min(3, x.shape[1])}
-    for want in (NAMES, ("argmax",)):
+    for want in (NAMES, ("argmax",))[: 1 + ("F" in shape)]:
         compare(fs.row_stats(x, t, want=want, **options), x, t, want, **options)
     ups = {"log_prob": random.normal(size=len(x)), "entropy": 0.5, "log_sum_exp": 1.0}
     grad = fs.row_stats_vjp(x, t, **ups, **adjust)
@@ -180,20 +180,21 @@ def test_masks_that_broadcast(seed, shape, broadcast):
     np.testing.assert_allclose(grad.T, np.where(there, exact.grad, 0 * exact.grad), rtol=1e-5, atol=1e-6)
 
 
-def test_axes_together():
+@pytest.mark.parametrize("axis", exhaustive_but([[0, 2]], [[0, 2], None, [1, 2], []]), ids=str)
+def test_axes_together(axis):
     """A mask of several axes, and of none that can be merged."""
     x, random = logits(8, (3, 4, 5), FLOAT), np.random.default_rng(8)
-    where = random.random((3, 1, 5)) < 0.7
-    for axis in ((0, 2), None, (1, 2), ()):
-        for function in (fs.softmax, fs.log_softmax):
-            expected = getattr(reference, function.__name__)(x, axis, where=where)
-            np.testing.assert_allclose(function(x, axis, where=where), expected, rtol=1e-5, atol=1e-6)
-        if axis:
-            got, exact = (of.logsumexp(x, axis, where=where) for of in (fs, reference))
-            np.testing.assert_allclose(got, exact, rtol=1e-6)
+    where, axis = random.random((3, 1, 5)) < 0.7, axis if axis is None else tuple(axis)
+    np.testing.assert_allclose(
+        fs.softmax(x, axis, where=where), reference.softmax(x, axis, where=where), rtol=1e-5, atol=1e-6
+    )
+    if axis == ():
+        return
+    got, exact = (of.logsumexp(x, axis, where=where) for of in (fs, reference))
+    np.testing.assert_allclose(got, exact, rtol=1e-6)
     factor = random.normal(size=(3, 4, 5))
-    got = fs.logsumexp(x, where=where, b=factor, return_sign=True)
-    exact = fs.logsumexp(np.where(where, x, -np.inf), b=factor, return_sign=True)
+    got = fs.logsumexp(x, axis, where=where, b=factor, return_sign=True)
+    exact = fs.logsumexp(np.where(where, x, -np.inf), axis, b=factor, return_sign=True)
     np.testing.assert_array_equal(got, exact)
 
 
@@ -201,7 +202,7 @@ def test_logsumexp_is_infinite_or_missing():
     """An infinite logit that is there makes it infinite, NaN that is there NaN; masked ones do neither."""
     x = np.array([[np.inf, 0.0, np.nan], [np.inf, 0.0, np.nan], [np.nan, 1.0, np.inf]], np.float32)
     where = np.array([[1, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
-    for wide in (1, 10, 100):
+    for wide in (1, 100):
         got = fs.logsumexp(np.tile(x, wide), where=np.tile(where, wide))
         np.testing.assert_allclose(got, [np.inf, np.nan, 1 + np.log(wide)], rtol=1e-6)
 
