@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from fastsoftmax import reference
 from fastsoftmax.core import law
+from fastsoftmax.core.dtypes import FORWARD, LOG_PROB, LOGITS, MIXED, PROB, REVERSE
+from fastsoftmax.core.law_of_divergence import Norms
 from tests.core.test_law import EPS, INF, PRIMITIVES, L, assert_digits, differences, rows, state_of
 
 
@@ -160,3 +162,29 @@ def test_divergence_terms_do_not_rely_on_the_last_bit():
     inaccurate = {**PRIMITIVES, "expm1": lambda x: np.expm1(x) - 4 * EPS * abs(x)}
     short = SimpleNamespace(**law.bind(inaccurate, np.errstate(all="ignore")))
     assert (divergence(np.float64(-1), -1 + 2**-52 * np.arange(1.0, 50.0), short) >= 0).all()
+
+
+def of_row(teacher, direction, z, y):
+    """(the divergence, its gradient) of a row of logits, and what a teacher gives of it."""
+    (m, s), (m_y, s_y) = state_of(z), state_of(y)
+    taught = teacher == LOGITS
+    norms = Norms(m, np.log(s), 1 / s, m_y if taught else m, np.log(s_y), 1 / s_y)
+    given = y - m_y if taught else y
+    p, q, t = L.pair(teacher, np.exp(z - m), z - m, np.exp(given), given, norms)
+    value, second = L.divergence_terms(direction, 0.3, p, q, t)
+    return value.sum(), L.divergence_slope(teacher, direction, 0.3, p, q, t, second.sum())
+
+
+@pytest.mark.parametrize("direction", [FORWARD, REVERSE, MIXED])
+@pytest.mark.parametrize("teacher", [LOGITS, LOG_PROB, PROB])
+@given(rows(least=2, scales=(0.1, 3.0), holes=(0.0,)), st.integers(0, 2**32 - 1))
+def test_gradients_of_divergences(teacher, direction, drawn, seed):
+    """Differences of the value, of teachers whose numbers add up to 0.7, too."""
+    z, y = drawn[0], np.random.default_rng(seed).normal(size=len(drawn[0]))
+    if teacher != LOGITS:
+        y = y - np.log(np.exp(y).sum()) + np.log(0.7)
+    y = np.exp(y) if teacher == PROB else y
+    value, grad = of_row(teacher, direction, z, y)
+    assert value >= 0
+    numeric = differences(lambda x: of_row(teacher, direction, x, y)[0], z)
+    np.testing.assert_allclose(grad, numeric, rtol=1e-6, atol=1e-8)
