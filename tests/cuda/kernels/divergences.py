@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastsoftmax import kl_divergence_and_grad
+from fastsoftmax import kl_divergence_and_grad, reference
 from fastsoftmax.core.divergence import direction_of, divergence_options, teacher_of
 from fastsoftmax.core.dtypes import storage_of
 from fastsoftmax.core.options import flags_of, numbers_of
@@ -56,14 +56,26 @@ def divergence_of(x, y, *, teacher_is="logits", direction="forward", temperature
     return rows, partial.sum(), get() if grad else None, made, done.traffic
 
 
+def sizes(x, y, teacher_is, direction, temperature):
+    """What terms and gradients are made of, class by class: p and q, or p times logarithms, in ulps of them."""
+    as_log = {"logits": lambda z: reference.log_softmax(z / temperature), "log_prob": np.asarray, "prob": np.log}
+    with np.errstate(all="ignore"):
+        log_p, log_q = reference.log_softmax(x.astype(float) / temperature), as_log[teacher_is](y.astype(float))
+        p, q = np.exp(log_p), np.exp(log_q)
+        away = 1 if direction == "forward" else 1 + np.abs(np.where(p * q == 0, 0, log_p - log_q))
+        size = (p + q) if direction == "forward" else p * (away + (p * away).sum(-1, keepdims=True))
+    steep = 1 + (steepness(x, {}) + steepness(y, {})) / min(temperature, 1.0)
+    return np.nan_to_num(size * steep, posinf=0.0)
+
+
 def compare(rows, grad, x, y, *, ulps=8, scale=1.0, **options):
-    """Both with the reference's, row by row, within what it loses in the dtype; terms are of the size of the logits."""
-    options["sample_weight"] = options.pop("sample_weight", None)
+    """Both with the reference's, within what it loses in the dtype and what an ulp of a logit changes."""
+    options = {"teacher_is": "logits", "direction": "forward", "temperature": 1.0, "sample_weight": None, **options}
     exact, naive = both(kl_divergence_and_grad, x, y, dtype=x.dtype, reduction="none", **options)
-    size = 1 + np.max(steepness(x, {}), initial=0) + np.max(steepness(y, {}), initial=0)
-    size = size / min(options.get("temperature", 1.0), 1.0)
-    weight = 1.0 if options["sample_weight"] is None else np.max(options["sample_weight"])
-    assert_exact(rows[:, None], exact.loss[:, None], naive.loss[:, None], ulps=ulps, size=size * weight)
-    assert np.isnan(rows[np.isnan(exact.loss)]).all()
+    size, weight = sizes(x, y, *list(options.values())[:3]), options["sample_weight"]
+    weight = 1.0 if weight is None else weight[:, None]
+    total = (size * weight).sum(-1, keepdims=True)
+    assert_exact(rows[:, None], exact.loss[:, None], naive.loss[:, None], ulps=ulps, size=total)
     if grad is not None:
-        assert_exact(grad, exact.grad * scale, naive.grad * scale, ulps=ulps, size=size * weight * abs(scale))
+        size = size * weight * abs(scale) / options["temperature"]
+        assert_exact(grad, exact.grad * scale, naive.grad * scale, ulps=ulps, size=size)

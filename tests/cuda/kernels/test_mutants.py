@@ -13,6 +13,8 @@ from fastsoftmax.core.dtypes import LOG_SOFTMAX, LOGSUMEXP
 from fastsoftmax.core.statistics import NAMES
 from fastsoftmax.cuda.plan import ONLINE
 from tests.cuda.kernels.counting import counted, totalled
+from tests.cuda.kernels.divergences import compare as compare_divergences
+from tests.cuda.kernels.divergences import divergence_of
 from tests.cuda.kernels.forms import BFLOAT16, EACH, FLOAT32, FLOAT64, MAJOR, SOFTS
 from tests.cuda.kernels.hessians import compare_hessians, hessian_of_rows
 from tests.cuda.kernels.row_statistics import compare, compare_derivatives, derivative_of, statistics_of
@@ -134,6 +136,21 @@ def hessian(n, classes, **how):
     return trial
 
 
+def divergence(n, classes, **how):
+    """A trial of a divergence that takes every pass, of rows whose largest logits are others in student and teacher."""
+    x, y = spread(FLOAT32, n, classes)[0], spread(FLOAT32, n + 1, classes)[0][1:]
+    x[n // 3], y[n // 2] = y[n // 3], 1.0
+    weight = np.random.default_rng(6).uniform(1, 2, n).astype(FLOAT32)
+    options = {"direction": 0.3, "sample_weight": weight}
+
+    def trial(ptx_of):
+        rows, total, grad, _, _ = divergence_of(x, y, ptx_of=ptx_of, **options, **how)
+        compare_divergences(rows, grad, x, y, **options)
+        np.testing.assert_allclose(total, rows.astype(np.longdouble).sum(), rtol=1e-14)
+
+    return trial
+
+
 def count(ptx_of):
     """A trial of the denominator, with a label out of range the second time; more rows a thread than are unrolled."""
     random = np.random.default_rng(3)
@@ -185,6 +202,10 @@ TRIALS = {
     "hessian-part_warp": (hessian(60, 10), (0, 2, 5)),
     "hessian-block": (hessian(16, 5001, change={"grid": 3}), (2, 2, 5)),
     "hessian-cluster": (hessian(16, 17001), (2, 2, 5)),
+    "divergence-part_warp": (divergence(200, 10, change={"grid": 1}), (1, 4, 5)),
+    "divergence-block": (divergence(12, 3001, change={"grid": 3}), (5, 4, 5)),
+    "divergence-cluster": (divergence(12, 17001), (5, 4, 5)),
+    "divergence-online": (divergence(6, 17001, facts=CASES[ONLINE].facts), (5, 4, 5)),
     "count": (count, (1, 2, 5)),
     "total": (total, (1, 1, 5)),
 }
@@ -197,6 +218,10 @@ SILENT = {
     "vjp-online": range(9),
     "logsumexp-part_warp": range(1),
     "statistics-part_warp": (0, 15),
+    "divergence-part_warp": range(1),
+    "divergence-block": range(36, 45),
+    "divergence-cluster": range(44, 55),
+    "divergence-online": range(36, 45),
 }
 #: In float64 half of the shuffles are of digits that a common shift of exponentials does not need.
 BOTH = [(name, kind) for name in TRIALS for kind in MUTANTS if (name, kind) != ("soft-online", "shuffles")]
