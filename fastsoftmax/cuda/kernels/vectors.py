@@ -180,7 +180,7 @@ def make_emit_vector(kind, y_kind, vector, flags, kept):
     computed, adjusted = COMPUTED[kind], flags.adjusted
     held = computed if adjusted else kind
     exp, read, get = EXPONENTIALS[computed, ITEMSIZE[kind] == 2], make_read(held, flags), make_get(held)
-    times_slope, recap = make_times_slope(kind, vector), flags.cap and adjusted
+    times_slope, recap, impossible = make_times_slope(kind, vector), flags.cap and adjusted, adjusted and flags.soft
     zero, minus_inf = constant(computed, 0.0), constant(computed, float("-inf"))
     slope, one = LAWS[computed]["cap_slope"], constant(computed, 1.0)
     dtype, count, store = real(computed), words_of(kind, vector), make_store(kind, vector)
@@ -202,7 +202,7 @@ def make_emit_vector(kind, y_kind, vector, flags, kept):
                 g = g - term(e, d) * score.b
             if weighing:
                 w = masses[k]
-                if adjusted:
+                if impossible:
                     w = w if d != minus_inf else zero
                 g = g - w * score.b
             if cap:

@@ -52,6 +52,7 @@ HESSIAN = GRADIENT._replace(rest=True)
 DERIVATIVES = GRADIENT._replace(upstream=True, rest=True, entropy=True)
 ALL = {"weighted": True, "z_loss": True, "cap": True, "temper": True, "factors": True}
 OF_INDICES = {"smooth": True, "focal": True, "poly": True}
+MASKED = {"adjusted": True, "mask": True, "offset": True}
 #: What kernels do: (name, variant, flags).
 WORK = {
     "loss": ("cross_entropy", 0, Flags(hard=True)),
@@ -78,6 +79,12 @@ WORK = {
     "hessian, all options": ("hessian", 0, HESSIAN._replace(weighted=True, factors=True, smooth=True, focal=True)),
     "hessian, soft": ("hessian", 0, SOFT._replace(rest=True, residual=True)),
     "log_prob, entropy, correct": ("statistics", columns_of(35), Flags(hard=True)),
+    "masked": ("cross_entropy", 0, GRADIENT._replace(**MASKED)),
+    "masked, all options": ("cross_entropy", 0, GRADIENT._replace(**MASKED, **ALL, **OF_INDICES)),
+    "masked, soft": ("cross_entropy", 0, SOFT._replace(**MASKED)),
+    "masked, softmax": ("softmax", SOFTMAX, Flags(adjusted=True, mask=True)),
+    "masked, statistics": ("statistics", columns_of(511), Flags(hard=True, **MASKED)),
+    "masked, derivatives": ("derivatives", 0, DERIVATIVES._replace(**MASKED)),
     "divergence": ("divergence", (LOGITS, FORWARD), Flags(grad=True)),
     "divergence, mixed": ("divergence", (LOGITS, MIXED), Flags(grad=True, temper=True, factors=True)),
     "divergence, prob": ("divergence", (PROB, REVERSE), Flags(grad=True)),
@@ -157,6 +164,15 @@ SHORT = [
     Case("divergence, prob", BFLOAT16, SHARED, wide=True),
     Case("divergence, prob", FLOAT32, SCALAR),
     Case("divergence, log_prob", FLOAT64, STAGED, peeled=True),
+    Case("masked", FLOAT32, WARP, peeled=True),
+    Case("masked", BFLOAT16, BLOCK, peeled=True),
+    Case("masked, all options", FLOAT16, CLUSTER),
+    Case("masked", FLOAT16, STAGED),
+    Case("masked, soft", BFLOAT16, WARP, wide=True),
+    Case("masked, all options", FLOAT32, ONLINE, peeled=True),
+    Case("masked, softmax", FLOAT32, PART_WARP),
+    Case("masked, statistics", FLOAT32, BLOCK, peeled=True),
+    Case("masked, derivatives", FLOAT64, BLOCK),
 ]
 
 

@@ -300,3 +300,15 @@ def test_divergences_hold_two_rows():
     for itemsize, facts, most in ((4, H200, 4), (8, H200, 2), (4, A100, 2), (8, A100, 2)):
         made = (plan(MANY, k, rows_of(k, itemsize, copies=3), facts, burden) for k in range(4, 16000, 60))
         assert max(one.items for one in made if not one.shared) <= most
+
+
+@pytest.mark.parametrize(("itemsize", "room"), [(2, 4), (4, 4), (8, 8)])
+def test_adjusted_logits_are_kept_in_the_computing_dtype(itemsize, room):
+    """Half types take twice the shared memory; and twice the registers, as what adjusts them has to be there too."""
+    burden = burden_of("cross_entropy", Flags(hard=True, grad=True, adjusted=True, mask=True))
+    assert burden == Burden(2, computed=True)
+    classes = 32000 * 4 // room
+    made = plan(MANY, classes, rows_of(classes, itemsize), A100, burden)
+    assert (made.form, made.shared) == (SHARED, classes * room)
+    longer = plan(MANY, 2 * classes, rows_of(2 * classes, itemsize), A100, burden)
+    assert (longer.form, longer.shared) == (ONLINE, 0)
