@@ -4,7 +4,6 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from ..core.devices import in_main_memory
 from ..core.divergence import divergence_options, teacher_as_given
 from .backends import backend
 from .cross_entropy import LossAndGrad
@@ -61,7 +60,8 @@ def kl_divergence(
         what is left of 1 in both; nothing, where the listed q add up to 1 or more.
     where : array_like of bool, optional
         The classes that are there: a mask that broadcasts to `student`.  Others are not looked at in either, as if they
-        had the logit -inf, or the probability 0; both arrays are copied without them.  Not for a pair, or on a GPU.
+        had the logit -inf, or the probability 0; both arrays are copied without them, but on a
+        GPU.  Not for a pair.
     sample_weight : array_like, shape (...), optional
         Weights >= 0 that multiply the rows' divergences; a mean divides by their sum.
     reduction : {"mean", "sum", "none"}, default "mean"
@@ -104,17 +104,8 @@ def kl_divergence(
     """
     options = divergence_options(temperature, reduction)
     teacher = teacher_as_given(teacher, tail, teacher_is, student=student, sample_weight=sample_weight)
-    more = _masked(where, student=student, teacher=teacher, sample_weight=sample_weight)
-    at, kind = backend(student, teacher, sample_weight), (teacher_is, direction)
-    return at.divergence(student, teacher, axis, kind, sample_weight, options, None, None, False, **more)[0]
-
-
-def _masked(where: Any, **arrays: Any) -> dict[str, Any]:
-    """The argument for a mask, if there is one: for arrays in main memory alone."""
-    if where is None:
-        return {}
-    in_main_memory("kl_divergence with where", "there, pass logits that are -inf in its place", where=where, **arrays)
-    return {"where": where}
+    at, kind = backend(student, teacher, sample_weight, where), (teacher_is, direction)
+    return at.divergence(student, teacher, axis, kind, sample_weight, options, None, None, False, where)[0]
 
 
 def kl_divergence_and_grad(
@@ -197,7 +188,6 @@ def kl_divergence_and_grad(
     options = divergence_options(temperature, reduction)
     arrays = {"student": student, "sample_weight": sample_weight, "grad_output": grad_output, "out": out}
     teacher = teacher_as_given(teacher, tail, teacher_is, **arrays)
-    more = _masked(where, teacher=teacher, **arrays)
-    at, kind = backend(teacher, *arrays.values()), (teacher_is, direction)
-    loss, grad = at.divergence(student, teacher, axis, kind, sample_weight, options, grad_output, out, True, **more)
+    at, kind = backend(teacher, *arrays.values(), where), (teacher_is, direction)
+    loss, grad = at.divergence(student, teacher, axis, kind, sample_weight, options, grad_output, out, True, where)
     return LossAndGrad(loss, grad)

@@ -167,6 +167,8 @@ def divergence(
     grad_output: Any,
     out: Any,
     grad: bool,
+    where: Any = None,
 ) -> tuple[Any, Any]:
     """(divergence, gradient or None) of a student from its teacher: a loss of another kernel."""
-    return loss(student, teacher, None, sample_weight, grad_output, out, axis, options, grad, taught=kind)
+    arguments = student, teacher, None, sample_weight, grad_output, out, axis, options, grad
+    return loss(*arguments, adjust=None if where is None else (where, None), taught=kind)

@@ -84,9 +84,9 @@ def derivative(
 def divergence(arguments: Arguments, kind: tuple[Any, Any], axis: Any, options: Options, *, grad: bool) -> Loss:
     """A divergence of logits from a target, student and teacher; `kind` is what that is, and the direction."""
     what, (direction, beta) = teacher_of(kind[0]), direction_of(kind[1])
-    student, teacher, _, sample_weight, grad_output, out, *_ = arguments
+    student, teacher, _, sample_weight, grad_output, out, _, where = arguments
     named = {"student": student, "teacher": teacher, "sample_weight": sample_weight, "grad_output": grad_output}
-    device, like = together({**named, "out": out}), student.description
+    device, like = together({**named, "out": out, "where": where}), student.description
     x = rows_of("student", student, axis)
     y = rows_of("teacher", teacher, axis, readable_beside(x.dtype))
     rules.same_classes(teacher.description.shape, like.shape)
@@ -95,4 +95,5 @@ def divergence(arguments: Arguments, kind: tuple[Any, Any], axis: Any, options: 
     loss_factor, grad_factor = factors(sample_weight, grad_output, x.shape[:-1], options.reduction, dtype)
     to = destination(out, like, (axis,), {"student": (x, True), "teacher": (y, True)})
     work = "divergence", (what, direction), (beta,)
-    return Loss(x, y, to, False, loss_factor, grad_factor, options, grad, device, work=work)
+    adjust = adjustment(where, None, like, (axis,))
+    return Loss(x, y, to, False, loss_factor, grad_factor, options, grad, device, work=work, adjust=adjust)

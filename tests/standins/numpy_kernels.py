@@ -169,8 +169,10 @@ class NumpyDriver(Driver):
         (teacher, direction), n, k = recipe.variant, p.rows, p.classes
         x, y = (self.rows(p, name, of).astype(WIDE).reshape(n, k) for name, of in self.pair(recipe, dtype))
         assert recipe.flags.factors == (p.loss_factor != 0 or p.grad_factor != 0)
+        where = self.adjusting(recipe, p, real)["where"]
         value, grad = reference.kl_divergence_and_grad(
             *(x, y),
+            where=None if where is None else where.reshape(n, k),
             temperature=1 / float(o.inverse_temperature),
             teacher_is={number: name for name, number in TEACHERS.items()}[teacher],
             direction=("forward", "reverse", float(o.beta))[direction],

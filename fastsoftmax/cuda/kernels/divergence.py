@@ -10,15 +10,16 @@ from functools import lru_cache
 from ...core.dtypes import COMPUTED, FORWARD, LOGITS, PROB
 from ...core.law_of_divergence import Norms
 from ..toolkit.compiler import cuda, device, types
-from .hidden import make_unpack_again, make_wait_for_loads
+from .hidden import make_unpack_again
 from .laws import EXPONENTIALS, LAWS
 from .memory import constant, real
+from .pairs import make_fill
 from .parts import make_advance, make_locate, make_part_of
 from .reductions import make_scope, make_tally
 from .score import make_factor_at, make_grad_factor_of
 from .streamed import make_staging
 from .vectors import make_transform
-from .words import make_get, make_load, make_store, words_of
+from .words import make_get, make_store, words_of
 
 i32 = types.int32
 UNIT = 2  # classes whose terms are computed side by side
@@ -149,37 +150,9 @@ def _make_terms_vector(kind, y_kind, vector, flags, variant, write):
 
 
 @lru_cache(maxsize=64)
-def _make_fill(shape):
-    """(fill, fill_spare) of all that a thread holds of both rows, and how many words that takes."""
-    kinds = (shape.kind, shape.vector), (shape.y_kind, shape.vector), (shape.kind, 1), (shape.y_kind, 1)
-    (load, load_y, load_one, load_one_y), one = (make_load(*k) for k in kinds), words_of(shape.kind, 1)
-    words_x, count, items, threads = shape.words, shape.words + shape.y_words, shape.items, shape.threads
-    spare, peeled = items * count, shape.peeled
-    held = spare + (one + words_of(shape.y_kind, 1) if peeled else 0)
-    wait_for_loads = make_wait_for_loads(held, words_x, held)
-
-    @device
-    def fill_spare(p, o, part, words):
-        if peeled and part.spare:
-            load_one(words, spare, part.spare_x)
-            load_one_y(words, spare + one, part.spare_y)
-
-    @device
-    def fill(p, o, part, words):
-        fill_spare(p, o, part, words)
-        for i in range(items):
-            if i32(i * threads) < part.left:
-                load(words, i * count, part.x + i * part.x_way)
-                load_y(words, i * count + words_x, part.y + i * part.y_way)
-        wait_for_loads(words, words)
-
-    return fill, fill_spare, held
-
-
-@lru_cache(maxsize=64)
 def _make_passes(shape, flags, variant, write):
     """(top, add, terms) over all that a thread holds: the functions of vectors with ``part`` in the place of ``at``."""
-    kinds, teacher, held = (shape.kind, shape.y_kind), variant[0], _make_fill(shape)[2]
+    kinds, teacher, held = (shape.kind, shape.y_kind), variant[0], make_fill(shape, flags, variant[0])[2]
     (top_vector, add_vector), (top_one, add_one) = (
         _make_reduce_vector(*kinds, vector, flags, teacher) for vector in (shape.vector, 1)
     )
@@ -248,7 +221,11 @@ def _make_reduce(shape, flags, variant, group, held, staged):
 
     ``recall(p, o, part, size, words)`` brings back what threads did not hold, of rows of `size` vectors.
     """
-    kind, advance, (fill, fill_spare, _) = COMPUTED[shape.kind], make_advance(shape), _make_fill(shape)
+    kind, advance, (fill, fill_spare, _) = (
+        COMPUTED[shape.kind],
+        make_advance(shape),
+        make_fill(shape, flags, variant[0]),
+    )
     keep, recall = make_staging(shape, group, shape.words + shape.y_words, fill_spare if staged else fill, staged)
     (top, add, _), rescale = _make_passes(shape, flags, variant, False), _make_norms(kind, variant[0] == LOGITS)[0]
     shift, zero, minus_inf = LAWS[kind]["shift"], constant(kind, 0.0), constant(kind, float("-inf"))
@@ -273,7 +250,9 @@ def make_divergence(shape, flags, variant, group, blocks, *, held, staged):
     """The divergence of a row of a teacher and direction (`variant`), and the gradient if ``flags.grad``."""
     kind, taught, grad, factors = COMPUTED[shape.kind], variant[0] == LOGITS, flags.grad, flags.factors
     at_once, separate = grad and taught and variant[1] == FORWARD, group * blocks > 32
-    locate, part_of, advance, count = make_locate(shape), make_part_of(shape), make_advance(shape), _make_fill(shape)[2]
+    locate, shape = make_locate(shape), shape._replace(adjusted=False)  # masked words stay in their dtype
+    part_of, advance, count = make_part_of(shape), make_advance(shape), make_fill(shape, flags, variant[0])[2]
+    flags = flags._replace(adjusted=False)
     reduce, recall = _make_reduce(shape, flags, variant, group, held, staged)
     add, emit = (_make_passes(shape, flags, variant, write)[2] for write in (at_once, True))
     share, total, _ = make_scope(kind, group, blocks, (taught or grad, False))

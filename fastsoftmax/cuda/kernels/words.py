@@ -122,21 +122,22 @@ def make_put(kind):
 
 
 @lru_cache(maxsize=64)
-def make_remove(kind):
-    """``remove(words, at, k)``: make element `k` of a vector in registers -inf."""
+def make_remove(kind, *, zero=False):
+    """``remove(words, at, k)``: make element `k` of a vector in registers -inf, or `zero`."""
     if kind == FLOAT32:
-        word = u32(MINUS_INFINITY[kind])
+        word = ZERO if zero else u32(MINUS_INFINITY[kind])
 
         @device
         def remove(words, at, k):
             words[at + k] = word
     elif kind == FLOAT64:
+        upper = ZERO if zero else u32(0xFFF00000)
 
         @device
         def remove(words, at, k):
-            words[at + 2 * k], words[at + 2 * k + 1] = ZERO, u32(0xFFF00000)
+            words[at + 2 * k], words[at + 2 * k + 1] = ZERO, upper
     else:
-        pair = MINUS_INFINITY[kind]
+        pair = 0 if zero else MINUS_INFINITY[kind]
         low, high = u32(pair & 0xFFFF), u32(pair & 0xFFFF0000)
 
         @device

@@ -63,6 +63,20 @@ def test_layouts_and_outputs(driver, layout, axis):
     compare(driver, found, x, y, **options)
 
 
+def test_masks(driver):
+    """A mask of each element, of each class, and of classes along the first axis; twice, prepared and found again."""
+    x, y = drawn(6, 9), drawn(6, 9, seed=1)
+    where = np.random.default_rng(0).random((6, 9)) < 0.7
+    where[:, 0] = where[0] = True
+    for mask, axis in ((where, -1), (where[1], -1), (where, 0), (where[:, 1:2], 0)):
+        on = [driver.array(a) for a in (x, y)]
+        for _ in range(2):
+            found = fs.kl_divergence_and_grad(*on, where=driver.array(mask), axis=axis)
+            compare(driver, found, x, y, where=mask, axis=axis)
+    with pytest.raises(ValueError, match="where must broadcast to the shape of the logits"):
+        fs.kl_divergence(*on, where=driver.array(where[:2]))
+
+
 @pytest.mark.parametrize("place", [0, 1])
 def test_the_gradient_may_take_the_place_of_either(driver, place):
     x, y = drawn(4, 7), drawn(4, 7, seed=1)

@@ -9,14 +9,14 @@ from fastsoftmax.core.options import flags_of, numbers_of
 from fastsoftmax.cuda.kernels import recipes
 from fastsoftmax.cuda.kernels.parameters import Integers
 from fastsoftmax.cuda.plan import burden_of, plan
-from tests.cuda.kernels.support import H200, Lie, Placed, strides
+from tests.cuda.kernels.support import H200, Lie, Placed, adjusted, strides
 from tests.interpreter import ptx
 from tests.support import assert_exact, both, computed, steepness
 
 
 def divergence_of(x, y, *, teacher_is="logits", direction="forward", temperature=1.0, sample_weight=None, up=None,
                   scale=1.0, denominator=None, grad=True, lie=None, y_lie=None, facts=H200, in_place=None, change=None,
-                  ptx_of=None, rough=False):  # fmt: skip
+                  ptx_of=None, rough=False, where=None):  # fmt: skip
     """(divergences of rows, their partial sums, the gradient, the plan, the traffic); `in_place` is "x" or "y"."""
     (n, classes), work, lie, placed = x.shape, computed(x.dtype), lie or Lie(), Placed()
     (side, beta), o = direction_of(direction), divergence_options(temperature, "none")
@@ -29,6 +29,7 @@ def divergence_of(x, y, *, teacher_is="logits", direction="forward", temperature
         at["out"], layouts["out"], get = placed.rows(np.zeros_like(x), "out", lie, written=True)
     factors = sample_weight is not None or up is not None
     flags = flags_of(o, hard=False, weighted=False, factors=factors, grad=grad)._replace(soft=False)
+    flags = adjusted(flags, where, None)
     burden = burden_of("divergence", flags, wide=x.dtype != y.dtype)
     made = plan(n, classes, tuple(a for a in layouts.values() if a), facts, burden)._replace(**(change or {}))
     rows, partial = np.full(n, 7, work), np.full(made.grid, 7.0)
@@ -49,7 +50,8 @@ def divergence_of(x, y, *, teacher_is="logits", direction="forward", temperature
     recipe = recipes.recipe("divergence", made, *kinds, variant, flags)
     text = (ptx_of or (lambda compiled: compiled.ptx))(recipes.compiled(recipe, (9, 0)))
     numbers = *numbers_of(o, classes)._replace(scale=scale), beta
-    arguments = *integers[:-9], *ways, *map(work.type, numbers)
+    extra = placed.adjustments(where, None, Lie(), work, classes) if flags.adjusted else ()
+    arguments = *integers[:-9], *ways, *extra, *map(work.type, numbers)
     done = ptx.launch(
         ptx.program(text), placed.memory, made.grid, made.threads, arguments, made.shared, made.cluster, rough=rough
     )

@@ -163,3 +163,23 @@ def test_lengths(classes):
     x, y = drawn(FLOAT32, classes, rows) if classes > 1 else (np.ones((rows, 1), FLOAT32), np.zeros((rows, 1), FLOAT32))
     found, _, grad, _, _ = divergence_of(x, y)
     compare(found, grad, x, y)
+
+
+@pytest.mark.parametrize(("teacher", "direction"), exhaustive_but(USUAL[1:], USUAL))
+@pytest.mark.parametrize("form", exhaustive_but([PART_WARP, ONLINE], CASES))
+def test_masks(form, teacher, direction):
+    """Neither row is looked at where a class is masked; its gradient is 0."""
+    dtype, classes, how = CASES[form]
+    x, y = (logits(seed, (5, classes), dtype) for seed in (1, 2))
+    where = np.random.default_rng(3).random(x.shape) < 0.7
+    where[:, 0], y = True, taught(teacher, y)
+    given = {"teacher_is": teacher, "direction": direction}
+    filled = (
+        np.where(where, x, -inf).astype(x.dtype),
+        np.where(where, y, 0 if teacher == "prob" else -inf).astype(y.dtype),
+    )
+    x, y = np.where(where, x, nan).astype(x.dtype), np.where(where, y, nan).astype(y.dtype)
+    rows, _, grad, made, _ = divergence_of(x, y, where=where, **given, **how)
+    assert made.form == form
+    compare(rows, grad, *filled, **given)
+    assert (grad[~where] == 0).all()
