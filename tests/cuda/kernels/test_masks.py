@@ -80,7 +80,9 @@ def drawn(dtype, classes, by, options, rows=12):
     return x, target, {**filled(options, random, shape), **given}, there
 
 
-@pytest.mark.parametrize(("form", "dtype", "classes", "by", "options"), exhaustive_but(LOSSES[1:10:2], LOSSES), ids=str)
+@pytest.mark.parametrize(
+    ("form", "dtype", "classes", "by", "options"), exhaustive_but([LOSSES[i] for i in (1, 3, 7, 9)], LOSSES), ids=str
+)
 def test_losses(form, dtype, classes, by, options):
     """Gradients are exactly 0 where no class is, NaN in a row without classes; the loss of a masked target is +inf."""
     x, target, options, there = drawn(dtype, classes, by, options)
@@ -142,7 +144,7 @@ STATISTICS = [
 
 
 @pytest.mark.parametrize(
-    ("form", "dtype", "classes", "by", "options"), exhaustive_but(STATISTICS[3:6], STATISTICS), ids=str
+    ("form", "dtype", "classes", "by", "options"), exhaustive_but(STATISTICS[3:4], STATISTICS), ids=str
 )
 def test_statistics(form, dtype, classes, by, options):
     """Order is that of adjusted logits; classes that are left out come last, and have the log-probability -inf."""
@@ -155,12 +157,10 @@ def test_statistics(form, dtype, classes, by, options):
     found, made, _ = statistics_of(x, target, NAMES, **how(form), **options, k=4)
     assert made.form == form
     compare(found, x, target, NAMES, **options, k=4)
-    found = statistics_of(x, None, ("argmax", "log_sum_exp"), **how(form), **options)[0]
-    compare(found, x, None, ("argmax", "log_sum_exp"), **options)
 
 
 @pytest.mark.parametrize(
-    ("form", "dtype", "classes", "by", "options"), exhaustive_but(STATISTICS[3:7:2], STATISTICS), ids=str
+    ("form", "dtype", "classes", "by", "options"), exhaustive_but(STATISTICS[5:6], STATISTICS), ids=str
 )
 def test_derivatives(form, dtype, classes, by, options):
     """Of a masked target too: its own gradient is 0, and those of the others are as usual."""

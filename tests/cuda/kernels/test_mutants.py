@@ -59,6 +59,19 @@ def loss(dtype, n, classes, **how):
     return trial
 
 
+def masked_loss(dtype, n, classes, **how):
+    """A trial of a loss with a mask and an offset; classes that are left out are NaN."""
+    (x, target), random = spread(dtype, n, classes), np.random.default_rng(6)
+    options = {"where": random.random((n, classes)) < 0.8, "class_offset": random.normal(size=classes).astype(FLOAT32)}
+    options["where"][range(n), target] = options["where"][x > 100] = True
+    x[~options["where"]] = np.nan
+
+    def trial(ptx_of):
+        assert_as_reference(x, target, options, loss_of(x, target, options, ptx_of=ptx_of, **how))
+
+    return trial
+
+
 def soft_loss(case, n):
     """A trial of a loss of soft targets, with every option."""
     x, _ = spread(case.dtype, n, case.classes)
@@ -185,6 +198,8 @@ TRIALS = {
     "loss-cluster": (loss(FLOAT32, 8, 40001), (1, 5, 5)),
     "loss-online": (loss(FLOAT32, 8, 33001, facts=CASES[ONLINE].facts), (1, 5, 5)),
     "soft-online": (soft_loss(next(case for case in SOFTS if case.form == ONLINE and not case.options), 6), (1, 5, 5)),
+    "masked-warp": (masked_loss(FLOAT32, 20, 1001, change={"grid": 1}), (1, 5, 5)),
+    "masked-shared": (masked_loss(BFLOAT16, 4, 33001, facts=A100, change={"grid": 2}), (1, 5, 5)),
     "softmax-cluster": (mapped(softmax, 0, 6, 17001), (1, 2, 5)),
     "log_softmax-block": (mapped(log_softmax, LOG_SOFTMAX, 6, 5001, change={"grid": 2}), (1, 2, 5)),
     "logsumexp-part_warp": (mapped(logsumexp, LOGSUMEXP, 60, 10), (0, 2, 3)),
