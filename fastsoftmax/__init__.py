@@ -1,7 +1,8 @@
 """Softmax, cross-entropy and their gradients in fused, compiled passes over NumPy arrays.
 
-Public is what this module lists in ``__all__``, `fastsoftmax.reference`, and two that are imported when they are asked
-for: `fastsoftmax.SoftmaxRegression`, which needs scikit-learn, and `fastsoftmax.cuda`, which needs numba-cuda.
+Public is what this module lists in ``__all__``, `fastsoftmax.reference`, and what is imported when it is asked for:
+`fastsoftmax.SoftmaxRegression`, which needs scikit-learn, `fastsoftmax.cuda`, which needs numba-cuda, and
+`fastsoftmax.boosting`, for LightGBM and XGBoost.
 Importing the package imports NumPy, not Numba: that happens at the first call that computes.
 """
 
@@ -65,6 +66,8 @@ __all__ = [
     "workspace_bytes",
 ]
 
+_ON_DEMAND = ("boosting", "cuda")
+
 _untraced(*(globals()[name] for name in __all__))
 
 if _TYPE_CHECKING:
@@ -72,9 +75,9 @@ if _TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> _Any:
-    """`SoftmaxRegression` and `cuda`, which need an extra."""
-    if name == "cuda":
-        return _import_module(".cuda", __name__)
+    """Names that need an extra or a while: `SoftmaxRegression`, and modules."""
+    if name in _ON_DEMAND:
+        return _import_module(f".{name}", __name__)
     if name == "SoftmaxRegression":
         from .regression.estimator import SoftmaxRegression  # noqa: PLC0415
 
@@ -83,4 +86,4 @@ def __getattr__(name: str) -> _Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), "SoftmaxRegression", "cuda"})
+    return sorted({*globals(), "SoftmaxRegression", *_ON_DEMAND})

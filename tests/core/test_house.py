@@ -29,7 +29,7 @@ FLOORS = [
     {"core"},
     {"cpu", "cuda"},
     {"api"},
-    {"reference", "regression", "system"},
+    {"boosting", "reference", "regression", "system"},
     {"bench"},
     {"cli"},
     {"", "__main__"},

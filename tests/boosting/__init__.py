@@ -1,0 +1,1 @@
+"""Objectives of gradient boosting, with the packages and without."""
