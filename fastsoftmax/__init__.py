@@ -66,7 +66,7 @@ __all__ = [
     "workspace_bytes",
 ]
 
-_ON_DEMAND = ("boosting", "cuda")
+_ON_DEMAND = ("boosting", "cuda", "jax")
 
 _untraced(*(globals()[name] for name in __all__))
 

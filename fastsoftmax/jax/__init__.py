@@ -1,0 +1,22 @@
+"""The library's functions for JAX: arrays and tracers in, differentiable, under jit, vmap and grad.
+
+XLA calls the kernels on its own buffers: nothing is copied on the CPU, and what is read is never written to.  First
+gradients by logits and features come from the kernels; those by probabilities and weights, and second derivatives, from
+plain JAX.
+
+>>> import jax, jax.numpy as jnp, fastsoftmax.jax as fj
+>>> print(jax.jit(jax.grad(fj.cross_entropy))(jnp.zeros((1, 2)), jnp.array([0])))
+[[-0.5  0.5]]
+"""
+
+try:
+    import jax as _jax  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"fastsoftmax.jax needs jax 0.7 or newer ({error}); install it with: pip install 'fastsoftmax[jax]'"
+    ) from error
+
+from .losses import cross_entropy, linear_cross_entropy
+from .rows import log_softmax, logsumexp, row_stats, softmax
+
+__all__ = ["cross_entropy", "linear_cross_entropy", "log_softmax", "logsumexp", "row_stats", "softmax"]

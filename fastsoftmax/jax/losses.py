@@ -1,0 +1,194 @@
+"""The losses: signatures, documentation, and how the library is called for them."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from ..api.backends import backend, linear_backend
+from ..core.options import options as checked
+from ..core.rules import axis_of
+from ..cpu import check
+from ..cpu.linear import check as check_linear
+from . import formulas
+from .calls import Struct, computed, empty, floating
+from .derivatives import Function, Loss
+
+LINEAR = ("x", "weight", "bias")
+
+
+def _logits(constants: Any, loss: Any, grads: Any, up: Any, x: Any, target: Any, *weights: Any) -> None:
+    axis, o = constants
+    out = grads[0] if grads else None
+    found = backend(x, target, out).loss(x, target, *weights, up, out, axis, o, out is not None)[0]
+    if loss is not None:
+        loss[...] = found
+
+
+def _features(constants: Any, loss: Any, grads: Any, up: Any, *arrays: Any) -> None:
+    (o,) = constants
+    x, weight, bias, *rest = arrays
+    out = {name: grad for name, grad in zip(LINEAR, grads, strict=False) if grad is not None}
+    found = linear_backend(*arrays).loss(x, weight, bias, *rest, up, o, None, tuple(out), out or None)[0]
+    if loss is not None:
+        loss[...] = found
+
+
+def _rows(constants: Any, x: Any, *_: Any) -> Struct:
+    axis, o = constants
+    shape = [n for i, n in enumerate(x.shape) if i != axis % x.ndim]
+    return Struct(shape if o.reduction == "none" else (), computed(x))
+
+
+def _rows_of_features(constants: Any, x: Any, weight: Any, *_: Any) -> Struct:
+    return Struct(x.shape[:1] if constants[0].reduction == "none" else (), computed(x, weight))
+
+
+def _apart(constants: Any, *given: Any) -> bool:
+    """Whether rows share nothing, neither a mean nor weights of classes."""
+    return constants[-1].reduction == "none" and given[2] is None
+
+
+CROSS_ENTROPY = Loss(Function(_logits, _rows, formulas.cross_entropy, 1, 4, _apart))
+LINEAR_CROSS_ENTROPY = Loss(
+    Function(_features, _rows_of_features, formulas.linear_cross_entropy, 3, 6, lambda *_: False)
+)
+
+
+def cross_entropy(
+    logits: Any,
+    target: Any,
+    *,
+    axis: int = -1,
+    class_weight: Any = None,
+    sample_weight: Any = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    focal_gamma: float = 0.0,
+    poly_epsilon: float = 0.0,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """`fastsoftmax.cross_entropy` of JAX's arrays.
+
+    Parameters
+    ----------
+    logits : array_like, shape (..., K)
+        Logits of K classes.
+    target : array_like, shape (...) or (..., K)
+        Class indices of an integer dtype, or probabilities of a floating one.
+    axis : int, default -1
+        The axis of the classes.
+    class_weight : array_like, shape (K,), optional
+        Weights >= 0 of the classes.
+    sample_weight : array_like, shape (...), optional
+        Weights >= 0 of the rows.
+    ignore_index : int, default -100
+        Rows with this class index have loss 0 and gradient 0.
+    label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction
+        As for `fastsoftmax.cross_entropy`, which has the formula; constants, not tracers.
+
+    Returns
+    -------
+    jax.Array
+        The loss: float32 for half types, else in the dtype of `logits`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has an unsuitable dtype, shape or value, while JAX traces; for class indices out of range an
+        error of XLA's, with this one's text, when they are computed.
+
+    Notes
+    -----
+    Where a gradient is wanted, "mean" and "sum" compute it with the loss in one pass.  "none" (and float16, whose
+    small gradients need a scaler's factor) computes it in the backward pass, with the upstream gradient folded in.
+    Under `jax.vmap` a mean is a call for each; rows of "none" without `class_weight` are one call.  There are reverse
+    derivatives of any order, and no forward ones (`jax.jvp`).
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp, fastsoftmax.jax as fj
+    >>> logits, target = jnp.array([[2.0, 1.0], [0.0, 3.0]]), jnp.array([0, 1])
+    >>> loss, grad = jax.jit(jax.value_and_grad(fj.cross_entropy))(logits, target)
+    >>> print(loss.round(4), grad.round(4))
+    0.1809 [[-0.1345  0.1345]
+     [ 0.0237 -0.0237]]
+    """
+    o = checked(ignore_index, label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction)
+    x, target = floating(logits), jnp.asarray(target)
+    weights = tuple(None if w is None else floating(w) for w in (class_weight, sample_weight))
+    axis = axis_of(axis, x.ndim, "logits") - x.ndim  # from the end: vmap's axes come first
+    check.cross_entropy(empty(x), empty(target), axis, empty(weights[0]), empty(weights[1]), o)
+    return CROSS_ENTROPY.value((axis, o), x, target, *weights)
+
+
+def linear_cross_entropy(
+    x: Any,
+    weight: Any,
+    target: Any,
+    bias: Any = None,
+    *,
+    class_weight: Any = None,
+    sample_weight: Any = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    focal_gamma: float = 0.0,
+    poly_epsilon: float = 0.0,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """`fastsoftmax.linear_cross_entropy` of JAX's arrays: of logits ``x Wᵀ + b`` that are never there all at once.
+
+    Parameters
+    ----------
+    x : array_like, shape (n, d)
+        Features.
+    weight : array_like, shape (K, d)
+        Weights; for ``x @ W + b`` pass ``W.T``, which XLA copies.
+    target : array_like, shape (n,) or (n, K)
+        Class indices of an integer dtype, or probabilities of a floating one.
+    bias : array_like, shape (K,), optional
+        The bias b.
+    class_weight : array_like, shape (K,), optional
+        Weights >= 0 of the classes.
+    sample_weight : array_like, shape (n,), optional
+        Weights >= 0 of the rows.
+    ignore_index : int, default -100
+        Rows with this class index have loss 0 and gradient 0.
+    label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction
+        As for `fastsoftmax.cross_entropy`, which has the formula; constants, not tracers.
+
+    Returns
+    -------
+    jax.Array
+        The loss: float64 if `x` or `weight` is, else float32.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `cross_entropy`.
+
+    Notes
+    -----
+    Gradients by `x`, `weight` and `bias` are computed as those of `cross_entropy` are, each only where it is wanted.
+    Derivatives by anything else, and second ones, hold all logits.  Under `jax.vmap` there is a call for each.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp, fastsoftmax.jax as fj
+    >>> x, weight = jnp.array([[1.0, 2.0]]), jnp.zeros((2, 2))
+    >>> print(jax.grad(fj.linear_cross_entropy, argnums=1)(x, weight, jnp.array([0])))
+    [[-0.5 -1. ]
+     [ 0.5  1. ]]
+    """
+    o = checked(ignore_index, label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction)
+    x, weight, target = floating(x), floating(weight), jnp.asarray(target)
+    bias, *weights = (None if w is None else floating(w) for w in (bias, class_weight, sample_weight))
+    check_linear.loss(
+        *(empty(x), empty(weight), empty(target), empty(bias), empty(weights[0]), empty(weights[1])), options=o
+    )
+    return LINEAR_CROSS_ENTROPY.value((o,), x, weight, bias, target, *weights)

@@ -1,0 +1,1 @@
+"""The functions of JAX's arrays; run where JAX is installed (``pip install '.[jax]'``)."""
