@@ -1,5 +1,6 @@
 """What XLA hands to the library and takes from it: memory, axes of vmap, threads; and what JAX composes with it."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -40,6 +41,14 @@ def test_nothing_is_copied(monkeypatch, dtype):
     x = jnp.ones((64, 10), dtype)
     y = jax.jit(fj.softmax)(x)
     assert seen == [(x.unsafe_buffer_pointer(), y.unsafe_buffer_pointer())]
+
+
+def test_a_loss_with_its_gradient_is_one_call():
+    """XLA has nothing to add: no copy, no multiplication by 1, no change of layout."""
+    x, target = jnp.zeros((64, 10)), jnp.zeros(64, int)
+    text = jax.jit(jax.value_and_grad(fj.cross_entropy)).lower(x, target).compile().as_text()
+    operations = re.findall(r"^ *(?:ROOT )?%\S+ = .*? ([\w-]+)\(", text[text.index("ENTRY") :], re.MULTILINE)
+    assert operations == ["parameter", "parameter", "custom-call"]
 
 
 def test_what_is_read_stays_as_it_is():
