@@ -153,6 +153,7 @@ def _stats_backward(constants: Any, kept: Any, upstreams: Any) -> tuple[Any, Any
     ups = [by_name.get(name) for name in statistics.DIFFERENTIABLE]
     if all(up is None for up in ups):
         return jnp.zeros_like(kept[0]), None
+    # What has no gradient, like the largest probability, is a constant: its upstream gradients are left alone.
     return _stats_vjp(constants[:2], *kept, *ups), None
 
 
@@ -267,7 +268,6 @@ def row_stats(
     k = positive("k", k, x.shape[axis]) if variant & statistics.BITS["top_k"] else 0
     found: dict[str, Any] = {}
     for name, array in zip(_columns(variant), _stats((axis, options, variant, k), x, t), strict=True):
-        constant = name not in statistics.DIFFERENTIABLE
-        found.setdefault(name, []).append(jax.lax.stop_gradient(array) if constant else array)
+        found.setdefault(name, []).append(array)
     values = {name: TopK(*arrays) if name == "top_k" else arrays[0] for name, arrays in found.items()}
     return RowStats(**values)
