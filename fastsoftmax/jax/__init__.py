@@ -2,7 +2,7 @@
 
 XLA calls the kernels on its own buffers: nothing is copied on the CPU, and what is read is never written to.  First
 gradients by logits and features come from the kernels; those by probabilities and weights, and second derivatives, from
-plain JAX.
+plain JAX.  Arrays on a GPU are refused so far.
 
 >>> import jax, jax.numpy as jnp, fastsoftmax.jax as fj
 >>> print(jax.jit(jax.grad(fj.cross_entropy))(jnp.zeros((1, 2)), jnp.array([0])))

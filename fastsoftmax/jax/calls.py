@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
+from ..core.devices import on_cuda
+
 try:
     from jax.experimental.buffer_callback import buffer_callback as _buffer_callback
 except ImportError:  # experimental: it may go as it came
@@ -27,6 +29,11 @@ class Call(NamedTuple):
 
     def __call__(self, ctx: Any, outs: Sequence[Any], *buffers: Any) -> None:
         """Fill buffers with the results."""
+        if on_cuda(outs[0]):
+            raise NotImplementedError(
+                "fastsoftmax.jax computes on the CPU, got buffers on a GPU; put the arrays on jax.devices('cpu')[0], "
+                "or call fastsoftmax's functions of logits outside of jit and grad, which take JAX's arrays on a GPU"
+            )
         self.fill([np.asarray(out) for out in outs], [None if b is None else np.asarray(b) for b in buffers])
 
     def fill(self, outs: Sequence[Any], arrays: Sequence[Any]) -> None:
