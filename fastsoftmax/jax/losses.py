@@ -4,7 +4,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ..api.backends import backend, linear_backend
+from ..api import cross_entropy as api
+from ..api import linear
 from ..core.options import options as checked
 from ..core.rules import axis_of
 from ..cpu import check
@@ -19,16 +20,26 @@ LINEAR = ("x", "weight", "bias")
 def _logits(constants: Any, loss: Any, grads: Any, up: Any, x: Any, target: Any, *weights: Any) -> None:
     axis, o = constants
     out = grads[0] if grads else None
-    found = backend(x, target, out).loss(x, target, *weights, up, out, axis, o, out is not None)[0]
+    class_weight, sample_weight = weights
+    used = {**o._asdict(), "axis": axis, "class_weight": class_weight, "sample_weight": sample_weight}
+    if out is None:
+        loss[...] = api.cross_entropy(x, target, **used)
+        return
+    found = api.cross_entropy_and_grad(x, target, **used, grad_output=up, out=out).loss
     if loss is not None:
         loss[...] = found
 
 
 def _features(constants: Any, loss: Any, grads: Any, up: Any, *arrays: Any) -> None:
     (o,) = constants
-    x, weight, bias, *rest = arrays
+    x, weight, bias, target, class_weight, sample_weight = arrays
+    used = {**o._asdict(), "class_weight": class_weight, "sample_weight": sample_weight}
     out = {name: grad for name, grad in zip(LINEAR, grads, strict=False) if grad is not None}
-    found = linear_backend(*arrays).loss(x, weight, bias, *rest, up, o, None, tuple(out), out or None)[0]
+    if not out:
+        loss[...] = linear.linear_cross_entropy(x, weight, target, bias, **used)
+        return
+    used |= {"grad_output": up, "wrt": tuple(out), "out": out}
+    found = linear.linear_cross_entropy_and_grad(x, weight, target, bias, **used).loss
     if loss is not None:
         loss[...] = found
 

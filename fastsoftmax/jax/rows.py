@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from ..api import softmax as maps
-from ..api.backends import backend
-from ..api.statistics import RowStats, TopK, row_stats_vjp
+from ..api import statistics as api
+from ..api.statistics import RowStats, TopK
 from ..core import statistics
 from ..core.conversion import positive
 from ..core.options import Options, transforms
@@ -106,11 +106,17 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
 
 
 def _stats_kernel(constants: Any, outs: Any, x: Any, target: Any) -> None:
-    axis, options, variant, k = constants
-    found = backend(x, target).row_stats(x, target, variant, axis, options, k)
-    arrays = [a for name in statistics.asked(variant) for a in _parts(found[name])]
+    axis, o, variant, k = constants
+    want = statistics.asked(variant)
+    found = api.row_stats(x, target, want=want, axis=axis, k=max(k, 1), **_used(o))
+    arrays = [a for name in want for a in _parts(getattr(found, name))]
     for out, array in zip(outs, arrays, strict=True):
         out[...] = array
+
+
+def _used(o: Options) -> dict[str, Any]:
+    """The options of what is no loss."""
+    return {"temperature": o.temperature, "softcap": o.softcap, "ignore_index": o.ignore_index}
 
 
 def _parts(value: Any) -> Sequence[Any]:
@@ -121,8 +127,7 @@ def _parts(value: Any) -> Sequence[Any]:
 def _stats_vjp_kernel(constants: Any, outs: Any, x: Any, target: Any, *upstreams: Any) -> None:
     axis, o = constants
     ups = dict(zip(statistics.DIFFERENTIABLE, upstreams, strict=True))
-    used = {"temperature": o.temperature, "softcap": o.softcap, "ignore_index": o.ignore_index}
-    row_stats_vjp(x, target, axis=axis, **ups, **used, out=outs[0])
+    api.row_stats_vjp(x, target, axis=axis, **ups, **_used(o), out=outs[0])
 
 
 def _vjp_of_stats(constants: Any, x: Any, target: Any, *upstreams: Any) -> Any:
