@@ -69,7 +69,8 @@ def measured(rows: int, classes: int, seconds: float) -> list[str]:
     arguments = jnp.asarray(x), jnp.asarray(target)
     made = {name: jax.jit(jax.value_and_grad(loss)) for name, loss in losses().items()}
     calls: dict[str, timing.Call] = {name: functools.partial(ready, f, *arguments) for name, f in made.items()}
-    calls["direct"] = lambda: tuple(fs.cross_entropy_and_grad(x, target))
+    labels = target.astype(np.int64)
+    calls["direct"] = lambda: tuple(fs.cross_entropy_and_grad(x, labels))
     alone = timed(calls, seconds)
     features = jnp.asarray(random.standard_normal((rows, FEATURES), dtype=np.float32))
     weight = jnp.asarray(random.standard_normal((FEATURES, classes), dtype=np.float32)) * 0.1

@@ -295,7 +295,7 @@ def _class_indices(labels: Array, shape: tuple[int, ...]) -> Array:
         indices = labels
     else:
         with np.errstate(invalid="ignore"):  # NaN is compared below
-            indices = labels.astype(np.int32)
+            indices = labels.astype(np.int64)
         if (wrong := indices != labels).any():
             row = int(wrong.argmax())
             raise ValueError(

@@ -78,6 +78,11 @@ def call(kernel: Any, constants: Any, results: Sequence[Any], *arrays: Any, roww
     return list(found)
 
 
+def indices(target: Any) -> Any:
+    """Class indices of NumPy's in int64, of which calls are prepared: JAX's are int32; probabilities as they are."""
+    return target if target is None or target.dtype.kind not in "iu" else target.astype(np.int64, copy=False)
+
+
 def floating(x: Any) -> Any:
     """An array of real numbers: what is none becomes JAX's default."""
     array = jnp.asarray(x)

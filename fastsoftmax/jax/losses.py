@@ -11,7 +11,7 @@ from ..core.rules import axis_of
 from ..cpu import check
 from ..cpu.linear import check as check_linear
 from . import formulas
-from .calls import Struct, computed, empty, floating
+from .calls import Struct, computed, empty, floating, indices
 from .derivatives import Function, Loss
 
 LINEAR = ("x", "weight", "bias")
@@ -20,7 +20,7 @@ LINEAR = ("x", "weight", "bias")
 def _logits(constants: Any, loss: Any, grads: Any, up: Any, x: Any, target: Any, *weights: Any) -> None:
     axis, o = constants
     out = grads[0] if grads else None
-    class_weight, sample_weight = weights
+    target, (class_weight, sample_weight) = indices(target), weights
     used = {**o._asdict(), "axis": axis, "class_weight": class_weight, "sample_weight": sample_weight}
     if out is None:
         loss[...] = api.cross_entropy(x, target, **used)

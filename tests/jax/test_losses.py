@@ -1,11 +1,14 @@
 """Losses of JAX's arrays against the reference, and their derivatives against differences of it."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
 import fastsoftmax as fs
 from fastsoftmax import reference
 from fastsoftmax.core.options import TERMS
+from tests.pairs import exhaustive_but, pairwise
 from tests.support import labels, logits, probabilities
 
 jax = pytest.importorskip("jax")
@@ -30,9 +33,13 @@ def wide(*arrays):
     return [np.asarray(a, np.float64) if np.asarray(a).dtype.kind not in "iu" else np.asarray(a) for a in arrays]
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("case", OPTIONS)
+EVERY = list(OPTIONS), [False, True], ["mean", "sum", "none"]
+
+
+@pytest.mark.parametrize(
+    ("case", "weighted", "reduction"),
+    exhaustive_but(pairwise(*EVERY), list(product(*EVERY))),
+)
 @pytest.mark.usefixtures("x64")
 def test_values_and_gradients(case, weighted, reduction):
     """Under jit and not, with an upstream gradient."""
@@ -87,8 +94,12 @@ def derivatives(function, *arguments):
     check_grads(function, arguments, order=2, modes=["rev"], atol=1e-5, rtol=1e-5, eps=1e-5)
 
 
-@pytest.mark.parametrize("case", OPTIONS)
-@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize(
+    ("case", "reduction"),
+    exhaustive_but(
+        [("plain", "none"), ("label_smoothing", "none"), ("all", "mean")], list(product(OPTIONS, ["mean", "none"]))
+    ),
+)
 @pytest.mark.usefixtures("x64")
 def test_second_derivatives(case, reduction):
     """By differences, of first derivatives too: by logits and by weights at once."""
