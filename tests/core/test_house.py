@@ -29,7 +29,7 @@ FLOORS = [
     {"core"},
     {"cpu", "cuda"},
     {"api"},
-    {"boosting", "jax", "reference", "regression", "system"},
+    {"boosting", "jax", "reference", "regression", "system", "torch"},
     {"bench"},
     {"cli"},
     {"", "__main__"},
@@ -119,7 +119,7 @@ def test_every_module_is_on_a_floor():
 def test_the_root_holds_folders_and_few_modules():
     assert len([module for module in MODULES if "." not in module and MODULES[module].parent == PACKAGE]) <= 6
     folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert folders == {"api", "core", "cpu", "cuda", "reference", "regression", "cli", "bench", "jax"}
+    assert folders == {"api", "core", "cpu", "cuda", "reference", "regression", "cli", "bench", "jax", "torch"}
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -172,7 +172,7 @@ def test_import_is_light():
     code = """
 import sys
 import fastsoftmax as fs
-heavy = {"numba", "llvmlite", "scipy", "sklearn", "rich", "ml_dtypes", "jax", "lightgbm", "xgboost"}
+heavy = {"numba", "llvmlite", "scipy", "sklearn", "rich", "ml_dtypes", "jax", "torch", "lightgbm", "xgboost"}
 print(sorted(heavy & set(sys.modules)), "fastsoftmax.cpu.run" in sys.modules)
 wrong = [
     lambda: fs.softmax("text"),

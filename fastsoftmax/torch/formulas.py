@@ -1,0 +1,123 @@
+"""The functions in plain torch operations, as often differentiable as anybody likes: what second derivatives are of.
+
+Values and first gradients come from the library's kernels, and nothing here is fast.  Each formula takes the tensors
+and the parameters of the operator that it stands for.
+"""
+
+import math
+from typing import Any
+
+import torch
+
+from .tensors import computed
+
+
+def cross_entropy(
+    x: Any, target: Any, weight: Any, sample_weight: Any,
+    dim: int, ignore_index: int, terms: list[float], reduction: str, *_: Any,
+) -> Any:  # fmt: skip
+    """The loss, reduced."""
+    smoothing, z_loss, gamma, epsilon, temperature, cap = terms
+    x = x.to(computed(x)).movedim(dim, -1)
+    classes, rows = x.shape[-1], x.shape[:-1]
+    w = x.new_ones(classes) if weight is None else weight.to(x.dtype)
+    hard = target.shape == rows
+    used = target != ignore_index if hard else torch.ones(rows, dtype=torch.bool, device=x.device)
+    z = transformed(x.masked_fill(~used[..., None], 0.0), temperature, cap)
+    log_p, lse = torch.log_softmax(z, -1), torch.logsumexp(z, -1)
+    if hard:
+        t = torch.where(used, target, 0).long()
+        log_q, share = log_p.gather(-1, t[..., None])[..., 0], smoothing / classes
+        u = -torch.expm1(log_q)
+        term = epsilon * u - log_q
+        if gamma:
+            term = u.clamp_min(torch.finfo(u.dtype).tiny) ** gamma * term
+        row_weight = w[t]
+        loss = (1.0 - smoothing) * row_weight * term
+        if smoothing:
+            loss = loss - share * times(w, log_p).sum(-1)
+    else:
+        q = target.to(x.dtype).movedim(dim, -1)
+        row_weight = x.new_ones(rows)
+        loss = -times(w * ((1.0 - smoothing) * q + smoothing / classes), log_p).sum(-1)
+    if z_loss:
+        loss = loss + z_loss * row_weight * lse**2
+    return reduced(torch.where(used, loss, 0.0), torch.where(used, row_weight, 0.0), sample_weight, reduction)
+
+
+def linear_cross_entropy(
+    x: Any, weight: Any, bias: Any, target: Any, class_weight: Any, sample_weight: Any, ignore_index: int, *rest: Any
+) -> Any:
+    """The loss of the logits ``x Wᵀ + b``, all of them at once."""
+    return cross_entropy(logits(x, weight, bias), target, class_weight, sample_weight, -1, ignore_index, *rest)
+
+
+def logits(x: Any, weight: Any, bias: Any) -> Any:
+    """``x Wᵀ + b`` in the dtype that it is computed in."""
+    dtype = torch.promote_types(computed(x), computed(weight))
+    z = x.to(dtype) @ weight.to(dtype).T
+    return z if bias is None else z + bias.to(dtype)
+
+
+def row_stats(x: Any, target: Any, dim: int, terms: list[float], ignore_index: int) -> list[Any]:
+    """Log-probability (zeros without a target), entropy and log-sum-exp."""
+    x = x.to(computed(x)).movedim(dim, -1)
+    used = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device) if target is None else target != ignore_index
+    z = transformed(x.masked_fill(~used[..., None], 0.0), *terms)
+    log_p = torch.log_softmax(z, -1)
+    p, t = log_p.exp(), torch.zeros_like(used).long() if target is None else torch.where(used, target, 0).long()
+    found = log_p.gather(-1, t[..., None])[..., 0], -times(p, log_p).sum(-1), torch.logsumexp(z, -1)
+    return [torch.where(used, value, 0.0) for value in found]
+
+
+def kl_divergence(
+    student: Any, teacher: Any, sample_weight: Any,
+    dim: int, temperature: float, teacher_is: str, direction: str, beta: float, reduction: str,
+) -> Any:  # fmt: skip
+    """The divergence, reduced."""
+    x, y = (v.to(computed(student)).movedim(dim, -1) for v in (student, teacher))
+    log_p = torch.log_softmax(x / temperature, -1)
+    if teacher_is == "logits":
+        y = torch.log_softmax(y / temperature, -1)
+    log_q = y.log() if teacher_is == "prob" else y
+    p, q = log_p.exp(), y if teacher_is == "prob" else y.exp()
+    if direction == "forward":
+        value = _divergence(q, p, log_q, log_p)
+    elif direction == "reverse":
+        value = _divergence(p, q, log_p, log_q)
+    else:
+        m = beta * q + (1.0 - beta) * p
+        value = beta * _divergence(q, m, log_q, m.log()) + (1.0 - beta) * _divergence(p, m, log_p, m.log())
+    return reduced(value, torch.ones_like(value), sample_weight, reduction)
+
+
+def _divergence(a: Any, b: Any, log_a: Any, log_b: Any) -> Any:
+    """``sum a log(a/b) - a + b``."""
+    return (times(a, torch.where(log_a == log_b, 0.0, log_a - log_b)) - a + b).sum(-1)
+
+
+def transformed(x: Any, temperature: float, cap: float) -> Any:
+    """Logits as they are used: capped, then divided."""
+    return (x if cap == math.inf else cap * torch.tanh(x / cap)) / temperature
+
+
+def times(a: Any, x: Any) -> Any:
+    """``a x`` with 0 for a = 0, in derivatives as well."""
+    return a * x.masked_fill(a == 0, 0.0)
+
+
+def reduced(loss: Any, row_weight: Any, sample_weight: Any, reduction: str) -> Any:
+    """The rows' losses, their sum, or that divided by the rows' weights."""
+    if sample_weight is not None:
+        loss, row_weight = (v * sample_weight.to(loss.dtype) for v in (loss, row_weight))
+    if reduction == "none":
+        return loss
+    return loss.sum() / row_weight.sum() if reduction == "mean" else loss.sum()
+
+
+def softmax_vjp(y: Any, grad: Any, dim: int, log: bool) -> Any:
+    """The product of an upstream gradient with the Jacobian of a softmax, or of its logarithm, from its output."""
+    y, g = y.to(computed(y)), grad.to(computed(y))
+    if log:
+        return g - y.exp() * g.sum(dim, keepdim=True)
+    return y * (g - (g * y).sum(dim, keepdim=True))

@@ -1,0 +1,251 @@
+"""Operators of torch: a kernel, what it gives for fake tensors, and its gradient, said once for every way to call them.
+
+Where nothing but autograd looks on, an operator is its kernel, in a `torch.autograd.Function` if a gradient is wanted.
+Under a compiler or a mode, or for other tensors than torch's own, it is a custom operator of `torch.library`, which
+costs some tens of microseconds a call; under the transforms of `torch.func`, which do not take those with a gradient, a
+function with rules for them.  All have the same gradient.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from . import tensors
+
+#: (tensors, parameters, saved results, upstream gradients, what needs a gradient) -> the gradients by the tensors.
+Gradient = Callable[[list[Any], tuple[Any, ...], list[Any], Sequence[Any], Sequence[bool]], Sequence[Any]]
+
+
+class Operator:
+    """An operator that takes some tensors, then parameters.
+
+    `saved` are the numbers of results that the gradient looks at, `constant` a function of the parameters that gives
+    the numbers of those that have no gradient.  Of a `hidden` operator the first result alone is shown.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        schema: tuple[str, str, str],  # the tensors, the parameters, the results
+        kernel: Callable[..., Any],
+        fake: Callable[..., Any],
+        gradient: Gradient,
+        *,
+        saved: Sequence[int] = (),
+        constant: Callable[..., Sequence[int]] = lambda *_: (),
+        hidden: bool = False,
+    ) -> None:
+        self.kernel, self.count, self.hidden = kernel, schema[0].count("Tensor"), hidden
+        self._gradient, self._saved, self._constant = gradient, saved, constant
+        said = f"({schema[0]}, {schema[1]}) -> {schema[2]}"
+        self.op = torch.library.custom_op(f"fastsoftmax::{name}", kernel, mutates_args=(), schema=said)
+        self.op.register_fake(fake)
+        self.op.register_autograd(self._backward, setup_context=self._setup)
+        if hasattr(self.op, "register_vmap"):  # torch 2.5
+            self.op.register_vmap(self._one_by_one)
+        of_all = {"backward": staticmethod(self._backward)}
+        eager = {**of_all, "forward": staticmethod(self._forward)}
+        rules = {
+            **of_all,
+            "forward": staticmethod(self._results),
+            "setup_context": staticmethod(self._setup),
+            "vmap": staticmethod(self._one_by_one),
+        }
+        self.apply = _function(name, eager)
+        self.transformed = _function(name, rules)
+
+    def __call__(self, *inputs: Any) -> Any:
+        """The result, or the list of results."""
+        given = inputs[: self.count]
+        if tensors.seen(given):
+            found = self._seen(*inputs)
+        elif torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
+            return self.apply(*inputs)
+        else:
+            found = self.kernel(*inputs)
+        return found[0] if self.hidden else found
+
+    def _seen(self, *inputs: Any) -> Any:
+        return (self.transformed if tensors.transforms() else self.op)(*inputs)
+
+    def _results(self, *inputs: Any) -> Any:
+        found = self.kernel(*inputs)
+        return tuple(found) if isinstance(found, list) else found
+
+    def _forward(self, ctx: Any, *inputs: Any) -> Any:
+        found = self._results(*inputs)
+        if self.hidden:
+            self._save(ctx, inputs, found)
+            return found[0]
+        self._setup(ctx, inputs, found)
+        return found
+
+    def _setup(self, ctx: Any, inputs: Any, output: Any) -> None:
+        results = output if isinstance(output, (list, tuple)) else (output,)
+        fixed = range(1, len(results)) if self.hidden else self._constant(*inputs[self.count :])
+        if fixed:
+            ctx.mark_non_differentiable(*(results[i] for i in fixed))
+        self._save(ctx, inputs, results)
+
+    def _save(self, ctx: Any, inputs: Any, results: Any) -> None:
+        kept = results[1:] if self.hidden else [results[i] for i in self._saved]
+        ctx.save_for_backward(*inputs[: self.count], *kept)
+        ctx.parameters = inputs[self.count :]
+        ctx.set_materialize_grads(False)
+
+    def _backward(self, ctx: Any, *upstream: Any) -> Any:
+        n, saved = self.count, ctx.saved_tensors
+        if isinstance(upstream[0], list):
+            upstream = tuple(upstream[0])
+        if all(up is None for up in upstream):
+            return (None,) * len(ctx.needs_input_grad)
+        found = self._gradient(saved[:n], ctx.parameters, saved[n:], upstream, ctx.needs_input_grad[:n])
+        return (*found, *(None for _ in ctx.parameters))
+
+    def _one_by_one(self, info: Any, in_dims: Any, *inputs: Any) -> Any:
+        """The rule for a vectorising transform: a loop."""
+        given, rest = inputs[: self.count], inputs[self.count :]
+        dims = in_dims[: self.count]
+        found = [
+            self._seen(*(t if d is None else t.select(d, i) for t, d in zip(given, dims, strict=True)), *rest)
+            for i in range(info.batch_size)
+        ]
+        if isinstance(found[0], torch.Tensor):
+            return torch.stack(found), 0
+        stacked = type(found[0])(torch.stack(each) for each in zip(*found, strict=True))
+        return stacked, type(stacked)(0 for _ in stacked)
+
+
+def _function(name: str, methods: dict[str, Any]) -> Callable[..., Any]:
+    """A function that autograd knows, by its methods."""
+    kind: Any = type(name, (torch.autograd.Function,), methods)
+    found: Callable[..., Any] = kind.apply
+    return found
+
+
+def _leaf(tensor: Any, want: bool) -> Any:
+    """A tensor that a graph begins at, if it is wanted."""
+    return tensor.detach().requires_grad_() if want and not tensor.requires_grad else tensor
+
+
+def by_formula(formula: Callable[..., Any]) -> Gradient:
+    """The gradient of an operator by that of its formula in torch operations."""
+
+    def gradient(given: Any, parameters: Any, _: Any, upstream: Any, needs: Any) -> list[Any]:
+        again = torch.is_grad_enabled()
+        result: list[Any] = [None] * len(given)
+        wanted = [i for i, need in enumerate(needs) if need]
+        with torch.enable_grad(), torch.autocast(given[0].device.type, enabled=False):
+            # Apart from each other, even where they are one tensor, and with a way back to where they come from.
+            leaves = [t.view_as(t) if need else t for t, need in zip(given, needs, strict=True)]
+            found = formula(*leaves, *parameters)
+            found = found if isinstance(found, (list, tuple)) else (found,)
+            pairs = [(y, u) for y, u in zip(found, upstream, strict=True) if u is not None and y.requires_grad]
+            if not pairs:
+                return result
+            ys, us = zip(*((y, u.to(y.dtype)) for y, u in pairs), strict=True)
+            grads = torch.autograd.grad(ys, [leaves[i] for i in wanted], us, create_graph=again, allow_unused=True)
+        for i, grad in zip(wanted, grads, strict=True):
+            result[i] = grad
+        return result
+
+    return gradient
+
+
+class Loss:
+    """A reduced loss of some tensors, the first of which have gradients by a kernel and the others by its formula.
+
+    `run` takes the tensors, an upstream gradient or None, the parameters, and which of the first tensors gradients are
+    wanted by; it gives the loss and a list of these.  Three operators come of it: the loss; the loss and its gradients
+    in one pass, for an upstream gradient of 1; the gradients for any.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        given: str,
+        parameters: str,
+        run: Callable[..., Any],
+        shape: Callable[..., Any],
+        formula: Callable[..., Any],
+        first: int = 1,
+    ) -> None:
+        self._first, self._count, self._formula = first, given.count("Tensor"), formula
+        self._reduction = [p.split()[-1] for p in parameters.split(", ")].index("reduction")
+        self._run, self._shape = run, shape
+        wrt = f"{parameters}, bool[] wrt"
+        self.value = Operator(name, (given, parameters, "Tensor"), self._value, shape, self._gradient_of_value)
+        self.both = Operator(
+            f"{name}_and_grad", (given, wrt, "Tensor[]"), self._both, self._fake_both, self._scaled, hidden=True
+        )
+        self.grad = Operator(
+            f"{name}_grad", (f"{given}, Tensor grad_output", wrt, "Tensor[]"), self._grad, self._fake_grad,
+            by_formula(self._formula_of_grad),
+        )  # fmt: skip
+
+    def __call__(self, *inputs: Any) -> Any:
+        """The loss, with its gradients in hand where they are wanted and nothing is to be multiplied into them."""
+        given = inputs[: self._count]
+        reduced = inputs[self._count + self._reduction] != "none"
+        if reduced and torch.is_grad_enabled() and not tensors.transforms():  # whose gradients can be differentiated
+            wrt = [t is not None and t.requires_grad for t in given]
+            # float16 has no small numbers: what is multiplied afterwards, by a gradient scaler's 65536, would be lost.
+            if any(wrt) and not any(wrt[self._first :]) and given[0].dtype is not torch.float16:
+                return self.both(*inputs, wrt[: self._first])
+        return self.value(*inputs)
+
+    def _value(self, *inputs: Any) -> Any:
+        n = self._count
+        return self._run(inputs[:n], None, inputs[n:], ())[0]
+
+    def _both(self, *inputs: Any) -> list[Any]:
+        n = self._count
+        loss, grads = self._run(inputs[:n], None, inputs[n:-1], inputs[-1])
+        return [loss, *grads]
+
+    def _grad(self, *inputs: Any) -> list[Any]:
+        n = self._count
+        grads: list[Any] = self._run(inputs[:n], inputs[n], inputs[n + 1 : -1], inputs[-1])[1]
+        return grads
+
+    def _like(self, inputs: Any) -> list[Any]:
+        return [torch.empty_like(t) for t, want in zip(inputs[: self._first], inputs[-1], strict=True) if want]
+
+    def _fake_both(self, *inputs: Any) -> list[Any]:
+        return [self._shape(*inputs[:-1]), *self._like(inputs)]
+
+    def _fake_grad(self, *inputs: Any) -> list[Any]:
+        return self._like(inputs)
+
+    def _formula_of_grad(self, *inputs: Any) -> Sequence[Any]:
+        n, wrt = self._count, inputs[-1]
+        given = [*map(_leaf, inputs[: self._first], wrt), *inputs[self._first : n]]
+        loss = self._formula(*given, *inputs[n + 1 : -1])
+        of = [t for t, want in zip(given, wrt, strict=False) if want]
+        grads: Sequence[Any] = torch.autograd.grad(loss, of, inputs[n].to(loss.dtype), create_graph=True)
+        return grads
+
+    def _spread(self, grads: Sequence[Any], wrt: Sequence[bool]) -> list[Any]:
+        """Gradients of wanted tensors in the places of all."""
+        each = iter(grads)
+        return [next(each) if i < len(wrt) and wrt[i] else None for i in range(self._count)]
+
+    def _gradient_of_value(self, given: Any, parameters: Any, _: Any, upstream: Any, needs: Any) -> Sequence[Any]:
+        wrt, rest = list(needs[: self._first]), needs[self._first :]
+        result: list[Any] = [None] * self._count
+        if any(rest):
+            others = [False] * self._first + list(rest)
+            result = list(by_formula(self._formula)(given, parameters, [], upstream, others))
+        if any(wrt):
+            grads = self._spread(self.grad(*given, *upstream, *parameters, wrt), wrt)
+            result[: self._first] = grads[: self._first]
+        return result
+
+    def _scaled(self, given: Any, parameters: Any, grads: Any, upstream: Any, needs: Any) -> Sequence[Any]:
+        (*options, wrt), (up, *_) = parameters, upstream
+        if torch.is_grad_enabled():  # somebody is about to differentiate this
+            return self._spread(self.grad(*given, up, *options, wrt), wrt)
+        if not (up.is_cpu and not tensors.seen((up,)) and up.item() == 1.0):
+            grads = [grad * up for grad in grads]
+        return self._spread(grads, wrt)

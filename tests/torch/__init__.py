@@ -1,0 +1,1 @@
+"""Tests of fastsoftmax.torch; they are skipped where torch is not installed."""
