@@ -25,6 +25,29 @@ if not hasattr(_torch.library, "custom_op"):
         "install it with: pip install 'fastsoftmax[torch]'"
     )
 
-from .functions import cross_entropy
+from . import hf
+from .functions import (
+    CrossEntropy,
+    cross_entropy,
+    kl_divergence,
+    linear_cross_entropy,
+    log_softmax,
+    logsumexp,
+    row_stats,
+    softmax,
+)
+from .modules import CrossEntropyLoss, LinearCrossEntropyLoss
 
-__all__ = ["cross_entropy"]
+__all__ = [
+    "CrossEntropy",
+    "CrossEntropyLoss",
+    "LinearCrossEntropyLoss",
+    "cross_entropy",
+    "hf",
+    "kl_divergence",
+    "linear_cross_entropy",
+    "log_softmax",
+    "logsumexp",
+    "row_stats",
+    "softmax",
+]

@@ -54,7 +54,7 @@ def linear_cross_entropy(
 
 def logits(x: Any, weight: Any, bias: Any) -> Any:
     """``x Wᵀ + b`` in the dtype that it is computed in."""
-    dtype = torch.promote_types(computed(x), computed(weight))
+    dtype = computed(x, weight)
     z = x.to(dtype) @ weight.to(dtype).T
     return z if bias is None else z + bias.to(dtype)
 
@@ -121,3 +121,8 @@ def softmax_vjp(y: Any, grad: Any, dim: int, log: bool) -> Any:
     if log:
         return g - y.exp() * g.sum(dim, keepdim=True)
     return y * (g - (g * y).sum(dim, keepdim=True))
+
+
+def logsumexp(x: Any, dims: list[int]) -> Any:
+    """The logarithm of the sum of exponentials along some dimensions."""
+    return torch.logsumexp(x.to(computed(x)), dims)

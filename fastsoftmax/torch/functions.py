@@ -1,12 +1,32 @@
 """The functions of torch's tensors: signatures and documentation."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from .losses import CROSS_ENTROPY
+import torch
+
+from ..api.statistics import RowStats, TopK
+from ..core.statistics import asked, wanted
+from . import losses, rowwise
 from .tensors import local
 
 Tensor = Any
+
+
+class CrossEntropy(NamedTuple):
+    """A loss and the statistics that were asked for, which are the fields of `fastsoftmax.RowStats`."""
+
+    loss: Any
+    log_prob: Any = None
+    entropy: Any = None
+    log_sum_exp: Any = None
+    argmax: Any = None
+    max_prob: Any = None
+    correct: Any = None
+    rank: Any = None
+    margin: Any = None
+    top_k: Any = None
 
 
 def cross_entropy(
@@ -25,6 +45,8 @@ def cross_entropy(
     softcap: float | None = None,
     reduction: str = "mean",
     check_targets: bool | None = None,
+    stats: str | Sequence[str] = (),
+    k: int = 5,
 ) -> Any:
     r"""`fastsoftmax.cross_entropy` of tensors, with the axes of ``torch.nn.functional.cross_entropy``.
 
@@ -44,11 +66,16 @@ def cross_entropy(
         Rows with this class index have loss 0 and gradient 0.
     label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction, check_targets
         As for `fastsoftmax.cross_entropy`, which has the formula.
+    stats : str or sequence of str, default ()
+        Names of statistics of rows, as `fastsoftmax.row_stats` has them, to be computed as well.
+    k : int, default 5
+        How many classes the statistic "top_k" gives.
 
     Returns
     -------
-    Tensor
-        The loss: float32 for half types, else in the dtype of `input`.
+    Tensor, or CrossEntropy with `stats`
+        The loss: float32 for half types, else in the dtype of `input`.  `CrossEntropy` is a NamedTuple of the loss and
+        of the fields of `fastsoftmax.RowStats`, of which "log_prob", "entropy" and "log_sum_exp" are differentiable.
 
     Raises
     ------
@@ -66,11 +93,354 @@ def cross_entropy(
     --------
     >>> import torch, fastsoftmax.torch as ft
     >>> logits = torch.tensor([[2.0, 1.0], [0.0, 3.0]], requires_grad=True)
-    >>> loss = ft.cross_entropy(logits, torch.tensor([0, 1]), label_smoothing=0.1)
-    >>> round(loss.item(), 4)
-    0.2809
+    >>> loss, *_ = found = ft.cross_entropy(logits, torch.tensor([0, 1]), label_smoothing=0.1, stats="correct")
+    >>> round(loss.item(), 4), found.correct.tolist()
+    (0.2809, [True, True])
     """
     input, target, weight, sample_weight = local(input=input, target=target, weight=weight, sample_weight=sample_weight)
-    terms = [label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, math.inf if softcap is None else softcap]
+    terms = _terms(label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap)
     axis = (0 if input.ndim == 1 else 1) if dim is None else dim
-    return CROSS_ENTROPY(input, target, weight, sample_weight, axis, ignore_index, terms, reduction, check_targets)
+    loss = losses.CROSS_ENTROPY(
+        input, target, weight, sample_weight, axis, ignore_index, terms, reduction, check_targets
+    )
+    if not stats:
+        return loss
+    want = wanted(stats, target=True)
+    return CrossEntropy(
+        loss, *_by_name(rowwise.ROW_STATISTICS(input, target, axis, terms[-2:], ignore_index, k, want), want)
+    )
+
+
+def linear_cross_entropy(
+    x: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    bias: Tensor | None = None,
+    *,
+    class_weight: Tensor | None = None,
+    sample_weight: Tensor | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    focal_gamma: float = 0.0,
+    poly_epsilon: float = 0.0,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    reduction: str = "mean",
+    block_rows: int | None = None,
+    check_targets: bool | None = None,
+    shift: int = 0,
+    stats: str | Sequence[str] = (),
+    k: int = 5,
+) -> Any:
+    r"""`fastsoftmax.linear_cross_entropy` of tensors: the loss of ``x @ weight.T + bias``, without the logits.
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., d)
+        Features.
+    weight : Tensor, shape (K, d)
+        Weights, as of `torch.nn.Linear`.
+    target : Tensor, shape (...) or (..., K)
+        Class indices of an integer dtype, or probabilities of a floating one.
+    bias : Tensor, shape (K,), optional
+        The bias.
+    class_weight : Tensor, shape (K,), optional
+        Weights >= 0 of the classes.
+    sample_weight : Tensor, shape (...), optional
+        Weights >= 0 of the rows.
+    ignore_index : int, default -100
+        Rows with this class index are left out before the logits are computed (on a GPU, afterwards).
+    label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction, block_rows, check_targets
+        As for `fastsoftmax.linear_cross_entropy`.
+    shift : int >= 0, default 0
+        How many steps of a sequence class indices lie ahead: features at step i of ``x``, of shape (..., n, d), predict
+        the class at step ``i + shift``.  The last features predict nothing, and nothing is copied but the indices.
+    stats : str or sequence of str, default ()
+        Names of statistics of rows, as for `cross_entropy`.
+    k : int, default 5
+        How many classes the statistic "top_k" gives.
+
+    Returns
+    -------
+    Tensor, or CrossEntropy with `stats`
+        As from `cross_entropy`: float64 if `x` or `weight` is, else float32.  Row by row it is shorter by `shift`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has an unsuitable dtype, shape or value; the message says which, and where.
+
+    Notes
+    -----
+    As for `cross_entropy`: one pass with "mean" and "sum", and only the gradients that are wanted.  Under autocast `x`,
+    `weight` and `bias` are cast to its dtype.
+
+    Examples
+    --------
+    >>> import torch, fastsoftmax.torch as ft
+    >>> x, weight = torch.ones(1, 3, 2), torch.zeros(4, 2, requires_grad=True)
+    >>> ft.linear_cross_entropy(x, weight, torch.tensor([[0, 1, 2]]), shift=1).backward()
+    >>> weight.grad[:, 0].tolist()
+    [0.25, -0.25, -0.25, 0.25]
+    """
+    x, weight, target, bias, class_weight, sample_weight = local(
+        x=x, weight=weight, target=target, bias=bias, class_weight=class_weight, sample_weight=sample_weight
+    )
+    x, weight, bias = _autocast(x, weight, bias)
+    rows = x.shape[:-1]
+    if shift:
+        target = _ahead(target, rows, shift, ignore_index)
+    terms = _terms(label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap)
+    x, flat = x.flatten(0, -2), None if sample_weight is None else sample_weight.flatten()
+    target = target.flatten() if target.shape == rows else target.flatten(0, -2)
+    loss = losses.LINEAR_CROSS_ENTROPY(
+        *(x, weight, bias, target, class_weight, flat),
+        *(ignore_index, terms, reduction, check_targets, block_rows),
+    )
+    loss = _rows(loss, rows, shift) if reduction == "none" else loss
+    if not stats:
+        return loss
+    want = wanted(stats, target=True)
+    found = rowwise.LINEAR_STATISTICS(x, weight, bias, target, terms[-2:], ignore_index, k, want)
+    return CrossEntropy(loss, *_by_name([_rows(each, rows, shift) for each in found], want))
+
+
+def softmax(input: Tensor, dim: int = -1, dtype: Any = None) -> Tensor:
+    """`fastsoftmax.softmax` of a tensor, with the arguments of `torch.softmax`.
+
+    Parameters
+    ----------
+    input : Tensor
+        Numbers of any shape.
+    dim : int, default -1
+        Where the probabilities sum to 1.
+    dtype : torch.dtype, optional
+        A dtype that `input` is cast to first.
+
+    Returns
+    -------
+    Tensor
+        Probabilities, in the shape and dtype of `input`.
+
+    Examples
+    --------
+    >>> import torch, fastsoftmax.torch as ft
+    >>> ft.softmax(torch.zeros(4))
+    tensor([0.2500, 0.2500, 0.2500, 0.2500])
+    """
+    return _map(input, dim, dtype, log=False)
+
+
+def log_softmax(input: Tensor, dim: int = -1, dtype: Any = None) -> Tensor:
+    """`fastsoftmax.log_softmax` of a tensor, with the arguments of `torch.log_softmax`.
+
+    Parameters
+    ----------
+    input : Tensor
+        Numbers of any shape.
+    dim : int, default -1
+        Where the probabilities sum to 1.
+    dtype : torch.dtype, optional
+        A dtype that `input` is cast to first.
+
+    Returns
+    -------
+    Tensor
+        Log-probabilities, in the shape and dtype of `input`.
+
+    Examples
+    --------
+    >>> import torch, fastsoftmax.torch as ft
+    >>> ft.log_softmax(torch.zeros(4)).exp()
+    tensor([0.2500, 0.2500, 0.2500, 0.2500])
+    """
+    return _map(input, dim, dtype, log=True)
+
+
+def logsumexp(input: Tensor, dim: int | tuple[int, ...] = -1, keepdim: bool = False) -> Tensor:
+    """`fastsoftmax.logsumexp` of a tensor, with the arguments of `torch.logsumexp`.
+
+    Parameters
+    ----------
+    input : Tensor
+        Numbers of any shape.
+    dim : int or tuple of int, default -1
+        The dimensions to sum over.
+    keepdim : bool, default False
+        Keep them, with length 1.
+
+    Returns
+    -------
+    Tensor
+        The logarithm of the sum of the exponentials, in the dtype of `input`.
+
+    Examples
+    --------
+    >>> import torch, fastsoftmax.torch as ft
+    >>> ft.logsumexp(torch.tensor([1000.0, 1000.0]))
+    tensor(1000.6931)
+    """
+    (input,) = local(input=input)
+    dims = [dim] if isinstance(dim, int) else list(dim)
+    found = rowwise.LOGSUMEXP(_wide(input), dims)
+    for away in sorted(d % max(input.ndim, 1) for d in dims) if keepdim and input.ndim else ():
+        found = found.unsqueeze(away)
+    return found
+
+
+def row_stats(
+    input: Tensor,
+    target: Tensor | None = None,
+    *,
+    want: str | Sequence[str],
+    dim: int = -1,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    ignore_index: int = -100,
+    k: int = 5,
+) -> RowStats:
+    """`fastsoftmax.row_stats` of tensors, of which "log_prob", "entropy" and "log_sum_exp" are differentiable.
+
+    Parameters
+    ----------
+    input : Tensor, shape (..., K)
+        Logits of K classes.
+    target : Tensor of int, shape (...), optional
+        Class indices, which some statistics need.
+    want : str or sequence of str
+        The names of statistics.
+    dim : int, default -1
+        The dimension of the classes.
+    temperature, softcap, ignore_index, k
+        As for `fastsoftmax.row_stats`.
+
+    Returns
+    -------
+    RowStats
+        A NamedTuple of tensors, None for what is not wanted.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has an unsuitable dtype, shape or value; the message says which, and where.
+
+    Examples
+    --------
+    >>> import torch, fastsoftmax.torch as ft
+    >>> logits = torch.tensor([[2.0, 1.0, 0.0]], requires_grad=True)
+    >>> found = ft.row_stats(logits, torch.tensor([0]), want=("entropy", "correct"))
+    >>> found.entropy.sum().backward()
+    >>> logits.grad.numpy().round(3).tolist(), found.correct.tolist()
+    ([[-0.283, 0.141, 0.142]], [True])
+    """
+    input, target = local(input=input, target=target)
+    names = wanted(want, target=target is not None)
+    terms = [temperature, math.inf if softcap is None else softcap]
+    return RowStats(*_by_name(rowwise.ROW_STATISTICS(input, target, dim, terms, ignore_index, k, names), names))
+
+
+def kl_divergence(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    dim: int = -1,
+    temperature: float = 1.0,
+    teacher_is: str = "logits",
+    direction: str | float = "forward",
+    sample_weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """`fastsoftmax.kl_divergence` of tensors.
+
+    Parameters
+    ----------
+    student : Tensor, shape (..., K)
+        Logits of K classes.
+    teacher : Tensor, shape (..., K)
+        What `teacher_is` says.
+    dim : int, default -1
+        The dimension of the classes in both.
+    temperature, teacher_is, direction
+        As for `fastsoftmax.kl_divergence`, which has the formulas.
+    sample_weight : Tensor, shape (...), optional
+        Weights >= 0 of the rows.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the sum of the rows' weights.
+
+    Returns
+    -------
+    Tensor
+        float32 for half types, else in the dtype of `student`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has an unsuitable dtype, shape or value; the message says which, and where.
+
+    Notes
+    -----
+    The student's gradient comes as that of `cross_entropy` does; the teacher's, if it needs one, by plain torch
+    operations.
+
+    Examples
+    --------
+    >>> import torch, fastsoftmax.torch as ft
+    >>> student, teacher = torch.zeros(1, 2, requires_grad=True), torch.tensor([[0.75, 0.25]])
+    >>> ft.kl_divergence(student, teacher, teacher_is="prob").backward()
+    >>> student.grad
+    tensor([[-0.2500,  0.2500]])
+    """
+    student, teacher, sample_weight = local(student=student, teacher=teacher, sample_weight=sample_weight)
+    which = (direction, 0.0) if isinstance(direction, str) else ("", direction)
+    return losses.KL_DIVERGENCE(student, teacher, sample_weight, dim, temperature, teacher_is, *which, reduction)
+
+
+def _terms(*values: Any) -> list[float]:
+    """The options of a loss, in the order of `fastsoftmax.core.options.TERMS`; infinity stands for no softcap."""
+    *others, softcap = values
+    return [*others, math.inf if softcap is None else softcap]
+
+
+def _by_name(found: Sequence[Any], want: int) -> list[Any]:
+    """The fields of a `RowStats` of results, which has those of `top_k` as a pair."""
+    of = dict(zip(asked(want), found, strict=False))
+    if "top_k" in of:
+        of["top_k"] = TopK(*found[-2:])
+    return [of.get(name) for name in RowStats._fields]
+
+
+def _map(input: Any, dim: int, dtype: Any, *, log: bool) -> Any:
+    (input,) = local(input=input)
+    x = _wide(input) if dtype is None else input.to(dtype)
+    return rowwise.SOFTMAX(x, dim, log) if x.ndim else rowwise.SOFTMAX(x[None], dim, log)[0]
+
+
+def _wide(input: Any) -> Any:
+    """A tensor as torch's own maps have it under autocast, which on a GPU are of float32."""
+    return input.float() if input.is_cuda and torch.is_autocast_enabled("cuda") else input
+
+
+def _autocast(*tensors: Any) -> list[Any]:
+    """Tensors in the dtype of autocast, where it is on; float64 stays as it is."""
+    kind = tensors[0].device.type
+    if not torch.is_autocast_enabled(kind):
+        return list(tensors)
+    dtype = torch.get_autocast_dtype(kind)
+    return [t if t is None or t.dtype is torch.float64 else t.to(dtype) for t in tensors]
+
+
+def _ahead(target: Any, rows: Any, shift: int, ignore_index: int) -> Any:
+    """Class indices from some steps ahead, and nothing to predict for the last of each sequence."""
+    if target.shape != rows:
+        raise ValueError(
+            f"shift needs class indices of shape {tuple(rows)}, got a target of shape {tuple(target.shape)}; "
+            "shift the probabilities before the call"
+        )
+    return torch.nn.functional.pad(target[..., shift:], (0, min(shift, target.shape[-1])), value=ignore_index)
+
+
+def _rows(found: Any, rows: Any, shift: int) -> Any:
+    """Results of rows that were flattened, in the shape of the rows that predict something."""
+    found = found.unflatten(0, rows)
+    return found.narrow(len(rows) - 1, 0, max(rows[-1] - shift, 0)) if shift else found

@@ -1,8 +1,10 @@
-"""The operators: what each takes, the function of the library that computes it, and its formula."""
+"""The losses: what each takes, the function of the library that computes it, and its formula."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from ..api.cross_entropy import cross_entropy, cross_entropy_and_grad
+from ..api import cross_entropy as rows
+from ..api import divergence, linear
 from ..core.options import TERMS
 from . import formulas
 from .operators import Loss
@@ -23,33 +25,76 @@ def _options(ignore_index: int, terms: list[float], reduction: str, check_target
     }
 
 
-def _scalar(like: Any, up: Any) -> tuple[Any, Any]:
-    """(the upstream gradient for the kernel, what its results are still to be multiplied by).
+def _upstream(up: Any, *like: Any) -> tuple[Any, Any]:
+    """(the upstream gradient for the kernel, a factor that its results are still to be multiplied by).
 
-    A kernel is given a number or an array with one for each row: a number on a GPU is not waited for.
+    A kernel is given a number, or an array with one for each row: a number on a GPU is not waited for.
     """
-    return (None, up) if up is not None and up.ndim == 0 and not up.is_cpu else (factors(up, like), None)
+    return (None, up) if up is not None and up.ndim == 0 and not up.is_cpu else (factors(up, *like), None)
+
+
+def _grads(arrays: Sequence[Any], factor: Any) -> list[Any]:
+    """Gradients as tensors."""
+    found = [tensor(grad) for grad in arrays]
+    return found if factor is None else [grad.mul_(factor) for grad in found]
+
+
+def _shape(x: Any, dim: int, reduction: str) -> Any:
+    """A loss of logits, for fake tensors."""
+    kept = [n for i, n in enumerate(x.shape) if i != dim % x.ndim] if reduction == "none" else []
+    return x.new_empty(kept, dtype=computed(x))
+
+
+def _linear_shape(x: Any, weight: Any, *rest: Any) -> Any:
+    """A loss of features, for fake tensors."""
+    return x.new_empty(x.shape[:1] if rest[6] == "none" else [], dtype=computed(x, weight))
 
 
 def _cross_entropy(given: Any, up: Any, parameters: Any, wrt: Any) -> tuple[Any, list[Any]]:
     x, target, class_weight, sample_weight = given
     dim, *options = parameters
-    if up is not None and up.ndim and sample_weight is not None:  # a GPU's kernel multiplies by one of them
-        up, sample_weight = up * sample_weight, None
-    arrays = array(x), indices(target)
-    more = _options(*options)
+    arrays, more = (array(x), indices(target)), _options(*options)
     more |= {"axis": dim, "class_weight": factors(class_weight, x), "sample_weight": factors(sample_weight, x)}
     if not any(wrt):
-        return tensor(cross_entropy(*arrays, **more)), []
-    up, factor = _scalar(x, up)
-    loss, grad = cross_entropy_and_grad(*arrays, **more, grad_output=up, out=array(output(x)))
-    return tensor(loss), [tensor(grad) if factor is None else tensor(grad).mul_(factor)]
+        return tensor(rows.cross_entropy(*arrays, **more)), []
+    up, factor = _upstream(up, x)
+    loss, grad = rows.cross_entropy_and_grad(*arrays, **more, grad_output=up, out=array(output(x)))
+    return tensor(loss), _grads([grad], factor)
 
 
-def _rows_shape(x: Any, target: Any, *rest: Any) -> Any:
-    dim, reduction = rest[2], rest[5]
-    shape = [n for i, n in enumerate(x.shape) if i != dim % x.ndim] if reduction == "none" else []
-    return x.new_empty(shape, dtype=computed(x))
+def _linear_cross_entropy(given: Any, up: Any, parameters: Any, wrt: Any) -> tuple[Any, list[Any]]:
+    x, weight, bias, target, class_weight, sample_weight = given
+    *options, block_rows = parameters
+    arrays, more = (array(x), array(weight), indices(target), array(bias)), _options(*options)
+    more |= {"class_weight": factors(class_weight, x, weight), "sample_weight": factors(sample_weight, x, weight)}
+    if not any(wrt):
+        return tensor(linear.linear_cross_entropy(*arrays, **more, block_rows=block_rows)), []
+    up, factor = _upstream(up, x, weight)
+    of = {name: t for name, t, want in zip(("x", "weight", "bias"), given, wrt, strict=False) if want}
+    to = {name: array(place) for name, place in zip(of, map(output, of.values()), strict=True) if place is not None}
+    loss, *grads = linear.linear_cross_entropy_and_grad(
+        *arrays, **more, grad_output=up, wrt=tuple(of), out=to, block_rows=block_rows
+    )
+    return tensor(loss), _grads([grad for grad, want in zip(grads, wrt, strict=True) if want], factor)
+
+
+def _kl_divergence(given: Any, up: Any, parameters: Any, wrt: Any) -> tuple[Any, list[Any]]:
+    student, teacher, sample_weight = given
+    dim, temperature, teacher_is, direction, beta, reduction = parameters
+    arrays = array(student), array(teacher)
+    more = {
+        "axis": dim,
+        "temperature": temperature,
+        "teacher_is": teacher_is,
+        "direction": direction or beta,
+        "sample_weight": factors(sample_weight, student),
+        "reduction": reduction,
+    }
+    if not any(wrt):
+        return tensor(divergence.kl_divergence(*arrays, **more)), []
+    up, factor = _upstream(up, student)
+    loss, grad = divergence.kl_divergence_and_grad(*arrays, **more, grad_output=up, out=array(output(student)))
+    return tensor(loss), _grads([grad], factor)
 
 
 CROSS_ENTROPY = Loss(
@@ -57,6 +102,24 @@ CROSS_ENTROPY = Loss(
     "Tensor input, Tensor target, Tensor? weight, Tensor? sample_weight",
     f"SymInt dim, {PARAMETERS}",
     _cross_entropy,
-    _rows_shape,
+    lambda *inputs: _shape(inputs[0], inputs[4], inputs[7]),
     formulas.cross_entropy,
+    traced=False,
+)
+LINEAR_CROSS_ENTROPY = Loss(
+    "linear_cross_entropy",
+    "Tensor input, Tensor weight, Tensor? bias, Tensor target, Tensor? class_weight, Tensor? sample_weight",
+    f"{PARAMETERS}, SymInt? block_rows",
+    _linear_cross_entropy,
+    _linear_shape,
+    formulas.linear_cross_entropy,
+    first=3,
+)
+KL_DIVERGENCE = Loss(
+    "kl_divergence",
+    "Tensor student, Tensor teacher, Tensor? sample_weight",
+    "SymInt dim, float temperature, str teacher_is, str direction, float beta, str reduction",
+    _kl_divergence,
+    lambda *inputs: _shape(inputs[0], inputs[3], inputs[8]),
+    formulas.kl_divergence,
 )

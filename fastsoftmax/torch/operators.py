@@ -20,8 +20,8 @@ Gradient = Callable[[list[Any], tuple[Any, ...], list[Any], Sequence[Any], Seque
 class Operator:
     """An operator that takes some tensors, then parameters.
 
-    `saved` are the numbers of results that the gradient looks at, `constant` a function of the parameters that gives
-    the numbers of those that have no gradient.  Of a `hidden` operator the first result alone is shown.
+    `saved` are the numbers of the results that the gradient looks at instead of the tensors; `constant` gives, of the
+    parameters, the numbers of the results that have no gradient.  Of a `hidden` operator the first alone is shown.
     """
 
     def __init__(
@@ -90,7 +90,8 @@ class Operator:
 
     def _save(self, ctx: Any, inputs: Any, results: Any) -> None:
         kept = results[1:] if self.hidden else [results[i] for i in self._saved]
-        ctx.save_for_backward(*inputs[: self.count], *kept)
+        given = (None,) * self.count if self._saved else inputs[: self.count]
+        ctx.save_for_backward(*given, *kept)
         ctx.parameters = inputs[self.count :]
         ctx.set_materialize_grads(False)
 
@@ -129,36 +130,54 @@ def _leaf(tensor: Any, want: bool) -> Any:
     return tensor.detach().requires_grad_() if want and not tensor.requires_grad else tensor
 
 
+def _product(found: Any, of: Sequence[Any], upstream: Sequence[Any], again: bool) -> Sequence[Any]:
+    """The gradients by some tensors of what was found, which may be differentiated again."""
+    found = found if isinstance(found, (list, tuple)) else (found,)
+    pairs = [(y, u.to(y.dtype)) for y, u in zip(found, upstream, strict=True) if u is not None and y.requires_grad]
+    if not pairs:
+        return [None] * len(of)
+    ys, us = zip(*pairs, strict=True)
+    grads: Sequence[Any] = torch.autograd.grad(ys, of, us, create_graph=again, allow_unused=True)
+    return grads
+
+
 def by_formula(formula: Callable[..., Any]) -> Gradient:
     """The gradient of an operator by that of its formula in torch operations."""
 
     def gradient(given: Any, parameters: Any, _: Any, upstream: Any, needs: Any) -> list[Any]:
-        again = torch.is_grad_enabled()
-        result: list[Any] = [None] * len(given)
-        wanted = [i for i, need in enumerate(needs) if need]
-        with torch.enable_grad(), torch.autocast(given[0].device.type, enabled=False):
+        again, each = torch.is_grad_enabled(), given[0].device.type
+        with torch.enable_grad(), torch.autocast(each, enabled=False):
             # Apart from each other, even where they are one tensor, and with a way back to where they come from.
             leaves = [t.view_as(t) if need else t for t, need in zip(given, needs, strict=True)]
-            found = formula(*leaves, *parameters)
-            found = found if isinstance(found, (list, tuple)) else (found,)
-            pairs = [(y, u) for y, u in zip(found, upstream, strict=True) if u is not None and y.requires_grad]
-            if not pairs:
-                return result
-            ys, us = zip(*((y, u.to(y.dtype)) for y, u in pairs), strict=True)
-            grads = torch.autograd.grad(ys, [leaves[i] for i in wanted], us, create_graph=again, allow_unused=True)
-        for i, grad in zip(wanted, grads, strict=True):
-            result[i] = grad
-        return result
+            wanted = [leaf for leaf, need in zip(leaves, needs, strict=True) if need]
+            return spread(_product(formula(*leaves, *parameters), wanted, upstream, again), needs)
 
     return gradient
+
+
+def formula_of_gradient(
+    formula: Callable[..., Any], given: Sequence[Any], wrt: Sequence[bool], upstream: Sequence[Any], parameters: Any
+) -> Sequence[Any]:
+    """The gradients by those of the tensors that are wanted, in torch operations."""
+    first = len(wrt)
+    leaves = [*map(_leaf, given[:first], wrt), *given[first:]]
+    of = [t for t, want in zip(leaves, wrt, strict=False) if want]
+    return _product(formula(*leaves, *parameters), of, upstream, True)
+
+
+def spread(found: Sequence[Any], wanted: Sequence[bool]) -> list[Any]:
+    """Something for each of those that are wanted, and None for the others."""
+    each = iter(found)
+    return [next(each) if want else None for want in wanted]
 
 
 class Loss:
     """A reduced loss of some tensors, the first of which have gradients by a kernel and the others by its formula.
 
-    `run` takes the tensors, an upstream gradient or None, the parameters, and which of the first tensors gradients are
-    wanted by; it gives the loss and a list of these.  Three operators come of it: the loss; the loss and its gradients
-    in one pass, for an upstream gradient of 1; the gradients for any.
+    The last of the tensors are weights of the rows, or None.  `run` takes the tensors, an upstream gradient or None,
+    the parameters, and which of the first tensors gradients are wanted by; it gives the loss and a list of these.
+    Three operators come of it: the loss; the loss and its gradients in one pass, for an upstream gradient of 1; the
+    gradients for any.
     """
 
     def __init__(
@@ -170,8 +189,9 @@ class Loss:
         shape: Callable[..., Any],
         formula: Callable[..., Any],
         first: int = 1,
+        traced: bool = True,  # whether one pass pays under a compiler, where gradients are always multiplied
     ) -> None:
-        self._first, self._count, self._formula = first, given.count("Tensor"), formula
+        self._traced, self._first, self._count, self._formula = traced, first, given.count("Tensor"), formula
         self._reduction = [p.split()[-1] for p in parameters.split(", ")].index("reduction")
         self._run, self._shape = run, shape
         wrt = f"{parameters}, bool[] wrt"
@@ -187,8 +207,8 @@ class Loss:
     def __call__(self, *inputs: Any) -> Any:
         """The loss, with its gradients in hand where they are wanted and nothing is to be multiplied into them."""
         given = inputs[: self._count]
-        reduced = inputs[self._count + self._reduction] != "none"
-        if reduced and torch.is_grad_enabled() and not tensors.transforms():  # whose gradients can be differentiated
+        reduced = inputs[self._count + self._reduction] != "none" and torch.is_grad_enabled()
+        if reduced and not tensors.transforms() and (self._traced or not torch.compiler.is_compiling()):
             wrt = [t is not None and t.requires_grad for t in given]
             # float16 has no small numbers: what is multiplied afterwards, by a gradient scaler's 65536, would be lost.
             if any(wrt) and not any(wrt[self._first :]) and given[0].dtype is not torch.float16:
@@ -206,7 +226,10 @@ class Loss:
 
     def _grad(self, *inputs: Any) -> list[Any]:
         n = self._count
-        grads: list[Any] = self._run(inputs[:n], inputs[n], inputs[n + 1 : -1], inputs[-1])[1]
+        given, up, weight = inputs[: n - 1], inputs[n], inputs[n - 1]
+        if up.ndim and weight is not None:  # a GPU's kernels multiply by one of them
+            up, weight = up * weight, None
+        grads: list[Any] = self._run((*given, weight), up, inputs[n + 1 : -1], inputs[-1])[1]
         return grads
 
     def _like(self, inputs: Any) -> list[Any]:
@@ -220,32 +243,22 @@ class Loss:
 
     def _formula_of_grad(self, *inputs: Any) -> Sequence[Any]:
         n, wrt = self._count, inputs[-1]
-        given = [*map(_leaf, inputs[: self._first], wrt), *inputs[self._first : n]]
-        loss = self._formula(*given, *inputs[n + 1 : -1])
-        of = [t for t, want in zip(given, wrt, strict=False) if want]
-        grads: Sequence[Any] = torch.autograd.grad(loss, of, inputs[n].to(loss.dtype), create_graph=True)
-        return grads
-
-    def _spread(self, grads: Sequence[Any], wrt: Sequence[bool]) -> list[Any]:
-        """Gradients of wanted tensors in the places of all."""
-        each = iter(grads)
-        return [next(each) if i < len(wrt) and wrt[i] else None for i in range(self._count)]
+        return formula_of_gradient(self._formula, inputs[:n], wrt, (inputs[n],), inputs[n + 1 : -1])
 
     def _gradient_of_value(self, given: Any, parameters: Any, _: Any, upstream: Any, needs: Any) -> Sequence[Any]:
-        wrt, rest = list(needs[: self._first]), needs[self._first :]
-        result: list[Any] = [None] * self._count
-        if any(rest):
-            others = [False] * self._first + list(rest)
+        n = self._first
+        wrt, result = list(needs[:n]), [None] * self._count
+        if any(needs[n:]):
+            others = [False] * n + list(needs[n:])
             result = list(by_formula(self._formula)(given, parameters, [], upstream, others))
         if any(wrt):
-            grads = self._spread(self.grad(*given, *upstream, *parameters, wrt), wrt)
-            result[: self._first] = grads[: self._first]
+            result[:n] = spread(self.grad(*given, *upstream, *parameters, wrt), wrt)
         return result
 
     def _scaled(self, given: Any, parameters: Any, grads: Any, upstream: Any, needs: Any) -> Sequence[Any]:
         (*options, wrt), (up, *_) = parameters, upstream
         if torch.is_grad_enabled():  # somebody is about to differentiate this
-            return self._spread(self.grad(*given, up, *options, wrt), wrt)
-        if not (up.is_cpu and not tensors.seen((up,)) and up.item() == 1.0):
+            grads = self.grad(*given, up, *options, wrt)
+        elif not (up.is_cpu and not tensors.seen((up,)) and up.item() == 1.0):
             grads = [grad * up for grad in grads]
-        return self._spread(grads, wrt)
+        return [*spread(grads, wrt), *(None for _ in given[self._first :])]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+_NARROW = {torch.float16, torch.bfloat16, torch.float32}
 _PLAIN = {torch.Tensor, torch.nn.Parameter}
 #: The number of modes that see each operation: those that trace, or count, or have fake tensors.
 _modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
@@ -29,11 +30,11 @@ def array(tensor: Any) -> Any:
     return tensor.numpy()
 
 
-def factors(tensor: Any, like: Any) -> Any:
+def factors(tensor: Any, *like: Any) -> Any:
     """Weights or upstream gradients, which GPUs read in the computing dtype and side by side."""
     if tensor is None or tensor.is_cpu:
         return array(tensor)
-    return tensor.detach().to(computed(like)).contiguous()
+    return tensor.detach().to(computed(*like)).contiguous()
 
 
 def indices(target: Any) -> Any:
@@ -61,9 +62,9 @@ def output(like: Any) -> Any:
     return None if like.is_contiguous() or not like.is_cpu else torch.empty_like(like)
 
 
-def computed(like: Any) -> Any:
-    """The dtype that a tensor is computed in."""
-    return torch.float64 if like.dtype in (torch.float64, torch.int64, torch.int32) else torch.float32
+def computed(*like: Any) -> Any:
+    """The dtype that some tensors are computed in together."""
+    return torch.float32 if all(t.dtype in _NARROW for t in like) else torch.float64
 
 
 def seen(tensors: Sequence[Any]) -> bool:

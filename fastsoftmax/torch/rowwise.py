@@ -1,0 +1,213 @@
+"""The operators of rows that are no losses: maps, their products, and statistics."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ..api import linear, softmax, statistics
+from ..core.statistics import BITS, DIFFERENTIABLE, STATISTICS, TRUTH, asked
+from . import formulas
+from .operators import Operator, by_formula, formula_of_gradient, spread
+from .tensors import array, computed, factors, indices, output, tensor
+
+_REALS = {False: (softmax.softmax, softmax.softmax_vjp), True: (softmax.log_softmax, softmax.log_softmax_vjp)}
+#: Which of the upstream gradients of `DIFFERENTIABLE` an operator takes, after logits (or what they are made of).
+UPSTREAM = ", ".join(f"Tensor? {name}" for name in DIFFERENTIABLE)
+BLOCK = 2**22  # logits that are there at a time, in the gradient of statistics from features
+
+
+def _softmax(x: Any, dim: int, log: bool) -> Any:
+    return tensor(_REALS[log][0](array(x), dim, out=array(output(x))))
+
+
+def _softmax_vjp(y: Any, grad: Any, dim: int, log: bool) -> Any:
+    return tensor(_REALS[log][1](array(y), array(grad), dim, out=array(output(y))))
+
+
+def _logsumexp(x: Any, dims: list[int]) -> Any:
+    return tensor(softmax.logsumexp(array(x), dims[0] if len(dims) == 1 else tuple(dims)))
+
+
+def _gradient_of_logsumexp(given: Any, parameters: Any, _: Any, upstream: Any, needs: Any) -> Sequence[Any]:
+    ((dim, *more),) = parameters
+    if more or not given[0].ndim:
+        return by_formula(formulas.logsumexp)(given, parameters, [], upstream, needs)
+    return [STATISTICS_GRAD(*given, None, None, None, *upstream, dim, [1.0, float("inf")], -100)]
+
+
+def _sums(x: Any, dims: list[int]) -> Any:
+    """The sums of a logsumexp, for fake tensors."""
+    away = {dim % max(x.ndim, 1) for dim in dims}
+    return x.new_empty([n for i, n in enumerate(x.shape) if i not in away])
+
+
+def _more(terms: list[float], ignore_index: int) -> dict[str, Any]:
+    return {"temperature": terms[0], "softcap": terms[1], "ignore_index": ignore_index}
+
+
+def _found(stats: statistics.RowStats, want: int) -> list[Any]:
+    """The results for a set of statistics, in their order; `top_k` has two."""
+    values = [getattr(stats, name) for name in asked(want)]
+    return [tensor(part) for value in values for part in (value if isinstance(value, tuple) else (value,))]
+
+
+def _row_stats(x: Any, target: Any, dim: int, terms: list[float], ignore_index: int, k: int, want: int) -> Any:
+    more = _more(terms, ignore_index)
+    return _found(statistics.row_stats(array(x), indices(target), want=asked(want), axis=dim, k=k, **more), want)
+
+
+def _linear_row_stats(
+    x: Any, weight: Any, bias: Any, target: Any, terms: list[float], ignore_index: int, k: int, want: int
+) -> Any:
+    arrays = array(x), array(weight), indices(target), array(bias)
+    return _found(linear.linear_row_stats(*arrays, want=asked(want), k=k, **_more(terms, ignore_index)), want)
+
+
+def _fake_stats(x: Any, rows: list[Any], dtype: Any, k: int, want: int) -> list[Any]:
+    """Statistics, for fake tensors."""
+    found = []
+    for statistic in STATISTICS:
+        if want & BITS[statistic.name]:
+            if statistic.name == "top_k":
+                found += [x.new_empty([*rows, k], dtype=torch.int64), x.new_empty([*rows, k], dtype=dtype)]
+            else:
+                of = {"real": dtype, TRUTH: torch.bool}.get(statistic.kind, torch.int64)
+                found.append(x.new_empty(rows, dtype=of))
+    return found
+
+
+def _fake_row_stats(x: Any, target: Any, dim: int, terms: Any, ignore_index: int, k: int, want: int) -> Any:
+    rows = [n for i, n in enumerate(x.shape) if i != dim % x.ndim]
+    return _fake_stats(x, rows, computed(x), k, want)
+
+
+def _fake_linear_row_stats(x: Any, weight: Any, *rest: Any) -> Any:
+    return _fake_stats(x, [x.shape[0]], computed(x, weight), *rest[-2:])
+
+
+def _constant(*parameters: Any) -> list[int]:
+    """The numbers of the results that have no gradient."""
+    names = asked(parameters[-1])
+    names = (*names, "top_k") if "top_k" in names else names
+    return [i for i, name in enumerate(names) if name not in DIFFERENTIABLE]
+
+
+def _ups(upstream: Sequence[Any], want: int) -> list[Any]:
+    """The upstream gradients of `DIFFERENTIABLE`."""
+    of = dict(zip(asked(want), upstream, strict=False))
+    return [of.get(name) for name in DIFFERENTIABLE]
+
+
+def _gradient_of_stats(given: Any, parameters: Any, _: Any, upstream: Any, needs: Any) -> Sequence[Any]:
+    dim, terms, ignore_index, _, want = parameters
+    return [STATISTICS_GRAD(*given, *_ups(upstream, want), dim, terms, ignore_index), None]
+
+
+def _gradient_of_linear_stats(given: Any, parameters: Any, _: Any, upstream: Any, needs: Any) -> Sequence[Any]:
+    terms, ignore_index, _, want = parameters
+    wrt = list(needs[:3])
+    return spread(LINEAR_STATISTICS_GRAD(*given, *_ups(upstream, want), terms, ignore_index, wrt), needs)
+
+
+def _stats_grad(x: Any, target: Any, *rest: Any) -> Any:
+    *ups, dim, terms, ignore_index = rest
+    named = {name: factors(up, x) for name, up in zip(DIFFERENTIABLE, ups, strict=True)}
+    more = _more(terms, ignore_index)
+    return tensor(statistics.row_stats_vjp(array(x), indices(target), **named, axis=dim, out=array(output(x)), **more))
+
+
+def _formula_of_stats_grad(*inputs: Any) -> Any:
+    return formula_of_gradient(formulas.row_stats, inputs[:2], [True], inputs[2:5], inputs[5:])
+
+
+def _linear_stats_grad(x: Any, weight: Any, bias: Any, target: Any, *rest: Any) -> list[Any]:
+    """The gradient by each block of logits, which is multiplied as those of losses are."""
+    *ups, terms, ignore_index, wrt = rest
+    dtype, size = computed(x, weight), max(1, BLOCK // weight.shape[0])
+    w = weight.detach().to(dtype)
+    of_x, of_weight, of_bias = (
+        torch.zeros_like(t, dtype=dtype) if want else None for t, want in zip((x, weight, bias), wrt, strict=True)
+    )
+    for begin in range(0, x.shape[0], size):
+        part = slice(begin, begin + size)
+        features = x[part].detach().to(dtype)
+        z = formulas.logits(features, w, None if bias is None else bias.detach())
+        dz = _stats_grad(z, *(None if t is None else t[part] for t in (target, *ups)), 1, terms, ignore_index)
+        if of_x is not None:
+            of_x[part] = dz @ w
+        if of_weight is not None:
+            of_weight.addmm_(dz.T, features)
+        if of_bias is not None:
+            of_bias += dz.sum(0)
+    found = zip((of_x, of_weight, of_bias), (x, weight, bias), strict=True)
+    return [grad.to(t.dtype) for grad, t in found if grad is not None]
+
+
+def _fake_linear_stats_grad(*inputs: Any) -> list[Any]:
+    return [torch.empty_like(t) for t, want in zip(inputs[:3], inputs[-1], strict=True) if want]
+
+
+def _formula_of_linear_stats(x: Any, weight: Any, bias: Any, target: Any, *rest: Any) -> Any:
+    return formulas.row_stats(formulas.logits(x, weight, bias), target, -1, *rest)
+
+
+def _formula_of_linear_stats_grad(*inputs: Any) -> Any:
+    return formula_of_gradient(_formula_of_linear_stats, inputs[:4], inputs[-1], inputs[4:7], inputs[7:-1])
+
+
+SOFTMAX = Operator(
+    "softmax", ("Tensor input", "SymInt dim, bool log", "Tensor"), _softmax, lambda x, *_: torch.empty_like(x),
+    lambda given, parameters, saved, upstream, _: [SOFTMAX_VJP(*saved, *upstream, *parameters)],
+    saved=(0,),
+)  # fmt: skip
+SOFTMAX_VJP: Operator = Operator(
+    "softmax_vjp", ("Tensor output, Tensor grad", "SymInt dim, bool log", "Tensor"), _softmax_vjp,
+    lambda y, *_: torch.empty_like(y),
+    by_formula(formulas.softmax_vjp),
+)  # fmt: skip
+LOGSUMEXP = Operator(
+    "logsumexp", ("Tensor input", "SymInt[] dims", "Tensor"), _logsumexp, _sums, _gradient_of_logsumexp
+)  # fmt: skip
+ROW_STATISTICS = Operator(
+    "row_stats",
+    (
+        "Tensor input, Tensor? target",
+        "SymInt dim, float[] terms, int ignore_index, SymInt k, int want",
+        "Tensor[]",
+    ),
+    _row_stats,
+    _fake_row_stats,
+    _gradient_of_stats,
+    constant=_constant,
+)
+STATISTICS_GRAD = Operator(
+    "row_stats_grad",
+    (f"Tensor input, Tensor? target, {UPSTREAM}", "SymInt dim, float[] terms, int ignore_index", "Tensor"),
+    _stats_grad,
+    lambda x, *_: torch.empty_like(x),
+    by_formula(_formula_of_stats_grad),
+)
+LINEAR_STATISTICS = Operator(
+    "linear_row_stats",
+    (
+        "Tensor input, Tensor weight, Tensor? bias, Tensor? target",
+        "float[] terms, int ignore_index, SymInt k, int want",
+        "Tensor[]",
+    ),
+    _linear_row_stats,
+    _fake_linear_row_stats,
+    _gradient_of_linear_stats,
+    constant=_constant,
+)
+LINEAR_STATISTICS_GRAD = Operator(
+    "linear_row_stats_grad",
+    (
+        f"Tensor input, Tensor weight, Tensor? bias, Tensor? target, {UPSTREAM}",
+        "float[] terms, int ignore_index, bool[] wrt",
+        "Tensor[]",
+    ),
+    _linear_stats_grad,
+    _fake_linear_stats_grad,
+    by_formula(_formula_of_linear_stats_grad),
+)
