@@ -16,32 +16,12 @@ def causal_lm_loss(
     shift_labels: Any = None,
     **options: Any,
 ) -> Any:
-    """The loss of next tokens, as the library's models ask for it.
+    """The loss of next tokens, by the arguments that transformers' models call it with.
 
-    Parameters
-    ----------
-    logits : Tensor, shape (..., n, vocab_size)
-        Logits, which are not converted to float32: they are computed in it as they are read.
-    labels : Tensor, shape (..., n)
-        The tokens; those of step i + 1 are what logits of step i predict.
-    vocab_size : int
-        The number of classes.
-    num_items_in_batch : int or Tensor, optional
-        What the sum of the losses is divided by; by default the number of labels that count.
-    ignore_index : int, default -100
-        The label of tokens that do not count.
-    shift_labels : Tensor, shape (..., n), optional
-        Labels that were shifted already, instead of `labels`.
-    **options
-        Keywords of `cross_entropy` are used; others, which models hand on, are not.
+    Logits are not converted to float32: they are computed in it as they are read.  The sum of the losses is divided by
+    `num_items_in_batch`, or by the number of labels that count.  `shift_labels` are labels that were shifted already.
+    Keywords of `cross_entropy` are used; others, which models hand on, are not.
 
-    Returns
-    -------
-    Tensor
-        The loss, float32.
-
-    Examples
-    --------
     >>> import torch
     >>> from fastsoftmax.torch import hf
     >>> hf.causal_lm_loss(torch.zeros(1, 3, 8), torch.tensor([[1, 2, 3]]), 8)

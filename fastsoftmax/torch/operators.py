@@ -36,7 +36,7 @@ class Operator:
         constant: Callable[..., Sequence[int]] = lambda *_: (),
         hidden: bool = False,
     ) -> None:
-        self.kernel, self.count, self.hidden = kernel, schema[0].count("Tensor"), hidden
+        self.name, self.kernel, self.count, self.hidden = name, kernel, schema[0].count("Tensor"), hidden
         self._gradient, self._saved, self._constant = gradient, saved, constant
         said = f"({schema[0]}, {schema[1]}) -> {schema[2]}"
         self.op = torch.library.custom_op(f"fastsoftmax::{name}", kernel, mutates_args=(), schema=said)
@@ -114,8 +114,8 @@ class Operator:
         ]
         if isinstance(found[0], torch.Tensor):
             return torch.stack(found), 0
-        stacked = type(found[0])(torch.stack(each) for each in zip(*found, strict=True))
-        return stacked, type(stacked)(0 for _ in stacked)
+        stacked = tuple(torch.stack(each) for each in zip(*found, strict=True))
+        return stacked, (0,) * len(stacked)
 
 
 def _function(name: str, methods: dict[str, Any]) -> Callable[..., Any]:
@@ -125,44 +125,31 @@ def _function(name: str, methods: dict[str, Any]) -> Callable[..., Any]:
     return found
 
 
-def _leaf(tensor: Any, want: bool) -> Any:
-    """A tensor that a graph begins at, if it is wanted."""
-    return tensor.detach().requires_grad_() if want and not tensor.requires_grad else tensor
+def pulled(
+    formula: Callable[..., Any], given: Sequence[Any], wanted: Sequence[bool], upstream: Sequence[Any], parameters: Any
+) -> Sequence[Any]:
+    """The gradients of a formula's results by the tensors that are wanted, in torch operations, for some upstream."""
+    keep = [i for i, up in enumerate(upstream) if up is not None]
 
+    def results(*leaves: Any) -> Any:
+        each = iter(leaves)
+        found = formula(*(next(each) if want else t for t, want in zip(given, wanted, strict=True)), *parameters)
+        found = found if isinstance(found, (list, tuple)) else (found,)
+        return tuple(found[i] for i in keep)
 
-def _product(found: Any, of: Sequence[Any], upstream: Sequence[Any], again: bool) -> Sequence[Any]:
-    """The gradients by some tensors of what was found, which may be differentiated again."""
-    found = found if isinstance(found, (list, tuple)) else (found,)
-    pairs = [(y, u.to(y.dtype)) for y, u in zip(found, upstream, strict=True) if u is not None and y.requires_grad]
-    if not pairs:
-        return [None] * len(of)
-    ys, us = zip(*pairs, strict=True)
-    grads: Sequence[Any] = torch.autograd.grad(ys, of, us, create_graph=again, allow_unused=True)
+    ys, pull = torch.func.vjp(results, *(t for t, want in zip(given, wanted, strict=True) if want))
+    grads: Sequence[Any] = pull(tuple(upstream[i].to(y.dtype) for i, y in zip(keep, ys, strict=True)))
     return grads
 
 
 def by_formula(formula: Callable[..., Any]) -> Gradient:
-    """The gradient of an operator by that of its formula in torch operations."""
+    """The gradient of an operator by that of its formula."""
 
     def gradient(given: Any, parameters: Any, _: Any, upstream: Any, needs: Any) -> list[Any]:
-        again, each = torch.is_grad_enabled(), given[0].device.type
-        with torch.enable_grad(), torch.autocast(each, enabled=False):
-            # Apart from each other, even where they are one tensor, and with a way back to where they come from.
-            leaves = [t.view_as(t) if need else t for t, need in zip(given, needs, strict=True)]
-            wanted = [leaf for leaf, need in zip(leaves, needs, strict=True) if need]
-            return spread(_product(formula(*leaves, *parameters), wanted, upstream, again), needs)
+        with torch.autocast(given[0].device.type, enabled=False):
+            return spread(pulled(formula, given, needs, upstream, parameters), needs)
 
     return gradient
-
-
-def formula_of_gradient(
-    formula: Callable[..., Any], given: Sequence[Any], wrt: Sequence[bool], upstream: Sequence[Any], parameters: Any
-) -> Sequence[Any]:
-    """The gradients by those of the tensors that are wanted, in torch operations."""
-    first = len(wrt)
-    leaves = [*map(_leaf, given[:first], wrt), *given[first:]]
-    of = [t for t, want in zip(leaves, wrt, strict=False) if want]
-    return _product(formula(*leaves, *parameters), of, upstream, True)
 
 
 def spread(found: Sequence[Any], wanted: Sequence[bool]) -> list[Any]:
@@ -243,7 +230,8 @@ class Loss:
 
     def _formula_of_grad(self, *inputs: Any) -> Sequence[Any]:
         n, wrt = self._count, inputs[-1]
-        return formula_of_gradient(self._formula, inputs[:n], wrt, (inputs[n],), inputs[n + 1 : -1])
+        wanted = [*wrt, *(False for _ in range(n - len(wrt)))]
+        return pulled(self._formula, inputs[:n], wanted, (inputs[n],), inputs[n + 1 : -1])
 
     def _gradient_of_value(self, given: Any, parameters: Any, _: Any, upstream: Any, needs: Any) -> Sequence[Any]:
         n = self._first

@@ -8,7 +8,7 @@ import torch
 from ..api import linear, softmax, statistics
 from ..core.statistics import BITS, DIFFERENTIABLE, STATISTICS, TRUTH, asked
 from . import formulas
-from .operators import Operator, by_formula, formula_of_gradient, spread
+from .operators import Operator, by_formula, pulled, spread
 from .tensors import array, computed, factors, indices, output, tensor
 
 _REALS = {False: (softmax.softmax, softmax.softmax_vjp), True: (softmax.log_softmax, softmax.log_softmax_vjp)}
@@ -118,7 +118,7 @@ def _stats_grad(x: Any, target: Any, *rest: Any) -> Any:
 
 
 def _formula_of_stats_grad(*inputs: Any) -> Any:
-    return formula_of_gradient(formulas.row_stats, inputs[:2], [True], inputs[2:5], inputs[5:])
+    return pulled(formulas.row_stats, inputs[:2], (True, False), inputs[2:5], inputs[5:])
 
 
 def _linear_stats_grad(x: Any, weight: Any, bias: Any, target: Any, *rest: Any) -> list[Any]:
@@ -153,7 +153,7 @@ def _formula_of_linear_stats(x: Any, weight: Any, bias: Any, target: Any, *rest:
 
 
 def _formula_of_linear_stats_grad(*inputs: Any) -> Any:
-    return formula_of_gradient(_formula_of_linear_stats, inputs[:4], inputs[-1], inputs[4:7], inputs[7:-1])
+    return pulled(_formula_of_linear_stats, inputs[:4], (*inputs[-1], False), inputs[4:7], inputs[7:-1])
 
 
 SOFTMAX = Operator(

@@ -64,7 +64,7 @@ def test_every_option_is_there():
     del expected["axis"], expected["class_weight"]
     found = options_of(ft.cross_entropy)
     assert {name: found[name] for name in expected} == expected
-    assert set(found) - set(expected) <= {"dim", "stats"}
+    assert set(found) - set(expected) <= {"dim", "stats", "k"}
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)

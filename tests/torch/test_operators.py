@@ -8,7 +8,7 @@ from tests.pairs import exhaustive_but, pairwise
 from tests.torch.support import VALUES, classes, normal, positive, torch
 
 ft = pytest.importorskip("fastsoftmax.torch")
-from fastsoftmax.torch.losses import CROSS_ENTROPY  # noqa: E402
+from fastsoftmax.torch import losses, rowwise  # noqa: E402
 
 F = torch.nn.functional
 TERMS = [[*VALUES.values()], [0.0, 0.0, 0.0, 0.0, 1.0, math.inf]]
@@ -19,10 +19,10 @@ def operators(x, t, weights, up, parameters):
     """The three operators of a loss, with their arguments."""
     dim, ignored, terms, reduction = parameters
     given, options = (x, t, *weights), (dim, ignored, terms, reduction, None)
-    yield CROSS_ENTROPY.value.op, (*given, *options)
-    yield CROSS_ENTROPY.grad.op, (*given, up, *options, [True])
+    yield losses.CROSS_ENTROPY.value.op, (*given, *options)
+    yield losses.CROSS_ENTROPY.grad.op, (*given, up, *options, [True])
     if reduction != "none":
-        yield CROSS_ENTROPY.both.op, (*given, *options, [True])
+        yield losses.CROSS_ENTROPY.both.op, (*given, *options, [True])
 
 
 cases = pairwise(DTYPES, ["mean", "none"], [True, False], ["indices", "soft"], [True, False])
@@ -41,6 +41,54 @@ def test_opcheck(dtype, reduction, grad, kind, weighted):
         found = torch.library.opcheck(op, arguments)
         assert set(found.values()) == {"SUCCESS"}
         assert len(found) >= 4
+
+
+def others():
+    """The other operators, with arguments of which the first gradients are wanted."""
+    x, y, t = normal(4, 3, 2), normal(4, 3, 2, seed=1), classes(4, 2, most=3)
+    features, w, b, labels = normal(6, 3), normal(4, 3, seed=1), normal(4, seed=2), classes(6, most=4)
+    up, scalar = normal(4, 2), torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    linear, plain = (features, w, b, labels, None, None), (-100, TERMS[1], "mean", None, None)
+    stats = ([1.0, math.inf], -100)
+    yield rowwise.SOFTMAX, (x, 1, True)
+    yield rowwise.SOFTMAX_VJP, (x, y, 1, False)
+    yield rowwise.LOGSUMEXP, (x, [0, 1])
+    yield rowwise.LOGSUMEXP, (x, [1])
+    yield rowwise.ROW_STATISTICS, (x, t, 1, *stats, 2, 511)
+    yield rowwise.STATISTICS_GRAD, (x, t, up, None, up.detach(), 1, *stats)
+    yield rowwise.LINEAR_STATISTICS, (features, w, b, labels, *stats, 2, 511)
+    yield rowwise.LINEAR_STATISTICS_GRAD, (features, w, b, labels, normal(6), None, None, *stats, [True, True, False])
+    yield losses.LINEAR_CROSS_ENTROPY.value, (*linear, *plain)
+    yield losses.LINEAR_CROSS_ENTROPY.both, (*linear, *plain, [True, False, True])
+    yield losses.LINEAR_CROSS_ENTROPY.grad, (*linear, scalar, *plain, [True, True, True])
+    yield losses.KL_DIVERGENCE.value, (x, y, positive(4, 2), 1, 1.0, "logits", "forward", 0.0, "none")
+    yield losses.KL_DIVERGENCE.grad, (x, y, positive(4, 2), up, 1, 1.0, "logits", "", 0.3, "none", [True])
+
+
+@pytest.mark.parametrize(("operator", "arguments"), list(others()), ids=lambda v: getattr(v, "name", ""))
+def test_opcheck_of_others(operator, arguments):
+    assert set(torch.library.opcheck(operator.op, arguments).values()) == {"SUCCESS"}
+
+
+def test_everything_is_compiled_without_a_break():
+    """Forward and backward, of any shape."""
+
+    def function(x, t, features, w, labels):
+        a = ft.cross_entropy(x, t, stats=("entropy", "top_k"), k=2)
+        b = ft.linear_cross_entropy(features, w, labels, shift=1, stats="log_prob")
+        c = ft.logsumexp(x, 1).sum() + ft.softmax(x, 1).pow(2).sum() + ft.log_softmax(x, 0).exp().pow(3).sum()
+        d = ft.kl_divergence(x, 2 * x, dim=1) + ft.kl_divergence(x, x + 1, dim=1, direction=0.5)
+        e = ft.row_stats(x, t, want=("log_sum_exp", "correct"), dim=1).log_sum_exp.sum()
+        return a.loss + a.entropy.sum() + b.loss + b.log_prob.sum() + c + d + e, a.top_k.indices
+
+    compiled = torch.compile(function, backend="aot_eager", fullgraph=True, dynamic=True)
+    for rows in (4, 6):
+        arguments = normal(rows, 3, 2), classes(rows, 2, most=3), normal(rows, 5, 3), normal(4, 3, seed=1)
+        arguments = *arguments, classes(rows, 5, most=4)
+        results = [f(*arguments) for f in (function, compiled)]
+        torch.testing.assert_close(*results)
+        grads = [torch.autograd.grad(loss, [a for a in arguments if a.requires_grad]) for loss, _ in results]
+        torch.testing.assert_close(*grads, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
@@ -84,13 +132,75 @@ def test_meta_and_fake_tensors():
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_transforms(reduction):
-    """torch.func.grad, vmap, and the two together."""
+    """torch.func.grad, vmap, and the two together in both orders, inside and outside of compiled code."""
     x, t = normal(3, 5, 4, grad=False), classes(3, 5, most=4)
 
     def of(f):
         return lambda x, t: (f(x, t, reduction=reduction, label_smoothing=0.1) ** 2).sum()
 
     ours, theirs = of(ft.cross_entropy), of(F.cross_entropy)
-    for transform in (torch.func.vmap, lambda f: torch.func.vmap(torch.func.grad(f))):
+    for transform in (
+        torch.func.vmap,
+        lambda f: torch.func.vmap(torch.func.grad(f)),
+        lambda f: torch.func.grad(lambda x, t: torch.func.vmap(f)(x, t).sum()),
+        lambda f: torch.compile(torch.func.vmap(f), backend="aot_eager", fullgraph=True),
+        lambda f: torch.func.vmap(torch.func.jacrev(torch.func.grad(f))),
+    ):
         torch.testing.assert_close(transform(ours)(x, t), transform(theirs)(x, t), rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(torch.func.grad(ours)(x[0], t[0]), torch.func.grad(theirs)(x[0], t[0]))
+
+
+def test_transforms_of_others():
+    """Maps, statistics and divergences under vmap and grad."""
+    x, y = normal(3, 5, 4, grad=False), normal(3, 5, 4, seed=1, grad=False)
+
+    def ours(x, y):
+        stats = ft.row_stats(x, want=("entropy", "log_sum_exp"))
+        return (ft.kl_divergence(x, y, reduction="sum") + ft.softmax(x).pow(2).sum()
+                + stats.entropy.sum() + stats.log_sum_exp.sum() + ft.logsumexp(y).sum())  # fmt: skip
+
+    def theirs(x, y):
+        p, q = torch.log_softmax(x, -1), torch.log_softmax(y, -1)
+        return (F.kl_div(p, q, reduction="sum", log_target=True) + p.exp().pow(2).sum()
+                - (p.exp() * p).sum() + torch.logsumexp(x, -1).sum() + torch.logsumexp(y, -1).sum())  # fmt: skip
+
+    found, expected = (torch.func.vmap(torch.func.grad(f))(x, y) for f in (ours, theirs))
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-13)
+
+
+def test_per_sample_gradients_of_a_linear_map():
+    x, w, t = normal(3, 5, 4, grad=False), normal(6, 4, seed=1, grad=False), classes(3, 5, most=6)
+    found, expected = (
+        torch.func.vmap(torch.func.grad(f), in_dims=(None, 0, 0))(w, x, t)
+        for f in (lambda w, x, t: ft.linear_cross_entropy(x, w, t), lambda w, x, t: F.cross_entropy(x @ w.T, t))
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-13)
+
+
+def samples(name):
+    pytest.importorskip("expecttest")  # which torch's own tests need
+    from torch.testing._internal.common_methods_invocations import op_db
+
+    (info, *_) = [info for info in op_db if info.name == name and not info.variant_test_name]
+    return info.sample_inputs("cpu", torch.float64, requires_grad=True)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", ["nn.functional.cross_entropy", "softmax", "log_softmax", "logsumexp"])
+def test_sample_inputs_of_torch(name):
+    """Torch's own: options, layouts, shapes; without those that we refuse: no classes, negative weights."""
+    function, theirs = getattr(ft, name.rpartition(".")[2]), F.cross_entropy
+    tried = 0
+    for sample in samples(name):
+        theirs = F.cross_entropy if "cross" in name else getattr(torch, name)
+        if 0 in sample.input.shape or (sample.input.ndim == 0 and name == "logsumexp"):
+            continue
+        tried += 1
+        more = {name: v.detach().abs() if name == "weight" else v for name, v in sample.kwargs.items()}
+        found, expected = (f(sample.input, *sample.args, **more) for f in (function, theirs))
+        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-13, equal_nan=True)
+        if expected.requires_grad:
+            of = [v for v in (sample.input, *sample.args) if torch.is_tensor(v) and v.requires_grad]
+            grads = [torch.autograd.grad(v.sum(), of, allow_unused=True) for v in (found, expected)]
+            torch.testing.assert_close(*grads, rtol=1e-10, atol=1e-13, equal_nan=True)
+    assert tried >= 3
