@@ -13,43 +13,43 @@ from .tensors import computed
 
 
 def cross_entropy(
-    x: Any, target: Any, weight: Any, sample_weight: Any,
+    x: Any, target: Any, weight: Any, where: Any, class_offset: Any, sample_weight: Any,
     dim: int, ignore_index: int, terms: list[float], reduction: str, *_: Any,
 ) -> Any:  # fmt: skip
     """The loss, reduced."""
     smoothing, z_loss, gamma, epsilon, temperature, cap = terms
-    x = x.to(computed(x)).movedim(dim, -1)
-    classes, rows = x.shape[-1], x.shape[:-1]
-    w = x.new_ones(classes) if weight is None else weight.to(x.dtype)
-    hard = target.shape == rows
+    shape = x.movedim(dim, -1).shape
+    classes, rows, hard = shape[-1], shape[:-1], target.shape == shape[:-1]
     used = target != ignore_index if hard else torch.ones(rows, dtype=torch.bool, device=x.device)
-    z = transformed(x.masked_fill(~used[..., None], 0.0), temperature, cap)
+    z, there = adjusted(x, where, class_offset, used, dim, temperature, cap)
+    w = z.new_ones(classes) if weight is None else weight.to(z.dtype)
     log_p, lse = torch.log_softmax(z, -1), torch.logsumexp(z, -1)
+    share, row_weight = smoothing / classes * there, z.new_ones(rows)
     if hard:
         t = torch.where(used, target, 0).long()
-        log_q, share = log_p.gather(-1, t[..., None])[..., 0], smoothing / classes
+        log_q, row_weight = log_p.gather(-1, t[..., None])[..., 0], w[t]
         u = -torch.expm1(log_q)
         term = epsilon * u - log_q
         if gamma:
             term = u.clamp_min(torch.finfo(u.dtype).tiny) ** gamma * term
-        row_weight = w[t]
         loss = (1.0 - smoothing) * row_weight * term
         if smoothing:
-            loss = loss - share * times(w, log_p).sum(-1)
+            loss = loss - times(share * w, log_p).sum(-1)
     else:
-        q = target.to(x.dtype).movedim(dim, -1)
-        row_weight = x.new_ones(rows)
-        loss = -times(w * ((1.0 - smoothing) * q + smoothing / classes), log_p).sum(-1)
+        q = target.to(z.dtype).movedim(dim, -1)
+        loss = -times(w * ((1.0 - smoothing) * q + share), log_p).sum(-1)
     if z_loss:
         loss = loss + z_loss * row_weight * lse**2
     return reduced(torch.where(used, loss, 0.0), torch.where(used, row_weight, 0.0), sample_weight, reduction)
 
 
 def linear_cross_entropy(
-    x: Any, weight: Any, bias: Any, target: Any, class_weight: Any, sample_weight: Any, ignore_index: int, *rest: Any
-) -> Any:
+    x: Any, weight: Any, bias: Any, target: Any, class_weight: Any, class_offset: Any, sample_weight: Any,
+    ignore_index: int, *rest: Any,
+) -> Any:  # fmt: skip
     """The loss of the logits ``x Wᵀ + b``, all of them at once."""
-    return cross_entropy(logits(x, weight, bias), target, class_weight, sample_weight, -1, ignore_index, *rest)
+    z = logits(x, weight, bias)
+    return cross_entropy(z, target, class_weight, None, class_offset, sample_weight, -1, ignore_index, *rest)
 
 
 def logits(x: Any, weight: Any, bias: Any) -> Any:
@@ -59,15 +59,22 @@ def logits(x: Any, weight: Any, bias: Any) -> Any:
     return z if bias is None else z + bias.to(dtype)
 
 
-def row_stats(x: Any, target: Any, dim: int, terms: list[float], ignore_index: int) -> list[Any]:
-    """Log-probability (zeros without a target), entropy and log-sum-exp."""
-    x = x.to(computed(x)).movedim(dim, -1)
-    used = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device) if target is None else target != ignore_index
-    z = transformed(x.masked_fill(~used[..., None], 0.0), *terms)
+def row_stats(
+    x: Any, target: Any, where: Any, class_offset: Any, dim: int, terms: list[float], ignore_index: int
+) -> list[Any]:
+    """Log-probability (of the first class without a target), entropy and log-sum-exp."""
+    rows = x.movedim(dim, -1).shape[:-1]
+    used = torch.ones(rows, dtype=torch.bool, device=x.device) if target is None else target != ignore_index
+    z, _ = adjusted(x, where, class_offset, used, dim, *terms)
     log_p = torch.log_softmax(z, -1)
     p, t = log_p.exp(), torch.zeros_like(used).long() if target is None else torch.where(used, target, 0).long()
     found = log_p.gather(-1, t[..., None])[..., 0], -times(p, log_p).sum(-1), torch.logsumexp(z, -1)
     return [torch.where(used, value, 0.0) for value in found]
+
+
+def linear_row_stats(x: Any, weight: Any, bias: Any, target: Any, class_offset: Any, *rest: Any) -> list[Any]:
+    """The same of the logits ``x Wᵀ + b``."""
+    return row_stats(logits(x, weight, bias), target, None, class_offset, -1, *rest)
 
 
 def kl_divergence(
@@ -96,9 +103,19 @@ def _divergence(a: Any, b: Any, log_a: Any, log_b: Any) -> Any:
     return (times(a, torch.where(log_a == log_b, 0.0, log_a - log_b)) - a + b).sum(-1)
 
 
-def transformed(x: Any, temperature: float, cap: float) -> Any:
-    """Logits as they are used: capped, then divided."""
-    return (x if cap == math.inf else cap * torch.tanh(x / cap)) / temperature
+def adjusted(
+    x: Any, where: Any, class_offset: Any, used: Any, dim: int, temperature: float, cap: float
+) -> tuple[Any, Any]:
+    """Logits as they are used, with their classes last, and which classes are there; rows that are not are zeros."""
+    x = x.to(computed(x)).movedim(dim, -1)
+    seen = (
+        used[..., None] if where is None else used[..., None] & where.expand(x.movedim(-1, dim).shape).movedim(dim, -1)
+    )
+    x = x.masked_fill(~seen, 0.0)
+    z = (x if cap == math.inf else cap * torch.tanh(x / cap)) / temperature
+    z = z if class_offset is None else z + class_offset.to(z.dtype)
+    z = z.masked_fill(used[..., None] & ~seen, -math.inf)
+    return z, torch.ones_like(z) if where is None and class_offset is None else (z > -math.inf).to(z.dtype)
 
 
 def times(a: Any, x: Any) -> Any:

@@ -1,11 +1,13 @@
 """The losses: what each takes, the function of the library that computes it, and its formula."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from ..api import cross_entropy as rows
 from ..api import divergence, linear
 from ..core.options import TERMS
+from ..core.rules import WRT
 from . import formulas
 from .operators import Loss
 from .tensors import array, computed, factors, indices, output, tensor
@@ -15,14 +17,11 @@ OPTIONS = tuple(term.option for term in TERMS)
 PARAMETERS = "int ignore_index, float[] terms, str reduction, bool? check_targets"
 
 
-def _options(ignore_index: int, terms: list[float], reduction: str, check_targets: bool | None) -> dict[str, Any]:
-    """Keywords of the library's functions."""
-    return {
-        **dict(zip(OPTIONS, terms, strict=True)),
-        "ignore_index": ignore_index,
-        "reduction": reduction,
-        "check_targets": check_targets,
-    }
+@lru_cache(maxsize=256)
+def _options(ignore_index: int, reduction: str, check_targets: bool | None, *terms: float) -> dict[str, Any]:
+    """Keywords of the library's functions, which nobody is to change."""
+    more = {"ignore_index": ignore_index, "reduction": reduction, "check_targets": check_targets}
+    return more | dict(zip(OPTIONS, terms, strict=True))
 
 
 def _upstream(up: Any, *like: Any) -> tuple[Any, Any]:
@@ -47,38 +46,48 @@ def _shape(x: Any, dim: int, reduction: str) -> Any:
 
 def _linear_shape(x: Any, weight: Any, *rest: Any) -> Any:
     """A loss of features, for fake tensors."""
-    return x.new_empty(x.shape[:1] if rest[6] == "none" else [], dtype=computed(x, weight))
+    return x.new_empty(x.shape[:1] if rest[7] == "none" else [], dtype=computed(x, weight))
 
 
-def _cross_entropy(given: Any, up: Any, parameters: Any, wrt: Any) -> tuple[Any, list[Any]]:
-    x, target, class_weight, sample_weight = given
-    dim, *options = parameters
-    arrays, more = (array(x), indices(target)), _options(*options)
-    more |= {"axis": dim, "class_weight": factors(class_weight, x), "sample_weight": factors(sample_weight, x)}
-    if not any(wrt):
-        return tensor(rows.cross_entropy(*arrays, **more)), []
+def _cross_entropy(given: Any, up: Any, parameters: Any, wrt: Any) -> tuple[Any, Any]:
+    x, target, class_weight, where, class_offset, sample_weight = given
+    dim, ignore_index, terms, reduction, check_targets = parameters
+    more = {
+        "axis": dim,
+        "class_weight": factors(class_weight, x),
+        "sample_weight": factors(sample_weight, x),
+        "where": array(where),
+        "class_offset": factors(class_offset, x),
+        **_options(ignore_index, reduction, check_targets, *terms),
+    }
+    if not wrt:
+        return tensor(rows.cross_entropy(array(x), indices(target), **more)), ()
     up, factor = _upstream(up, x)
-    loss, grad = rows.cross_entropy_and_grad(*arrays, **more, grad_output=up, out=array(output(x)))
+    loss, grad = rows.cross_entropy_and_grad(array(x), indices(target), **more, grad_output=up, out=array(output(x)))
     return tensor(loss), _grads([grad], factor)
 
 
-def _linear_cross_entropy(given: Any, up: Any, parameters: Any, wrt: Any) -> tuple[Any, list[Any]]:
-    x, weight, bias, target, class_weight, sample_weight = given
-    *options, block_rows = parameters
-    arrays, more = (array(x), array(weight), indices(target), array(bias)), _options(*options)
-    more |= {"class_weight": factors(class_weight, x, weight), "sample_weight": factors(sample_weight, x, weight)}
-    if not any(wrt):
-        return tensor(linear.linear_cross_entropy(*arrays, **more, block_rows=block_rows)), []
+def _linear_cross_entropy(given: Any, up: Any, parameters: Any, wrt: Any) -> tuple[Any, Any]:
+    x, weight, bias, target, class_weight, class_offset, sample_weight = given
+    ignore_index, terms, reduction, check_targets, block_rows = parameters
+    arrays = array(x), array(weight), indices(target), array(bias)
+    more = {
+        "class_weight": factors(class_weight, x, weight),
+        "sample_weight": factors(sample_weight, x, weight),
+        "class_offset": factors(class_offset, x, weight),
+        "block_rows": block_rows,
+        **_options(ignore_index, reduction, check_targets, *terms),
+    }
+    if not wrt:
+        return tensor(linear.linear_cross_entropy(*arrays, **more)), ()
     up, factor = _upstream(up, x, weight)
-    of = {name: t for name, t, want in zip(("x", "weight", "bias"), given, wrt, strict=False) if want}
+    of = {name: t for name, t, want in zip(WRT, given, wrt, strict=False) if want}
     to = {name: array(place) for name, place in zip(of, map(output, of.values()), strict=True) if place is not None}
-    loss, *grads = linear.linear_cross_entropy_and_grad(
-        *arrays, **more, grad_output=up, wrt=tuple(of), out=to, block_rows=block_rows
-    )
-    return tensor(loss), _grads([grad for grad, want in zip(grads, wrt, strict=True) if want], factor)
+    loss, *grads = linear.linear_cross_entropy_and_grad(*arrays, **more, grad_output=up, wrt=tuple(of), out=to)
+    return tensor(loss), _grads([grad for grad in grads if grad is not None], factor)
 
 
-def _kl_divergence(given: Any, up: Any, parameters: Any, wrt: Any) -> tuple[Any, list[Any]]:
+def _kl_divergence(given: Any, up: Any, parameters: Any, wrt: Any) -> tuple[Any, Any]:
     student, teacher, sample_weight = given
     dim, temperature, teacher_is, direction, beta, reduction = parameters
     arrays = array(student), array(teacher)
@@ -90,8 +99,8 @@ def _kl_divergence(given: Any, up: Any, parameters: Any, wrt: Any) -> tuple[Any,
         "sample_weight": factors(sample_weight, student),
         "reduction": reduction,
     }
-    if not any(wrt):
-        return tensor(divergence.kl_divergence(*arrays, **more)), []
+    if not wrt:
+        return tensor(divergence.kl_divergence(*arrays, **more)), ()
     up, factor = _upstream(up, student)
     loss, grad = divergence.kl_divergence_and_grad(*arrays, **more, grad_output=up, out=array(output(student)))
     return tensor(loss), _grads([grad], factor)
@@ -99,16 +108,17 @@ def _kl_divergence(given: Any, up: Any, parameters: Any, wrt: Any) -> tuple[Any,
 
 CROSS_ENTROPY = Loss(
     "cross_entropy",
-    "Tensor input, Tensor target, Tensor? weight, Tensor? sample_weight",
+    "Tensor input, Tensor target, Tensor? weight, Tensor? where, Tensor? class_offset, Tensor? sample_weight",
     f"SymInt dim, {PARAMETERS}",
     _cross_entropy,
-    lambda *inputs: _shape(inputs[0], inputs[4], inputs[7]),
+    lambda *inputs: _shape(inputs[0], inputs[6], inputs[9]),
     formulas.cross_entropy,
     traced=False,
 )
 LINEAR_CROSS_ENTROPY = Loss(
     "linear_cross_entropy",
-    "Tensor input, Tensor weight, Tensor? bias, Tensor target, Tensor? class_weight, Tensor? sample_weight",
+    "Tensor input, Tensor weight, Tensor? bias, Tensor target, Tensor? class_weight, Tensor? class_offset, "
+    "Tensor? sample_weight",
     f"{PARAMETERS}, SymInt? block_rows",
     _linear_cross_entropy,
     _linear_shape,

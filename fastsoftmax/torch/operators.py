@@ -60,7 +60,7 @@ class Operator:
         given = inputs[: self.count]
         if tensors.seen(given):
             found = self._seen(*inputs)
-        elif torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
+        elif torch.is_grad_enabled() and True in [t is not None and t.requires_grad for t in given]:
             return self.apply(*inputs)
         else:
             found = self.kernel(*inputs)
@@ -99,10 +99,10 @@ class Operator:
         n, saved = self.count, ctx.saved_tensors
         if isinstance(upstream[0], list):
             upstream = tuple(upstream[0])
-        if all(up is None for up in upstream):
+        if upstream.count(None) == len(upstream):
             return (None,) * len(ctx.needs_input_grad)
         found = self._gradient(saved[:n], ctx.parameters, saved[n:], upstream, ctx.needs_input_grad[:n])
-        return (*found, *(None for _ in ctx.parameters))
+        return (*found, *[None] * len(ctx.parameters))
 
     def _one_by_one(self, info: Any, in_dims: Any, *inputs: Any) -> Any:
         """The rule for a vectorising transform: a loop."""
@@ -158,6 +158,21 @@ def spread(found: Sequence[Any], wanted: Sequence[bool]) -> list[Any]:
     return [next(each) if want else None for want in wanted]
 
 
+def mixed(first: int, fused: Callable[..., Sequence[Any]], formula: Callable[..., Any]) -> Gradient:
+    """The gradient of an operator by the first tensors by kernels, and by the others by the operator's formula."""
+    rest = by_formula(formula)
+
+    def gradient(given: Any, parameters: Any, saved: Any, upstream: Any, needs: Any) -> list[Any]:
+        wrt, result = list(needs[:first]), [None] * len(given)
+        if True in needs[first:]:
+            result = list(rest(given, parameters, saved, upstream, [False] * first + list(needs[first:])))
+        if True in wrt:
+            result[:first] = spread(fused(given, parameters, upstream, wrt), wrt)
+        return result
+
+    return gradient
+
+
 class Loss:
     """A reduced loss of some tensors, the first of which have gradients by a kernel and the others by its formula.
 
@@ -182,7 +197,8 @@ class Loss:
         self._reduction = [p.split()[-1] for p in parameters.split(", ")].index("reduction")
         self._run, self._shape = run, shape
         wrt = f"{parameters}, bool[] wrt"
-        self.value = Operator(name, (given, parameters, "Tensor"), self._value, shape, self._gradient_of_value)
+        gradient = mixed(first, lambda t, p, up, wrt: self.grad(*t, *up, *p, wrt), formula)
+        self.value = Operator(name, (given, parameters, "Tensor"), self._value, shape, gradient)
         self.both = Operator(
             f"{name}_and_grad", (given, wrt, "Tensor[]"), self._both, self._fake_both, self._scaled, hidden=True
         )
@@ -194,12 +210,15 @@ class Loss:
     def __call__(self, *inputs: Any) -> Any:
         """The loss, with its gradients in hand where they are wanted and nothing is to be multiplied into them."""
         given = inputs[: self._count]
-        reduced = inputs[self._count + self._reduction] != "none" and torch.is_grad_enabled()
-        if reduced and not tensors.transforms() and (self._traced or not torch.compiler.is_compiling()):
+        if torch.is_grad_enabled() and inputs[self._count + self._reduction] != "none":
             wrt = [t is not None and t.requires_grad for t in given]
+            first = wrt[: self._first]
             # float16 has no small numbers: what is multiplied afterwards, by a gradient scaler's 65536, would be lost.
-            if any(wrt) and not any(wrt[self._first :]) and given[0].dtype is not torch.float16:
-                return self.both(*inputs, wrt[: self._first])
+            if True in first and True not in wrt[self._first :] and given[0].dtype is not torch.float16:
+                if not tensors.seen(given):
+                    return self.both.apply(*inputs, first)
+                if self._traced and not tensors.transforms():
+                    return self.both(*inputs, first)
         return self.value(*inputs)
 
     def _value(self, *inputs: Any) -> Any:
@@ -233,20 +252,10 @@ class Loss:
         wanted = [*wrt, *(False for _ in range(n - len(wrt)))]
         return pulled(self._formula, inputs[:n], wanted, (inputs[n],), inputs[n + 1 : -1])
 
-    def _gradient_of_value(self, given: Any, parameters: Any, _: Any, upstream: Any, needs: Any) -> Sequence[Any]:
-        n = self._first
-        wrt, result = list(needs[:n]), [None] * self._count
-        if any(needs[n:]):
-            others = [False] * n + list(needs[n:])
-            result = list(by_formula(self._formula)(given, parameters, [], upstream, others))
-        if any(wrt):
-            result[:n] = spread(self.grad(*given, *upstream, *parameters, wrt), wrt)
-        return result
-
     def _scaled(self, given: Any, parameters: Any, grads: Any, upstream: Any, needs: Any) -> Sequence[Any]:
         (*options, wrt), (up, *_) = parameters, upstream
         if torch.is_grad_enabled():  # somebody is about to differentiate this
             grads = self.grad(*given, up, *options, wrt)
-        elif not (up.is_cpu and not tensors.seen((up,)) and up.item() == 1.0):
+        elif not up.is_cpu or tensors.seen((up,)) or up.item() != 1.0:
             grads = [grad * up for grad in grads]
-        return [*spread(grads, wrt), *(None for _ in given[self._first :])]
+        return [*spread(grads, wrt), *[None] * (self._count - self._first)]

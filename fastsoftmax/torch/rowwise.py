@@ -8,7 +8,7 @@ import torch
 from ..api import linear, softmax, statistics
 from ..core.statistics import BITS, DIFFERENTIABLE, STATISTICS, TRUTH, asked
 from . import formulas
-from .operators import Operator, by_formula, pulled, spread
+from .operators import Operator, by_formula, mixed, pulled
 from .tensors import array, computed, factors, indices, output, tensor
 
 _REALS = {False: (softmax.softmax, softmax.softmax_vjp), True: (softmax.log_softmax, softmax.log_softmax_vjp)}
@@ -33,7 +33,8 @@ def _gradient_of_logsumexp(given: Any, parameters: Any, _: Any, upstream: Any, n
     ((dim, *more),) = parameters
     if more or not given[0].ndim:
         return by_formula(formulas.logsumexp)(given, parameters, [], upstream, needs)
-    return [STATISTICS_GRAD(*given, None, None, None, *upstream, dim, [1.0, float("inf")], -100)]
+    nothing = (None,) * 5  # but for a log-sum-exp
+    return [STATISTICS_GRAD(*given, *nothing, *upstream, dim, [1.0, float("inf")], -100)]
 
 
 def _sums(x: Any, dims: list[int]) -> Any:
@@ -52,16 +53,17 @@ def _found(stats: statistics.RowStats, want: int) -> list[Any]:
     return [tensor(part) for value in values for part in (value if isinstance(value, tuple) else (value,))]
 
 
-def _row_stats(x: Any, target: Any, dim: int, terms: list[float], ignore_index: int, k: int, want: int) -> Any:
-    more = _more(terms, ignore_index)
+def _row_stats(x: Any, target: Any, where: Any, offset: Any, dim: int, *rest: Any) -> Any:
+    *options, k, want = rest
+    more = _more(*options) | {"where": array(where), "class_offset": factors(offset, x)}
     return _found(statistics.row_stats(array(x), indices(target), want=asked(want), axis=dim, k=k, **more), want)
 
 
-def _linear_row_stats(
-    x: Any, weight: Any, bias: Any, target: Any, terms: list[float], ignore_index: int, k: int, want: int
-) -> Any:
-    arrays = array(x), array(weight), indices(target), array(bias)
-    return _found(linear.linear_row_stats(*arrays, want=asked(want), k=k, **_more(terms, ignore_index)), want)
+def _linear_row_stats(x: Any, weight: Any, bias: Any, target: Any, offset: Any, *rest: Any) -> Any:
+    *options, k, want = rest
+    arrays, more = (array(x), array(weight), indices(target), array(bias)), _more(*options)
+    more["class_offset"] = factors(offset, x, weight)
+    return _found(linear.linear_row_stats(*arrays, want=asked(want), k=k, **more), want)
 
 
 def _fake_stats(x: Any, rows: list[Any], dtype: Any, k: int, want: int) -> list[Any]:
@@ -77,20 +79,20 @@ def _fake_stats(x: Any, rows: list[Any], dtype: Any, k: int, want: int) -> list[
     return found
 
 
-def _fake_row_stats(x: Any, target: Any, dim: int, terms: Any, ignore_index: int, k: int, want: int) -> Any:
-    rows = [n for i, n in enumerate(x.shape) if i != dim % x.ndim]
-    return _fake_stats(x, rows, computed(x), k, want)
+def _fake_row_stats(x: Any, *rest: Any) -> Any:
+    rows = [n for i, n in enumerate(x.shape) if i != rest[3] % x.ndim]
+    return _fake_stats(x, rows, computed(x), *rest[-2:])
 
 
-def _fake_linear_row_stats(x: Any, weight: Any, *rest: Any) -> Any:
-    return _fake_stats(x, [x.shape[0]], computed(x, weight), *rest[-2:])
+def _count(want: int) -> int:
+    """The number of results for a set of statistics."""
+    return len(asked(want)) + bool(want & BITS["top_k"])
 
 
 def _constant(*parameters: Any) -> list[int]:
     """The numbers of the results that have no gradient."""
     names = asked(parameters[-1])
-    names = (*names, "top_k") if "top_k" in names else names
-    return [i for i, name in enumerate(names) if name not in DIFFERENTIABLE]
+    return [i for i in range(_count(parameters[-1])) if i >= len(names) or names[i] not in DIFFERENTIABLE]
 
 
 def _ups(upstream: Sequence[Any], want: int) -> list[Any]:
@@ -99,61 +101,54 @@ def _ups(upstream: Sequence[Any], want: int) -> list[Any]:
     return [of.get(name) for name in DIFFERENTIABLE]
 
 
-def _gradient_of_stats(given: Any, parameters: Any, _: Any, upstream: Any, needs: Any) -> Sequence[Any]:
-    dim, terms, ignore_index, _, want = parameters
-    return [STATISTICS_GRAD(*given, *_ups(upstream, want), dim, terms, ignore_index), None]
+def _of_names(formula: Any) -> Any:
+    """A formula of the results of a set of statistics, of which those that have no gradient are not looked at."""
+
+    def results(*inputs: Any) -> list[Any]:
+        *given, _, want = inputs
+        of = dict(zip(DIFFERENTIABLE, formula(*given), strict=True))
+        return [of.get(name) for name in (*asked(want), "top_k")[: _count(want)]]
+
+    return results
 
 
-def _gradient_of_linear_stats(given: Any, parameters: Any, _: Any, upstream: Any, needs: Any) -> Sequence[Any]:
-    terms, ignore_index, _, want = parameters
-    wrt = list(needs[:3])
-    return spread(LINEAR_STATISTICS_GRAD(*given, *_ups(upstream, want), terms, ignore_index, wrt), needs)
-
-
-def _stats_grad(x: Any, target: Any, *rest: Any) -> Any:
+def _stats_grad(x: Any, target: Any, where: Any, offset: Any, *rest: Any) -> Any:
     *ups, dim, terms, ignore_index = rest
-    named = {name: factors(up, x) for name, up in zip(DIFFERENTIABLE, ups, strict=True)}
-    more = _more(terms, ignore_index)
-    return tensor(statistics.row_stats_vjp(array(x), indices(target), **named, axis=dim, out=array(output(x)), **more))
+    more = _more(terms, ignore_index) | {"where": array(where), "class_offset": factors(offset, x)}
+    more |= {name: factors(up, x) for name, up in zip(DIFFERENTIABLE, ups, strict=True)}
+    return tensor(statistics.row_stats_vjp(array(x), indices(target), axis=dim, out=array(output(x)), **more))
 
 
 def _formula_of_stats_grad(*inputs: Any) -> Any:
-    return pulled(formulas.row_stats, inputs[:2], (True, False), inputs[2:5], inputs[5:])
+    return pulled(formulas.row_stats, inputs[:4], (True, False, False, False), inputs[4:7], inputs[7:])
 
 
-def _linear_stats_grad(x: Any, weight: Any, bias: Any, target: Any, *rest: Any) -> list[Any]:
+def _linear_stats_grad(x: Any, weight: Any, bias: Any, target: Any, offset: Any, *rest: Any) -> list[Any]:
     """The gradient by each block of logits, which is multiplied as those of losses are."""
     *ups, terms, ignore_index, wrt = rest
     dtype, size = computed(x, weight), max(1, BLOCK // weight.shape[0])
-    w = weight.detach().to(dtype)
-    of_x, of_weight, of_bias = (
-        torch.zeros_like(t, dtype=dtype) if want else None for t, want in zip((x, weight, bias), wrt, strict=True)
-    )
+    wide: Any = (None if t is None else t.detach().to(dtype) for t in (x, weight, bias))
+    x_, w, b = wide
+    grads: list[Any] = [torch.zeros_like(t) if want else None for t, want in zip((x_, w, b), wrt, strict=True)]
     for begin in range(0, x.shape[0], size):
         part = slice(begin, begin + size)
-        features = x[part].detach().to(dtype)
-        z = formulas.logits(features, w, None if bias is None else bias.detach())
-        dz = _stats_grad(z, *(None if t is None else t[part] for t in (target, *ups)), 1, terms, ignore_index)
-        if of_x is not None:
-            of_x[part] = dz @ w
-        if of_weight is not None:
-            of_weight.addmm_(dz.T, features)
-        if of_bias is not None:
-            of_bias += dz.sum(0)
-    found = zip((of_x, of_weight, of_bias), (x, weight, bias), strict=True)
-    return [grad.to(t.dtype) for grad, t in found if grad is not None]
+        labels, *each = (None if t is None else t[part] for t in (target, *ups))
+        dz = _stats_grad(formulas.logits(x_[part], w, b), labels, None, offset, *each, 1, terms, ignore_index)
+        if grads[0] is not None:
+            grads[0][part] = dz @ w
+        if grads[1] is not None:
+            grads[1].addmm_(dz.T, x_[part])
+        if grads[2] is not None:
+            grads[2] += dz.sum(0)
+    return [grad.to(t.dtype) for grad, t in zip(grads, (x, weight, bias), strict=True) if grad is not None]
 
 
 def _fake_linear_stats_grad(*inputs: Any) -> list[Any]:
     return [torch.empty_like(t) for t, want in zip(inputs[:3], inputs[-1], strict=True) if want]
 
 
-def _formula_of_linear_stats(x: Any, weight: Any, bias: Any, target: Any, *rest: Any) -> Any:
-    return formulas.row_stats(formulas.logits(x, weight, bias), target, -1, *rest)
-
-
 def _formula_of_linear_stats_grad(*inputs: Any) -> Any:
-    return pulled(_formula_of_linear_stats, inputs[:4], (*inputs[-1], False), inputs[4:7], inputs[7:-1])
+    return pulled(formulas.linear_row_stats, inputs[:5], (*inputs[-1], False, False), inputs[5:8], inputs[8:-1])
 
 
 SOFTMAX = Operator(
@@ -172,18 +167,26 @@ LOGSUMEXP = Operator(
 ROW_STATISTICS = Operator(
     "row_stats",
     (
-        "Tensor input, Tensor? target",
+        "Tensor input, Tensor? target, Tensor? where, Tensor? class_offset",
         "SymInt dim, float[] terms, int ignore_index, SymInt k, int want",
         "Tensor[]",
     ),
     _row_stats,
     _fake_row_stats,
-    _gradient_of_stats,
+    mixed(
+        1,
+        lambda t, p, up, _: [STATISTICS_GRAD(*t, *_ups(up, p[-1]), *p[:-2])],
+        _of_names(formulas.row_stats),
+    ),
     constant=_constant,
 )
-STATISTICS_GRAD = Operator(
+STATISTICS_GRAD: Operator = Operator(
     "row_stats_grad",
-    (f"Tensor input, Tensor? target, {UPSTREAM}", "SymInt dim, float[] terms, int ignore_index", "Tensor"),
+    (
+        f"Tensor input, Tensor? target, Tensor? where, Tensor? class_offset, {UPSTREAM}",
+        "SymInt dim, float[] terms, int ignore_index",
+        "Tensor",
+    ),
     _stats_grad,
     lambda x, *_: torch.empty_like(x),
     by_formula(_formula_of_stats_grad),
@@ -191,19 +194,23 @@ STATISTICS_GRAD = Operator(
 LINEAR_STATISTICS = Operator(
     "linear_row_stats",
     (
-        "Tensor input, Tensor weight, Tensor? bias, Tensor? target",
+        "Tensor input, Tensor weight, Tensor? bias, Tensor? target, Tensor? class_offset",
         "float[] terms, int ignore_index, SymInt k, int want",
         "Tensor[]",
     ),
     _linear_row_stats,
-    _fake_linear_row_stats,
-    _gradient_of_linear_stats,
+    lambda x, weight, *rest: _fake_stats(x, [x.shape[0]], computed(x, weight), *rest[-2:]),
+    mixed(
+        3,
+        lambda t, p, up, wrt: LINEAR_STATISTICS_GRAD(*t, *_ups(up, p[-1]), *p[:-2], wrt),
+        _of_names(formulas.linear_row_stats),
+    ),
     constant=_constant,
 )
-LINEAR_STATISTICS_GRAD = Operator(
+LINEAR_STATISTICS_GRAD: Operator = Operator(
     "linear_row_stats_grad",
     (
-        f"Tensor input, Tensor weight, Tensor? bias, Tensor? target, {UPSTREAM}",
+        f"Tensor input, Tensor weight, Tensor? bias, Tensor? target, Tensor? class_offset, {UPSTREAM}",
         "float[] terms, int ignore_index, bool[] wrt",
         "Tensor[]",
     ),

@@ -85,6 +85,30 @@ def test_classes_are_in_dimension_1(shape, reduction):
     torch.testing.assert_close(loss, ft.cross_entropy(x, t, w, sample_weight=s, reduction=reduction))
 
 
+@pytest.mark.parametrize("kind", ["indices", "probabilities"])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_masks_and_offsets(reduction, kind):
+    """Of classes, in dimension 1: values, derivatives by offsets too, and none of what is masked."""
+    x, where = normal(4, 5, 3), torch.rand(4, 5, 1, generator=torch.Generator().manual_seed(0)) > 0.3
+    where[:, 2] = True
+    t = torch.full((4, 3), 2) if kind == "indices" else positive(4, 5, 3, seed=2) * where
+    offset, more = normal(5, seed=1), {"label_smoothing": 0.1, "reduction": reduction}
+    assert_as_reference(x, t, where=where, class_offset=offset.detach(), **more)
+    assert_differentiable(lambda x, o: ft.cross_entropy(x, t, where=where, class_offset=o, **more), x, offset)
+    names = ("log_prob", "entropy")
+    if kind == "indices":
+        assert_differentiable(
+            lambda x, o: ft.cross_entropy(x, t, where=where, class_offset=o, stats=names, **more)[:3], x, offset
+        )
+    with torch.no_grad():
+        x.masked_fill_(~where, math.nan)
+    (grad,) = torch.autograd.grad(ft.cross_entropy(x, t, where=where, **more).sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(grad.pow(2).sum(), x)
+    for g in (grad, second):
+        assert (g[~where.expand_as(g)] == 0).all()
+        assert g.isfinite().all()
+
+
 def test_a_row_alone():
     x = normal(5)
     loss, grad = loss_and_grad(x, torch.tensor(2))

@@ -88,6 +88,18 @@ def test_sequences_and_shifts(reduction, shift):
         torch.testing.assert_close(found, exact, rtol=1e-10, atol=1e-14)
 
 
+def test_offsets_of_classes():
+    (x, w, b), t, offset = problem(), classes(6, most=4), normal(4, seed=3)
+
+    def of(x, w, b, offset):
+        found = ft.linear_cross_entropy(x, w, t, b, class_offset=offset, stats=("log_prob", "entropy"))
+        return found.loss, found.log_prob, found.entropy
+
+    assert_differentiable(of, x, w, b, offset)
+    expected = F.cross_entropy(F.linear(x, w, b) + offset, t)
+    torch.testing.assert_close(of(x, w, b, offset)[0], expected)
+
+
 def test_probabilities_are_not_shifted():
     x, w = normal(2, 5, 3), normal(4, 3, seed=1)
     with pytest.raises(ValueError, match="shift needs class indices of shape"):

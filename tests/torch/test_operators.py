@@ -18,7 +18,8 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 def operators(x, t, weights, up, parameters):
     """The three operators of a loss, with their arguments."""
     dim, ignored, terms, reduction = parameters
-    given, options = (x, t, *weights), (dim, ignored, terms, reduction, None)
+    class_weight, sample_weight = weights
+    given, options = (x, t, class_weight, None, None, sample_weight), (dim, ignored, terms, reduction, None)
     yield losses.CROSS_ENTROPY.value.op, (*given, *options)
     yield losses.CROSS_ENTROPY.grad.op, (*given, up, *options, [True])
     if reduction != "none":
@@ -48,16 +49,19 @@ def others():
     x, y, t = normal(4, 3, 2), normal(4, 3, 2, seed=1), classes(4, 2, most=3)
     features, w, b, labels = normal(6, 3), normal(4, 3, seed=1), normal(4, seed=2), classes(6, most=4)
     up, scalar = normal(4, 2), torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
-    linear, plain = (features, w, b, labels, None, None), (-100, TERMS[1], "mean", None, None)
+    linear, plain = (features, w, b, labels, None, b, None), (-100, TERMS[1], "mean", None, None)
     stats = ([1.0, math.inf], -100)
     yield rowwise.SOFTMAX, (x, 1, True)
     yield rowwise.SOFTMAX_VJP, (x, y, 1, False)
     yield rowwise.LOGSUMEXP, (x, [0, 1])
     yield rowwise.LOGSUMEXP, (x, [1])
-    yield rowwise.ROW_STATISTICS, (x, t, 1, *stats, 2, 511)
-    yield rowwise.STATISTICS_GRAD, (x, t, up, None, up.detach(), 1, *stats)
-    yield rowwise.LINEAR_STATISTICS, (features, w, b, labels, *stats, 2, 511)
-    yield rowwise.LINEAR_STATISTICS_GRAD, (features, w, b, labels, normal(6), None, None, *stats, [True, True, False])
+    yield rowwise.ROW_STATISTICS, (x, t, x > -1, normal(3, seed=3), 1, *stats, 2, 511)
+    yield rowwise.STATISTICS_GRAD, (x, t, None, None, up, None, up.detach(), 1, *stats)
+    yield rowwise.LINEAR_STATISTICS, (features, w, b, labels, b, *stats, 2, 511)
+    yield (
+        rowwise.LINEAR_STATISTICS_GRAD,
+        (features, w, b, labels, None, normal(6), None, None, *stats, [True, True, False]),
+    )
     yield losses.LINEAR_CROSS_ENTROPY.value, (*linear, *plain)
     yield losses.LINEAR_CROSS_ENTROPY.both, (*linear, *plain, [True, False, True])
     yield losses.LINEAR_CROSS_ENTROPY.grad, (*linear, scalar, *plain, [True, True, True])
