@@ -50,20 +50,16 @@ def _linear_shape(x: Any, weight: Any, *rest: Any) -> Any:
 
 
 def _cross_entropy(given: Any, up: Any, parameters: Any, wrt: Any) -> tuple[Any, Any]:
-    x, target, class_weight, where, class_offset, sample_weight = given
-    dim, ignore_index, terms, reduction, check_targets = parameters
-    more = {
-        "axis": dim,
-        "class_weight": factors(class_weight, x),
-        "sample_weight": factors(sample_weight, x),
-        "where": array(where),
-        "class_offset": factors(class_offset, x),
-        **_options(ignore_index, reduction, check_targets, *terms),
-    }
+    x, target, *others = given
+    dim, *options = parameters
+    arrays, more = (array(x), indices(target)), {**_options(*options[:1], *options[2:], *options[1]), "axis": dim}
+    for name, t in zip(("class_weight", "where", "class_offset", "sample_weight"), others, strict=True):
+        if t is not None:
+            more[name] = array(t) if name == "where" else factors(t, x)
     if not wrt:
-        return tensor(rows.cross_entropy(array(x), indices(target), **more)), ()
+        return tensor(rows.cross_entropy(*arrays, **more)), ()
     up, factor = _upstream(up, x)
-    loss, grad = rows.cross_entropy_and_grad(array(x), indices(target), **more, grad_output=up, out=array(output(x)))
+    loss, grad = rows.cross_entropy_and_grad(*arrays, **more, grad_output=up, out=array(output(x)))
     return tensor(loss), _grads([grad], factor)
 
 

@@ -52,8 +52,8 @@ class Operator:
             "setup_context": staticmethod(self._setup),
             "vmap": staticmethod(self._one_by_one),
         }
-        self.apply = _function(name, eager)
-        self.transformed = _function(name, rules)
+        self._apply = _function(name, eager)
+        self._transformed = _function(name, rules)
 
     def __call__(self, *inputs: Any) -> Any:
         """The result, or the list of results."""
@@ -61,19 +61,24 @@ class Operator:
         if tensors.seen(given):
             found = self._seen(*inputs)
         elif torch.is_grad_enabled() and True in [t is not None and t.requires_grad for t in given]:
-            return self.apply(*inputs)
+            return self.eager(inputs)
         else:
             found = self.kernel(*inputs)
         return found[0] if self.hidden else found
 
+    def eager(self, inputs: Any) -> Any:
+        """The result as autograd knows it; parameters go together, as each argument of its functions costs time."""
+        return self._apply(*inputs[: self.count], inputs[self.count :])
+
     def _seen(self, *inputs: Any) -> Any:
-        return (self.transformed if tensors.transforms() else self.op)(*inputs)
+        return (self._transformed if tensors.transforms() else self.op)(*inputs)
 
     def _results(self, *inputs: Any) -> Any:
         found = self.kernel(*inputs)
         return tuple(found) if isinstance(found, list) else found
 
-    def _forward(self, ctx: Any, *inputs: Any) -> Any:
+    def _forward(self, ctx: Any, *arguments: Any) -> Any:
+        inputs = (*arguments[:-1], *arguments[-1])
         found = self._results(*inputs)
         if self.hidden:
             self._save(ctx, inputs, found)
@@ -99,10 +104,11 @@ class Operator:
         n, saved = self.count, ctx.saved_tensors
         if isinstance(upstream[0], list):
             upstream = tuple(upstream[0])
-        if upstream.count(None) == len(upstream):
-            return (None,) * len(ctx.needs_input_grad)
-        found = self._gradient(saved[:n], ctx.parameters, saved[n:], upstream, ctx.needs_input_grad[:n])
-        return (*found, *[None] * len(ctx.parameters))
+        needs = ctx.needs_input_grad
+        if all([up is None for up in upstream]):  # noqa: C419  a list is faster
+            return (None,) * len(needs)
+        found = self._gradient(saved[:n], ctx.parameters, saved[n:], upstream, needs[:n])
+        return (*found, *[None] * (len(needs) - n))
 
     def _one_by_one(self, info: Any, in_dims: Any, *inputs: Any) -> Any:
         """The rule for a vectorising transform: a loop."""
@@ -216,7 +222,7 @@ class Loss:
             # float16 has no small numbers: what is multiplied afterwards, by a gradient scaler's 65536, would be lost.
             if True in first and True not in wrt[self._first :] and given[0].dtype is not torch.float16:
                 if not tensors.seen(given):
-                    return self.both.apply(*inputs, first)
+                    return self.both.eager((*inputs, first))
                 if self._traced and not tensors.transforms():
                     return self.both(*inputs, first)
         return self.value(*inputs)
