@@ -297,7 +297,7 @@ def _wide(input: Any) -> Any:
 
 def _autocast(*tensors: Any) -> Any:
     """Tensors in the dtype of autocast, where it is on; float64 stays as it is."""
-    kind = tensors[0].device.type
+    kind = "cuda" if tensors[0].is_cuda else "cpu"
     if not torch.is_autocast_enabled(kind):
         return tensors
     dtype = torch.get_autocast_dtype(kind)

@@ -152,7 +152,7 @@ def by_formula(formula: Callable[..., Any]) -> Gradient:
     """The gradient of an operator by that of its formula."""
 
     def gradient(given: Any, parameters: Any, _: Any, upstream: Any, needs: Any) -> list[Any]:
-        with torch.autocast(given[0].device.type, enabled=False):
+        with torch.autocast("cuda" if given[0].is_cuda else "cpu", enabled=False):
             return spread(pulled(formula, given, needs, upstream, parameters), needs)
 
     return gradient

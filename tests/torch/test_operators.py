@@ -129,6 +129,10 @@ def test_meta_and_fake_tensors():
     x, t = normal(5, 4, dtype=torch.bfloat16, grad=False), classes(5, most=4)
     loss = ft.cross_entropy(x.to("meta").requires_grad_(), t.to("meta"))
     assert (loss.device.type, loss.shape, loss.dtype) == ("meta", (), torch.float32)
+    features, w = normal(5, 3).to("meta"), normal(4, 3).to("meta")
+    found = ft.linear_cross_entropy(features, w, t.to("meta"), stats="entropy")
+    grads = torch.autograd.grad(found.loss + found.entropy.sum(), (features, w), create_graph=True)
+    assert [g.shape for g in torch.autograd.grad(sum(g.sum() for g in grads), (features, w))] == [(5, 3), (4, 3)]
     with FakeTensorMode() as mode:
         loss = ft.cross_entropy(mode.from_tensor(x), mode.from_tensor(t), reduction="none")
     assert (loss.shape, loss.dtype) == ((5,), torch.float32)
