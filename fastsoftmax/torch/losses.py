@@ -27,9 +27,14 @@ def _options(ignore_index: int, reduction: str, check_targets: bool | None, *ter
 def _upstream(up: Any, *like: Any) -> tuple[Any, Any]:
     """(the upstream gradient for the kernel, a factor that its results are still to be multiplied by).
 
-    A kernel is given a number, or an array with one for each row: a number on a GPU is not waited for.
+    A kernel is given a number, or an array with one for each row: a number on a GPU is not waited for.  1 is left out,
+    as calls without are prepared.
     """
-    return (None, up) if up is not None and up.ndim == 0 and not up.is_cpu else (factors(up, *like), None)
+    if up is None or up.ndim:
+        return factors(up, *like), None
+    if not up.is_cpu:
+        return None, up
+    return (None if up.item() == 1.0 else up.item()), None
 
 
 def _grads(arrays: Sequence[Any], factor: Any) -> list[Any]:
