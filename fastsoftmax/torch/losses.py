@@ -17,7 +17,7 @@ OPTIONS = tuple(term.option for term in TERMS)
 PARAMETERS = "int ignore_index, float[] terms, str reduction, bool? check_targets"
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=256, typed=True)
 def _options(ignore_index: int, reduction: str, check_targets: bool | None, *terms: float) -> dict[str, Any]:
     """Keywords of the library's functions, which nobody is to change."""
     more = {"ignore_index": ignore_index, "reduction": reduction, "check_targets": check_targets}

@@ -7,6 +7,7 @@ import pytest
 from fastsoftmax.core.options import TERMS
 
 torch = pytest.importorskip("torch")
+torch.set_num_threads(1)  # more would spin beside ours
 
 #: The options of a loss, each alone: a value that is neither off nor special, and has two derivatives everywhere.
 VALUES = {term.option: {"focal_gamma": 2.5, "poly_epsilon": 1.5, "z_loss": 0.1, "softcap": 5.0}.get(

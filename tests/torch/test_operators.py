@@ -97,17 +97,18 @@ def test_everything_is_compiled_without_a_break():
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_compiled_without_a_break(reduction):
-    """Of any shape, with the gradient, once for all of them."""
+    """Of any shape and options, with the gradient."""
 
-    def function(x, t):
-        return (ft.cross_entropy(2 * x, t, label_smoothing=0.1, reduction=reduction) * 3).sum()
+    def function(x, t, temperature):
+        loss = ft.cross_entropy(2 * x, t, label_smoothing=0.1, temperature=temperature, reduction=reduction)
+        return (3 * loss).sum()
 
     compiled = torch.compile(function, backend="aot_eager", fullgraph=True, dynamic=True)
-    for rows in (5, 7, 9):
+    for rows, temperature in ((5, 0.5), (7, 1.5), (9, 2.5)):
         x, t = normal(rows, 4), classes(rows, most=4)
         grads = []
         for f in (function, compiled):
-            loss = f(x, t)
+            loss = f(x, t, temperature)
             grads.append((loss, *torch.autograd.grad(loss, x)))
         torch.testing.assert_close(*grads, rtol=1e-13, atol=0)
 
