@@ -21,6 +21,18 @@ from .check import Array
 _prepared = memo.shared(4096)
 
 
+#: The dtype of labels that prepared calls read.
+INT64 = np.dtype(np.int64)
+
+
+def _long_labels(logits: Any, target: Array) -> Array:
+    """Labels of fewer bytes as int64, so that a call on them is prepared as well; other targets as they are."""
+    dtype = target.dtype
+    if dtype.kind in "iu" and dtype.itemsize < INT64.itemsize and target.ndim < getattr(logits, "ndim", 0):
+        return target.astype(INT64)
+    return target
+
+
 def _run() -> Any:
     return imported(".run", __package__)
 
@@ -211,6 +223,8 @@ def loss(
     """(loss, gradient or None) of a cross-entropy."""
     key = None
     if class_weight is None and sample_weight is None and grad_output is None and adjust is None:
+        if type(target) is np.ndarray and target.dtype is not INT64:
+            target = _long_labels(logits, target)
         key = _key(logits, target, axis, out, grad, options)
     prepared = _prepared.get(key)
     results = None if prepared is None else prepared(logits, target, out)

@@ -275,3 +275,15 @@ def test_large_calls_are_planned_as_before():
     fs.softmax(x)
     assert list(backend._prepared.values()) == [None]
     assert (fs.softmax(x) == 0.5).all()
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint8", ">i4"])
+def test_labels_of_fewer_bytes(dtype):
+    """Their calls are prepared as those of int64 labels are, which they have the bits of; errors name the same row."""
+    x, t = operands()
+    expected = unprepared(fs.cross_entropy_and_grad, x, t)
+    equal(prepared(fs.cross_entropy_and_grad, x, t.astype(dtype)), expected)
+    t[3] = 100
+    for _ in range(2):
+        with pytest.raises(ValueError, match="got 100 at row 3"):
+            fs.cross_entropy_and_grad(x, t.astype(dtype))
