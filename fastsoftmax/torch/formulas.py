@@ -78,11 +78,15 @@ def linear_row_stats(x: Any, weight: Any, bias: Any, target: Any, class_offset: 
 
 
 def kl_divergence(
-    student: Any, teacher: Any, sample_weight: Any,
+    student: Any, teacher: Any, where: Any, sample_weight: Any,
     dim: int, temperature: float, teacher_is: str, direction: str, beta: float, reduction: str,
 ) -> Any:  # fmt: skip
     """The divergence, reduced."""
     x, y = (v.to(computed(student)).movedim(dim, -1) for v in (student, teacher))
+    if where is not None:
+        away = ~where.expand(student.shape).movedim(dim, -1)
+        x = x.masked_fill(away, -math.inf)
+        y = y.masked_fill(away, 0.0 if teacher_is == "prob" else -math.inf)
     log_p = torch.log_softmax(x / temperature, -1)
     if teacher_is == "logits":
         y = torch.log_softmax(y / temperature, -1)
@@ -94,7 +98,8 @@ def kl_divergence(
         value = _divergence(p, q, log_p, log_q)
     else:
         m = beta * q + (1.0 - beta) * p
-        value = beta * _divergence(q, m, log_q, m.log()) + (1.0 - beta) * _divergence(p, m, log_p, m.log())
+        log_m = m.masked_fill(m == 0, 1.0).log()  # both are 0 there
+        value = beta * _divergence(q, m, log_q, log_m) + (1.0 - beta) * _divergence(p, m, log_p, log_m)
     return reduced(value, torch.ones_like(value), sample_weight, reduction)
 
 

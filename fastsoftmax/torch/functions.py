@@ -253,13 +253,11 @@ def kl_divergence(
     temperature: float = 1.0,
     teacher_is: str = "logits",
     direction: str | float = "forward",
+    where: Tensor | None = None,
     sample_weight: Tensor | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """`fastsoftmax.kl_divergence` of tensors.
-
-    The student's gradient comes as that of `cross_entropy` does; the teacher's, if it needs one, by plain torch
-    operations.
+    """`fastsoftmax.kl_divergence` of tensors, from a teacher of all classes; its gradient is slower than the student's.
 
     >>> import torch, fastsoftmax.torch as ft
     >>> student, teacher = torch.zeros(1, 2, requires_grad=True), torch.tensor([[0.75, 0.25]])
@@ -267,9 +265,9 @@ def kl_divergence(
     >>> student.grad
     tensor([[-0.2500,  0.2500]])
     """
-    student, teacher, sample_weight = local(student=student, teacher=teacher, sample_weight=sample_weight)
+    given = local(student=student, teacher=teacher, where=where, sample_weight=sample_weight)
     which = (direction, 0.0) if isinstance(direction, str) else ("", direction)
-    return losses.KL_DIVERGENCE(student, teacher, sample_weight, dim, temperature, teacher_is, *which, reduction)
+    return losses.KL_DIVERGENCE(*given, dim, temperature, teacher_is, *which, reduction)
 
 
 def _terms(*values: Any) -> list[float]:

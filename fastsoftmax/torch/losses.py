@@ -89,7 +89,7 @@ def _linear_cross_entropy(given: Any, up: Any, parameters: Any, wrt: Any) -> tup
 
 
 def _kl_divergence(given: Any, up: Any, parameters: Any, wrt: Any) -> tuple[Any, Any]:
-    student, teacher, sample_weight = given
+    student, teacher, where, sample_weight = given
     dim, temperature, teacher_is, direction, beta, reduction = parameters
     arrays = array(student), array(teacher)
     more = {
@@ -97,6 +97,7 @@ def _kl_divergence(given: Any, up: Any, parameters: Any, wrt: Any) -> tuple[Any,
         "temperature": temperature,
         "teacher_is": teacher_is,
         "direction": direction or beta,
+        "where": array(where),
         "sample_weight": factors(sample_weight, student),
         "reduction": reduction,
     }
@@ -128,9 +129,9 @@ LINEAR_CROSS_ENTROPY = Loss(
 )
 KL_DIVERGENCE = Loss(
     "kl_divergence",
-    "Tensor student, Tensor teacher, Tensor? sample_weight",
+    "Tensor student, Tensor teacher, Tensor? where, Tensor? sample_weight",
     "SymInt dim, float temperature, str teacher_is, str direction, float beta, str reduction",
     _kl_divergence,
-    lambda *inputs: _shape(inputs[0], inputs[3], inputs[8]),
+    lambda *inputs: _shape(inputs[0], inputs[4], inputs[9]),
     formulas.kl_divergence,
 )

@@ -65,8 +65,8 @@ def others():
     yield losses.LINEAR_CROSS_ENTROPY.value, (*linear, *plain)
     yield losses.LINEAR_CROSS_ENTROPY.both, (*linear, *plain, [True, False, True])
     yield losses.LINEAR_CROSS_ENTROPY.grad, (*linear, scalar, *plain, [True, True, True])
-    yield losses.KL_DIVERGENCE.value, (x, y, positive(4, 2), 1, 1.0, "logits", "forward", 0.0, "none")
-    yield losses.KL_DIVERGENCE.grad, (x, y, positive(4, 2), up, 1, 1.0, "logits", "", 0.3, "none", [True])
+    yield losses.KL_DIVERGENCE.value, (x, y, x > -1, positive(4, 2), 1, 1.0, "logits", "forward", 0.0, "none")
+    yield losses.KL_DIVERGENCE.grad, (x, y, None, positive(4, 2), up, 1, 1.0, "logits", "", 0.3, "none", [True])
 
 
 @pytest.mark.parametrize(("operator", "arguments"), list(others()), ids=lambda v: getattr(v, "name", ""))

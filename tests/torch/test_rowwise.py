@@ -140,6 +140,18 @@ def test_derivatives_of_divergences(direction, reduction):
     assert_differentiable(lambda x, y, s: ft.kl_divergence(x, y, sample_weight=s, **more), student, teacher, s)
 
 
+@pytest.mark.parametrize("direction", ["forward", "reverse", 0.3])
+def test_masks_of_divergences(direction):
+    """Classes that are away have no part in values or derivatives."""
+    student, teacher = normal(3, 5), normal(3, 5, seed=1)
+    where = torch.tensor([True, True, False, True, False])
+    assert_differentiable(lambda x, y: ft.kl_divergence(x, y, where=where, direction=direction), student, teacher)
+    found = ft.kl_divergence(student, teacher, where=where, direction=direction)
+    expected = ft.kl_divergence(student[:, where], teacher[:, where], direction=direction)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(*(torch.autograd.grad(v, student)[0] for v in (found, expected)), rtol=1e-10, atol=1e-14)
+
+
 @pytest.mark.parametrize("teacher_is", ["log_prob", "prob"])
 def test_derivatives_by_teachers(teacher_is):
     student, teacher = normal(3, 4), normal(3, 4, seed=1)
