@@ -9,8 +9,8 @@ from functools import lru_cache
 
 from ...core.dtypes import COMPUTED
 from ..toolkit.compiler import cuda, device, types
-from .adjusted import make_adjust_vector
-from .held import make_add, make_clear, make_fill, make_fill_spare, make_load_all
+from .adjusted import make_adjust, make_adjust_vector
+from .held import make_add, make_clear, make_fill_spare, make_load_all
 from .hidden import make_wait_for_loads
 from .largest import NOWHERE, bid_for, precedes
 from .laws import LAWS
@@ -29,21 +29,26 @@ Order = namedtuple("Order", ("top", "at", "larger", "other", "own"))
 
 @lru_cache(maxsize=64)
 def _make_own(shape, flags, held):
-    """(load_own, fill) of the target's logit, ``load_own(p, o, place, t, own)``, and ``fill(p, o, part, words, own)``.
+    """(load_own, own_of, fill) of the target's logit.
+
+    These are ``load_own(p, place, t, own)``, ``own_of(p, o, place, t, own)``, and ``fill(p, o, part, words, own)``.
 
     The assembler would load it where it is used, and memory would be waited for once more: so held words wait for it.
     """
-    load, blank, load_all = make_load(shape.kind, 1), make_blank(shape.kind, 1), make_load_all(shape)
-    wait_for_loads = make_wait_for_loads(shape.held, shape.words, shape.held)
-    if shape.adjusted:
-        return _make_adjusted_own(shape, flags)
+    plain, get = shape._replace(adjusted=False), make_get(shape.kind)
+    load, blank, load_all = make_load(shape.kind, 1), make_blank(shape.kind, 1), make_load_all(plain)
+    wait_for_loads = make_wait_for_loads(plain.held, plain.words, plain.held)
 
     @device
-    def load_own(p, o, place, t, own):
+    def load_own(p, place, t, own):
         if t >= i32(0):
             load(own, 0, place.x + i64(t) * p.x_step)
         else:
             blank(own, 0)
+
+    @device
+    def own_of(p, o, place, t, own):
+        return get(own, 0, 0)
 
     @device
     def fill(p, o, part, words, own):
@@ -52,26 +57,34 @@ def _make_own(shape, flags, held):
             words[0] = opaque(words[0], u32(own[0] & u32(cuda.blockIdx.y)))
         wait_for_loads(words, words)
 
-    return load_own, fill
+    if not shape.adjusted:
+        return load_own, own_of, fill
+    return load_own, *_make_adjusted_own(shape, flags, fill)
 
 
-def _make_adjusted_own(shape, flags):
-    """The same of adjusted logits."""
-    load, adjust, fill = make_load(shape.kind, 1), make_adjust_vector(shape.kind, 1, flags), make_fill(shape, flags)
-    count = words_of(shape.kind, 1)
+def _make_adjusted_own(shape, flags, fill):
+    """(own_of, fill) of adjusted logits, where `fill` is what loads them as they come."""
+    adjust_one, adjust, get = (
+        make_adjust_vector(shape.kind, 1, flags),
+        make_adjust(shape, flags),
+        make_get(shape.word_kind),
+    )
+    count, one = shape._replace(adjusted=False).held, words_of(shape.word_kind, 1)
 
     @device
-    def load_own(p, o, place, t, own):
+    def adjusted_own(p, o, place, t, own):
+        z = cuda.local.array(one, types.uint32)
+        adjust_one(p, o, place.mask, own, 0, z, 0, t, t >= i32(0))
+        return get(z, 0, 0)
+
+    @device
+    def fill_adjusted(p, o, part, words, own):
         raw = cuda.local.array(count, types.uint32)
-        if t >= i32(0):
-            load(raw, 0, place.x + i64(t) * p.x_step)
-        adjust(p, o, place.mask, raw, 0, own, 0, t, t >= i32(0))
+        fill(p, o, part, raw, own)
+        own[0] = opaque(own[0], u32(raw[0] & u32(cuda.blockIdx.y)))  # nor is that used before
+        adjust(p, o, part, raw, words)
 
-    @device
-    def fill_all(p, o, part, words, own):
-        fill(p, o, part, words)
-
-    return load_own, fill_all
+    return adjusted_own, fill_adjusted
 
 
 @lru_cache(maxsize=64)
@@ -165,11 +178,11 @@ def make_state_of(shape, flags, group, blocks, in_order, infinite, held, staged)
     few vectors at a time, and keep them in shared memory where the row is `staged`.
     """
     kind, summed, seeks = COMPUTED[shape.kind], flags.rest, flags.hard and flags.grad
-    count = words_of(shape.word_kind, 1)
+    count = words_of(shape.kind, 1)
     part_of, advance, clear = make_part_of(shape), make_advance(shape), make_clear(shape.held)
     look, add = _make_look(shape, *in_order, seeks), make_add(shape, flags, infinite=infinite, exact=not flags.grad)
     rescale, join = make_rescale(kind, flags, infinite), _make_join(kind, group, blocks, flags, infinite, *in_order)
-    (load_own, fill), get, owner_of = _make_own(shape, flags, held), make_get(shape.word_kind), make_owner_of(shape)
+    (load_own, own_of, fill), owner_of = _make_own(shape, flags, held), make_owner_of(shape)
     keep = make_staging(shape, group, shape.words, make_fill_spare(shape, flags), staged)[0]
     shift, transform = LAWS[kind]["shift"], make_transform(kind, flags)
     zero, minus_inf = constant(kind, 0.0), constant(kind, float("-inf"))
@@ -178,7 +191,7 @@ def make_state_of(shape, flags, group, blocks, in_order, infinite, held, staged)
     def state_of(p, o, place, target, words, g, rank):
         targets, own = cuda.local.array(1, types.uint32), cuda.local.array(count, types.uint32)
         # Where the logits are written over, no thread but the owner looks for the target's.
-        load_own(p, o, place, i32(-1) if seeks else target.t, own)
+        load_own(p, place, i32(-1) if seeks else target.t, own)
         part, more, m, sums = part_of(p, place, g), True, minus_inf, Sums(zero, zero, zero)
         order = Order(minus_inf, NOWHERE, i32(0), minus_inf, minus_inf)
         while more:
@@ -186,7 +199,8 @@ def make_state_of(shape, flags, group, blocks, in_order, infinite, held, staged)
             if seeks:
                 clear(words, target.skipped)
             else:
-                order = Order(order.top, order.at, order.larger, order.other, get(own, 0, 0))
+                z = own_of(p, o, place, target.t, own)
+                order = Order(order.top, order.at, order.larger, order.other, z)
             keep(part, place.count, words)
             order = look(part, words, target.t, order)
             if summed:
