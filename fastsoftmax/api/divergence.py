@@ -4,7 +4,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from ..core.divergence import divergence_options, teacher_as_given
+from ..core.divergence import arrays_of, divergence_options, teacher_as_given
 from .backends import backend
 from .cross_entropy import LossAndGrad
 
@@ -83,7 +83,9 @@ def kl_divergence(
     student's is read once, and the teacher's other classes cost nothing.
 
     Arrays on a GPU, of any library, give arrays of their kind on the caller's current stream; see `fastsoftmax.cuda`.
-    Pairs are refused there, and so is a teacher of another dtype than the student's or the one that is computed in.
+    A teacher of another dtype than the student's or the one that is computed in is refused there, and so are pairs of
+    indices that are not int64 or int32, or of arrays that are not C-contiguous with the classes last.  Indices are not
+    looked at before: a row of which one is out of range, or comes twice, is NaN.
 
     Never negative, unless a tail is ignored: the terms added up are :math:`q \log(q / p) - q + p`, which are not, each
     with its digits where p is near q.  For a dense teacher's numbers that add up to M rather than 1 this is M - 1 less
@@ -103,8 +105,8 @@ def kl_divergence(
     0.130812
     """
     options = divergence_options(temperature, reduction)
-    teacher = teacher_as_given(teacher, tail, teacher_is, student=student, sample_weight=sample_weight)
-    at, kind = backend(student, teacher, sample_weight, where), (teacher_is, direction)
+    teacher = teacher_as_given(teacher, tail, teacher_is)
+    at, kind = backend(student, *arrays_of(teacher), sample_weight, where), (teacher_is, direction)
     return at.divergence(student, teacher, axis, kind, sample_weight, options, None, None, False, where)[0]
 
 
@@ -176,7 +178,7 @@ def kl_divergence_and_grad(
     O(n) time, one pass over memory while two rows fit a second-level cache.  ``p - q`` keeps its digits where p is
     near q.
 
-    On a GPU what `kl_divergence` says holds; `out` may be the student or the teacher, and has to lie apart otherwise.
+    On a GPU what `kl_divergence` says holds; `out` may be the student or a dense teacher, and lies apart otherwise.
 
     Examples
     --------
@@ -186,8 +188,7 @@ def kl_divergence_and_grad(
     (0.130812, [[-0.25, 0.25]])
     """
     options = divergence_options(temperature, reduction)
-    arrays = {"student": student, "sample_weight": sample_weight, "grad_output": grad_output, "out": out}
-    teacher = teacher_as_given(teacher, tail, teacher_is, **arrays)
-    at, kind = backend(teacher, *arrays.values(), where), (teacher_is, direction)
+    teacher, kind = teacher_as_given(teacher, tail, teacher_is), (teacher_is, direction)
+    at = backend(student, *arrays_of(teacher), sample_weight, grad_output, out, where)
     loss, grad = at.divergence(student, teacher, axis, kind, sample_weight, options, grad_output, out, True, where)
     return LossAndGrad(loss, grad)

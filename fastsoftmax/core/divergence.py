@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 from .conversion import number
-from .devices import in_main_memory
 from .dtypes import FORWARD, LOG_PROB, LOGITS, MIXED, PROB, REVERSE
 from .options import Bounds, Options, options
 from .rules import shown
@@ -44,8 +43,8 @@ def direction_of(value: Any) -> tuple[int, float]:
     return MIXED, beta
 
 
-def teacher_as_given(teacher: Any, tail: Any, teacher_is: Any, **others: Any) -> Any:
-    """The teacher, `Listed` where there is a `tail`; `others` are the arrays of the call besides."""
+def teacher_as_given(teacher: Any, tail: Any, teacher_is: Any) -> Any:
+    """The teacher, `Listed` where there is a `tail`."""
     if tail is None:
         return teacher
     if not isinstance(tail, str) or tail not in TAILS:
@@ -61,13 +60,18 @@ def teacher_as_given(teacher: Any, tail: Any, teacher_is: Any, **others: Any) ->
             f"{shown(teacher_is)}; pass the logarithms of probabilities in that pair"
         )
     indices, log_prob = teacher
-    arrays = {"indices": indices, "log_prob": log_prob, **others}
-    in_main_memory("kl_divergence with a tail", "pass a copy of {0} there", **arrays)
     return Listed(indices, log_prob, tail)
 
 
-def admitted(tail: str, direction: int) -> None:
-    """Refuse a direction that says nothing where a teacher gives the other classes no probability."""
+def arrays_of(teacher: Any) -> tuple[Any, ...]:
+    """The arrays that a teacher consists of."""
+    return teacher[:2] if isinstance(teacher, Listed) else (teacher,)
+
+
+def admitted(tail: str, direction: int, where: Any) -> None:
+    """Refuse a mask, and a direction that says nothing where a teacher gives the other classes no probability."""
+    if where is not None:
+        raise ValueError("where must be None for a teacher that lists classes; leave out of the pair what it masks")
     if tail == "ignore" and direction != FORWARD:
         raise ValueError("direction must be 'forward' with tail='ignore'; pass tail='bucket' for other directions")
     if tail == "renormalize" and direction == REVERSE:

@@ -76,13 +76,13 @@ def divergence(
     array, x, dtype, opts = logits_of(student, axis, opts, "student")
     soft = picked = None
     if isinstance(teacher, core.Listed):
-        core.admitted(teacher.tail, direction)
+        core.admitted(teacher.tail, direction, where)
         picked = listed(teacher, array, rules.axis_of(axis, array.ndim, "student"))
     else:
         other = numbers("teacher", teacher)
         rules.same_classes(other.shape, array.shape)
         soft = last(other, axis)
-    if where is not None:
+    if where is not None and soft is not None:
         x, soft = _of_classes(last(broadcast(where, array.shape), axis), x, soft, what)
     _, weight = weights_of(None, sample_weight, x.array, None, opts, dtype)
     up = 1.0 if grad_output is None else upstream(grad_output, x.array.shape[:-1], opts.reduction, dtype)
@@ -91,10 +91,8 @@ def divergence(
     return Divergence(Loss(x, None, soft, None, weight, up, opts, to, wide), variant, beta, picked)
 
 
-def _of_classes(mask: Array, x: Rows, soft: Array | None, what: int) -> tuple[Rows, Array]:
+def _of_classes(mask: Array, x: Rows, soft: Array, what: int) -> tuple[Rows, Array]:
     """Copies of a student and a dense teacher without the classes where a mask is False."""
-    if soft is None:
-        raise ValueError("where must be None for a teacher that lists classes; leave out of the pair what it masks")
     dtype = result_dtype(soft.dtype)
     y = np.where(mask, soft, dtype.type(0.0 if what == PROB else -np.inf)).astype(dtype, copy=False)
     return Rows(np.where(mask, x.array, x.dtype.type(-np.inf)).astype(x.dtype, copy=False), x.dtype), y

@@ -7,6 +7,7 @@ take microseconds to be asked and made.
 from typing import Any
 
 from ..core import rules
+from ..core.divergence import Listed
 from ..core.dtypes import LOGSUMEXP, computed
 from ..core.options import Options
 from . import check, derived, hessian, statistics
@@ -143,7 +144,8 @@ def _prepare_loss(
     if taught is None:
         problem = check.cross_entropy(operands, axis, options, grad=grad)
     else:
-        problem = derived.divergence(operands, taught, axis, options, grad=grad)
+        of = derived.divergence if class_weight is None else derived.listed
+        problem = of(operands, taught, axis, options, grad=grad)
     about, written = logits.description, arrays[-1]
     reach = reach_of(problem.out, problem.x, problem.soft or check.flat(target))
     if grad and out is None:
@@ -169,6 +171,12 @@ def divergence(
     grad: bool,
     where: Any = None,
 ) -> tuple[Any, Any]:
-    """(divergence, gradient or None) of a student from its teacher: a loss of another kernel."""
-    arguments = student, teacher, None, sample_weight, grad_output, out, axis, options, grad
+    """(divergence, gradient or None) of a student from its teacher: a loss of another kernel.
+
+    A pair takes the places of class indices and of weights of classes.
+    """
+    log_prob = None
+    if isinstance(teacher, Listed):
+        kind, log_prob, teacher = (teacher.tail, kind[1]), teacher.log_prob, teacher.indices
+    arguments = student, teacher, log_prob, sample_weight, grad_output, out, axis, options, grad
     return loss(*arguments, adjust=None if where is None else (where, None), taught=kind)

@@ -30,6 +30,7 @@ class Loss(NamedTuple):
     label: int = 8  # bytes of a class index
     work: tuple[str, Any, tuple[float, ...]] = "cross_entropy", 0, ()  # kernel, variant, numbers besides the options'
     adjust: Adjust = NOTHING
+    listed: tuple[int, int] = 0, 0  # classes that a teacher lists, and bytes of their log-probabilities
 
 
 class Map(NamedTuple):
@@ -139,11 +140,16 @@ def output(out: Argument, axes: tuple[Any, ...], like: Description) -> Operand:
 def row_wise(name: str, argument: Argument, shape: tuple[int, ...], allowed: tuple[str, ...]) -> None:
     """Refuse an array with a number a row (or a class) that is not C-contiguous."""
     about = readable(name, argument, allowed)
-    axes = [(n, s) for n, s in zip(shape, about.strides, strict=True) if n > 1]
-    dense = contiguous(tuple(n for n, _ in axes), SIZES[about.dtype])
-    if 0 not in shape and tuple(s for _, s in axes) != dense:
+    dense(name, argument, shape, about.strides, "C-contiguous")
+
+
+def dense(name: str, argument: Argument, shape: tuple[int, ...], strides: tuple[int, ...], what: str) -> None:
+    """Refuse an array whose elements are not side by side, the last axis first; `what` is said to be wanted."""
+    about = argument.description
+    axes = [(n, s) for n, s in zip(shape, strides, strict=True) if n > 1]
+    if 0 not in shape and tuple(s for _, s in axes) != contiguous(tuple(n for n, _ in axes), SIZES[about.dtype]):
         raise ValueError(
-            f"{name} must be C-contiguous on a GPU, got strides {about.strides} with shape {about.shape}; "
+            f"{name} must be {what} on a GPU, got strides {about.strides} with shape {about.shape}; "
             f"nothing is copied there: pass {argument.library.contiguous.format(name)}"
         )
 

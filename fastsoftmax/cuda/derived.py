@@ -3,14 +3,26 @@
 from typing import Any, NamedTuple
 
 from ..core import rules
-from ..core.divergence import direction_of, teacher_of
-from ..core.dtypes import SIZES, computed, readable_beside
+from ..core.divergence import TAILS, admitted, direction_of, listed_shape, teacher_of
+from ..core.dtypes import LABELS, SIZES, STORAGE, computed, readable_beside
 from ..core.options import Options, in_precision
 from ..core.statistics import DIFFERENTIABLE
 from ..core.strides import Operand
 from .adjust import NOTHING, Adjust
 from .arrays.library import Argument, Description
-from .check import Arguments, Loss, adjustment, destination, factors, flat, rows_of, target_of, together, upstream
+from .check import (
+    Arguments,
+    Loss,
+    adjustment,
+    dense,
+    destination,
+    factors,
+    flat,
+    rows_of,
+    target_of,
+    together,
+    upstream,
+)
 
 
 class Statistics(NamedTuple):
@@ -97,3 +109,27 @@ def divergence(arguments: Arguments, kind: tuple[Any, Any], axis: Any, options: 
     work = "divergence", (what, direction), (beta,)
     adjust = adjustment(where, None, like, (axis,))
     return Loss(x, y, to, False, loss_factor, grad_factor, options, grad, device, work=work, adjust=adjust)
+
+
+def listed(arguments: Arguments, kind: tuple[Any, Any], axis: Any, options: Options, *, grad: bool) -> Loss:
+    """A divergence from a teacher's pair, indices and log-probabilities; `kind` is the tail, and the direction."""
+    tail, (direction, beta) = kind[0], direction_of(kind[1])
+    student, indices, log_prob, sample_weight, grad_output, out, _, where = arguments
+    assert log_prob is not None
+    admitted(tail, direction, where)
+    named = {"student": student, "indices": indices, "log_prob": log_prob, "sample_weight": sample_weight}
+    device, like = together({**named, "grad_output": grad_output, "out": out}), student.description
+    x, at = rows_of("student", student, axis), rules.axis_of(axis, len(like.shape), "student")
+    listed_shape(indices.description.shape, log_prob.description.shape, like.shape, at)
+    for name, argument, allowed in (("indices", indices, LABELS), ("log_prob", log_prob, readable_beside(x.dtype))):
+        rows = rows_of(name, argument, axis, allowed)
+        dense(name, argument, rows.shape, rows.strides, "C-contiguous with the classes in the last axis")
+    dtype, label, taught = computed(x.dtype), SIZES[indices.description.dtype], log_prob.description.dtype
+    options = in_precision(options, dtype)
+    loss_factor, grad_factor = factors(sample_weight, grad_output, x.shape[:-1], options.reduction, dtype)
+    read = {"student": (x, True), "indices": (flat(indices), False), "log_prob": (flat(log_prob), False)}
+    to, variant = destination(out, like, (axis,), read), (direction, TAILS.index(tail), STORAGE[taught])
+    problem = Loss(
+        x, None, to, False, loss_factor, grad_factor, options, grad, device, label, ("listed", variant, (beta,))
+    )
+    return problem._replace(listed=(indices.description.shape[at], SIZES[taught]))

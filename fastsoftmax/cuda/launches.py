@@ -88,7 +88,11 @@ def launches_of(
             Layout(SIZES[a.dtype], (a.address + begin) % 16, *step, _class_step(a))
             for a, begin, step in zip(operands, offset, steps, strict=False)
         )
-        chosen = plan.plan(rows, classes, layouts, (facts.multiprocessors, facts.shared, facts.clusters), burden)
+        about = facts.multiprocessors, facts.shared, facts.clusters
+        if work.kernel == "listed":
+            chosen = plan.listed_plan(rows, classes, SIZES[x.dtype], about)
+        else:
+            chosen = plan.plan(rows, classes, layouts, about, burden)
         strides = [s for i in place for s in ((0, 0, 0) if i is None else layouts[i][2:])]
         begins = [0 if i is None else offset[i] for i in place] + [0 if mask is None else offset[-1]]
         if work.flags.adjusted:

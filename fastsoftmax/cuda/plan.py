@@ -23,6 +23,7 @@ ITEMS = 8  # vectors a thread holds at most, where a logit takes no more than it
 CLASSES_A_THREAD = 32  # classes that one thread keeps of rows that lie side by side
 CLUSTER_BLOCKS = 8  # the most that every GPU with clusters has
 UNROLLED = 4  # vectors a thread reads before it uses the first, of rows that it does not keep
+WINDOW = 16  # classes a thread between two barriers, where a teacher lists some
 STREAMING = 512  # threads of a block that does not keep its row in registers
 RESERVED = 2048  # bytes of shared memory that are not the row's
 WAVES = 4  # times that a multiprocessor is filled with blocks; rows beyond that come to blocks that are there
@@ -165,6 +166,14 @@ def plan(
     held = chosen.form not in (SCALAR, ONLINE) and not chosen.shared
     resident = _resident(chosen.items, layouts[0].itemsize, burden, held=held, clusters=facts[2]) // chosen.threads
     return chosen._replace(grid=_grid(rows, chosen.rows, resident, chosen.cluster, facts[0]), resident=resident)
+
+
+def listed_plan(rows: int, classes: int, itemsize: int, facts: tuple[int, int, bool]) -> Plan:
+    """The plan of a teacher that lists classes: a block a row, which reads single elements wherever they lie."""
+    threads = max(WARP_SIZE, min(STREAMING, _power(-(-classes // WINDOW))))
+    resident = _resident(1, itemsize, PLAIN, held=False, clusters=facts[2]) // threads
+    grid = _grid(rows, 1, resident, 1, facts[0])
+    return Plan(ONLINE, threads, threads, 1, WINDOW, 1, False, grid, resident=resident)
 
 
 def count_blocks(rows: int) -> int:

@@ -81,7 +81,8 @@ class CountLaunches:
     """The weights of the rows that count, which a mean is divided by, and the check of their labels: of all rows."""
 
     def __init__(self, problem: Loss) -> None:
-        shape, self.device, self.hard = problem.x.shape, problem.device, problem.soft is None
+        shape, self.device = problem.x.shape, problem.device
+        self.hard = problem.soft is None and not problem.listed[0]
         self.rows, self.classes, self.label = shape[:-1], shape[-1], problem.label
         self.count = int(np.prod(self.rows, dtype=np.int64))
         self.ignore_index, self.blocks = problem.options.ignore_index, plan.count_blocks(self.count)
@@ -124,7 +125,9 @@ class RowLaunches:
     def __init__(self, problem: Loss) -> None:
         x, o, self.device = problem.x, problem.options, problem.device
         self.hard, factors = problem.soft is None, problem.loss_factor or problem.grad_factor
-        flags = flags_of(o, hard=self.hard, weighted=problem.weighted, factors=factors, grad=problem.grad)
+        self.listed = problem.listed
+        hard = self.hard and not self.listed[0]
+        flags = flags_of(o, hard=hard, weighted=problem.weighted, factors=factors, grad=problem.grad)
         kernel, variant, more = problem.work
         if kernel == "divergence":  # whose teacher is a second row, and no weights of classes
             flags = flags._replace(soft=False)
@@ -134,7 +137,7 @@ class RowLaunches:
         self.blocks = self.launches[-1].block + self.launches[-1].kernel.grid if self.launches else 0
         dtype = computed(x.dtype)
         self.number, self.size, self.label = np.dtype(dtype).type, SIZES[dtype], problem.label
-        self.reduced, self.ignore_index = o.reduction != "none", o.ignore_index
+        self.reduced, self.ignore_index = o.reduction != "none", self.listed[0] or o.ignore_index
         self.numbers = tuple(map(self.number, (*numbers_of(o, x.shape[-1]), *more)))
         self.up = UPSTREAM if problem.grad_factor else SAMPLE_WEIGHT
         self.prepared: Memo[int, LaunchSequence] = Memo(STREAMS)
@@ -157,10 +160,11 @@ class RowLaunches:
         """The values of the cells: of several launches, those of each."""
         if len(self.launches) < 2:
             return places
-        values, size = places, self.size
+        values, size, (listed, width) = places, self.size, self.listed
+        label, width = self.label * (listed or 1), width * listed
         for _, _, (x, y, out, mask), row, block in self.launches[1:]:
             rows = size * row
-            steps = x, self.label * row if self.hard else y, out, 0, rows, rows, 0, mask, rows, 8 * block, 0, 0, 0
+            steps = x, label * row if self.hard else y, out, width * row, rows, rows, 0, mask, rows, 8 * block, 0, 0, 0
             values += tuple(place + step if place else 0 for place, step in zip(places, steps, strict=True))
         return values
 

@@ -20,7 +20,7 @@ compiler = pytest.importorskip(
 )
 recipes = pytest.importorskip("fastsoftmax.cuda.kernels.recipes")
 
-from fastsoftmax.core.divergence import TEACHERS  # noqa: E402
+from fastsoftmax.core.divergence import TAILS, TEACHERS  # noqa: E402
 from fastsoftmax.core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, LOGSUMEXP  # noqa: E402
 from fastsoftmax.core.options import TERMS  # noqa: E402
 from fastsoftmax.core.statistics import INDEX, REAL, STATISTICS, TRUTH  # noqa: E402
@@ -165,16 +165,31 @@ class NumpyDriver(Driver):
             self.rows(p, "out", dtype, write=True)[...] = grad.reshape(-1, p.inner, k)
 
     def run_divergence(self, recipe, arguments, grid):
-        p, o, dtype, real = self.unpacked(recipe, arguments)
+        p, _, dtype, real = self.unpacked(recipe, arguments)
         (teacher, direction), n, k = recipe.variant, p.rows, p.classes
         x, y = (self.rows(p, name, of).astype(WIDE).reshape(n, k) for name, of in self.pair(recipe, dtype))
-        assert recipe.flags.factors == (p.loss_factor != 0 or p.grad_factor != 0)
         where = self.adjusting(recipe, p, real)["where"]
+        kind = {number: name for name, number in TEACHERS.items()}[teacher]
+        options = {"where": None if where is None else where.reshape(n, k), "teacher_is": kind}
+        self.write_divergence(recipe, arguments, grid, direction, (x, y), **options)
+
+    def run_listed(self, recipe, arguments, grid):
+        p, _, dtype, _ = self.unpacked(recipe, arguments)
+        (direction, tail, kind), n, k = recipe.variant, p.rows, p.listed
+        x = self.rows(p, "x", dtype).astype(WIDE).reshape(n, p.classes)
+        indices = self.floats(p.indices, n * k, np.dtype(f"i{recipe.label}")).astype(np.int64).reshape(n, k)
+        log_prob = self.floats(p.log_prob, n * k, DTYPES[kind]).astype(WIDE).reshape(n, k)
+        self.write_divergence(recipe, arguments, grid, direction, (x, (indices, log_prob)), tail=TAILS[tail])
+
+    def write_divergence(self, recipe, arguments, grid, direction, pair, **options):
+        """Write what the reference makes of a student and its teacher."""
+        p, o, dtype, real = self.unpacked(recipe, arguments)
+        n, k = p.rows, p.classes
+        assert recipe.flags.factors == (p.loss_factor != 0 or p.grad_factor != 0)
         value, grad = reference.kl_divergence_and_grad(
-            *(x, y),
-            where=None if where is None else where.reshape(n, k),
+            *pair,
+            **options,
             temperature=1 / float(o.inverse_temperature),
-            teacher_is={number: name for name, number in TEACHERS.items()}[teacher],
             direction=("forward", "reverse", float(o.beta))[direction],
             reduction="none",
         )

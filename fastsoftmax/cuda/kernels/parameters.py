@@ -62,6 +62,11 @@ HessianNumbers = namedtuple("HessianNumbers", (*Numbers._fields, "curvature", "l
 DivergenceNumbers = namedtuple("DivergenceNumbers", (*Numbers._fields, "beta"))  # type: ignore[misc]
 
 
+#: The integers of "listed": a pair of `listed` classes a row and their log-probabilities in the places of labels.
+_LISTED = {"target": "indices", "class_weight": "log_prob", "ignore_index": "listed"}
+ListedIntegers = namedtuple("ListedIntegers", [_LISTED.get(name, name) for name in Integers._fields])  # type: ignore[misc]
+
+
 #: What adjusted logits take besides: strides of the mask, and addresses of offsets by class and of the mask (0: none).
 ADJUSTMENTS = "mask_outer", "mask_inner", "mask_step", "offset", "mask"
 

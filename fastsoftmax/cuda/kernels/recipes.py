@@ -7,7 +7,7 @@ from ...core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, LOGSUMEXP
 from ...core.options import Flags, Numbers
 from ..plan import BLOCK, CLUSTER, PART_WARP, WARP, Plan
 from ..toolkit import cache, compiler
-from . import derivative, divergence, held_rows, hessian, statistics, streamed_rows, sums, vjp
+from . import derivative, divergence, held_rows, hessian, listed, statistics, streamed_rows, sums, vjp
 from .entry import make_kernel
 from .parameters import (
     Counting,
@@ -17,13 +17,14 @@ from .parameters import (
     HessianIntegers,
     HessianNumbers,
     Integers,
+    ListedIntegers,
     StatisticIntegers,
     Totalling,
     adjusted,
 )
 from .parts import Shape
 
-LOSSES = "cross_entropy", "divergence"  # are added up
+LOSSES = "cross_entropy", "divergence", "listed"  # are added up
 HELD = (PART_WARP, WARP, BLOCK, CLUSTER)
 NOTHING = Flags()
 #: Those of row kernels, by their names; of the others `Integers` and `Numbers`.
@@ -32,6 +33,7 @@ PARAMETERS: dict[str, Any] = {
     "derivatives": (DerivativeIntegers, DerivativeNumbers),
     "hessian": (HessianIntegers, HessianNumbers),
     "divergence": (Integers, DivergenceNumbers),
+    "listed": (ListedIntegers, DivergenceNumbers),
 }
 
 
@@ -85,13 +87,20 @@ def _make_work(recipe: Recipe) -> Any:
     if recipe.name in ("derivatives", "hessian"):
         make_row = derivative.make_derivative if recipe.name == "derivatives" else hessian.make_hessian
         return make_row(shape, recipe.flags, recipe.label, group, blocks, held=recipe.held, staged=staged)
-    if recipe.name == "divergence":
-        make_value = divergence.make_divergence
-        return make_value(shape, recipe.flags, recipe.variant, group, blocks, held=recipe.held, staged=staged)
+    if recipe.name in ("divergence", "listed"):
+        return _make_divergence(recipe, shape)
     if recipe.name == "softmax":
         return rows.make_softmax(shape, recipe.variant, recipe.flags, *threads)
     make_product = vjp.make_held if recipe.held else vjp.make_streamed
     return make_product(shape, recipe.variant == LOG_SOFTMAX, *threads)
+
+
+def _make_divergence(recipe: Recipe, shape: Shape) -> Any:
+    """The work on a row of a divergence from a teacher of all classes, or of some."""
+    if recipe.name == "listed":
+        return listed.make_listed(shape, recipe.flags, recipe.variant, recipe.label, recipe.group)
+    group, blocks, held, staged = recipe.group, recipe.cluster, recipe.held, recipe.staged
+    return divergence.make_divergence(shape, recipe.flags, recipe.variant, group, blocks, held=held, staged=staged)
 
 
 def _make_row_kernel(recipe: Recipe) -> Any:
