@@ -1,5 +1,7 @@
 """The GPU kernel of divergences from a teacher that lists classes, executed by the interpreter of its PTX.  No GPU."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,8 @@ from tests.cuda.kernels.machine_code import taken_apart
 from tests.cuda.kernels.support import H200, Lie, Placed, strides
 from tests.functions.test_listed import KINDS, listed
 from tests.interpreter import ptx
+from tests.interpreter.memory import Race
+from tests.interpreter.mutants import without_barriers
 from tests.pairs import exhaustive_but
 from tests.support import assert_exact, both, computed, logits, steepness
 
@@ -192,3 +196,26 @@ def test_machine_code(dtype, classes, capability):
     assert (code.stack, code.local, code.count("LDL|STL")) == (0, 0, 0)
     assert code.shared < 48 << 10
     assert -(-code.registers // 8) * 8 * made.threads * made.resident <= 65536
+
+
+def test_each_barrier_is_needed():
+    """Without any one of them threads race, of marks that are stored; the interpreter looks at no atomic's order."""
+    x, pair = drawn(FLOAT32, 8500, 600)
+
+    def launched(change):
+        stored = re.compile(r"(?:atom|red)\.shared\.max\.s32\s+(?:%r\d+, )?(\[[^]]+\], \S+;)")
+
+        def text(compiled):
+            made, count = stored.subn(r"st.shared.u32 \1", compiled.ptx)
+            assert count
+            return change(made)
+
+        return listed_of(x, pair, grid=1, ptx_of=text)
+
+    texts = []
+    launched(lambda text: texts.append(text) or text)
+    broken = [text for _, text in without_barriers(texts[0])]
+    assert len(broken) >= 12
+    for text in broken:
+        with pytest.raises(Race):
+            launched(lambda _, text=text: text)
