@@ -8,7 +8,7 @@ from .options import Bounds, Options, options
 from .rules import shown
 
 TEACHERS = {"logits": LOGITS, "log_prob": LOG_PROB, "prob": PROB}
-TAILS = ("ignore", "renormalize", "bucket")
+TAILS = ("ignore", "renormalize", "bucket")  # in the order of their numbers in `dtypes`
 _BETWEEN = Bounds(0, 1, above=True, below=True)
 
 

@@ -48,6 +48,7 @@ def readable_beside(dtype: str) -> tuple[str, ...]:
 
 # Variants of the kernels for maps from rows to rows or numbers.
 SOFTMAX, LOG_SOFTMAX, LOGSUMEXP = range(3)
-# Variants of divergences: what a teacher is, and the direction.
+# Variants of divergences: what a teacher is, the direction, and what becomes of classes that a list leaves out.
 LOGITS, LOG_PROB, PROB = range(3)
 FORWARD, REVERSE, MIXED = range(3)
+IGNORE, RENORMALIZE, BUCKET = range(3)

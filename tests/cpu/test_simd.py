@@ -14,7 +14,7 @@ from numba import njit
 
 from fastsoftmax.core.dtypes import BFLOAT16, COMPUTED, FLOAT16, FLOAT32, FLOAT64
 from fastsoftmax.cpu import jit
-from fastsoftmax.cpu.layouts import rows
+from fastsoftmax.cpu.layouts import order
 from fastsoftmax.cpu.simd import memory, words
 from fastsoftmax.cpu.simd.lanes import extract, first_lanes, hmax, hsum, lane_is
 from fastsoftmax.cpu.simd.memory import get, lanes_of, load, load_n, put, ref, store, store_n
@@ -231,7 +231,7 @@ def test_maximum_of_a_block(kind):
 
     @compiled
     def run(address, j, stop):
-        return rows.block_max(ref(address, 0, kind, True), j, stop)
+        return order.block_max(ref(address, 0, kind, True), j, stop)
 
     count = 8 * WIDTHS[kind] + 5
     for j, stop in [(0, count), (3, count), (1, 4), (2, count - 6)]:

@@ -8,8 +8,7 @@ have one, so that a list is sound if k slots are found.
 
 from collections import namedtuple
 
-from ...core.divergence import TAILS
-from ...core.dtypes import COMPUTED, FLOAT64, ITEMSIZE, LOG_PROB
+from ...core.dtypes import BUCKET, COMPUTED, FLOAT64, IGNORE, ITEMSIZE, LOG_PROB, RENORMALIZE
 from ...core.law_of_divergence import Norms
 from ..toolkit.compiler import cuda, device, types
 from .laws import EXPONENTIALS, LAWS
@@ -22,7 +21,6 @@ from .words import make_get, make_load, make_store, words_of
 
 i32, i64, f64 = types.int32, types.int64, types.float64
 UNROLLED = 4  # logits that a thread reads before it uses the first
-IGNORE, RENORMALIZE, BUCKET = range(len(TAILS))
 #: A row: addresses of its logits, gradient, indices and log-probabilities, ways between classes, and their numbers.
 Row = namedtuple("Row", ("x", "step", "out", "out_step", "places", "lies", "classes", "k"))
 
