@@ -37,7 +37,7 @@ def adjusted(random, x, kind, least=1):
     there = np.ones(x.shape, bool) if where is None else np.broadcast_to(where, x.shape).copy()
     if class_offset is not None:
         there &= class_offset != -np.inf
-    x[~there] = random.choice([np.nan, np.inf, -np.inf, 1e30], (~there).sum())
+    x[~there] = random.choice([np.nan, np.inf, -np.inf, 1e4], (~there).sum())
     return {"where": where, "class_offset": class_offset}, there
 
 
