@@ -60,8 +60,7 @@ def kl_divergence(
         what is left of 1 in both; nothing, where the listed q add up to 1 or more.
     where : array_like of bool, optional
         The classes that are there: a mask that broadcasts to `student`.  Others are not looked at in either, as if they
-        had the logit -inf, or the probability 0; both arrays are copied without them, but on a
-        GPU.  Not for a pair.
+        had the logit -inf, or the probability 0; both arrays are copied without them, but on a GPU.  Not for a pair.
     sample_weight : array_like, shape (...), optional
         Weights >= 0 that multiply the rows' divergences; a mean divides by their sum.
     reduction : {"mean", "sum", "none"}, default "mean"

@@ -129,8 +129,7 @@ def row_stats(
     the two largest logits, as rounding that difference costs up to this.
 
     Logits are compared as they come, or as z with `where` or `class_offset`; NaN is the largest.  Rows that hold NaN
-    have no other real statistics; nor have rows of nothing but -inf, or with +inf, but for
-    "log_sum_exp".
+    have no other real statistics; nor have rows of nothing but -inf, or with +inf, but for "log_sum_exp".
 
     Arrays on a GPU, of any library, give arrays of their kind on the caller's current stream; see `fastsoftmax.cuda`.
     No labels are checked there: statistics of a row whose label is out of range are NaN, -1 and False.

@@ -9,6 +9,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from ..core.devices import on_cuda
+from ..core.rules import axis_of
 
 try:
     from jax.experimental.buffer_callback import buffer_callback as _buffer_callback
@@ -81,6 +82,17 @@ def call(kernel: Any, constants: Any, results: Sequence[Any], *arrays: Any, roww
 def indices(target: Any) -> Any:
     """Class indices of NumPy's in int64, of which calls are prepared: JAX's are int32; probabilities as they are."""
     return target if target is None or target.dtype.kind not in "iu" else target.astype(np.int64, copy=False)
+
+
+def from_end(axis: Any, x: Any, name: str) -> int:
+    """An axis counted from the end: vmap's come first."""
+    ndim: int = x.ndim
+    return axis_of(axis, ndim, name) - ndim
+
+
+def row_shape(x: Any, axis: int) -> tuple[int, ...]:
+    """The shape of a number for each row."""
+    return tuple(n for i, n in enumerate(x.shape) if i != axis % x.ndim)
 
 
 def floating(x: Any) -> Any:

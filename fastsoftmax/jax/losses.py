@@ -7,11 +7,10 @@ import jax.numpy as jnp
 from ..api import cross_entropy as api
 from ..api import linear
 from ..core.options import options as checked
-from ..core.rules import axis_of
 from ..cpu import check
 from ..cpu.linear import check as check_linear
 from . import formulas
-from .calls import Struct, computed, empty, floating, indices
+from .calls import Struct, computed, empty, floating, from_end, indices, row_shape
 from .derivatives import Function, Loss
 
 LINEAR = ("x", "weight", "bias")
@@ -46,8 +45,7 @@ def _features(constants: Any, loss: Any, grads: Any, up: Any, *arrays: Any) -> N
 
 def _rows(constants: Any, x: Any, *_: Any) -> Struct:
     axis, o = constants
-    shape = [n for i, n in enumerate(x.shape) if i != axis % x.ndim]
-    return Struct(shape if o.reduction == "none" else (), computed(x))
+    return Struct(row_shape(x, axis) if o.reduction == "none" else (), computed(x))
 
 
 def _rows_of_features(constants: Any, x: Any, weight: Any, *_: Any) -> Struct:
@@ -130,7 +128,7 @@ def cross_entropy(
     o = checked(ignore_index, label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction)
     x, target = floating(logits), jnp.asarray(target)
     weights = tuple(None if w is None else floating(w) for w in (class_weight, sample_weight))
-    axis = axis_of(axis, x.ndim, "logits") - x.ndim  # from the end: vmap's axes come first
+    axis = from_end(axis, x, "logits")
     check.cross_entropy(empty(x), empty(target), axis, empty(weights[0]), empty(weights[1]), o)
     return CROSS_ENTROPY.value((axis, o), x, target, *weights)
 

@@ -13,18 +13,11 @@ from ..api.statistics import RowStats, TopK
 from ..core import statistics
 from ..core.conversion import positive
 from ..core.options import Options, transforms
-from ..core.rules import axis_of
 from ..cpu import derived
 from . import formulas
-from .calls import Struct, call, computed, differentiable, empty, floating, like
+from .calls import Struct, call, computed, differentiable, empty, floating, from_end, like, row_shape
 
 MAPS = {False: (maps.softmax, maps.softmax_vjp), True: (maps.log_softmax, maps.log_softmax_vjp)}
-
-
-def _last(axis: Any, x: Any, name: str = "x") -> int:
-    """An axis counted from the end: vmap's come first."""
-    ndim: int = x.ndim
-    return axis_of(axis, ndim, name) - ndim
 
 
 def _map_kernel(constants: Any, outs: Any, x: Any) -> None:
@@ -77,7 +70,7 @@ def softmax(x: Any, axis: int = -1) -> Any:
     [0.5 0.5]
     """
     x = floating(x)
-    return _map((_last(axis, x), False), x)
+    return _map((from_end(axis, x, "x"), False), x)
 
 
 def log_softmax(x: Any, axis: int = -1) -> Any:
@@ -102,7 +95,7 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
     [-100.    0.]
     """
     x = floating(x)
-    return _map((_last(axis, x), True), x)
+    return _map((from_end(axis, x, "x"), True), x)
 
 
 def _stats_kernel(constants: Any, outs: Any, x: Any, target: Any) -> None:
@@ -140,7 +133,7 @@ _stats_vjp = differentiable(_vjp_of_stats, formulas.row_stats_vjp)
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _stats(constants: Any, x: Any, target: Any) -> list[Any]:
     axis, _, variant, k = constants
-    rows = tuple(n for i, n in enumerate(x.shape) if i != axis % x.ndim)
+    rows = row_shape(x, axis)
     index = jax.dtypes.canonicalize_dtype(jnp.int64)
     real, whole = Struct(rows, computed(x)), Struct(rows, index)
     kinds = {statistics.REAL: [real], statistics.INDEX: [whole], statistics.TRUTH: [Struct(rows, bool)]}
@@ -176,7 +169,7 @@ def _lse_kernel(axis: Any, outs: Any, x: Any) -> None:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _lse(axis: int, x: Any) -> Any:
-    rows = tuple(n for i, n in enumerate(x.shape) if i != axis % x.ndim)
+    rows = row_shape(x, axis)
     return call(_lse_kernel, axis, [Struct(rows, x.dtype)], x, rowwise=True)[0]
 
 
@@ -215,7 +208,7 @@ def logsumexp(x: Any, axis: int = -1, *, keepdims: bool = False) -> Any:
     1000.0
     """
     x = floating(x)
-    axis = _last(axis, x)
+    axis = from_end(axis, x, "x")
     found = _lse(axis, x)
     return jnp.expand_dims(found, axis) if keepdims else found
 
@@ -267,7 +260,7 @@ def row_stats(
     '-0.408, 0.832'
     """
     x, t = floating(logits), None if target is None else jnp.asarray(target)
-    axis, options = _last(axis, x, "logits"), transforms(ignore_index, temperature, softcap)
+    axis, options = from_end(axis, x, "logits"), transforms(ignore_index, temperature, softcap)
     variant = statistics.wanted(want, target=t is not None)
     derived.statistics(empty(x), empty(t), axis, options)
     k = positive("k", k, x.shape[axis]) if variant & statistics.BITS["top_k"] else 0

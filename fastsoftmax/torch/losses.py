@@ -10,7 +10,7 @@ from ..core.options import TERMS
 from ..core.rules import WRT
 from . import formulas
 from .operators import Loss
-from .tensors import array, computed, factors, indices, output, tensor
+from .tensors import array, computed, factors, indices, output, row_shape, tensor
 
 OPTIONS = tuple(term.option for term in TERMS)
 #: The class indices or probabilities, and the options, of every cross-entropy.
@@ -45,8 +45,7 @@ def _grads(arrays: Sequence[Any], factor: Any) -> list[Any]:
 
 def _shape(x: Any, dim: int, reduction: str) -> Any:
     """A loss of logits, for fake tensors."""
-    kept = [n for i, n in enumerate(x.shape) if i != dim % x.ndim] if reduction == "none" else []
-    return x.new_empty(kept, dtype=computed(x))
+    return x.new_empty(row_shape(x, dim) if reduction == "none" else [], dtype=computed(x))
 
 
 def _linear_shape(x: Any, weight: Any, *rest: Any) -> Any:

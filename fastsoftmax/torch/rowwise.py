@@ -6,10 +6,10 @@ from typing import Any
 import torch
 
 from ..api import linear, softmax, statistics
-from ..core.statistics import BITS, DIFFERENTIABLE, STATISTICS, TRUTH, asked
+from ..core.statistics import BITS, DIFFERENTIABLE, REAL, STATISTICS, TRUTH, asked
 from . import formulas
 from .operators import Operator, by_formula, mixed, pulled
-from .tensors import array, computed, factors, indices, output, tensor
+from .tensors import array, computed, factors, indices, output, row_shape, tensor
 
 _REALS = {False: (softmax.softmax, softmax.softmax_vjp), True: (softmax.log_softmax, softmax.log_softmax_vjp)}
 #: Which of the upstream gradients of `DIFFERENTIABLE` an operator takes, after logits (or what they are made of).
@@ -74,14 +74,13 @@ def _fake_stats(x: Any, rows: list[Any], dtype: Any, k: int, want: int) -> list[
             if statistic.name == "top_k":
                 found += [x.new_empty([*rows, k], dtype=torch.int64), x.new_empty([*rows, k], dtype=dtype)]
             else:
-                of = {"real": dtype, TRUTH: torch.bool}.get(statistic.kind, torch.int64)
+                of = {REAL: dtype, TRUTH: torch.bool}.get(statistic.kind, torch.int64)
                 found.append(x.new_empty(rows, dtype=of))
     return found
 
 
 def _fake_row_stats(x: Any, *rest: Any) -> Any:
-    rows = [n for i, n in enumerate(x.shape) if i != rest[3] % x.ndim]
-    return _fake_stats(x, rows, computed(x), *rest[-2:])
+    return _fake_stats(x, row_shape(x, rest[3]), computed(x), *rest[-2:])
 
 
 def _count(want: int) -> int:

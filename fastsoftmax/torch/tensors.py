@@ -57,6 +57,11 @@ def output(like: Any) -> Any:
     return None if like.is_contiguous() or not like.is_cpu else torch.empty_like(like)
 
 
+def row_shape(x: Any, dim: int) -> list[Any]:
+    """The shape of a number for each row."""
+    return [n for i, n in enumerate(x.shape) if i != dim % x.ndim]
+
+
 def computed(*like: Any) -> Any:
     """The dtype that some tensors are computed in together."""
     return torch.float32 if all(t.dtype in _NARROW for t in like) else torch.float64

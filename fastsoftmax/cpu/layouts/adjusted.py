@@ -18,6 +18,14 @@ INF = float("inf")
 _adjusted = vector["adjusted"]
 
 
+@inline
+def adjusted_class(flags, o, offset, j, x, by):
+    """Adjusted logits `x` of class `j`; `by` is 0, or what a mask adds to them."""
+    if flags.offset:
+        by = by + splat(x, get(offset, j))
+    return _adjusted(tempered(flags, o, x), by)
+
+
 # Classes in lanes -------------------------------------------------------------------------------------------------
 
 
@@ -70,24 +78,12 @@ def logit_of(flags, o, row, t):
     """The logit of class `t` as the loss sees it, by the instructions that transform vectors: the very same bits."""
     x = splat(row.x, get(row.source, t))
     if flags.adjusted:
-        by = splat(row.x, 0.0)
-        if flags.offset:
-            by = splat(row.x, get(row.offset, t))
-        if flags.mask:
-            by = by + splat(row.x, get(row.mask, t))
-        return float(extract(_adjusted(tempered(flags, o, x), by), 0))
+        by = splat(row.x, get(row.mask, t)) if flags.mask else splat(row.x, 0.0)
+        return float(extract(adjusted_class(flags, o, row.offset, t, x, by), 0))
     return float(extract(transform(flags, o, x), 0))
 
 
 # Rows in lanes ----------------------------------------------------------------------------------------------------
-
-
-@inline
-def adjusted_class(flags, o, offset, j, x, by):
-    """Adjusted logits `x` of class `j`; `by` is 0, or what a mask adds to them."""
-    if flags.offset:
-        by = by + splat(x, get(offset, j))
-    return _adjusted(tempered(flags, o, x), by)
 
 
 @inline
