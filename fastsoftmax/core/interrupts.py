@@ -1,7 +1,8 @@
-"""Ctrl-C held back while something must not be left halfway: a compilation, or a setting that is to be taken back.
+"""Ctrl-C and forks held back while something must not be left halfway: an import, a compilation, a borrowed setting.
 
 Python raises KeyboardInterrupt wherever the main thread happens to be: within a callback of the compiler, which prints
 it and goes on with half of its state, or between setting the threads of a BLAS and the block that sets them back.
+A fork leaves the locks of other threads taken in the child, where nobody releases them: Python has one a module.
 """
 
 import _signal as signal  # type: ignore[import-not-found]  # `signal` wraps it in enumerations: 5 us a call
@@ -12,6 +13,9 @@ import threading
 from functools import cache
 from types import FrameType
 from typing import Any
+
+#: Held by whoever imports, compiles or starts threads: a fork waits for it.
+fork_waits = threading.RLock()
 
 #: Who holds interruptions back, the innermost last; only the main thread ever does.
 _holding: list["Deferred"] = []
@@ -71,7 +75,7 @@ def check() -> None:
 @cache
 def imported(name: str, package: str) -> Any:
     """A module that the first call that needs it imports, whole: Numba takes half a second."""
-    with Deferred():
+    with fork_waits, Deferred():
         return importlib.import_module(name, package)
 
 
@@ -85,3 +89,5 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+    lock, unlock = fork_waits.acquire, fork_waits.release
+    os.register_at_fork(before=lock, after_in_parent=unlock, after_in_child=unlock)

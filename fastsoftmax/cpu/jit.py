@@ -1,9 +1,7 @@
 """The only place that compiles for the CPU: compile options, and what tells kernels apart in the store."""
 
 import hashlib
-import os
 import sys
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +20,7 @@ from numba.core.runtime import rtsys
 
 from ..core import store
 from ..core.garbage import uncollected
-from ..core.interrupts import Deferred
+from ..core.interrupts import Deferred, fork_waits
 from ..core.options import Numbers
 from ..core.rules import compiler_disabled
 from .inlined import Inlined
@@ -56,18 +54,13 @@ DIGEST = _digest()
 #: Kernels and drivers of this process, by whether they were compiled here or loaded.
 counts = Counter({"compiled": 0, "loaded": 0})
 
-#: Held by whoever compiles.  A fork waits for it: neither it nor Numba's own lock would ever be released in the child.
-_lock = threading.RLock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
-
 
 @contextmanager
 def compiling() -> Iterator[None]:
     """A block that compiles: one thread at a time, and an interruption is raised at its end."""
     if config.DISABLE_JIT:
         raise compiler_disabled()
-    with _lock, Deferred(), uncollected():
+    with fork_waits, Deferred(), uncollected():
         yield
 
 

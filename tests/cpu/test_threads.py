@@ -287,6 +287,28 @@ print(forked())
 
 
 @needs_fork
+def test_fork_while_a_module_is_imported():
+    """A fork waits for the import, whose lock would never be released in the child."""
+    code = """
+importing, forking = threading.Event(), threading.Event()
+class Slow:
+    def find_spec(self, name, path, target=None):
+        if name == "fastsoftmax.cpu.prepared":
+            importing.set()
+            forking.wait()
+sys.meta_path.insert(0, Slow())
+os.register_at_fork(before=forking.set)
+x = np.zeros((64, 10), np.float32)
+xs = [x]
+def right(x): return bool((fs.softmax(x) == np.float32(0.1)).all())
+threading.Thread(target=lambda: fs.softmax(x)).start()
+assert importing.wait()
+print(forked())
+"""
+    assert run(BEGIN + FORK + code) == "0\n"
+
+
+@needs_fork
 def test_fork_before_any_launch():
     """Small calls start no threads: a child may start its own."""
     code = """

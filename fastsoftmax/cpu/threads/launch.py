@@ -7,10 +7,12 @@ leaves its share to the rest.
 
 import os
 import threading
+from functools import cache
 
 import numba
 from numba import prange, types
 
+from ...core.interrupts import fork_waits
 from .. import forks, jit
 from . import workers
 from .chunks import all_of, share_of
@@ -53,10 +55,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+@cache
+def _first_asked():
+    """Numba starts threads when it is first asked for their number, under a lock of its own."""
+    with fork_waits:
+        numba.get_num_threads()
+
+
 def threads_for():
     """The number of threads (and scratch slots) that a launch from here may use; Numba's own setting is the limit."""
     if forks.threads_lost():
         return 1
+    _first_asked()
     threads = numba.get_num_threads()
     if not OWN and threading.current_thread() is not threading.main_thread() and numba.threading_layer() == "workqueue":
         return 1  # the main thread may be inside a parallel function of somebody else
