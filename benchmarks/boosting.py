@@ -2,7 +2,7 @@
 
 NumPy is what the boosters' documentation shows, over whole arrays where XGBoost's goes row by row in Python.  Results
 are compared before anything is timed.  A round is one of training on 20 features, and an objective's part of it the
-time that passes inside of it.  Needs ``pip install 'fastsoftmax[boosting]'``; prints Markdown.
+time that passes inside of it.  Needs ``pip install lightgbm xgboost``; prints Markdown.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 The mean loss and its gradient under `jax.jit`, by itself and behind a product of matrices that XLA computes with
 threads of its own.  Results are compared before anything is timed.  The direct call, of NumPy's arrays, is what the
-adapter costs more than.  Needs ``pip install 'fastsoftmax[jax]' optax``; prints Markdown.
+adapter costs more than.  Needs ``pip install jax optax``; prints Markdown.
 """
 
 import argparse

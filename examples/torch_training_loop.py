@@ -2,7 +2,7 @@
 
 The logits of the last layer are never there all at once: `fastsoftmax.torch.linear_cross_entropy` gives the loss, and
 the gradients of features, weights and bias.  With ``FASTSOFTMAX_TOY=1`` in the environment it runs on next to nothing.
-Needs ``pip install 'fastsoftmax[torch]'``.
+Needs ``pip install torch ml_dtypes``.
 """
 
 import os

@@ -2,7 +2,7 @@
 
 The model is small and starts from random weights; it learns to count.  Its own loss and ours are printed side by side.
 With ``FASTSOFTMAX_TOY=1`` in the environment it runs on next to nothing.  Needs
-``pip install 'fastsoftmax[torch]' transformers``.
+``pip install torch ml_dtypes transformers``.
 """
 
 import os

@@ -13,7 +13,7 @@ try:
     import jax as _jax  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        f"fastsoftmax.jax needs jax 0.7 or newer ({error}); install it with: pip install 'fastsoftmax[jax]'"
+        f"fastsoftmax.jax needs jax 0.7 or newer ({error}); install it with: pip install 'jax>=0.7'"
     ) from error
 
 from .losses import cross_entropy, linear_cross_entropy

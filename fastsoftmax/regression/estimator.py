@@ -20,8 +20,7 @@ try:
     from . import inputs, training_rows
 except ImportError as error:
     raise ImportError(
-        f"SoftmaxRegression needs scikit-learn 1.6 or newer ({error}); "
-        "install it with: pip install 'fastsoftmax[sklearn]'"
+        f"SoftmaxRegression needs scikit-learn 1.6 or newer ({error}); install it with: pip install scikit-learn rich"
     ) from error
 
 from .callbacks import Callbacks, CallbackSupportMixin, with_callbacks

@@ -17,12 +17,12 @@ try:
 except ImportError as error:
     raise ImportError(
         f"fastsoftmax.torch needs torch 2.4 or newer, and ml_dtypes ({error}); "
-        "install them with: pip install 'fastsoftmax[torch]'"
+        "install them with: pip install 'torch>=2.4' ml_dtypes"
     ) from error
 if not hasattr(_torch.library, "custom_op"):
     raise ImportError(
         f"fastsoftmax.torch needs torch 2.4 or newer, got {_torch.__version__}; "
-        "install it with: pip install 'fastsoftmax[torch]'"
+        "install it with: pip install 'torch>=2.4' ml_dtypes"
     )
 
 from . import hf

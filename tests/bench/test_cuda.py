@@ -112,12 +112,12 @@ def test_list_needs_no_gpu(capsys, monkeypatch):
         (["--threads", "1"], "--threads is for --device cpu"),
         (["--html", "page.html"], "--html is for --device cpu"),
         (["--cases", "shapes/softmax/64x10/*"], "there are launch/cross_entropy_and_grad/64x1024/float32, "),
-        ([], "--device cuda: no such driver: pip install 'fastsoftmax[cu13]'"),
+        ([], "--device cuda: no such driver: pip install 'numba-cuda[cu13]>=0.30,<0.31'"),
     ],
 )
 def test_what_cannot_be_measured_is_said_before(arguments, message, capsys, monkeypatch):
     def found():
-        raise ImportError("no such driver: pip install 'fastsoftmax[cu13]'")
+        raise ImportError("no such driver: pip install 'numba-cuda[cu13]>=0.30,<0.31'")
 
     monkeypatch.setattr(arrays, "first_gpu", found)
     monkeypatch.delattr(suite, "begun")

@@ -211,7 +211,7 @@ def test_command_without_the_package_names_the_command_that_installs_it():
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, encoding="utf-8", check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("--device cuda: arrays on a GPU need numba-cuda")
-    assert "pip install 'fastsoftmax[cu13]'" in done.stderr
+    assert "pip install 'numba-cuda[cu13]>=0.30,<0.31'" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-COMMAND = "pip install 'fastsoftmax[cu13]'"
+COMMAND = "pip install 'numba-cuda[cu13]>=0.30,<0.31'"
 
 
 class Module(pytest.Module):

@@ -182,4 +182,4 @@ def test_without_jax():
     done = child(code)
     assert done.returncode == 0, done.stderr
     assert "fastsoftmax.jax needs jax 0.7 or newer" in done.stdout
-    assert done.stdout.strip().endswith("install it with: pip install 'fastsoftmax[jax]'")
+    assert done.stdout.strip().endswith("install it with: pip install 'jax>=0.7'")

@@ -440,7 +440,7 @@ except AttributeError as error:
     done = child(code)
     assert (done.returncode, done.stderr) == (0, "")
     first, second = done.stdout.splitlines()
-    assert first.endswith("install it with: pip install 'fastsoftmax[sklearn]'")
+    assert first.endswith("install it with: pip install scikit-learn rich")
     assert second == "module 'fastsoftmax' has no attribute 'SoftmaxClassifier'"
 
 

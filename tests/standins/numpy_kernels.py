@@ -15,7 +15,7 @@ from tests.standins.driver import Driver, Launched
 
 compiler = pytest.importorskip(
     "fastsoftmax.cuda.toolkit.compiler",
-    reason="numba-cuda is not installed: pip install 'fastsoftmax[cu13]'",
+    reason="numba-cuda is not installed: pip install 'numba-cuda[cu13]>=0.30,<0.31'",
     exc_type=ImportError,
 )
 recipes = pytest.importorskip("fastsoftmax.cuda.kernels.recipes")

@@ -189,7 +189,7 @@ The floor is the time that those bytes, or the exponentials, take at the best sp
 
 
 def html(run: Run) -> str:
-    """The whole page; Matplotlib draws its charts (``pip install 'fastsoftmax[plot]'``)."""
+    """The whole page; Matplotlib draws its charts (``pip install matplotlib``)."""
     drawn, groups = charts(run), _groups(run)
     css = resources.files(__package__).joinpath("page.css").read_text("utf-8")
     facts = run.machine

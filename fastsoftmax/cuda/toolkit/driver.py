@@ -16,7 +16,7 @@ class Missing(ImportError):
     """A package or the driver that kernels need is not installed."""
 
 
-INSTALL = "pip install 'fastsoftmax[cu13]' (or [cu12] for a driver of CUDA 12)"
+INSTALL = "pip install 'numba-cuda[cu13]>=0.30,<0.31' (or [cu12] for a driver of CUDA 12)"
 
 try:
     from cuda.bindings import driver

@@ -40,9 +40,12 @@ def test_a_missing_driver_names_the_command(address):
     shown = {"shape": (2, 3), "typestr": "<f4", "data": (address, False), "version": 3}
     for function in (fs.softmax, fs.logsumexp):
         raises(
-            ImportError, "pip install 'fastsoftmax[cu13]'", function, SimpleNamespace(__cuda_array_interface__=shown)
+            ImportError,
+            "pip install 'numba-cuda[cu13]>=0.30,<0.31'",
+            function,
+            SimpleNamespace(__cuda_array_interface__=shown),
         )
-    raises(ImportError, "pip install 'fastsoftmax[cu13]'", fs.cuda.launcher, "softmax", (2, 3), "float32")
+    raises(ImportError, "pip install 'numba-cuda[cu13]>=0.30,<0.31'", fs.cuda.launcher, "softmax", (2, 3), "float32")
 
 
 @pytest.mark.parametrize("name", LIBRARIES)

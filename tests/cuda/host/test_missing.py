@@ -23,7 +23,7 @@ calls = [
 ]
 for call in calls:
     try: call()
-    except ImportError as error: assert "pip install 'fastsoftmax[cu13]' (or [cu12]" in str(error), error
+    except ImportError as error: assert "pip install 'numba-cuda[cu13]>=0.30,<0.31' (or [cu12]" in str(error), error
     else: raise AssertionError("no error")
 print("done")
 """

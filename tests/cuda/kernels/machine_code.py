@@ -12,7 +12,7 @@ import pytest
 
 compiler = pytest.importorskip(
     "fastsoftmax.cuda.toolkit.compiler",
-    reason="numba-cuda is not installed: pip install 'fastsoftmax[cu13]'",
+    reason="numba-cuda is not installed: pip install 'numba-cuda[cu13]>=0.30,<0.31'",
     exc_type=ImportError,
 )
 
@@ -36,7 +36,7 @@ def _tool(name):
     pathfinder = pytest.importorskip("cuda.pathfinder")
     found = pathfinder.find_nvidia_binary_utility(name)
     if found is None:
-        pytest.skip(f"{name} is not installed: pip install 'fastsoftmax[cuda-build]'")
+        pytest.skip(f"{name} is not installed: pip install '.[cuda-build]'")
     return found
 
 
