@@ -131,9 +131,8 @@ def cross_entropy(
     """
     options = checked(ignore_index, label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction)
     at = backend(logits, target, class_weight, sample_weight, where, class_offset)
-    adjust = None if where is None and class_offset is None else (where, class_offset)
-    weights = class_weight, sample_weight
-    return at.loss(logits, target, *weights, None, None, axis, options, False, check_targets, adjust)[0]
+    weights, adjust = (class_weight, sample_weight), (where, class_offset)
+    return at.loss(logits, target, *weights, None, None, axis, options, False, check_targets, *adjust)[0]
 
 
 def cross_entropy_and_grad(
@@ -215,6 +214,5 @@ def cross_entropy_and_grad(
     """
     options = checked(ignore_index, label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction)
     at = backend(logits, target, class_weight, sample_weight, grad_output, out, where, class_offset)
-    adjust = None if where is None and class_offset is None else (where, class_offset)
-    weights = class_weight, sample_weight
-    return _pair(at.loss(logits, target, *weights, grad_output, out, axis, options, True, check_targets, adjust))
+    weights, adjust = (class_weight, sample_weight), (where, class_offset)
+    return _pair(at.loss(logits, target, *weights, grad_output, out, axis, options, True, check_targets, *adjust))

@@ -218,11 +218,13 @@ def loss(
     options: Options,
     grad: bool,
     check_targets: Any = None,  # on a GPU alone: here labels are always checked
-    adjust: tuple[Any, Any] | None = None,  # a mask and an offset of the classes
+    where: Any = None,
+    class_offset: Any = None,
 ) -> Any:
     """(loss, gradient or None) of a cross-entropy."""
     key = None
-    if class_weight is None and sample_weight is None and grad_output is None and adjust is None:
+    plain = class_weight is None and sample_weight is None and where is None and class_offset is None
+    if plain and grad_output is None:
         if type(target) is np.ndarray and target.dtype is not INT64:
             target = _long_labels(logits, target)
         key = _key(logits, target, axis, out, grad, options)
@@ -230,8 +232,9 @@ def loss(
     results = None if prepared is None else prepared(logits, target, out)
     if results is not None:
         return results
-    weights, axis = (class_weight, sample_weight), whole("axis", axis, "an integer")
-    return _loss(key, logits, target, axis, weights, options, grad_output, out, grad, adjust or (None, None))
+    weights, adjust = (class_weight, sample_weight), (where, class_offset)
+    axis = whole("axis", axis, "an integer")
+    return _loss(key, logits, target, axis, weights, options, grad_output, out, grad, adjust)
 
 
 @np.errstate(all="ignore")  # as for `_rows`

@@ -93,7 +93,8 @@ def loss(
     options: Options,
     grad: bool,
     check_targets: bool | None = None,
-    adjust: tuple[Any, Any] | None = None,
+    where: Any = None,
+    class_offset: Any = None,
     taught: tuple[Any, Any] | None = None,
 ) -> tuple[Any, Any]:
     """(loss, gradient or None) of a cross-entropy; of a divergence from what is `taught`, with a direction."""
@@ -102,8 +103,8 @@ def loss(
     up = 1.0 if grad_output is None else upstream_number(grad_output)
     each: tuple[Any, ...] = ()  # arrays with a number for each class, or row
     each_key, each_at = None, NOWHERE
-    if up is None or class_weight is not None or sample_weight is not None or adjust is not None:
-        where, class_offset = adjust or (None, None)
+    plain = class_weight is None and sample_weight is None and where is None and class_offset is None
+    if up is None or not plain:
         each = class_weight, sample_weight, grad_output if up is None else None, class_offset, where
         each_key, each_at, each_owners = keys(each, stream)
         owners = (*(owners or (logits, target, out)), *each_owners)
@@ -179,4 +180,4 @@ def divergence(
     if isinstance(teacher, Listed):
         kind, log_prob, teacher = (teacher.tail, kind[1]), teacher.log_prob, teacher.indices
     arguments = student, teacher, log_prob, sample_weight, grad_output, out, axis, options, grad
-    return loss(*arguments, adjust=None if where is None else (where, None), taught=kind)
+    return loss(*arguments, where=where, taught=kind)
