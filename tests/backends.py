@@ -57,6 +57,8 @@ class Gpu(Backend):
         def there(value):
             if isinstance(value, dict):
                 return {name: there(array) for name, array in value.items()}
+            if type(value) is tuple:
+                return tuple(map(there, value))
             if not isinstance(value, np.ndarray):
                 return value
             array = self.array(value)

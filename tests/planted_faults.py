@@ -142,6 +142,11 @@ FAULTS = [
     Fault("cpu/linear/own_blocks.py", "return weights, weights + (", "return weights, weights * 0 + (",
           "linear/test_values.py -k test_class_indices and plain"),
     # Kernels of the GPU, interpreted.
+    Fault("cuda/kernels/hessian.py", "s.second + i64(j) * p.hessian_step", "s.second + i64(j) * p.out_step",
+          "cuda/kernels/test_hessian.py -k apart"),
+    Fault("cuda/kernels/hessian.py", "staged, exact=single)", "staged)", "cuda/kernels/test_hessian.py -k apart"),
+    Fault("cuda/hessian.py", "x, self.label * row if self.hard else y, out, second,",
+          "x, self.label * row if self.hard else y, out, out,", "cuda/host/test_hessian.py"),
     Fault("cuda/kernels/reductions.py", "cuda.syncthreads()\n        return slots[WARP]", "return slots[WARP]",
           "cuda/kernels/test_losses.py -k test_values and block"),
     Fault("cuda/kernels/reductions.py", "= m, z\n        _cluster_barrier()", "= m, z",

@@ -92,7 +92,7 @@ def cross_entropy_grad_hess(
     Fortran order, as LightGBM has them.  ``1 - p`` keeps its digits where p is all but 1.
 
     Arrays on a GPU, of any library, give arrays of their kind on the caller's current stream; see `fastsoftmax.cuda`.
-    Results have the dtype of the logits there, and two outputs have to lie alike.  No labels are checked: a row whose
+    New ones have the logits' memory order if CuPy's or PyTorch's, else C order.  No labels are checked: a row whose
     label is out of range is NaN.
 
     Examples

@@ -41,6 +41,15 @@ def computing_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(computed(dtype.name))
 
 
+def named(dtype: Any) -> str:
+    """The name of a dtype of any library, or whatever stands in its place."""
+    name = str(getattr(dtype, "name", getattr(dtype, "__name__", dtype))).removeprefix("torch.")
+    try:
+        return np.dtype(name).name  # of "f4"
+    except TypeError:  # of "bfloat16", which NumPy does not know
+        return name
+
+
 def readable_beside(dtype: str) -> tuple[str, ...]:
     """The dtypes of a second operand, gradients or probabilities: that of the logits, and that they are computed in."""
     return tuple(dict.fromkeys((dtype, computed(dtype))))

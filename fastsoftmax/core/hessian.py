@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from .conversion import dtype_of
+from .dtypes import named
 from .options import Bounds, Options, options, within
 from .rules import shown
 
@@ -37,16 +37,14 @@ def outputs(out: Any) -> tuple[Any, Any]:
     """The outputs for gradient and Hessian, None for those that are not given; the arrays are not looked at."""
     if out is None:
         return None, None
-    if not isinstance(out, tuple | list) or len(out) != 2:
+    if not isinstance(out, tuple | list) or len(out) != 2 or any(array is None for array in out):
         raise TypeError(f"out must be a pair (grad, hess) of arrays, got {shown(out)}")
     return out[0], out[1]
 
 
-def written_dtype(dtype: Any, logits: Any) -> Any:
-    """The dtype of results for logits whose results are of some dtype: that one, or float32."""
-    if dtype is None:
-        return logits
-    wanted = dtype_of("dtype", dtype)
+def written_dtype(dtype: Any, logits: str) -> str:
+    """The name of results' dtype for logits whose results are of some dtype: that one, or float32."""
+    wanted = logits if dtype is None else named(dtype)
     if wanted not in (logits, "float32"):
         raise TypeError(f"dtype must be float32 or that of the logits, {logits}, got {wanted}; convert the results")
     return wanted

@@ -154,7 +154,7 @@ def grad_hess(
 ) -> GradHess:
     """A problem of gradient and Hessian, which is named and bounded by `hessian`."""
     problem = cross_entropy(logits, target, axis, *weights, opts)
-    wanted = written_dtype(dtype, problem.x.dtype)
+    wanted = np.dtype(written_dtype(dtype, problem.x.dtype.name))
     first, second = outputs(out)
     to = None
     if out is not None:

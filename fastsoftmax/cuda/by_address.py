@@ -4,7 +4,7 @@ import operator
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..core.dtypes import FLOATS, LABELS, LOG_SOFTMAX, LOGSUMEXP, SIZES, SOFTMAX, computed, readable_beside
+from ..core.dtypes import FLOATS, LABELS, LOG_SOFTMAX, LOGSUMEXP, SIZES, SOFTMAX, computed, named, readable_beside
 from ..core.memo import Memo
 from ..core.options import Options, in_precision
 from ..core.options import options as checked
@@ -102,7 +102,7 @@ def launcher(
 
 
 def _name(what: str, dtype: Any, allowed: tuple[str, ...]) -> str:
-    name = str(getattr(dtype, "name", getattr(dtype, "__name__", dtype))).removeprefix("torch.")
+    name = named(dtype)
     if name not in allowed:
         raise TypeError(f"{what} must be {' or '.join(allowed)}, got {dtype!r}")
     return name

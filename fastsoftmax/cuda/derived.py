@@ -1,10 +1,11 @@
-"""Checked problems of what comes from rows besides a loss: statistics, their gradients, divergences."""
+"""Checked problems of what comes from rows besides a loss: statistics, their gradients, Hessians, divergences."""
 
 from typing import Any, NamedTuple
 
 from ..core import rules
 from ..core.divergence import TAILS, admitted, direction_of, listed_shape, teacher_of
 from ..core.dtypes import LABELS, SIZES, STORAGE, computed, readable_beside
+from ..core.hessian import Hessian, hessian_of, written_dtype
 from ..core.options import Options, in_precision
 from ..core.statistics import DIFFERENTIABLE
 from ..core.strides import Operand
@@ -14,6 +15,7 @@ from .check import (
     Arguments,
     Loss,
     adjustment,
+    cross_entropy,
     dense,
     destination,
     factors,
@@ -91,6 +93,35 @@ def derivative(
         upstream(argument, problem.x.shape[:-1], "none", computed(problem.x.dtype), name)
     read = {"logits": (problem.x, True)} | ({} if target is None else {"target": (flat(target), False)})
     return problem._replace(out=destination(out, like, (axis,), read))
+
+
+class GradHess(NamedTuple):
+    """A gradient and a diagonal of a Hessian to compute on a GPU."""
+
+    of: Loss  # the problem of the gradient alone
+    hessian: Hessian
+    like: Description  # both results: in the shape of the logits, in their dtype or float32
+
+
+def grad_hess(arguments: Arguments, axis: Any, options: Options, wanted: tuple[Any, Any, Any]) -> GradHess:
+    """A problem of gradient and Hessian, by the name of that, its bound, and the dtype of both; nothing to write to."""
+    problem, like = cross_entropy(arguments, axis, options, grad=True), arguments.logits.description
+    name, least, dtype = wanted
+    like = like._replace(dtype=written_dtype(dtype, like.dtype))
+    return GradHess(problem, hessian_of(name, least, options, problem.x.shape[-1]), like)
+
+
+def destinations(
+    problem: GradHess, logits: Argument, target: Argument, outs: tuple[Argument, Argument], axis: Any
+) -> tuple[Operand, Operand]:
+    """Checked outputs for a gradient and a Hessian: one of them may take the logits' place."""
+    together({"logits": logits, "out[0]": outs[0], "out[1]": outs[1]})
+    read = {"logits": (problem.of.x, True), "target": (problem.of.soft or flat(target), False)}
+    first = destination(outs[0], problem.like, (axis,), read, "out[0]")
+    second = destination(outs[1], problem.like, (axis,), read | {"out[0]": (first, False)}, "out[1]")
+    assert first is not None
+    assert second is not None
+    return first, second
 
 
 def divergence(arguments: Arguments, kind: tuple[Any, Any], axis: Any, options: Options, *, grad: bool) -> Loss:

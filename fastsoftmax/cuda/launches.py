@@ -18,7 +18,7 @@ class Launch(NamedTuple):
 
     kernel: compiler.Kernel
     shape: tuple[int, ...]  # the integers that follow ignore_index
-    begins: tuple[int, ...]  # bytes from the addresses of x, y, out and the mask
+    begins: tuple[int, ...]  # bytes from the addresses of x, y, out, and a mask or a second output
     row: int  # the number of the first row
     block: int  # the number of the first block
 
@@ -69,34 +69,35 @@ def launches_of(
     y: Operand | None,
     out: Operand | None,
     device: int,
-    mask: Operand | None = None,
+    more: Operand | None = None,
 ) -> tuple[Launch, ...]:
-    """The launches of a row kernel; plans do not depend on the mask."""
+    """The launches of a row kernel; there is `more`, a second output, or a mask, which plans do not depend on."""
     if 0 in x.shape:
         return ()
-    operands = [a for a in (x, y, out) if a is not None]
-    levels = merged(x.shape, tuple(a.strides for a in (*operands, *([] if mask is None else [mask]))))
+    operands = [a for a in (x, y, out, more) if a is not None]
+    levels = merged(x.shape, tuple(a.strides for a in operands))
     (outer, inner), steps = nearest_two(levels)
     rows, classes, facts = outer * inner, x.shape[-1], compiler.facts(device)
     kinds = STORAGE[x.dtype], STORAGE[(y or x).dtype]
     numbers = iter(range(len(operands)))
-    place = [None if a is None else next(numbers) for a in (x, y, out)]
+    place = [None if a is None else next(numbers) for a in (x, y, out, more)]
+    # Kernels without a fourth operand have no parameters for it.
+    several = 4 if more is not None or work.flags.adjusted else 3
     burden = plan.burden_of(work.kernel, work.flags, wide=y is not None and y.dtype != x.dtype)
     launches: list[Launch] = []
     for offset in offsets(levels):
         layouts = tuple(
-            Layout(SIZES[a.dtype], (a.address + begin) % 16, *step, _class_step(a))
-            for a, begin, step in zip(operands, offset, steps, strict=False)
+            Layout(_size(a), (a.address + begin) % 16, *step, a.strides[-1] if classes > 1 else _size(a))
+            for a, begin, step in zip(operands, offset, steps, strict=True)
         )
         about = facts.multiprocessors, facts.shared, facts.clusters
         if work.kernel == "listed":
             chosen = plan.listed_plan(rows, classes, SIZES[x.dtype], about)
         else:
-            chosen = plan.plan(rows, classes, layouts, about, burden)
-        strides = [s for i in place for s in ((0, 0, 0) if i is None else layouts[i][2:])]
-        begins = [0 if i is None else offset[i] for i in place] + [0 if mask is None else offset[-1]]
-        if work.flags.adjusted:
-            strides += (0, 0, 0) if mask is None else (*steps[-1], mask.strides[-1])
+            planned = tuple(layout for layout, a in zip(layouts, operands, strict=True) if a.dtype != "bool")
+            chosen = plan.plan(rows, classes, planned, about, burden)
+        strides = [s for i in place[:several] for s in ((0, 0, 0) if i is None else layouts[i][2:])]
+        begins = [0 if i is None else offset[i] for i in place]
         recipe = recipes.recipe(work.kernel, chosen, *kinds, work.variant, work.flags, work.label)
         kernel = loaded_kernel(recipe, device, chosen.grid, chosen.shared)
         block = launches[-1].block + launches[-1].kernel.grid if launches else 0
@@ -104,5 +105,5 @@ def launches_of(
     return tuple(launches)
 
 
-def _class_step(a: Operand) -> int:
-    return a.strides[-1] if a.shape[-1] > 1 else SIZES[a.dtype]
+def _size(a: Operand) -> int:
+    return SIZES.get(a.dtype, 1)  # of a mask

@@ -1,5 +1,7 @@
 """cross_entropy_grad_hess against the reference, second differences, and the boosters' own formulas."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -135,36 +137,37 @@ def test_certain_rows_keep_their_digits(classes, right):
     ("classes", "order"),
     exhaustive_but([(5, "F"), (1000, "C")], [(classes, order) for classes in (5, 100, 1000) for order in "CF"]),
 )
-def test_float32_from_float64(classes, order):
-    """What LightGBM asks for: the float64 results, rounded once, in the logits' memory order."""
+def test_float32_from_float64(backend, classes, order):
+    """What LightGBM asks for: the float64 results, rounded once; on a CPU in the logits' memory order."""
     x = np.asarray(logits(2, (40, classes), np.float64), order=order)
     t = labels(np.random.default_rng(2), x.shape)
-    exact = fs.cross_entropy_grad_hess(x, t)
-    found = fs.cross_entropy_grad_hess(x, t, dtype=np.float32)
+    exact = backend.call(fs.cross_entropy_grad_hess, x, t)
+    found = backend.call(fs.cross_entropy_grad_hess, x, t, dtype=np.float32)
     for got, right in zip(found, exact, strict=True):
         np.testing.assert_array_equal(got, right.astype(np.float32))
         assert got.dtype == np.float32
-        assert got.flags.f_contiguous == (order == "F")
+        assert backend.gpu or got.flags.f_contiguous == (order == "F")
 
 
 @pytest.mark.parametrize("classes", [5, 300])
-def test_out(classes):
-    """Given arrays of any strides; the gradient may take the logits' place, and nothing read is disturbed."""
+def test_out(backend, classes):
+    """Given arrays of any strides; either may be the logits, and nothing read is disturbed."""
     x, t = logits(3, (30, classes), np.float32), labels(np.random.default_rng(3), (30, classes))
-    expected = fs.cross_entropy_grad_hess(x, t)
+    call = partial(backend.call, fs.cross_entropy_grad_hess)
+    expected = call(x, t)
     for first, second in (("C", "C"), ("Fortran", "C"), ("every second", "Fortran")):
         out = LAYOUTS[first](np.ones_like(x)), LAYOUTS[second](np.ones_like(x))
-        found = fs.cross_entropy_grad_hess(x, t, out=out)
+        found = call(x, t, out=out)
         assert found.grad is out[0]
         assert found.hess is out[1]
         for got, right in zip(found, expected, strict=True):
             np.testing.assert_allclose(got, right, rtol=1e-6, atol=1e-7)
     own, other = x.copy(), np.empty_like(x)
-    fs.cross_entropy_grad_hess(own, t, out=(own, other))
+    call(own, t, out=(own, other))
     np.testing.assert_array_equal(own, expected.grad)
     np.testing.assert_array_equal(other, expected.hess)
     own = x.copy()
-    fs.cross_entropy_grad_hess(own, t, out=(other, own))
+    call(own, t, out=(other, own))
     np.testing.assert_array_equal(other, expected.grad)
     np.testing.assert_array_equal(own, expected.hess)
 

@@ -171,8 +171,8 @@ class Torch(Library):
         for name, dtype in self.dtypes.items():
             setattr(self.module, name, dtype)
 
-    def empty_like(self, tensor):
-        made = np.empty_like(tensor.values)
+    def empty_like(self, tensor, dtype=None):
+        made = np.empty_like(tensor.values, dtype and dtype.name)
         self.made.append((made.shape, made.dtype))
         return self.driver.array(made, device=tensor.number, kind=self.type)
 
@@ -286,8 +286,8 @@ class Cupy(Library):
         yield
         self.current = before
 
-    def empty_like(self, array):
-        made = np.empty_like(array.values)
+    def empty_like(self, array, dtype=None):
+        made = np.empty_like(array.values, dtype)
         self.made.append((made.shape, made.dtype))
         return self.driver.array(made, device=self.current, kind=self.type)
 

@@ -260,8 +260,8 @@ class NumpyDriver(Driver):
         grad = grad * factor
         hess = np.abs(grad) / given.get("temperature", 1.0) if f.residual else hess * factor * float(o.curvature)
         hess = np.maximum(hess, float(o.least))
-        for address, values in ((p.out, grad), (p.hessian, hess)):
-            rows = self.rows(p._replace(out=address), "out", dtype, write=True)
+        for name, values in (("out", grad), ("hessian", hess)):
+            rows = self.rows(p, name, np.float32 if recipe.variant else dtype, write=True)
             rows[...] = np.where(bad[:, None], np.nan, values).reshape(-1, p.inner, k)
 
     def run_statistics(self, recipe, arguments, grid):

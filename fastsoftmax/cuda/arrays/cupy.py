@@ -29,10 +29,10 @@ class Cupy(Products):
         """By two attributes."""
         return int(array.data.ptr)
 
-    def empty_like(self, array: Any, stream: int) -> Any:
+    def empty_like(self, array: Any, stream: int, dtype: str | None = None) -> Any:
         """By CuPy's memory pool, which goes by the current device."""
         with self.on(array):
-            return module("cupy").empty_like(array)
+            return module("cupy").empty_like(array, dtype)
 
     def empty(self, like: Any, shape: tuple[int, ...], dtype: str, stream: int) -> Any:
         """By CuPy's memory pool, which goes by the current device."""

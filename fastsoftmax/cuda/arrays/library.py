@@ -61,10 +61,10 @@ class Library:
         """The handle of the stream that work on an array is put on."""
         return 0
 
-    def empty_like(self, array: Any, stream: int) -> Any:
-        """A new array in the shape, dtype and, where it can be, memory order of another."""
+    def empty_like(self, array: Any, stream: int, dtype: str | None = None) -> Any:
+        """A new array in the shape and, where it can be, memory order of another: in its dtype, or some other one."""
         look = self.describe(array, self.key(array, stream)[0])
-        return self.empty(array, look.shape, look.dtype, stream)
+        return self.empty(array, look.shape, dtype or look.dtype, stream)
 
     def address(self, array: Any) -> int:
         """The address of a new array."""

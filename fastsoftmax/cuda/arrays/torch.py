@@ -86,9 +86,10 @@ class Torch(Products):
         """Torch's own function: ours around it would take twice as long."""
         return module("torch").Tensor.data_ptr
 
-    def empty_like(self, array: Any, stream: int) -> Any:
+    def empty_like(self, array: Any, stream: int, dtype: str | None = None) -> Any:
         """By torch's caching allocator."""
-        return sys.modules["torch"].empty_like(array)
+        torch = sys.modules["torch"]
+        return torch.empty_like(array) if dtype is None else torch.empty_like(array, dtype=getattr(torch, dtype))
 
     def empty(self, like: Any, shape: tuple[int, ...], dtype: str, stream: int) -> Any:
         """By torch's caching allocator."""

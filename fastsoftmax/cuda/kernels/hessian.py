@@ -1,14 +1,17 @@
-"""The work on a row for the gradient of a loss and the diagonal of its Hessian: the losses' sums, and two results."""
+"""The work on a row for the gradient of a loss and the diagonal of its Hessian: the losses' sums, and two results.
+
+Both are found by the number of a class, as each may lie otherwise than the logits, and have another dtype.
+"""
 
 from collections import namedtuple
-from functools import lru_cache
+from functools import lru_cache, partial
 
-from ...core.dtypes import COMPUTED, ITEMSIZE
+from ...core.dtypes import COMPUTED, FLOAT32, ITEMSIZE
 from ..toolkit.compiler import cuda, device, types
 from .held import make_clear, make_emit, make_fill, make_fill_spare, make_fill_targets
 from .laws import EXPONENTIALS, LAWS
 from .memory import constant, real
-from .parts import make_advance, make_locate, make_owner_of, make_part_of
+from .parts import make_advance, make_locate, make_owner_of, make_part_of, row_address
 from .score import Target, make_factor_at, make_target_of
 from .streamed import make_staging
 from .streamed_rows import make_join, make_sweep
@@ -16,13 +19,11 @@ from .vectors import make_read, make_weigh
 from .words import make_store, words_of
 
 i32, u32, i64 = types.int32, types.uint32, types.int64
-#: The numbers that both results of a row are made of, every factor included: the shift of exponentials; A, B and the
-#: target's gradient; 1 / s; the factor of the Hessian and its bound; 1 - p of the maximum; the focal loss's bend and
-#: 1 / (s u); and the target's Hessian.
-Scores = namedtuple(
-    "Scores",
-    ("base", "a", "b", "at_target", "inverse", "k", "least", "top", "bend", "others", "hessian"),
-)
+#: Where both results of a row begin, and the numbers that they are made of, every factor included: the shift of
+#: exponentials; A, B and the target's gradient; 1 / s; the factor of the Hessian and its bound; 1 - p of the maximum;
+#: the focal loss's bend and 1 / (s u); and the target's Hessian.
+_NUMBERS = "base", "a", "b", "at_target", "inverse", "k", "least", "top", "bend", "others", "hessian"
+Scores = namedtuple("Scores", ("to", "second", *_NUMBERS))  # type: ignore[misc]
 
 
 @device
@@ -32,7 +33,10 @@ def _raised(h, least):
 
 @lru_cache(maxsize=64)
 def _make_scores(kind, flags):
-    """``scores(p, o, row, target, z, m, sums)``: the Scores of a row whose target's transformed logit is `z`."""
+    """``scores(p, o, row, out, target, z, m, sums)``: the Scores of a row whose target's transformed logit is `z`.
+
+    Its gradient begins at the address `out`.
+    """
     law, one, zero, nan = LAWS[kind], constant(kind, 1.0), constant(kind, 0.0), constant(kind, float("nan"))
     shift, rest, exp, soft_score, index_score, curvature_score = (
         law[name] for name in ("shift", "rest", "exp", "soft_score", "index_score", "curvature_score")
@@ -41,7 +45,7 @@ def _make_scores(kind, flags):
     factor_at = make_factor_at(kind)
 
     @device
-    def scores(p, o, row, target, z, m, sums):
+    def scores(p, o, row, out, target, z, m, sums):
         mass, below = sums.mass, sums.dot if smooth or soft else sums.mass
         up = o.inverse_temperature * factor_at(factors, p.grad_factor, row)
         k, d, weight = o.curvature * o.inverse_temperature, zero, one
@@ -63,17 +67,22 @@ def _make_scores(kind, flags):
             a, b, at_target, bend = zero, zero, zero, zero
         own = abs(at_target) * k if residual else a * product * k + bend
         own = zero if target.skipped else own
-        return Scores(shift(m), a, b, at_target, one / s, k, o.least, top, bend, inverse, _raised(own, o.least))
+        second = row_address(p.hessian, p.hessian_outer, p.hessian_inner, row, p.inner)
+        numbers = a, b, at_target, one / s, k, o.least, top, bend, inverse, _raised(own, o.least)
+        return Scores(out, second, shift(m), *numbers)
 
     return scores
 
 
 @lru_cache(maxsize=64)
-def _make_both_vector(kind, y_kind, vector, flags, kept):
-    """``both_vector(p, o, words, at, targets, begin, x, out, j, off, s)``: write both results of a vector."""
-    computed = COMPUTED[kind]
-    exp, read = EXPONENTIALS[computed, ITEMSIZE[kind] == 2], make_read(kind, flags)
-    dtype, count, store = real(computed), words_of(kind, vector), make_store(kind, vector)
+def _make_both_vector(kind, y_kind, vector, flags, kept, *, single):
+    """``both_vector(p, o, words, at, targets, begin, x, out, j, off, s)``: write both results of a vector.
+
+    They are stored as logits are, or in `single` precision whatever those are.
+    """
+    computed, stored = COMPUTED[kind], FLOAT32 if single else kind
+    exp, read = EXPONENTIALS[computed, ITEMSIZE[stored] == 2], make_read(kind, flags)
+    dtype, count, store = real(computed), words_of(stored, vector), make_store(stored, vector)
     weigh, weighing = make_weigh(y_kind, computed, vector, flags), flags.smooth or flags.soft
     hard, residual, focal, complement = flags.hard, flags.residual, flags.focal, LAWS[computed]["complement"]
 
@@ -98,21 +107,24 @@ def _make_both_vector(kind, y_kind, vector, flags, kept):
             own = hard and off == i32(k)
             grads[k] = s.at_target if own else g
             hessians[k] = s.hessian if own else _raised(h, s.least)
-        store(out, grads, scratch)
-        store(out + (p.hessian - p.out), hessians, scratch)
+        store(s.to + i64(j) * p.out_step, grads, scratch)
+        store(s.second + i64(j) * p.hessian_step, hessians, scratch)
 
     return both_vector
 
 
-def make_hessian(shape, flags, label, group, blocks, *, held, staged):
+_MAKE = {single: partial(_make_both_vector, single=single) for single in (False, True)}
+
+
+def make_hessian(shape, flags, label, group, blocks, *, single, held, staged):
     """The gradient of a row's loss and the diagonal of its Hessian; labels have `label` bytes."""
     kind, hard = COMPUTED[shape.kind], flags.hard
     locate, part_of, advance = make_locate(shape), make_part_of(shape), make_advance(shape)
-    sweep, join = make_sweep(shape, flags, group, staged), make_join(shape, flags, group, blocks)
+    sweep, join = make_sweep(shape, flags, group, staged, exact=single), make_join(shape, flags, group, blocks)
     fill = make_fill_spare(shape, flags) if staged else make_fill(shape, flags)
     keeping = shape, group, shape.words, fill, staged
     recall, clear, fill_targets = make_staging(*keeping)[1], make_clear(shape.held), make_fill_targets(shape, flags)
-    emit, scores = make_emit(shape, flags, make=_make_both_vector), _make_scores(kind, flags)
+    emit, scores = make_emit(shape, flags, make=_MAKE[single]), _make_scores(kind, flags)
     target_of, owner_of = make_target_of(label), make_owner_of(shape)
     count, targets_count, zero = shape.held, shape.targets(flags), constant(kind, 0.0)
 
@@ -124,7 +136,7 @@ def make_hessian(shape, flags, label, group, blocks, *, held, staged):
         part, more = part_of(p, place, g), True
         state = sweep(p, o, part, place.count, words, targets, target)
         z, m, sums = join(state, owner_of(place, target.t), rank)
-        gradient = scores(p, o, row, target, z, m, sums)
+        gradient = scores(p, o, row, place.out, target, z, m, sums)
         while more:
             if not held:
                 recall(p, o, part, place.count, words)

@@ -53,8 +53,9 @@ DerivativeIntegers = namedtuple("DerivativeIntegers", (*_FIELDS[:4], *_UPSTREAMS
 DerivativeNumbers = namedtuple("DerivativeNumbers", (*_UPSTREAMS, "inverse_temperature", "cap"))  # type: ignore[misc]
 
 
-#: Those of "hessian", and its numbers: a second output, with the strides of the first, a factor and a bound of it.
-HessianIntegers = namedtuple("HessianIntegers", (*Integers._fields, "hessian"))  # type: ignore[misc]
+#: Those of "hessian", and its numbers: strides and address of a second output, a factor and a bound of it.
+_SECOND = "hessian_outer", "hessian_inner", "hessian_step", "hessian"
+HessianIntegers = namedtuple("HessianIntegers", (*Integers._fields, *_SECOND))  # type: ignore[misc]
 HessianNumbers = namedtuple("HessianNumbers", (*Numbers._fields, "curvature", "least"))  # type: ignore[misc]
 
 

@@ -1,6 +1,6 @@
 """Recipes of kernels, all that one is compiled from, and the kernels, each compiled once for a kind of GPU."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from ...core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, LOGSUMEXP
@@ -43,7 +43,9 @@ class Recipe(NamedTuple):
     name: str
     kind: int  # storage of logits, results and gradients
     y_kind: int = 0  # storage of the second operand
-    variant: Any = 0  # the number of a map, the columns of statistics, or the teacher and direction of a divergence
+    #: The number of a map, the columns of statistics, the teacher and direction of a divergence, or whether gradient
+    #: and Hessian are float32 where logits are something else.
+    variant: Any = 0
     flags: Flags = NOTHING
     held: bool = False  # rows are kept in registers
     threads: int = 0
@@ -85,7 +87,8 @@ def _make_work(recipe: Recipe) -> Any:
         make = statistics.make_statistics
         return make(shape, recipe.variant, recipe.flags, recipe.label, group, blocks, held=recipe.held)
     if recipe.name in ("derivatives", "hessian"):
-        make_row = derivative.make_derivative if recipe.name == "derivatives" else hessian.make_hessian
+        of_hessian = partial(hessian.make_hessian, single=recipe.variant)
+        make_row = derivative.make_derivative if recipe.name == "derivatives" else of_hessian
         return make_row(shape, recipe.flags, recipe.label, group, blocks, held=recipe.held, staged=staged)
     if recipe.name in ("divergence", "listed"):
         return _make_divergence(recipe, shape)

@@ -39,12 +39,12 @@ def _make_staging(shape, flags, group, staged):
 
 
 @lru_cache(maxsize=64)
-def make_sweep(shape, flags, group, staged, *, infinite=False):
+def make_sweep(shape, flags, group, staged, *, infinite=False, exact=False):
     """``sweep(p, o, part, count, words, targets, target)``: the State of a part of a row of `count` vectors."""
     kind, hard = COMPUTED[shape.kind], flags.hard
     fill, fill_targets, clear = make_fill(shape, flags), make_fill_targets(shape, flags), make_clear(shape.held)
     keep, take, top = _make_staging(shape, flags, group, staged)[0], make_take(shape, flags), make_top(shape, flags)
-    add, rescale = make_add(shape, flags, infinite=infinite), make_rescale(kind, flags, infinite)
+    add, rescale = make_add(shape, flags, infinite=infinite, exact=exact), make_rescale(kind, flags, infinite)
     advance, shift = make_advance(shape), LAWS[kind]["shift"]
     zero, minus_inf = constant(kind, 0.0), constant(kind, float("-inf"))
 

@@ -75,9 +75,10 @@ WORK = {
     "statistics, softcap, temperature": ("statistics", columns_of(511), Flags(hard=True, cap=True, temper=True)),
     "derivatives": ("derivatives", 0, DERIVATIVES),
     "derivatives, softcap, temperature": ("derivatives", 0, DERIVATIVES._replace(cap=True, temper=True)),
-    "hessian": ("hessian", 0, HESSIAN),
-    "hessian, all options": ("hessian", 0, HESSIAN._replace(weighted=True, factors=True, smooth=True, focal=True)),
-    "hessian, soft": ("hessian", 0, SOFT._replace(rest=True, residual=True)),
+    "hessian": ("hessian", False, HESSIAN),
+    "hessian, all options": ("hessian", False, HESSIAN._replace(weighted=True, factors=True, smooth=True, focal=True)),
+    "hessian, float32": ("hessian", True, HESSIAN),
+    "hessian, soft": ("hessian", False, SOFT._replace(rest=True, residual=True)),
     "log_prob, entropy, correct": ("statistics", columns_of(35), Flags(hard=True)),
     "masked": ("cross_entropy", 0, GRADIENT._replace(**MASKED)),
     "masked, all options": ("cross_entropy", 0, GRADIENT._replace(**MASKED, **ALL, **OF_INDICES)),
@@ -153,6 +154,7 @@ SHORT = [
     Case("hessian", BFLOAT16, CLUSTER),
     Case("hessian, soft", FLOAT16, WARP),
     Case("hessian, all options", FLOAT64, ONLINE),
+    Case("hessian, float32", FLOAT64, WARP, peeled=True),
     Case("divergence", FLOAT32, PART_WARP),
     Case("divergence", BFLOAT16, CLUSTER, peeled=True),
     Case("divergence", FLOAT32, ONLINE, peeled=True),
@@ -205,7 +207,7 @@ def layouts(case, classes):
     if flags.soft or name == "divergence":
         sizes.append(ITEMSIZE[COMPUTED[case.kind]] if case.wide else size)
     if flags.grad or name == "vjp" or (name == "softmax" and variant != LOGSUMEXP):
-        sizes.append(size)
+        sizes += [4 if variant else size] * 2 if name == "hessian" else [size]
     if case.form == SCALAR:
         return tuple(Layout(n, 0, 0, n, n << 12) for n in sizes)
     return tuple(Layout(n, n * case.peeled, 0, classes * n, n) for n in sizes)

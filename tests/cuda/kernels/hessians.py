@@ -15,9 +15,11 @@ from tests.support import assert_exact, both, computed, steepness
 
 
 def hessian_of_rows(x, target, *, lie=None, facts=H200, in_place=False, change=None, ptx_of=None, class_weight=None,
-                    sample_weight=None, hessian="diagonal", min_hessian=0.0, **options):  # fmt: skip
-    """(the gradient, the Hessian, the plan, the traffic) of a launch."""
+                    sample_weight=None, hessian="diagonal", min_hessian=0.0, dtype=None, out_lies=(None, None),
+                    **options):  # fmt: skip
+    """(the gradient, the Hessian, the plan, the traffic) of a launch, of results that lie and are stored somehow."""
     (n, classes), work, lie, placed = x.shape, computed(x.dtype), lie or Lie(), Placed()
+    stored = x.dtype if dtype is None else np.dtype(dtype)
     soft = np.ndim(target) == 2
     given = {"ignore_index": -100, "label_smoothing": 0.0, "focal_gamma": 0.0, "temperature": 1.0} | options
     o = boosting_options(*given.values())
@@ -27,8 +29,10 @@ def hessian_of_rows(x, target, *, lie=None, facts=H200, in_place=False, change=N
     if soft:
         at["y"], layouts["y"], _ = placed.rows(target, "y", lie)
     if not in_place:
-        at["out"], layouts["out"], get = placed.rows(np.zeros_like(x), "out", lie, written=True)
-    second, _, get_second = placed.rows(np.zeros_like(x), "hessian", lie, written=True)
+        at["out"], layouts["out"], get = placed.rows(np.zeros(x.shape, stored), "out", out_lies[0] or lie, written=True)
+    second, layouts["second"], get_second = placed.rows(
+        np.zeros(x.shape, stored), "hessian", out_lies[1] or lie, written=True
+    )
     weighted, factors = class_weight is not None, sample_weight is not None
     flags = flags_of(o, hard=not soft, weighted=weighted, factors=factors, grad=True)
     flags = flags._replace(rest=True, residual=wanted.residual)
@@ -44,7 +48,7 @@ def hessian_of_rows(x, target, *, lie=None, facts=H200, in_place=False, change=N
         classes=classes,
     )
     ways = [way for layout in layouts.values() for way in strides(layout)]
-    recipe = recipes.recipe("hessian", made, storage_of(x.dtype), None, 0, flags)
+    recipe = recipes.recipe("hessian", made, storage_of(x.dtype), None, stored != x.dtype, flags)
     text = (ptx_of or (lambda compiled: compiled.ptx))(recipes.compiled(recipe, (9, 0)))
     numbers = (*numbers_of(o, classes), wanted.curvature, wanted.least)
     arguments = *HessianIntegers(*integers[:-9], *ways, second), *map(work.type, numbers)
@@ -54,7 +58,7 @@ def hessian_of_rows(x, target, *, lie=None, facts=H200, in_place=False, change=N
 
 def compare_hessians(found, x, target, **options):
     """Both results with the reference's, within what the naive formulas lose and terms that cancel."""
-    exact, naive = both(cross_entropy_grad_hess, x, target, dtype=x.dtype, **options)
+    exact, naive = both(cross_entropy_grad_hess, x, target, dtype=found[0].dtype, **options)
     weight = np.max(options.get("class_weight", 1.0)) * np.max(options.get("sample_weight", 1.0))
     if np.ndim(target) == x.ndim:
         weight = weight * np.abs(np.asarray(target, np.float64)).sum(-1, keepdims=True)

@@ -5,6 +5,7 @@ import pytest
 
 from fastsoftmax.cuda.plan import BLOCK, CLUSTER, ONLINE, PART_WARP, SHARED, WARP
 from tests.cuda.kernels.hessians import compare_hessians, hessian_of_rows
+from tests.cuda.kernels.support import Lie
 from tests.cuda.kernels.test_statistics import CASES, EACH, how
 from tests.pairs import exhaustive_but
 from tests.support import filled, labels, logits, probabilities
@@ -58,6 +59,30 @@ def test_options(case, form):
     target = probabilities(random, x.shape, dtype) if soft else labels(random, x.shape)
     *found, _, _ = hessian_of_rows(x, target, **how(form), **options)
     compare_hessians(found, x, target, **options)
+
+
+#: Single precision of logits of another, and results that lie otherwise than logits and than each other.
+APART = {
+    "float32 of float64": (PART_WARP, np.float64, np.float32, (None, None)),
+    "Hessian in Fortran order": (WARP, np.float32, None, (None, Lie(major=True))),
+    "float32 of float16": (ONLINE, np.float16, np.float32, (Lie(extra=3, offset=1), Lie(step=-1))),
+    "gradient in Fortran order": (BLOCK, np.float64, np.float32, (Lie(major=True), None)),
+    "each peeled alike": (BLOCK, np.float32, None, (Lie(offset=1, extra=4), Lie(offset=1, extra=8))),
+}
+
+
+@pytest.mark.parametrize("case", exhaustive_but(list(APART)[:3], APART))
+def test_results_that_lie_apart(case):
+    form, dtype, stored, lies = APART[case]
+    _, classes = CASES[form]
+    random, x = np.random.default_rng(6), logits(6, (10, classes), np.dtype(dtype))
+    target = labels(random, x.shape)
+    lie = {"lie": Lie(offset=1, extra=4)} if case == "each peeled alike" else {}
+    *found, made, traffic = hessian_of_rows(x, target, dtype=stored, out_lies=lies, **(how(form) | lie))
+    compare_hessians(found, x, target)
+    assert all(part.dtype == np.dtype(stored or dtype) for part in found)
+    assert made.vector == {"float32 of float64": 2, "each peeled alike": 4}.get(case, 1)
+    assert (traffic["out"].stored, traffic["hessian"].stored) == (found[0].nbytes, found[1].nbytes)
 
 
 @pytest.mark.parametrize("form", exhaustive_but([PART_WARP], [PART_WARP, BLOCK, ONLINE]))
