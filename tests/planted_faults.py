@@ -239,7 +239,6 @@ FAULTS = [
     Fault("cuda/backend.py", "grad, each_key, taught", "grad, each_key", "cuda/host/test_divergence.py"),
     Fault("cuda/derived.py", '"teacher": (y, True)}', "}", "cuda/host/test_divergence.py -k outputs"),
     Fault("core/law_of_divergence.py", "g + p * (second - 1.0)", "g", "core/test_law_of_statistics.py"),
-    Fault("cuda/hessian.py", "(to.address - first.address) % 16", "False", "cuda/host/test_hessian.py"),
     Fault("cuda/launches.py", "len(launches) * rows, block))", "0, block))", "cuda/host/test_calls.py"),
     Fault("cuda/launches.py", "(a.address + begin) % 16", "a.address % 16",
           "cuda/host/test_by_address.py"),

@@ -77,9 +77,13 @@ def test_results_that_lie_apart(case):
     _, classes = CASES[form]
     random, x = np.random.default_rng(6), logits(6, (10, classes), np.dtype(dtype))
     target = labels(random, x.shape)
+    x[0], x[0, 0], target[0] = -np.inf, 0, 0
+    x[0, [1, 2, 512, 1024] if classes > 1024 else [1, 2, 3, 4]] = -71  # two beside the target in a thread of 512
     lie = {"lie": Lie(offset=1, extra=4)} if case == "each peeled alike" else {}
     *found, made, traffic = hessian_of_rows(x, target, dtype=stored, out_lies=lies, **(how(form) | lie))
     compare_hessians(found, x, target)
+    rest = 4 * np.exp(-71.0)  # of the first row, beside the target's 1: to the digits of what is stored
+    np.testing.assert_allclose(found[0][0, 0], -rest / (1 + rest), rtol=8 * np.finfo(found[0].dtype).eps)
     assert all(part.dtype == np.dtype(stored or dtype) for part in found)
     assert made.vector == {"float32 of float64": 2, "each peeled alike": 4}.get(case, 1)
     assert (traffic["out"].stored, traffic["hessian"].stored) == (found[0].nbytes, found[1].nbytes)
