@@ -196,7 +196,8 @@ FAULTS = [
     # Host code of the GPU.
     Fault("cuda/adjust.py", "0 if n == 1 else step", "step", "cuda/host/test_masks.py -k broadcast"),
     Fault("cuda/check.py", "tuple(a % ndim for a in axes)", "(ndim - 1,)", "cuda/host/test_masks.py -k broadcast"),
-    Fault("cuda/launches.py", "else offset[-1]]", "else 0]", "cuda/host/test_masks.py -k several_launches"),
+    Fault("cuda/launches.py", "offset[i] for i in place]", "offset[i] for i in place[:3]] + [0]",
+          "cuda/host/test_masks.py -k several_launches"),
     Fault("cuda/run.py", "SCALE + (len(ADJUSTMENTS) if adjust.given else 0)", "SCALE",
           "cuda/host/test_masks.py -k upstream"),
     Fault("cuda/statistics.py", "adjust[1] + mask, *columns", "adjust[1], *columns",
@@ -239,6 +240,8 @@ FAULTS = [
     Fault("cuda/backend.py", "grad, each_key, taught", "grad, each_key", "cuda/host/test_divergence.py"),
     Fault("cuda/derived.py", '"teacher": (y, True)}', "}", "cuda/host/test_divergence.py -k outputs"),
     Fault("core/law_of_divergence.py", "g + p * (second - 1.0)", "g", "core/test_law_of_statistics.py"),
+    Fault("cuda/run.py", "*((0, 0) if call.adjusted else ())", "", "cuda/host/test_by_address.py -k masks"),
+    Fault("core/strides.py", "if 0 in shape[leading:]:", "if False:", "functions/test_as_scipy.py -k nothing"),
     Fault("cuda/launches.py", "len(launches) * rows, block))", "0, block))", "cuda/host/test_calls.py"),
     Fault("cuda/launches.py", "(a.address + begin) % 16", "a.address % 16",
           "cuda/host/test_by_address.py"),

@@ -147,7 +147,7 @@ def logsumexp(
     -------
     ndarray or scalar, or a pair of them with `return_sign`
         In the dtype of `x` (float64 for integers), whatever that of `b` is.  -inf where all elements are -inf or there
-        is none (an error on a GPU), +inf where one is +inf, NaN where one is NaN.
+        is none, +inf where one is +inf, NaN where one is NaN.
 
     Raises
     ------

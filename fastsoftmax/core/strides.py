@@ -92,6 +92,8 @@ def joined(shape: tuple[int, ...], strides: Strides, leading: int) -> tuple[int,
     >>> joined((2, 3, 4), (48, 4, 12), 1) is None
     True
     """
+    if 0 in shape[leading:]:
+        return 0, strides[-1]
     axes = [(n, s) for n, s in zip(shape[leading:], strides[leading:], strict=True) if n > 1]
     if any(far != near * n for (_, far), (n, near) in pairwise(axes)):
         return None

@@ -65,9 +65,9 @@ def _prepare_map(
     if kernel == "vjp":
         problem = check.product(first, second, axis, into)
     elif axis is None or isinstance(axis, tuple):
-        problem, axes = check.over_axes(first, axis, into, where)
+        problem, axes = check.over_axes(first, axis, into, where, empty=numbers)
     else:
-        problem = check.row_map(first, axis, into, where)
+        problem = check.row_map(first, axis, into, where, empty=numbers)
     about, written, reach = first.description, arrays[2], reach_of(problem.out, problem.x, problem.y)
     axes = tuple(a % len(about.shape) for a in axes)
     if into is None and not numbers:

@@ -10,6 +10,7 @@ from ..core.options import Options, in_precision
 from ..core.options import options as checked
 from ..core.strides import Operand, contiguous, overlapping
 from ..core.untraced import untraced
+from .adjust import Adjust
 from .check import Loss, Map
 from .run import LossCall, MapCall
 from .workspace import Workspace
@@ -24,18 +25,19 @@ class Function(NamedTuple):
     may: tuple[str, ...] = ()
 
 
-_WEIGHTS = ("class_weight", "sample_weight")
+_WEIGHTS, _ADJUST = ("class_weight", "sample_weight"), ("class_offset", "where")
 FUNCTIONS = {
-    "softmax": Function("softmax", SOFTMAX, ("x", "out")),
-    "log_softmax": Function("softmax", LOG_SOFTMAX, ("x", "out")),
-    "logsumexp": Function("softmax", LOGSUMEXP, ("x", "result")),
+    "softmax": Function("softmax", SOFTMAX, ("x", "out"), ("where",)),
+    "log_softmax": Function("softmax", LOG_SOFTMAX, ("x", "out"), ("where",)),
+    "logsumexp": Function("softmax", LOGSUMEXP, ("x", "result"), ("where",)),
     "softmax_vjp": Function("vjp", SOFTMAX, ("y", "grad", "out")),
     "log_softmax_vjp": Function("vjp", LOG_SOFTMAX, ("y", "grad", "out")),
-    "cross_entropy": Function("cross_entropy", 0, ("logits", "target", "loss"), _WEIGHTS),
+    "cross_entropy": Function("cross_entropy", 0, ("logits", "target", "loss"), (*_WEIGHTS, *_ADJUST)),
     "cross_entropy_and_grad": Function(
-        "cross_entropy", 1, ("logits", "target", "loss", "out"), (*_WEIGHTS, "grad_output")
+        "cross_entropy", 1, ("logits", "target", "loss", "out"), (*_WEIGHTS, "grad_output", *_ADJUST)
     ),
 }
+_PLACES = ("logits", "target", "out", *_WEIGHTS, "grad_output", *_ADJUST, "loss")  # as a loss takes addresses
 _WIDE = ("x", "y", "logits", "grad", "out")  # operands with all classes, and so with strides
 
 
@@ -52,6 +54,9 @@ def launcher(
 ) -> "Launcher":
     """Prepare a function of the library for raw addresses: compile and load its kernels, reserve its memory.
 
+    Row statistics, gradient and Hessian, divergences and linear functions are left out: they take arrays, such as
+    objects with the CUDA array interface, and with `out` allocate little.
+
     Parameters
     ----------
     function : str
@@ -64,9 +69,11 @@ def launcher(
     device : int, default 0
         The number of the GPU.
     operands : tuple of str, default ()
-        Which of the arrays that may be left out are there: "class_weight", "sample_weight", "grad_output".
+        Which of the arrays that may be left out are there: "class_weight", "sample_weight", "grad_output",
+        "class_offset" of a loss, "where" (bytes, in the shape of the logits) of all but the products.
     strides : mapping of str to tuple of int, optional
-        Strides in bytes of logits, second operand or output, by name, where they are not C-contiguous.
+        Strides in bytes of logits, second operand, output or mask, by name, where they are not C-contiguous; those of
+        a mask may be 0.
     target_dtype : dtype or str, default "int64"
         "int64" or "int32" for class indices; the dtype of probabilities for those.
     **options
@@ -139,14 +146,16 @@ class Launcher:
         wide = [n for n in self.function.needs if n in _WIDE or (n == "target" and not self.hard)]
         self.dtypes = {name: self.target if name == "target" else self.dtype for name in wide}
         self.strides = {name: self._strides(name, strides.pop(name, None)) for name in wide}
+        masks = ["where"] if "where" in operands else []
+        self.masks = tuple(self._strides(name, strides.pop(name, None)) for name in masks)
         if strides:
-            raise ValueError(f"strides must be of {', '.join(wide)}, got {next(iter(strides))!r}")
+            raise ValueError(f"strides must be of {', '.join(wide + masks)}, got {next(iter(strides))!r}")
         self._calls: Memo[tuple[int, ...], Any] = Memo()
         self._workspace = Workspace(device)
         self._call((0,) * len(wide))
 
     def _strides(self, name: str, strides: tuple[int, ...] | None) -> tuple[int, ...]:
-        size = SIZES[self.dtypes[name]]
+        size = SIZES[self.dtypes[name]] if name in self.dtypes else 1  # of a mask
         if strides is None:
             return contiguous(self.shape, size)
         if len(strides) != len(self.shape) or any(s % size for s in strides):
@@ -171,14 +180,17 @@ class Launcher:
                 raise ValueError(f"{name} must be at a multiple of {size} bytes, got an address that ends in {at:#x}")
             operands[name] = Operand(self.shape, self.strides[name], dtype, at)
         kernel, variant, needs, _ = self.function
+        mask = Operand(self.shape, self.masks[0], "bool", 0) if self.masks else None
+        adjust = Adjust("class_offset" in self.names, mask)
         if not self.loss:
-            problem = Map(operands[needs[0]], operands.get("grad"), operands.get("out"), self.device)
-            return MapCall(problem, kernel, variant, numbers="result" in self.names)
+            rows = Map(operands[needs[0]], operands.get("grad"), operands.get("out"), self.device, adjust)
+            return MapCall(rows, kernel, variant, numbers="result" in self.names)
         assert self.options is not None
         weighted, factor, up = (name in self.names for name in (*_WEIGHTS, "grad_output"))
         x, soft, out = operands["logits"], operands.get("target"), operands.get("out")
         label = SIZES[self.target] if self.hard else 8
-        call = LossCall(Loss(x, soft, out, weighted, factor, up, self.options, variant == 1, self.device, label))
+        problem = Loss(x, soft, out, weighted, factor, up, self.options, variant == 1, self.device, label)
+        call = LossCall(problem._replace(adjust=adjust))
         call.state_for(0, self._workspace)
         return call
 
@@ -215,11 +227,11 @@ class Launcher:
             raise ValueError(f"{missing[0]} must have memory on the GPU, got the address 0 for the shape {self.shape}")
         call = self._call(tuple([addresses[name] & 15 for name in self.dtypes]))
         if self.loss:
-            *at, loss = (addresses.get(n, 0) for n in ("logits", "target", "out", *_WEIGHTS, "grad_output", "loss"))
-            call((*at, 0, 0, loss), stream, call.states.get(stream) or call.state_for(stream, self._workspace))
+            at = tuple([addresses.get(name, 0) for name in _PLACES])
+            call(at, stream, call.states.get(stream) or call.state_for(stream, self._workspace))
             return
-        y, out, result = (addresses.get(name, 0) for name in ("grad", "out", "result"))
-        call(addresses[self.function.needs[0]], y, out, result, stream)
+        y, out, result, mask = (addresses.get(name, 0) for name in ("grad", "out", "result", "where"))
+        call(addresses[self.function.needs[0]], y, out, result, stream, mask)
 
 
 def _options(options: dict[str, Any]) -> Options:

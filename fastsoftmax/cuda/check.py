@@ -93,11 +93,13 @@ def readable(name: str, argument: Argument, allowed: tuple[str, ...]) -> Descrip
     return about
 
 
-def rows_of(name: str, argument: Argument, axis: Any, allowed: tuple[str, ...] = FLOATS) -> Operand:
-    """An operand whose classes are along `axis`."""
+def rows_of(
+    name: str, argument: Argument, axis: Any, allowed: tuple[str, ...] = FLOATS, *, empty: bool = False
+) -> Operand:
+    """An operand whose classes are along `axis`; `empty` says that there may be none."""
     about = readable(name, argument, allowed)
     at = rules.axis_of(axis, len(about.shape), name)
-    if about.shape[at] == 0:
+    if about.shape[at] == 0 and not empty:
         raise rules.no_class(name, axis, about.shape)
     return _last(about, at, argument.address)
 
@@ -264,10 +266,10 @@ def flat(argument: Argument) -> Operand:
     return Operand(about.shape, about.strides, about.dtype, argument.address)
 
 
-def row_map(x: Argument, axis: Any, out: Argument | None, where: Argument | None = None) -> Map:
-    """A softmax-like problem along one axis."""
+def row_map(x: Argument, axis: Any, out: Argument | None, where: Argument | None, *, empty: bool) -> Map:
+    """A softmax-like problem along one axis; `empty` says that there may be no classes."""
     device, about = together({"x": x, "out": out, "where": where}), x.description
-    operand = rows_of("x", x, axis)
+    operand = rows_of("x", x, axis, empty=empty)
     to = destination(out, about, (axis,), {"x": (operand, True)})
     return Map(operand, None, to, device, adjustment(where, None, about, (axis,)))
 
@@ -281,12 +283,12 @@ def product(y: Argument, grad: Argument, axis: Any, out: Argument | None) -> Map
 
 
 def over_axes(
-    x: Argument, axis: tuple[Any, ...] | None, out: Argument | None, where: Argument | None = None
+    x: Argument, axis: tuple[Any, ...] | None, out: Argument | None, where: Argument | None, *, empty: bool
 ) -> tuple[Map, tuple[int, ...]]:
     """A softmax-like problem over several axes, which are merged into one, and their numbers."""
     device = together({"x": x, "out": out, "where": where})
     about = readable("x", x, FLOATS)
-    axes = rules.axes_of(axis, about.shape)
+    axes = rules.axes_of(axis, about.shape, empty=empty)
     operand = merged_axes(x, axes, about)
     to = destination(out, about, axes, {"x": (operand, True)})
     return Map(operand, None, to, device, adjustment(where, None, about, axes)), axes

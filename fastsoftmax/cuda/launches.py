@@ -72,7 +72,7 @@ def launches_of(
     more: Operand | None = None,
 ) -> tuple[Launch, ...]:
     """The launches of a row kernel; there is `more`, a second output, or a mask, which plans do not depend on."""
-    if 0 in x.shape:
+    if 0 in x.shape[:-1]:
         return ()
     operands = [a for a in (x, y, out, more) if a is not None]
     levels = merged(x.shape, tuple(a.strides for a in operands))
@@ -95,7 +95,7 @@ def launches_of(
             chosen = plan.listed_plan(rows, classes, SIZES[x.dtype], about)
         else:
             planned = tuple(layout for layout, a in zip(layouts, operands, strict=True) if a.dtype != "bool")
-            chosen = plan.plan(rows, classes, planned, about, burden)
+            chosen = plan.plan(rows, max(classes, 1), planned, about, burden)
         strides = [s for i in place[:several] for s in ((0, 0, 0) if i is None else layouts[i][2:])]
         begins = [0 if i is None else offset[i] for i in place]
         recipe = recipes.recipe(work.kernel, chosen, *kinds, work.variant, work.flags, work.label)

@@ -18,7 +18,7 @@ from . import plan
 from .check import Loss, Map
 from .kernels import recipes
 from .kernels.parameters import ADJUSTMENTS, Integers
-from .launches import Launch, RowWork, launch_once, launches_of, loaded_kernel
+from .launches import RowWork, launch_once, launches_of, loaded_kernel
 from .toolkit import compiler
 from .toolkit.packed import Cell
 from .workspace import HEADER, Workspace
@@ -69,12 +69,13 @@ class MapCall:
 
     def launch_empty(self, stream: int) -> None:
         """Launch every kernel with no rows, so that the driver has loaded it."""
-        _launch_empty(self.launches, self.device, stream, self.rest)
+        _launch_empty(self, stream, self.rest)
 
 
-def _launch_empty(launches: tuple[Launch, ...], device: int, stream: int, numbers: tuple[Any, ...]) -> None:
-    for launch in launches:
-        launch_once(launch.kernel, device, stream, *(0,) * 13, *launch.shape[1:], *numbers)
+def _launch_empty(call: "MapCall | RowLaunches", stream: int, numbers: tuple[Any, ...]) -> None:
+    for launch in call.launches:
+        integers = *(0,) * 13, *launch.shape[1:], *((0, 0) if call.adjusted else ())
+        launch_once(launch.kernel, call.device, stream, *integers, *numbers)
 
 
 class CountLaunches:
@@ -279,4 +280,4 @@ class LossCall:
             launch_once(self.count.kernel, self.device, stream, 0, 0, 0, header + HEADER, 0, 0, 0, 1)
             for kernel in (self.count.join, self.sum.kernel):
                 launch_once(kernel, self.device, stream, header + HEADER, 0, 0, header)
-            _launch_empty(self.rows.launches, self.device, stream, self.rows.numbers)
+            _launch_empty(self.rows, stream, self.rows.numbers)

@@ -4,6 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+import scipy.special
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,6 +73,32 @@ def test_softmax(name, kind, shape):
     np.testing.assert_array_equal(x, before)
     if function is not fs.logsumexp:
         assert (got[~there] == (0 if function is fs.softmax else -np.inf)).all()
+
+
+AXES = {"last": -1, "first": 0, "middle": 1, "two": (1, 2), "all": None}
+
+
+@pytest.mark.parametrize("along", exhaustive_but(["middle", "two"], AXES))
+@given(seed=seeds, data=st.data())
+def test_masks_of_any_shape(backend, along, seed, data):
+    """Those that broadcast to the logits, with fewer axes too; and labels of four bytes beside them."""
+    random, x, axis = np.random.default_rng(seed), logits(seed, (3, 4, 5), FLOAT), AXES[along]
+    several = axis is None or isinstance(axis, tuple)
+    # On a GPU axes that are merged are those of the mask, too.
+    kept = 3 if axis is None else 2 if several else 0
+    shape = tuple(n if i >= 3 - kept else data.draw(st.sampled_from([1, n])) for i, n in enumerate(x.shape))
+    shape = shape[data.draw(st.integers(0, 3 - kept)) :]
+    where = np.asarray(random.random(shape) < 0.7)
+    wide = np.where(where, x, -np.inf).astype(np.float64)
+    for of, exact in ((fs.softmax, scipy.special.softmax), (fs.logsumexp, scipy.special.logsumexp)):
+        with np.errstate(invalid="ignore"):
+            expected = exact(wide, axis=axis)
+        np.testing.assert_allclose(backend.call(of, x, axis, where=where), expected, rtol=1e-5, atol=1e-7)
+    if not several:
+        t = labels(random, np.moveaxis(x, axis, -1).shape).astype(np.int32)
+        options = {"where": where, "axis": axis, "reduction": "none"}
+        found = backend.call(fs.cross_entropy, x, t, **options)
+        np.testing.assert_allclose(found, reference.cross_entropy(x.astype(np.float64), t, **options), rtol=1e-5)
 
 
 PLAIN = [("offset", "900x10 C"), ("mask", "20x10 F"), ("offset", "21x47 C"), ("mask", "3x5000 C"), ("both", "20x600 F")]

@@ -106,6 +106,10 @@ class NumpyDriver(Driver):
 
     def run_softmax(self, recipe, arguments, grid):
         p, _, dtype, real = self.unpacked(recipe, arguments)
+        if p.classes == 0:
+            assert recipe.variant == LOGSUMEXP
+            self.floats(p.result, p.rows, dtype, write=True)[:] = -np.inf
+            return
         x, where = self.rows(p, "x", dtype).astype(WIDE), self.adjusting(recipe, p, real)["where"]
         if recipe.variant == LOGSUMEXP:
             assert p.out == 0

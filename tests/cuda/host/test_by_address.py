@@ -70,6 +70,26 @@ def test_options(driver, options):
     near(out, expected.grad)
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_masks_and_offsets(driver, apart):
+    """Of every row, or the same for all; warmed up, too."""
+    x, t, out, loss = drawn(6, 5), np.arange(6) % 5, np.zeros((6, 5), F4), np.zeros((), F4)
+    where = np.broadcast_to(np.array([[True, True, False, True, True]]), (1 if apart else 6, 5)).copy()
+    t[2], x[:, 2] = 0, np.nan
+    by = {"where": where, "class_offset": drawn(5, seed=3)}
+    ways = {"strides": {"where": (0, 1)}} if apart else {}
+    launch = fs.cuda.launcher("cross_entropy_and_grad", (6, 5), "float32", operands=tuple(by), **ways)
+    launch.warm_up(5)
+    launch(5, **placed(driver, logits=x, target=t, out=out, loss=loss, **by))
+    expected = reference.cross_entropy_and_grad(x, t, **by)
+    near(loss, expected.loss)
+    near(out, expected.grad)
+    launch = fs.cuda.launcher("log_softmax", (6, 5), "float32", operands=("where",), **ways)
+    launch.warm_up(5)
+    launch(5, **placed(driver, x=x, out=out, where=where))
+    near(out, reference.log_softmax(x, where=where))
+
+
 def test_an_upstream_gradient(driver):
     x, t, up, out, loss = drawn(6, 5), np.arange(6) % 5, drawn(6), np.zeros((6, 5), F4), np.zeros(6, F4)
     launch = fs.cuda.launcher("cross_entropy_and_grad", (6, 5), "float32", operands=("grad_output",), reduction="none")
