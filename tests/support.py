@@ -1,8 +1,10 @@
 """Shared by the tests: data, layouts, options, and the comparison with a reference in higher precision."""
 
+import contextlib
 import os
 import subprocess
 import sys
+import threading
 from itertools import product
 from pathlib import Path
 
@@ -44,6 +46,29 @@ def child(code, *arguments, stderr=subprocess.PIPE, encoding="utf-8", **environm
         timeout=HANG,
         check=False,
     )
+
+
+def on_terminal(code, *arguments):
+    """`child` with a terminal for its standard error, and what it showed there, which is read all the time."""
+    if not hasattr(os, "openpty"):
+        pytest.skip("no pseudo-terminals on this system")
+    terminal, end = os.openpty()
+    shown = bytearray()
+
+    def read():
+        with contextlib.suppress(OSError):  # Linux says so when the other end is closed
+            while piece := os.read(terminal, 65536):
+                shown.extend(piece)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        done = child(code, *arguments, stderr=end, TERM="xterm-256color")
+    finally:
+        os.close(end)
+        reader.join()
+        os.close(terminal)
+    return done, bytes(shown)
 
 
 def modules_of(digest, package):

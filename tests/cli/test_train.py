@@ -1,6 +1,5 @@
 """``python -m fastsoftmax train``: from files in each format to a model, its score, and a picture."""
 
-import contextlib
 import functools
 import json
 import os
@@ -24,7 +23,7 @@ from fastsoftmax.cli.files.table import Features
 from fastsoftmax.cli.model import Model
 from fastsoftmax.cli.model import load as load_model
 from tests.pairs import exhaustive_but
-from tests.support import child
+from tests.support import child, on_terminal
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but tabs and newlines
 #: Each file of the fixture, and what holds its classes.
@@ -582,19 +581,9 @@ def test_in_a_pipe(small, tmp_path):
     assert not CONTROL.search(done.stdout)
 
 
-@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals on this system")
 def test_on_a_terminal(small, tmp_path):
-    terminal, end = os.openpty()
     arguments = ["train", str(small), "--target", "y", "--out", str(tmp_path / "m.npz")]
-    try:
-        done = child(f"{RUN}sys.exit(program.main(sys.argv[1:]))", *arguments, stderr=end, TERM="xterm-256color")
-    finally:
-        os.close(end)
-    shown = bytearray()
-    with contextlib.suppress(OSError):  # Linux says so when the other end is closed
-        while piece := os.read(terminal, 65536):
-            shown += piece
-    os.close(terminal)
+    done, shown = on_terminal(f"{RUN}sys.exit(program.main(sys.argv[1:]))", *arguments)
     assert done.returncode == 0
     assert b"\x1b[" in shown
     assert b"Reading" in shown

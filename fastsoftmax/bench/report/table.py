@@ -170,14 +170,18 @@ def text(run: Run) -> str:
 
 
 def demonstration(measured: Iterable[Result]) -> str:
-    """The short table of the main job."""
-    header = f"  {'':<22} {'logits':>11} {OURS:>12} {NUMPY:>10} {SCIPY:>10}   against {NUMPY:>5} {SCIPY:>6}"
-    lines = ["Kernel speed on this machine: float32, milliseconds a call, best of runs in turn", header]
+    """The short table of the main job, 60 columns wide."""
+    lines = [
+        "Kernel speed: float32, milliseconds a call, best of turns",
+        f"  {'':<12}{OURS:>12}{NUMPY:>8}{SCIPY:>8}{'/ ' + NUMPY:>9}{'/ ' + SCIPY:>9}",
+    ]
+    function = None
     for result in measured:
+        if result.case.function != function:
+            function = result.case.function
+            lines.append(f"  {function}")
         ours, numpy, scipy = (result.timings[name].least for name in (OURS, NUMPY, SCIPY))
+        ratios = "".join(f"{value / ours:>8.1f}x" for value in (numpy, scipy))
         shape = "x".join(map(str, result.case.shape))
-        lines.append(
-            f"  {result.case.function:<22} {shape:>11} {ours * 1e3:>12.3f} {numpy * 1e3:>10.3f} {scipy * 1e3:>10.3f}"
-            f"           {numpy / ours:>5.1f}x {scipy / ours:>5.1f}x"
-        )
+        lines.append(f"  {shape:>12}{number(ours, 1e3):>12}{number(numpy, 1e3):>8}{number(scipy, 1e3):>8}{ratios}")
     return "\n".join(lines)
