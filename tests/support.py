@@ -364,7 +364,6 @@ PLACES = [
     placed(pairwise(DTYPES, (LANES, BATCHES, LONG), ALIKE, ALIKE)),
     st.tuples(dtypes, class_counts, layouts, layouts),
 ]
-by_places = pytest.mark.parametrize("places", exhaustive_but(PLACES[:1], PLACES), ids=["pairs", "all"])
 #: The same for functions whose code others share: each value once.
 FEW = [placed(pairwise(DTYPES, (LANES, BATCHES, LONG), ALIKE, ALIKE, strength=1)), *PLACES]
 #: The same for functions of two layouts that load and store as others do: a case of each.

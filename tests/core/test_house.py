@@ -258,7 +258,11 @@ def test_docstrings_name_each_parameter(name):
     assert named == list(inspect.signature(function).parameters)
 
 
-@pytest.mark.parametrize("name", exhaustive_but([name for name in FUNCTIONS if name != "warmup"], FUNCTIONS))
+#: Examples of what compiles kernels that no other test needs: their lines are in the exhaustive run.
+LONGER = {"warmup", "workspace_bytes", "system", "boosting", "api.linear"}
+
+
+@pytest.mark.parametrize("name", exhaustive_but([name for name in FUNCTIONS if name not in LONGER], FUNCTIONS))
 def test_examples_run(name):
     (example,) = doctest.DocTestFinder(recurse=False).find(getattr(fastsoftmax, name), name, globs={})
     assert example.examples
@@ -268,7 +272,7 @@ def test_examples_run(name):
 WITH_EXAMPLES = [m for m in MODULES if m not in {"__main__", "cli", "cli.digits", "cli.program"}]
 
 
-@pytest.mark.parametrize("module", exhaustive_but([m for m in WITH_EXAMPLES if m != "system"], WITH_EXAMPLES))
+@pytest.mark.parametrize("module", exhaustive_but([m for m in WITH_EXAMPLES if m not in LONGER], WITH_EXAMPLES))
 def test_examples_of_modules_run(module):
     try:
         loaded = importlib.import_module(f"fastsoftmax.{module}".rstrip("."))

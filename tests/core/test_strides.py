@@ -90,8 +90,8 @@ def test_functions_of_logits(shape, step):
         one_by_one(fs.cross_entropy_and_grad, arrays, step, [room], reduction="none")
 
 
-LINEAR = [(1, 20, 60), (1, 20, 5), (5, 1, 60), (40, 20, 1), (0, 20, 60), (3, 0, 60)]
-OTHERS = [(1, 1, 60), (1, 1, 1), (5, 1, 5)]
+LINEAR = [(1, 20, 60), (1, 20, 5), (5, 1, 60), (0, 20, 60), (3, 0, 60)]
+OTHERS = [(40, 20, 1), (1, 1, 60), (1, 1, 1), (5, 1, 5)]
 
 
 @ways

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 import scipy.special
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastsoftmax as fs
@@ -173,6 +173,7 @@ def test_all_layouts_of_probabilities(backend, seed, rows, classes, dtype, layou
 
 @pytest.mark.parametrize("case", exhaustive_but([0], [0, 1, 2]))
 @pytest.mark.parametrize("soft", [False, True], ids=["indices", "probabilities"])
+@settings(max_examples=settings.default.max_examples // 2)
 @given(seeds, row_counts, st.booleans(), st.data())
 def test_upstream_gradient(backend, soft, case, seed, rows, weighted, data):
     """A number a row, some of them zero or negative; and one number for all."""

@@ -50,7 +50,7 @@ def test_values(places, seed, rows, data):
 @pytest.mark.parametrize(
     ("teacher", "direction", "classes"),
     exhaustive_but(
-        [("logits", "forward", 1000), ("log_prob", "reverse", 10), ("prob", 0.3, 10), ("logits", 0.3, 1000)],
+        [("logits", 0.3, 1000), ("log_prob", "reverse", 10), ("prob", "forward", 10)],
         [(*kind, classes) for kind in KINDS for classes in (10, 1000)],
     ),
 )
@@ -66,12 +66,12 @@ def test_kinds(teacher, direction, classes):
     ):
         found = fs.kl_divergence_and_grad(x, y, **given, **options)
         compare(found, x, y, **given, **options)
-        loss = fs.kl_divergence(x, y, **given, **{k: v for k, v in options.items() if k != "grad_output"})
-        np.testing.assert_allclose(loss, found.loss, rtol=1e-6)
+        if "grad_output" not in options:
+            np.testing.assert_allclose(fs.kl_divergence(x, y, **given, **options), found.loss, rtol=1e-6)
 
 
 @pytest.mark.parametrize("classes", exhaustive_but([3], [3, 40]))
-@pytest.mark.parametrize(("teacher", "direction"), exhaustive_but(USUAL[1:], KINDS))
+@pytest.mark.parametrize(("teacher", "direction"), exhaustive_but(USUAL[2:], KINDS))
 @given(seed=seeds)
 def test_gradients_are_derivatives(teacher, direction, classes, seed):
     """Differences of the divergence itself, of teachers whose numbers add up to 1 and of others."""
