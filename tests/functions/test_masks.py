@@ -175,7 +175,7 @@ def test_statistics(kind, shape):
     assert (grad[~there] == 0).all()
 
 
-@pytest.mark.parametrize("dtype", exhaustive_but(["float64"], ["float16", "float64"]))
+@pytest.mark.parametrize("dtype", exhaustive_but(["float16"], ["float16", "float64"]))
 @pytest.mark.parametrize("shape", exhaustive_but(["20x17 C"], EVERY_SHAPE))
 def test_dtypes(shape, dtype):
     """Masks are read beside logits of any dtype."""
