@@ -137,7 +137,9 @@ def logsumexp(
         The elements that are there, as a mask that broadcasts to `x`: others are not looked at, as if they were -inf.
     b : array_like, optional
         Factors of the exponentials, of any sign, that broadcast to `x`: the logarithm is of ``|sum_j b_j exp(x_j)|``.
-        With them, and with `return_sign`, this is `scipy.special.logsumexp`, for arrays in main memory.
+        With them, and with `return_sign`, this is `scipy.special.logsumexp`, for arrays in main memory.  On a GPU the
+        logarithms of the positive and of the negative terms are those of ``x + log(abs(b))``, ``where=b > 0`` and
+        ``where=b < 0``.
     keepdims : bool, default False
         Keep the axes that were summed over, with length 1.
     return_sign : bool, default False
@@ -173,9 +175,8 @@ def logsumexp(
     keep = keepdims is not False and truth("keepdims", keepdims)
     if b is None and return_sign is False:
         return backend(x, where).rows(x, None, axis, None, "softmax", LOGSUMEXP, keep, where)
-    in_main_memory(
-        "logsumexp with b or return_sign", "there, add log(b) to x for b > 0, instead of {0}", x=x, b=b, where=where
-    )
+    mend = "there, take the logsumexp of x + log(abs(b)) where=b > 0, and that where=b < 0 if b has both signs"
+    in_main_memory("logsumexp with b or return_sign", mend, x=x, b=b, where=where)
     return backend().signed_logsumexp(x, axis, b, keep, truth("return_sign", return_sign), where)
 
 

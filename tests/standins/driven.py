@@ -36,7 +36,7 @@ def no_device(driver):
     from fastsoftmax.cuda.toolkit import compiler
 
     driver.devices(0)
-    with pytest.raises(Missing, match=r"CUDA_ERROR_NO_DEVICE.*pip install 'fastsoftmax\[cu13\]'"):
+    with pytest.raises(Missing, match=r"CUDA_ERROR_NO_DEVICE.*pip install 'numba-cuda\[cu13\]"):
         compiler.facts(0)
     driver.devices(2)
 

@@ -59,6 +59,8 @@ class NumpyDriver(Driver):
         recipe = loaded.compiled.recipe
         self.used, self.changed = [], []
         fields = recipes.PARAMETERS.get(recipe.name, (Integers,))[0]
+        if recipe.name not in ("count", "total"):
+            assert len(arguments) == sum(len(of._fields) for of in recipes.parameters_of(recipe))
         if recipe.name in ("count", "total") or arguments[fields._fields.index("rows")]:
             getattr(self, f"run_{recipe.name}")(recipe, arguments, grid)
         self.order.step(stream, self.used, self.changed)
