@@ -1,4 +1,4 @@
-"""What runs without a command: a line at once, and the demonstration, whose imports take seconds."""
+"""The demonstration is begun: a line at once, before imports that take seconds."""
 
 import argparse
 import importlib

@@ -26,10 +26,10 @@ WIDTH = 60  # columns: half a screen
 DISTURBED = 0.2  # cores that other processes take, from which the times are not to be trusted
 NEXT = """\
 Try next
-  python -m fastsoftmax train --help    your own data
-  python -m fastsoftmax bench --quick   more functions, beside
-                                        torch, JAX, scikit-learn
-  python -c "import fastsoftmax as fs; help(fs.cross_entropy)\""""
+  python -m fastsoftmax train --help   your own data
+  python -m fastsoftmax bench --quick  all functions, and peers
+  python -c "import fastsoftmax as fs; help(fs.softmax)"
+"""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,7 +70,7 @@ def _measure(advance: Advance) -> list[Result]:
 
 def text(facts: dict[str, str], seconds: float, report: Report, measured: list[Result], others: float) -> str:
     """All results for people: the verdict, the tables, what to try next, and the machine."""
-    parts = [_verdict(report, measured), digits.text(report), table.demonstration(measured), NEXT]
+    parts = [_verdict(report, measured), digits.text(report), table.demonstration(measured), NEXT.rstrip()]
     if others > DISTURBED:
         warning = (
             f"Other processes took {others:.1f} of {os.cpu_count()} cores meanwhile: the times are not to be trusted."
