@@ -100,6 +100,7 @@ _SHAPES = {
 }
 _FEW, _MANY, _VOCABULARY = (65536, 10), (4096, 1008), (1024, 32000)
 _THREE = (_FEW, _MANY, _VOCABULARY)
+_ONE = (1, 10**7)  # a row that threads share
 _DTYPES = ("bfloat16", "float16", "float64")
 _LAYOUTS = {
     AXIS_0: "classes along the first axis, as in images of class scores",
@@ -158,7 +159,7 @@ def _grown() -> Iterator[Case]:
         yield _case(SIZE, LOSS_AND_GRAD, (logits // 1000, 1000), f"{logits:.0e} logits: is the cost of each constant?")
     for classes in _CLASSES:
         yield _case(SIZE, LOSS_AND_GRAD, (2**24 // classes, classes), f"{classes} classes at 2**24 logits: is it?")
-    for shape, (threads, which) in itertools.product(_THREE, ((1, "one thread"), (0, "all threads"))):
+    for shape, (threads, which) in itertools.product((*_THREE, _ONE), ((1, "one thread"), (0, "all threads"))):
         case = _case(THREADS, LOSS_AND_GRAD, shape, f"{which}: what the others add")
         yield case._replace(threads=threads)
 

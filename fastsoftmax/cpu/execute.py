@@ -19,6 +19,7 @@ from . import table
 from .addresses import address
 from .layouts.constants import BLOCKS, IN_REGISTERS, LANES
 from .parameters import ALL_FIELDS, FIELDS, Shape, pack_block, pack_further, pack_shape, unpack_float
+from .parts import Parts, launch_parts, parts_of
 from .plan import CHUNK, PARALLEL, Plan, Way, plan, rows_in_lanes, rows_in_registers
 from .threads import launch
 
@@ -87,6 +88,7 @@ class Recipe(NamedTuple):
     height: int  # rows in a tile
     shape: bytes  # the fields of the shape
     mask: tuple[int, int, int] = (0, 0, 0)  # the strides of a mask
+    parts: Parts | None = None  # how rows may be cut
 
 
 def execute(job: Job, data: Operands) -> float:
@@ -105,10 +107,11 @@ def execute(job: Job, data: Operands) -> float:
 
 def _launch(job: Job, data: Operands, recipe: Recipe) -> float:
     """Fill in the parameters of a call and run its kernel."""
-    threads = launch.threads_for() if recipe.parallel else 1
-    # One allocation: parameters, partial losses, and the threads' scratch from a cache line's beginning.
-    size = ALL_FIELDS + recipe.chunks + 8
-    space: Array = np.empty(size + recipe.scratch * threads // 8, np.int64)
+    threads, parts = launch.threads_for() if recipe.parallel else 1, recipe.parts
+    cut = 0 if parts is None else parts.at_once(threads)
+    # One allocation: parameters, partial losses, scratch of threads or rows from a cache line's beginning, and states.
+    size, scratch = ALL_FIELDS + recipe.chunks + 8, recipe.scratch * (cut or threads) // 8
+    space: Array = np.empty(size + scratch + (parts.room(cut) if parts is not None else 0), np.int64)
     begin = address(space)
     pack_block(
         *(space, 0, 0, address(data.x), address(data.y), address(data.out)),
@@ -124,7 +127,10 @@ def _launch(job: Job, data: Operands, recipe: Recipe) -> float:
         *(address(data.mask), *recipe.mask),
         *(job.curvature, job.least, job.beta),
     )
-    launch.launch(recipe.kernel, begin, recipe.chunks, threads)
+    if parts is not None and cut:
+        launch_parts(parts, cut, space, begin + (size + scratch) * 8, threads)
+    else:
+        launch.launch(recipe.kernel, begin, recipe.chunks, threads)
     if job.kernel not in ("cross_entropy", "divergence", "listed"):
         return 0.0
     if recipe.chunks == 1:
@@ -177,19 +183,19 @@ def recipe_for(
     # A contiguous row of the same dtype that is not the logits'.
     apart = out is not None and not in_place and out[-1] == written == dtype.itemsize
     p, way, lanes = _cut(kernel, flags, variant, dtype, (outer, inner, classes), x, apart, streamed)
-    layout = p.layout
-    present = iter(steps)
+    layout, present = p.layout, iter(steps)
     *places, masked = [None if s is None else next(present) for s in (x, y, out, mask)]
     same = kernel in ("cross_entropy", "softmax") or (kernel == "hessian" and written == dtype.itemsize)
     if lanes and same and rows_in_registers(outer * inner, classes, steps):
         layout, way = IN_REGISTERS, Way(classes=classes)
     contiguous = [a is None or _nearness(layout, classes, a, size) for a, size in zip(places, sizes, strict=True)]
-    kinds = storage_of(dtype), storage_of(dtype if y_dtype is None else y_dtype)
     way = way._replace(mask=masked is not None and _nearness(layout, classes, masked, 1))
-    compiled = table.address(kernel, layout, flags, way, variant, *kinds, *contiguous)
+    constants = flags, way, variant, storage_of(dtype), storage_of(y_dtype or dtype), *contiguous
+    compiled = table.address(kernel, layout, *constants)
+    parts = parts_of(kernel, p, constants, Parts((), outer * inner, classes, out is not None))
     strides, height = [step for place in places for step in place or (0, 0, 0)], p.tile * width if lanes else 1
     fields = Shape(outer * -(-inner // height), inner, classes, p.chunk, p.tile, p.scratch, *strides)
-    return Recipe(compiled, p.chunks, p.parallel, p.scratch, height, pack_shape(*fields), masked or (0, 0, 0))
+    return Recipe(compiled, p.chunks, p.parallel, p.scratch, height, pack_shape(*fields), masked or (0, 0, 0), parts)
 
 
 def _cut(

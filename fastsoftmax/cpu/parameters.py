@@ -64,7 +64,9 @@ FIELDS = _SHAPE + len(Shape._fields)
 COLUMNS, PLACES, TRUTHS, ROWS_IN_ALL, LISTED, THIRD, HESSIAN, MASK = range(FIELDS, FIELDS + 8)
 MASK_STRIDES = FIELDS + 8  # three fields
 CURVATURE, LEAST, BETA = range(FIELDS + 11, FIELDS + len(Further._fields))
-ALL_FIELDS = FIELDS + len(Further._fields)
+# Of rows in parts: the address of their states, the first of them, and what is done with them.
+STATES, FIRST_ROW, PHASE = range(FIELDS + len(Further._fields), FIELDS + len(Further._fields) + 3)
+ALL_FIELDS = PHASE + 1
 
 #: The fields of a shape as bytes: ``pack_shape(*shape)``.
 pack_shape = struct.Struct(f"={len(Shape._fields)}q").pack

@@ -21,7 +21,8 @@ from .common import bounds, class_of, read_options, read_ref, row_ref, scratch_o
 from .constants import BATCH_HEADER
 from .lane_kernels import scored, targets
 from .lanes import State
-from .rows import INF, Row, emit_block, emit_difference, fill, infinite
+from .row_results import emit_block, emit_difference, fill, infinite
+from .rows import INF, Row
 
 _cap_slope = vector["cap_slope"]
 _log_of_sum, _log_sum_exp, _normaliser = vector["log_of_sum"], vector["log_sum_exp"], vector["normaliser"]
@@ -104,7 +105,7 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
                         read_kind, x_contiguous, y_contiguous, out_contiguous, read_contiguous, mask_kind, mask_near,
                     )  # fmt: skip
                     if hard and row.t < 0:
-                        fill(row.out, row.k, 0.0)
+                        fill(row.out, 0, row.k, 0.0)
                     else:
                         a, b, at_target = get(lines.a, r), get(lines.b, r), get(lines.at_target, r)
                         emit_block(flags, way, o, row, 0, row.k, get(lines.base, r), a, b, at_target, True)
@@ -178,7 +179,7 @@ def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, o
                 if variant == SOFTMAX:
                     emit_block(flags, way, o, row, 0, row.k, get(lines.base, r), get(lines.a, r), 0.0, 0.0, True)
                 elif variant == LOG_SOFTMAX:
-                    emit_difference(flags, row, get(lines.base, r), get(lines.a, r), True)
+                    emit_difference(flags, row, 0, row.k, get(lines.base, r), get(lines.a, r), True)
                 elif get(lines.base, r) == INF:
                     seen = infinite(row.x, row.k) if adjusted else infinite(row.source, row.k)
                     put(ref(integer_at(params, P.RESULT), 0, x_kind, True), start + r, seen)

@@ -8,3 +8,7 @@ BATCH_HEADER = 384 + 3 * 1024  # bytes of scratch for what belongs to a batch of
 LANE_LINES = 9 * 64  # bytes of scratch for what belongs to a vector of rows whose classes go by in blocks
 LANE_BLOCK = 32  # classes in a block of rows in lanes
 BLOCK = 2048  # classes in a block of a long row: 8 KB of float32, a quarter of a first-level cache
+
+PART = 8 * BLOCK  # classes in a part of a long row: some 10 microseconds
+REDUCE, SCORE, EMIT = range(3)  # what is done with the parts of rows: all of one before the next
+STATE_HEAD, STATE = 4, 4  # numbers in float64: of a row's score, and of the state of each of its blocks

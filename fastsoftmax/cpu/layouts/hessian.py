@@ -25,7 +25,8 @@ from .lanes import masses as lane_masses
 from .register_kernels import Shared, added_class, class_masses, deliver, exponential, maximum, taken
 from .registers import folded, mapped
 from .row_kernels import scratch
-from .rows import Row, fill, masses, reduce_row
+from .row_results import fill
+from .rows import Row, masses, reduce_row
 
 _index_score, _soft_score, _curvature_score = (vector[f"{x}_score"] for x in ("index", "soft", "curvature"))
 _others_of, _complement, _exp = vector["others_of"], vector["complement"], vector["exp"]
@@ -168,8 +169,8 @@ def rows(flags, way, out_kind, x_kind, y_kind, x_contiguous, y_contiguous, out_c
             blocks, step = ref(bases, 0, FLOAT64, True), integer_at(params, P.X_STRIDES + 1)
             row = Row(x, read, y, w, e, blocks, out, k, t, step, exp, x, x)
             if flags.hard and t < 0:
-                fill(out, k, 0.0)
-                fill(hessian, k, max(float_at(params, P.LEAST), 0.0))
+                fill(out, 0, k, 0.0)
+                fill(hessian, 0, k, max(float_at(params, P.LEAST), 0.0))
             else:
                 _row(flags, way, o, params, row, hessian, float(get(factor, i)) if flags.factors else 1.0)
 

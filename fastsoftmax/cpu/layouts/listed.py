@@ -22,7 +22,8 @@ from .divergence import finished_lanes, finished_row, of_lanes, of_row
 from .lanes import Tile, emit_rows, larger, locate, logits, pack, reduce_rows, slot, unpack
 from .order import block_max
 from .row_kernels import scratch
-from .rows import INF, Row, emit_row, reduce_row, transformed
+from .row_results import emit_row
+from .rows import INF, Row, reduce_row, transformed
 
 _log, _shift, _scalar_shift = vector["log"], vector["shift"], scalar["shift"]
 
@@ -55,7 +56,7 @@ def _row(flags, way, o, constants, beta, params, row, few, up, i):
     value += float(get(ref_like(few, integer_at(params, P.THIRD)), i))
     if flags.grad:
         shared, s = float(get(few, count)), rest.others
-        emit_row(flags, way, o, row, rest.m, shared if s == 0.0 else shared / s, 0.0, 0.0)
+        emit_row(flags, way, o, row, 0, row.k, rest.m, shared if s == 0.0 else shared / s, 0.0, 0.0)
         for j in range(count):
             put(row.out, label_at(places, j), get(few, j))
     return value

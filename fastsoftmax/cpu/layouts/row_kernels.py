@@ -4,7 +4,7 @@ Each function closes a kernel over compile-time constants: the losses' flags, an
 whether its classes are contiguous.
 """
 
-from ...core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, MASK_OF, SOFTMAX
+from ...core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, LOGSUMEXP, MASK_OF, SOFTMAX
 from .. import jit
 from .. import parameters as P
 from ..simd.elementary import exp_constants
@@ -16,7 +16,8 @@ from ..simd.words import fence, integer_at, put_float
 from .adjusted import adjusters, logit_of
 from .common import bounds, class_of, read_options, read_ref, row_ref, scratch_of
 from .constants import BLOCK
-from .rows import INF, Row, emit_difference, emit_row, fill, infinite, reduce_row
+from .row_results import emit_difference, emit_row, fill, infinite
+from .rows import INF, Row, reduce_row
 
 _index_score, _soft_score = vector["index_score"], vector["soft_score"]
 _log_sum_exp, _log_of_sum, _upstream_score = (vector[x] for x in ("log_sum_exp", "log_of_sum", "upstream_score"))
@@ -32,32 +33,46 @@ def scratch(params, slot):
     return base, base + (blocks * 8 + 63) // 64 * 64
 
 
+@jit.inline
+def row_at(
+    params, i, slot, exp, t, kind, kept_kind, read_kind, read_contiguous, gathered,
+    mask_kind, mask_near, x_kind, x_contiguous, y_kind, y_contiguous, out_contiguous,
+):  # fmt: skip
+    """The Row number `i` with the target `t` and a slot of scratch; exponentials are kept there, or (None) in `out`."""
+    bases, kept = scratch(params, slot)
+    x = row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous)
+    y = row_ref(params, P.Y, P.Y_STRIDES, i, y_kind, y_contiguous)
+    out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
+    e = out
+    if kept_kind is not None:
+        e = ref(kept, 0, kept_kind, True)
+    read = read_ref(params, i, read_kind, read_contiguous, gathered, address(e))
+    w, blocks = ref(integer_at(params, P.CLASS_WEIGHT), 0, kind, True), ref(bases, 0, FLOAT64, True)
+    offset, mask = adjusters(params, i, e, mask_kind, mask_near)
+    k, stride = integer_at(params, P.CLASSES), integer_at(params, P.X_STRIDES + 1)
+    return Row(x, read, y, w, e, blocks, out, k, t, stride, exp, offset, mask)
+
+
 def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """Loss, and the gradient if ``flags.grad``, of each row of a chunk; the chunk's losses are summed in row order."""
-    kind, direct, gathered = COMPUTED[x_kind], way.direct, way.gathered
-    mask_kind, mask_near = MASK_OF[kind] if flags.mask else None, way.mask
+    kind, gathered, mask_near = COMPUTED[x_kind], way.gathered, way.mask
+    kept_kind, mask_kind = None if way.direct else kind, MASK_OF[kind] if flags.mask else None
     read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
 
     def kernel(params, chunk, slot):
         first, last = bounds(params, chunk)
-        o, k = read_options(params), integer_at(params, P.CLASSES)
-        bases, kept = scratch(params, slot)
-        result = ref(integer_at(params, P.RESULT), 0, kind, True)
-        stride, exp, total = integer_at(params, P.X_STRIDES + 1), exp_constants(result), 0.0
+        o, result = read_options(params), ref(integer_at(params, P.RESULT), 0, kind, True)
+        exp, total = exp_constants(result), 0.0
         for i in range(first, last):
-            out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
-            e = out if direct else ref(kept, 0, kind, True)
-            x = row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous)
-            y = row_ref(params, P.Y, P.Y_STRIDES, i, y_kind, y_contiguous)
-            read = read_ref(params, i, read_kind, read_contiguous, gathered, address(e))
-            w, blocks = ref(integer_at(params, P.CLASS_WEIGHT), 0, kind, True), ref(bases, 0, FLOAT64, True)
-            offset, mask = adjusters(params, i, e, mask_kind, mask_near)
             t = class_of(params, i) if flags.hard else -1
-            row = Row(x, read, y, w, e, blocks, out, k, t, stride, exp, offset, mask)
+            row = row_at(
+                params, i, slot, exp, t, kind, kept_kind, read_kind, read_contiguous, gathered,
+                mask_kind, mask_near, x_kind, x_contiguous, y_kind, y_contiguous, out_contiguous,
+            )  # fmt: skip
             loss = 0.0
             if flags.hard and row.t < 0:
                 if flags.grad:
-                    fill(row.out, row.k, 0.0)
+                    fill(row.out, 0, row.k, 0.0)
             else:
                 loss = _counted(flags, way, o, params, row, i)
             total += loss
@@ -73,25 +88,23 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
 @jit.inline
 def _counted(flags, way, o, params, row, i):
     """The loss of row `i`, which is not ignored; its gradient is emitted."""
-    first = ref_like(row.w, integer_at(params, P.LOSS_FACTOR))
-    second = ref_like(row.w, integer_at(params, P.GRAD_FACTOR))
     if flags.upstream:
-        third = ref_like(row.w, integer_at(params, P.THIRD))
-        _row_upstream(flags, way, o, row, float(get(first, i)), float(get(second, i)), float(get(third, i)))
+        _row_upstream(flags, way, o, params, row, i)
         return 0.0
-    up = o.scale * float(get(second, i)) if flags.factors and flags.grad else o.scale
-    loss = _row_loss(flags, way, o, row, up)
-    return loss * float(get(first, i)) if flags.factors else loss
+    state = reduce_row(flags, way, o, row)
+    loss, a, b, at_target = scored(flags, o, params, row, i, state)
+    if flags.grad:
+        emit_row(flags, way, o, row, 0, row.k, state.m, a, b, at_target)
+    return loss
 
 
 @jit.inline
-def _row_loss(flags, way, o, row, up):
-    """Reduce, score and emit one row; `up` multiplies its gradient.
+def scored(flags, o, params, row, i, state):
+    """(loss, and what the gradient is made of) of row `i`, which is reduced.
 
     The score is computed in float64 vectors all of whose lanes are the same: three calls of the C library's scalar
     functions take longer than that.
     """
-    state = reduce_row(flags, way, o, row)
     one = splat(row.bases, 1.0)
     m, others, dot, mass = one * state.m, one * state.others, one * state.dot, one * state.mass
     if flags.soft:
@@ -103,11 +116,13 @@ def _row_loss(flags, way, o, row, up):
         loss, s, a, share, at_target = _index_score(flags, o, weight, m, others, dot, mass, d)
         b = one * share
         at_target = _target_slope(flags, o, row, d, at_target)
-    if flags.grad:
-        up = up * o.inverse_temperature
-        a, b, at_target = a / s * up, b * up, at_target * up
-        emit_row(flags, way, o, row, state.m, extract(a, 0), extract(b, 0), extract(at_target, 0))
-    return extract(loss, 0)
+    first, up = extract(loss, 0), o.scale
+    if flags.factors:
+        first = first * float(get(ref_like(row.w, integer_at(params, P.LOSS_FACTOR)), i))
+        if flags.grad:
+            up = up * float(get(ref_like(row.w, integer_at(params, P.GRAD_FACTOR)), i))
+    up = up * o.inverse_temperature
+    return first, extract(a / s * up, 0), extract(b * up, 0), extract(at_target * up, 0)
 
 
 @jit.inline
@@ -123,8 +138,11 @@ def _target_slope(flags, o, row, d, g):
 
 
 @jit.inline
-def _row_upstream(flags, way, o, row, a, b, c):
-    """Reduce a row, and emit the gradient of its statistics by their upstream gradients."""
+def _row_upstream(flags, way, o, params, row, i):
+    """Reduce row `i`, and emit the gradient of its statistics by their upstream gradients."""
+    a = float(get(ref_like(row.w, integer_at(params, P.LOSS_FACTOR)), i))
+    b = float(get(ref_like(row.w, integer_at(params, P.GRAD_FACTOR)), i))
+    c = float(get(ref_like(row.w, integer_at(params, P.THIRD)), i))
     state = reduce_row(flags, way, o, row)
     one, d = splat(row.bases, 1.0), 0.0
     if flags.hard:
@@ -134,38 +152,31 @@ def _row_upstream(flags, way, o, row, a, b, c):
     at_target = _target_slope(flags, o, row, one * d, at_target)
     up = o.inverse_temperature / s
     at_target = extract(at_target * o.inverse_temperature, 0)
-    emit_row(flags, way, o, row, state.m, extract(a * up, 0), extract(b * up, 0), at_target)
+    emit_row(flags, way, o, row, 0, row.k, state.m, extract(a * up, 0), extract(b * up, 0), at_target)
 
 
-def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, out_contiguous):
+def softmax(flags, way, variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """softmax, log_softmax or logsumexp (`variant`) of each row of a chunk."""
-    kind, direct, gathered = COMPUTED[x_kind], way.direct, way.gathered
-    mask_kind, mask_near = MASK_OF[kind] if flags.mask else None, way.mask
+    kind, gathered, mask_near = COMPUTED[x_kind], way.gathered, way.mask
+    kept_kind, mask_kind = None if way.direct else kind, MASK_OF[kind] if flags.mask else None
     read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
     flags = flags._replace(rest=variant == LOG_SOFTMAX)
 
     def kernel(params, chunk, slot):
         first, last = bounds(params, chunk)
-        o, k = read_options(params), integer_at(params, P.CLASSES)
-        bases, kept = scratch(params, slot)
-        result = ref(integer_at(params, P.RESULT), 0, x_kind, True)
+        o, result = read_options(params), ref(integer_at(params, P.RESULT), 0, x_kind, True)
         exp = exp_constants(result)
         for i in range(first, last):
-            x = row_ref(params, P.X, P.X_STRIDES, i, x_kind, x_contiguous)
-            out = row_ref(params, P.OUT, P.OUT_STRIDES, i, x_kind, out_contiguous)
-            e, blocks = out if direct else ref(kept, 0, kind, True), ref(bases, 0, FLOAT64, True)
-            read = read_ref(params, i, read_kind, read_contiguous, gathered, address(e))
-            offset, mask = adjusters(params, i, e, mask_kind, mask_near)
-            row = Row(x, read, x, x, e, blocks, out, k, -1, integer_at(params, P.X_STRIDES + 1), exp, offset, mask)
+            row = row_at(
+                params, i, slot, exp, -1, kind, kept_kind, read_kind, read_contiguous, gathered,
+                mask_kind, mask_near, x_kind, x_contiguous, y_kind, y_contiguous, out_contiguous,
+            )  # fmt: skip
             state = reduce_row(flags, way, o, row)
-            if variant == SOFTMAX:
-                s = _normaliser(state.m, state.others)
-                emit_row(flags, way, o, row, state.m, 1.0 / s, 0.0, 0.0)
-            elif variant == LOG_SOFTMAX:
-                log_s = _log_of_sum(splat(blocks, state.m), splat(blocks, state.others))
-                emit_difference(flags, row, _shift(state.m), extract(log_s, 0))
+            number = finished(flags, variant, row, state)
+            if variant == LOGSUMEXP:
+                put(result, i, number)
             else:
-                put(result, i, _finished(flags, row, state))
+                emit_map(flags, way, o, variant, row, 0, row.k, state.m, number)
         if way.streamed:
             fence()
 
@@ -173,8 +184,21 @@ def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, o
 
 
 @jit.inline
-def _finished(flags, row, state):
-    """logsumexp of a reduced row."""
+def finished(flags, variant, row, state):
+    """The number that the result of a reduced row is made of: 1 / s, log s, or logsumexp itself."""
+    if variant == SOFTMAX:
+        return 1.0 / _normaliser(state.m, state.others)
+    if variant == LOG_SOFTMAX:
+        return extract(_log_of_sum(splat(row.bases, state.m), splat(row.bases, state.others)), 0)
     if state.m == INF:
-        return infinite(row.x, row.k) if flags.adjusted else infinite(row.source, row.k)
+        return float(infinite(row.x, row.k) if flags.adjusted else infinite(row.source, row.k))
     return extract(_log_sum_exp(splat(row.bases, state.m), splat(row.bases, state.others)), 0)
+
+
+@jit.inline
+def emit_map(flags, way, o, variant, row, begin, end, m, number):
+    """Write softmax or log_softmax of the classes from `begin` to `end`."""
+    if variant == SOFTMAX:
+        emit_row(flags, way, o, row, begin, end, m, number, 0.0, 0.0)
+    else:
+        emit_difference(flags, row, begin, end, _shift(m), number)

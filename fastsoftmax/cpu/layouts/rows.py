@@ -3,20 +3,19 @@
 A row is read in blocks of `BLOCK` classes.  Each block gives a state (maximum, sum of exponentials) from the
 first-level cache, and the states merge in float64: a row of any length is read from memory once for its loss, and the
 error of a sum does not grow with its length.  While a block is exponentiated the next one is prefetched.  The
-exponentials are kept in scratch relative to their own block's maximum; the emit pass scales them.
+exponentials are kept in scratch relative to their own block's maximum; the emit pass (`row_results`) scales them.
 """
 
 from collections import namedtuple
 
 from ..jit import inline
 from ..simd.elementary import exp_by
-from ..simd.hints import not_unrolled
 from ..simd.lanes import extract, first_lanes, hmax, hsum, lane_is
 from ..simd.laws import scalar, vector
-from ..simd.memory import get, lanes_of, load, load_n, moved, prefetch, put, store, store_n, stream, until_aligned
+from ..simd.memory import lanes_of, load, load_n, moved, prefetch, put, store, store_n
 from ..simd.vectors import fma, select, splat
 from .adjusted import adjust
-from .common import class_mass, copy, emitted_mass, smoothed_mass, transform
+from .common import class_mass, copy, smoothed_mass, transform
 from .constants import BLOCK
 from .order import block_maxima, first_largest
 
@@ -123,7 +122,7 @@ def plus(a, b):
 
 
 @inline
-def _finite(row, d):
+def finite(row, d):
     """A distance whose exponential is taken, or is 0: -inf would make NaN of that."""
     lowest = row.exp.reduction[0]
     return select(lowest > d, lowest, d)
@@ -142,7 +141,7 @@ def plus_vector(flags, way, o, row, sums, j, n, base, whole, target):
     if way.below:
         mass = mass + select(d < 0.0, p, 0.0)
     if flags.entropy:
-        dot = fma(p, _finite(row, d), dot)
+        dot = fma(p, finite(row, d), dot)
     return Sums(total, dot, mass)
 
 
@@ -184,136 +183,56 @@ def transformed(flags, o, x, value):
 
 
 @inline
-def reduce_row(flags, way, o, row):
-    """The State of a row, block by block; leaves the blocks' maxima in `bases` when exponentials are kept."""
-    m, others, dot, mass, place, t = -INF, 0.0, 0.0, 0.0, 0, row.t
-    for j in range(0, row.k, BLOCK):
-        stop = min(j + BLOCK, row.k)
-        raw = hmax(taken_maxima(flags, way, o, row, j, stop))
-        top = transformed(flags, o, row.x, raw)
-        base = _shift(float(top))
-        if flags.rest:
-            t = first_largest(row.x, j, stop, raw) if top > m else -1
-        # The block after this one, at the same offset; after the last block, the first of the next row.
-        ahead = moved(row.source, row.next, -j) if stop == row.k else moved(row.source, 0, BLOCK)
-        total, dots, weight = block_sums(flags, way, o, row, t, j, stop, base, ahead)
-        if way.kept:
-            put(row.bases, j // BLOCK, base)
-        if j == 0:
-            m, others, dot, mass = float(top), total, dots, weight
+def reduce_block(flags, way, o, row, j, m):
+    """The State of the block from class `j` on; leaves its maximum in `bases` when exponentials are kept.
+
+    With `rest` a maximum above `m`, the largest logit of the blocks before, is left out, and otherwise none: place -1.
+    """
+    stop, t = min(j + BLOCK, row.k), row.t
+    raw = hmax(taken_maxima(flags, way, o, row, j, stop))
+    top = transformed(flags, o, row.x, raw)
+    base = _shift(float(top))
+    if flags.rest:
+        t = first_largest(row.x, j, stop, raw) if top > m else -1
+    # The block after this one, at the same offset; after the last block, the first of the next row.
+    ahead = moved(row.source, row.next, -j) if stop == row.k else moved(row.source, 0, BLOCK)
+    total, dots, weight = block_sums(flags, way, o, row, t, j, stop, base, ahead)
+    if way.kept:
+        put(row.bases, j // BLOCK, base)
+    return State(1.0 * top, 1.0 * total, 1.0 * dots, 1.0 * weight, t)  # in float64
+
+
+@inline
+def joined(flags, j, a, b):
+    """The State of the blocks of a row before class `j`, and of the block there, together: always in this order."""
+    m, others, dot, mass, place = a
+    top, total, dots, weight, t = b
+    if j == 0:
+        m, others, dot, mass = top, total, dots, weight
+    else:
+        if flags.rest and t >= 0:  # the maximum so far is one of the others now
+            others += _exp(m - _shift(m))
+        higher, both = _merge(m, others, top, total)
+        if flags.entropy:
+            dot = _merge_spread(m, others, dot, higher) + _merge_spread(top, total, dots, higher)
         else:
-            if flags.rest and t >= 0:  # the maximum so far is one of the others now
-                others += _exp(m - _shift(m))
-            higher, both = _merge(m, others, float(top), total)
-            if flags.entropy:
-                dot = _merge_spread(m, others, dot, higher) + _merge_spread(float(top), total, dots, higher)
-            else:
-                dot = _merge_dot(dot, mass, m, higher) + _merge_dot(dots, weight, float(top), higher)
-            m, others, mass = higher, both, mass + weight
-        if flags.rest:
-            place = max(place, t)
+            dot = _merge_dot(dot, mass, m, higher) + _merge_dot(dots, weight, top, higher)
+        m, others, mass = higher, both, mass + weight
+    if flags.rest:
+        place = max(place, t)
     return State(m, others, dot, mass, place)
 
 
 @inline
-def emit_vector(flags, way, o, row, j, n, base, a, b, at_target, whole):
-    """Write ``A p_j - B w_j`` times the transform's slope for the `n` classes from `j` on.
-
-    With the flag `entropy` w_j is ``p_j d_j``.
-    """
-    x = again(flags, row, j, n, whole)
-    if way.kept:
-        p = load(row.e, j) if whole or not way.direct else load_n(row.e, j, n, 0.0)
-    else:
-        p = exp_by(row.exp, transform(flags, o, x) - base)
-    g = p * a
-    if flags.soft or flags.smooth:
-        g = g - emitted_mass(flags, x, masses(flags, o, row, j, n, x, whole)) * b
-    if flags.entropy:
-        g = g - p * _finite(row, transform(flags, o, x) - base) * b
-    if flags.cap and not slope_is_kept(flags, way):
-        if flags.adjusted:
-            raw = load(row.source, j) if whole else load_n(row.source, j, n, 0.0)
-            g = select(x == -INF, g, g * _cap_slope(raw, 1.0 / o.cap))
-        else:
-            g = g * _cap_slope(x, 1.0 / o.cap)
-    if way.streamed:
-        g = select(lane_is(row.x, row.t - j), at_target, g)
-    if not whole:
-        store_n(row.out, j, n, g)
-    elif way.streamed:
-        stream(row.out, j, g)
-    else:
-        store(row.out, j, g)
+def no_blocks():
+    """The State of a row of which nothing has been read."""
+    return State(-INF, 0.0, 0.0, 0.0, 0)
 
 
 @inline
-def emit_block(flags, way, o, row, j, stop, base, a, b, at_target, short=False):
-    """Write the gradient of a block, or of a row that is `short`; streamed stores begin at the first aligned address.
-
-    `at_target` comes last, as one store: a mask for every vector costs a tenth.  Not so where stores are streamed: a
-    plain store into a line that has just been streamed takes 250 ns, and a stream has time for masks.
-    """
-    first, width = j, lanes_of(row.x)
-    n = min(until_aligned(row.out), stop - j) if way.streamed else 0
-    if n > 0:
-        emit_vector(flags, way, o, row, j, n, base, a, b, at_target, False)
-        j += n
-    while j + width <= stop:
-        if short:
-            not_unrolled()
-        emit_vector(flags, way, o, row, j, width, base, a, b, at_target, True)
-        j += width
-    if j < stop:
-        emit_vector(flags, way, o, row, j, stop - j, base, a, b, at_target, False)
-    if not way.streamed and first <= row.t < stop:
-        put(row.out, row.t, at_target)
-
-
-@inline
-def emit_row(flags, way, o, row, m, a, b, at_target):
-    """Write a row's gradient.
-
-    `a` (with 1/s), `b` and `at_target` include every factor but the softcap's slope, which `at_target` has too.
-    """
-    top = _shift(m)
+def reduce_row(flags, way, o, row):
+    """The State of a row, block by block; leaves the blocks' maxima in `bases` when exponentials are kept."""
+    state = no_blocks()
     for j in range(0, row.k, BLOCK):
-        stop = min(j + BLOCK, row.k)
-        # Kept exponentials are relative to their block's maximum, recomputed ones to the row's.
-        base = get(row.bases, j // BLOCK) if way.kept else top
-        change = 1.0 if base == top else _exp(base - top)
-        share = b * change if flags.entropy else b
-        emit_block(flags, way, o, row, j, stop, top, a * change, share, at_target)
-
-
-@inline
-def fill(r, k, value):
-    """Write a number to the first `k` elements: to the results of an ignored row, whatever its logits are."""
-    width, v, j = lanes_of(r), splat(r, value), 0
-    while j + width <= k:
-        store(r, j, v)
-        j += width
-    if j < k:
-        store_n(r, j, k - j, v)
-
-
-@inline
-def emit_difference(flags, row, m, log_s, short=False):
-    """Write ``(x_j - m) - log s`` of a row, which may be `short`."""
-    width, j = lanes_of(row.x), 0
-    while j + width <= row.k:
-        if short:
-            not_unrolled()
-        store(row.out, j, again(flags, row, j, width, True) - m - log_s)
-        j += width
-    if j < row.k:
-        store_n(row.out, j, row.k - j, again(flags, row, j, row.k - j, False) - m - log_s)
-
-
-@inline
-def infinite(x, k):
-    """logsumexp of a row that holds +inf, whose sum is NaN whatever else it holds: the row is read again for a NaN."""
-    for j in range(k):
-        if get(x, j) != get(x, j):
-            return get(x, j)
-    return INF
+        state = joined(flags, j, state, reduce_block(flags, way, o, row, j, state.m))
+    return state

@@ -21,7 +21,8 @@ from .lane_kernels import targets
 from .lanes import Tile, locate, logits, reduce_rows
 from .order import block_max, count_larger, first_largest, first_nan
 from .row_kernels import scratch
-from .rows import INF, Row, infinite, reduce_row, transformed
+from .row_results import infinite
+from .rows import INF, Row, reduce_row, transformed
 
 NAN = float("nan")
 

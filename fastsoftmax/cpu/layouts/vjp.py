@@ -32,28 +32,34 @@ def _product(logarithmic, y, g, total):
 
 
 @inline
+def block_sum(logarithmic, y, g, j, k):
+    """The sum over the block from class `j` on."""
+    width, total, stop = lanes_of(y), splat(y, 0.0), min(j + BLOCK, k)
+    while j + width <= stop:
+        part, end = splat(y, 0.0), min(j + VECTORS * width, stop)
+        while j + width <= end:
+            part = part + _addend(logarithmic, load(y, j), load(g, j))
+            j += width
+        total = total + part
+    if j < stop:
+        n = stop - j
+        total = total + first_lanes(_addend(logarithmic, load_n(y, j, n, 0.0), load_n(g, j, n, 0.0)), n)
+    return hsum(total)
+
+
+@inline
 def _row_sum(logarithmic, y, g, k):
     """The sum over a row, through short blocks into float64."""
-    width, result = lanes_of(y), 0.0
-    for begin in range(0, k, BLOCK):
-        stop, j = min(begin + BLOCK, k), begin
-        total = splat(y, 0.0)
-        while j + width <= stop:
-            part, end = splat(y, 0.0), min(j + VECTORS * width, stop)
-            while j + width <= end:
-                part = part + _addend(logarithmic, load(y, j), load(g, j))
-                j += width
-            total = total + part
-        if j < stop:
-            n = stop - j
-            total = total + first_lanes(_addend(logarithmic, load_n(y, j, n, 0.0), load_n(g, j, n, 0.0)), n)
-        result += hsum(total)
+    result = 0.0
+    for j in range(0, k, BLOCK):
+        result += block_sum(logarithmic, y, g, j, k)
     return result
 
 
 @inline
-def _row_emit(logarithmic, y, g, out, k, total):
-    width, j = lanes_of(y), 0
+def emit_product(logarithmic, y, g, out, j, k, total):
+    """Write the product of the classes from `j` to `k`."""
+    width = lanes_of(y)
     while j + width <= k:
         store(out, j, _product(logarithmic, load(y, j), load(g, j), total))
         j += width
@@ -73,7 +79,7 @@ def rows(_flags, _way, variant, kind, grad_kind, y_contiguous, g_contiguous, out
             y = row_ref(params, P.X, P.X_STRIDES, i, kind, y_contiguous)
             g = row_ref(params, P.Y, P.Y_STRIDES, i, grad_kind, g_contiguous)
             out = row_ref(params, P.OUT, P.OUT_STRIDES, i, kind, out_contiguous)
-            _row_emit(logarithmic, y, g, out, k, _row_sum(logarithmic, y, g, k))
+            emit_product(logarithmic, y, g, out, 0, k, _row_sum(logarithmic, y, g, k))
 
     return jit.kernel(kernel)
 
