@@ -156,7 +156,7 @@ def test_layouts(lie):
     compare(rows, grad, x, y, direction="reverse")
 
 
-@pytest.mark.parametrize("classes", [1, 2, 3, 33, 100, 129, 257, 1023, 2048])
+@pytest.mark.parametrize("classes", exhaustive_but([1, 2, 33, 129, 1023], [1, 2, 3, 33, 100, 129, 257, 1023, 2048]))
 def test_lengths(classes):
     """From one class on, whichever threads hold the ends; more rows than are worked on at a time."""
     rows = 70 if classes < 40 else 6
