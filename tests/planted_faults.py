@@ -308,6 +308,16 @@ FAULTS = [
     Fault("torch/tensors.py", "None if like.is_contiguous() or", "None if True or",
           "torch/test_cross_entropy.py -k layouts"),
     Fault("torch/rowwise.py", "grads[2] += dz.sum(0)", "grads[2] = dz.sum(0)", "torch/test_linear.py -k blocks"),
+    Fault("torch/rowwise.py", "up if where is None else up.masked_fill(~where, 0.0)", "up",
+          "torch/test_rowwise.py -k masks_of_maps"),
+    Fault("torch/rowwise.py", "used = None if where is None else", "used = None if True else",
+          "torch/test_rowwise.py -k masks_of_maps"),
+    Fault("torch/formulas.py", "log_p.scatter(-1, listed, -math.inf).logsumexp", "log_p.logsumexp",
+          "torch/test_rowwise.py -k list_classes"),
+    Fault("torch/formulas.py", "left <= 0 if tail == ", "left > 0 if tail == ",
+          "torch/test_rowwise.py -k list_classes"),
+    Fault("torch/formulas.py", "log_q = torch.log_softmax(log_q, -1)", "log_q = 1.0 * log_q",
+          "torch/test_rowwise.py -k list_classes"),
     Fault("torch/functions.py", "target[..., shift:]", "target[..., 1:]", "torch/test_linear.py -k shifts"),
 ]  # fmt: skip
 

@@ -31,11 +31,9 @@ from .functions import (
     cross_entropy,
     kl_divergence,
     linear_cross_entropy,
-    log_softmax,
-    logsumexp,
     row_stats,
-    softmax,
 )
+from .maps import log_softmax, logsumexp, softmax
 from .modules import CrossEntropyLoss, LinearCrossEntropyLoss
 
 __all__ = [

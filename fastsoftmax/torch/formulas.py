@@ -78,8 +78,8 @@ def linear_row_stats(x: Any, weight: Any, bias: Any, target: Any, class_offset: 
 
 
 def kl_divergence(
-    student: Any, teacher: Any, where: Any, sample_weight: Any,
-    dim: int, temperature: float, teacher_is: str, direction: str, beta: float, reduction: str,
+    student: Any, teacher: Any, listed: Any, where: Any, sample_weight: Any,
+    dim: int, temperature: float, teacher_is: str, direction: str, beta: float, tail: str, reduction: str,
 ) -> Any:  # fmt: skip
     """The divergence, reduced."""
     x, y = (v.to(computed(student)).movedim(dim, -1) for v in (student, teacher))
@@ -88,10 +88,13 @@ def kl_divergence(
         x = x.masked_fill(away, -math.inf)
         y = y.masked_fill(away, 0.0 if teacher_is == "prob" else -math.inf)
     log_p = torch.log_softmax(x / temperature, -1)
-    if teacher_is == "logits":
-        y = torch.log_softmax(y / temperature, -1)
-    log_q = y.log() if teacher_is == "prob" else y
-    p, q = log_p.exp(), y if teacher_is == "prob" else y.exp()
+    if listed is not None:
+        log_p, log_q = _gathered(log_p, y, listed.movedim(dim, -1).long(), tail)
+    elif teacher_is == "logits":
+        log_q = torch.log_softmax(y / temperature, -1)
+    else:
+        log_q = y.log() if teacher_is == "prob" else y
+    p, q = log_p.exp(), y if teacher_is == "prob" else log_q.exp()
     if direction == "forward":
         value = _divergence(q, p, log_q, log_p)
     elif direction == "reverse":
@@ -100,7 +103,23 @@ def kl_divergence(
         m = beta * q + (1.0 - beta) * p
         log_m = m.masked_fill(m == 0, 1.0).log()  # both are 0 there
         value = beta * _divergence(q, m, log_q, log_m) + (1.0 - beta) * _divergence(p, m, log_p, log_m)
+    if tail == "ignore":
+        value = value + q.sum(-1) - 1.0
     return reduced(value, torch.ones_like(value), sample_weight, reduction)
+
+
+def _gathered(log_p: Any, log_q: Any, listed: Any, tail: str) -> tuple[Any, Any]:
+    """The student's and the teacher's log-probabilities of the listed classes, and of all others together."""
+    if tail == "renormalize":
+        log_q = torch.log_softmax(log_q, -1)
+    found = log_p.gather(-1, listed)
+    if listed.shape[-1] == log_p.shape[-1]:
+        return found, log_q
+    others = log_p.scatter(-1, listed, -math.inf).logsumexp(-1, keepdim=True)
+    left = 1.0 - log_q.exp().sum(-1, keepdim=True)
+    none = left <= 0 if tail == "bucket" else torch.ones_like(left, dtype=torch.bool)
+    rest = left.masked_fill(none, 1.0).log().masked_fill(none, -math.inf)
+    return torch.cat([found, others], -1), torch.cat([log_q, rest], -1)
 
 
 def _divergence(a: Any, b: Any, log_a: Any, log_b: Any) -> Any:
@@ -145,6 +164,7 @@ def softmax_vjp(y: Any, grad: Any, dim: int, log: bool) -> Any:
     return y * (g - (g * y).sum(dim, keepdim=True))
 
 
-def logsumexp(x: Any, dims: list[int]) -> Any:
+def logsumexp(x: Any, where: Any, dims: list[int]) -> Any:
     """The logarithm of the sum of exponentials along some dimensions."""
-    return torch.logsumexp(x.to(computed(x)), dims)
+    x = x.to(computed(x))
+    return torch.logsumexp(x if where is None else x.masked_fill(~where, -math.inf), dims)

@@ -1,4 +1,4 @@
-"""The functions of torch's tensors: signatures and documentation."""
+"""Losses, divergences and statistics of torch's tensors: signatures and documentation."""
 
 import math
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..api.statistics import RowStats, TopK
+from ..core.divergence import Listed, teacher_as_given
 from ..core.statistics import asked, wanted
 from . import losses, rowwise
 from .tensors import local
@@ -181,41 +182,6 @@ def linear_cross_entropy(
     return CrossEntropy(loss, *_by_name([_rows(each, rows, shift) for each in found], want))
 
 
-def softmax(input: Tensor, dim: int = -1, dtype: Any = None) -> Tensor:
-    """`fastsoftmax.softmax` of a tensor, with the arguments of `torch.softmax`.
-
-    >>> import torch, fastsoftmax.torch as ft
-    >>> ft.softmax(torch.zeros(4))
-    tensor([0.2500, 0.2500, 0.2500, 0.2500])
-    """
-    return _map(input, dim, dtype, log=False)
-
-
-def log_softmax(input: Tensor, dim: int = -1, dtype: Any = None) -> Tensor:
-    """`fastsoftmax.log_softmax` of a tensor, with the arguments of `torch.log_softmax`.
-
-    >>> import torch, fastsoftmax.torch as ft
-    >>> ft.log_softmax(torch.zeros(4)).exp()
-    tensor([0.2500, 0.2500, 0.2500, 0.2500])
-    """
-    return _map(input, dim, dtype, log=True)
-
-
-def logsumexp(input: Tensor, dim: int | tuple[int, ...] = -1, keepdim: bool = False) -> Tensor:
-    """`fastsoftmax.logsumexp` of a tensor, with the arguments of `torch.logsumexp`.
-
-    >>> import torch, fastsoftmax.torch as ft
-    >>> ft.logsumexp(torch.zeros(2, 4))
-    tensor([1.3863, 1.3863])
-    """
-    (input,) = local(input=input)
-    dims = [dim] if isinstance(dim, int) else list(dim)
-    found = rowwise.LOGSUMEXP(_wide(input), dims)
-    for away in sorted(d % max(input.ndim, 1) for d in dims) if keepdim and input.ndim else ():
-        found = found.unsqueeze(away)
-    return found
-
-
 def row_stats(
     input: Tensor,
     target: Tensor | None = None,
@@ -247,27 +213,40 @@ def row_stats(
 
 def kl_divergence(
     student: Tensor,
-    teacher: Tensor,
+    teacher: Tensor | tuple[Tensor, Tensor],
     *,
     dim: int = -1,
     temperature: float = 1.0,
     teacher_is: str = "logits",
     direction: str | float = "forward",
+    tail: str | None = None,
     where: Tensor | None = None,
     sample_weight: Tensor | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """`fastsoftmax.kl_divergence` of tensors, from a teacher of all classes; its gradient is slower than the student's.
+    """`fastsoftmax.kl_divergence` of tensors; the teacher's gradient is slower than the student's.
+
+    A teacher may list classes, as a pair (indices, log_prob): the ``top_k`` of `row_stats`, say.  It needs a `tail`.
 
     >>> import torch, fastsoftmax.torch as ft
     >>> student, teacher = torch.zeros(1, 2, requires_grad=True), torch.tensor([[0.75, 0.25]])
     >>> ft.kl_divergence(student, teacher, teacher_is="prob").backward()
     >>> student.grad
     tensor([[-0.2500,  0.2500]])
+    >>> listed = torch.tensor([[0]]), torch.tensor([[0.75]]).log()
+    >>> ft.kl_divergence(student, listed, tail="bucket").backward()
+    >>> student.grad
+    tensor([[-0.5000,  0.5000]])
     """
-    given = local(student=student, teacher=teacher, where=where, sample_weight=sample_weight)
+    if tail is None and isinstance(teacher, (tuple, list)):
+        raise TypeError(
+            "teacher must be a Tensor without tail, got a pair; pass tail='bucket', 'renormalize' or 'ignore'"
+        )
+    given = teacher_as_given(teacher, tail, teacher_is)
+    listed, teacher = given[:2] if isinstance(given, Listed) else (None, given)
+    tensors = local(student=student, teacher=teacher, listed=listed, where=where, sample_weight=sample_weight)
     which = (direction, 0.0) if isinstance(direction, str) else ("", direction)
-    return losses.KL_DIVERGENCE(*given, dim, temperature, teacher_is, *which, reduction)
+    return losses.KL_DIVERGENCE(*tensors, dim, temperature, teacher_is, *which, tail or "", reduction)
 
 
 def _terms(*values: Any) -> list[float]:
@@ -281,16 +260,6 @@ def _by_name(found: Sequence[Any], want: int) -> list[Any]:
     if "top_k" in of:
         of["top_k"] = TopK(*found[-2:])
     return [of.get(name) for name in RowStats._fields]
-
-
-def _map(input: Any, dim: int, dtype: Any, *, log: bool) -> Any:
-    x = _wide(*local(input=input)) if dtype is None else input.to(dtype)
-    return rowwise.SOFTMAX(x, dim, log) if x.ndim else rowwise.SOFTMAX(x[None], dim, log)[0]
-
-
-def _wide(input: Any) -> Any:
-    """A tensor as torch's own maps have it under autocast, which on a GPU are of float32."""
-    return input.float() if input.is_cuda and torch.is_autocast_enabled("cuda") else input
 
 
 def _autocast(*tensors: Any) -> Any:

@@ -88,14 +88,15 @@ def _linear_cross_entropy(given: Any, up: Any, parameters: Any, wrt: Any) -> tup
 
 
 def _kl_divergence(given: Any, up: Any, parameters: Any, wrt: Any) -> tuple[Any, Any]:
-    student, teacher, where, sample_weight = given
-    dim, temperature, teacher_is, direction, beta, reduction = parameters
-    arrays = array(student), array(teacher)
+    student, teacher, listed, where, sample_weight = given
+    dim, temperature, teacher_is, direction, beta, tail, reduction = parameters
+    arrays = array(student), array(teacher) if listed is None else (indices(listed), array(teacher))
     more = {
         "axis": dim,
         "temperature": temperature,
         "teacher_is": teacher_is,
         "direction": direction or beta,
+        "tail": tail or None,
         "where": array(where),
         "sample_weight": factors(sample_weight, student),
         "reduction": reduction,
@@ -128,9 +129,9 @@ LINEAR_CROSS_ENTROPY = Loss(
 )
 KL_DIVERGENCE = Loss(
     "kl_divergence",
-    "Tensor student, Tensor teacher, Tensor? where, Tensor? sample_weight",
-    "SymInt dim, float temperature, str teacher_is, str direction, float beta, str reduction",
+    "Tensor student, Tensor teacher, Tensor? listed, Tensor? where, Tensor? sample_weight",
+    "SymInt dim, float temperature, str teacher_is, str direction, float beta, str tail, str reduction",
     _kl_divergence,
-    lambda *inputs: _shape(inputs[0], inputs[4], inputs[9]),
+    lambda *inputs: _shape(inputs[0], inputs[5], inputs[11]),
     formulas.kl_divergence,
 )

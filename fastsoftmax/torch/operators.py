@@ -20,8 +20,8 @@ Gradient = Callable[[list[Any], tuple[Any, ...], list[Any], Sequence[Any], Seque
 class Operator:
     """An operator that takes some tensors, then parameters.
 
-    `saved` are the numbers of the results that the gradient looks at instead of the tensors; `constant` gives, of the
-    parameters, the numbers of the results that have no gradient.  Of a `hidden` operator the first alone is shown.
+    `saved` are the numbers of the results that the gradient looks at instead of the first tensor; `constant` gives, of
+    the parameters, the numbers of the results that have no gradient.  Of a `hidden` operator the first alone is shown.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Operator:
 
     def _save(self, ctx: Any, inputs: Any, results: Any) -> None:
         kept = results[1:] if self.hidden else [results[i] for i in self._saved]
-        given = (None,) * self.count if self._saved else inputs[: self.count]
+        given = (None, *inputs[1 : self.count]) if self._saved else inputs[: self.count]
         ctx.save_for_backward(*given, *kept)
         ctx.parameters = inputs[self.count :]
         ctx.set_materialize_grads(False)

@@ -17,27 +17,34 @@ UPSTREAM = ", ".join(f"Tensor? {name}" for name in DIFFERENTIABLE)
 BLOCK = 2**22  # logits that are there at a time, in the gradient of statistics from features
 
 
-def _softmax(x: Any, dim: int, log: bool) -> Any:
-    return tensor(_REALS[log][0](array(x), dim, out=array(output(x))))
+def _softmax(x: Any, where: Any, dim: int, log: bool) -> Any:
+    return tensor(_REALS[log][0](array(x), dim, where=array(where), out=array(output(x))))
+
+
+def _gradient_of_softmax(given: Any, parameters: Any, saved: Any, upstream: Any, _: Any) -> Sequence[Any]:
+    (_, where), (up,) = given, upstream
+    return [SOFTMAX_VJP(*saved, up if where is None else up.masked_fill(~where, 0.0), *parameters), None]
 
 
 def _softmax_vjp(y: Any, grad: Any, dim: int, log: bool) -> Any:
     return tensor(_REALS[log][1](array(y), array(grad), dim, out=array(output(y))))
 
 
-def _logsumexp(x: Any, dims: list[int]) -> Any:
-    return tensor(softmax.logsumexp(array(x), dims[0] if len(dims) == 1 else tuple(dims)))
+def _logsumexp(x: Any, where: Any, dims: list[int]) -> Any:
+    return tensor(softmax.logsumexp(array(x), dims[0] if len(dims) == 1 else tuple(dims), where=array(where)))
 
 
 def _gradient_of_logsumexp(given: Any, parameters: Any, _: Any, upstream: Any, needs: Any) -> Sequence[Any]:
-    ((dim, *more),) = parameters
-    if more or not given[0].ndim:
+    ((dim, *more),), (x, where) = parameters, given
+    if more or not x.ndim:
         return by_formula(formulas.logsumexp)(given, parameters, [], upstream, needs)
-    nothing = (None,) * 5  # but for a log-sum-exp
-    return [STATISTICS_GRAD(*given, *nothing, *upstream, dim, [1.0, float("inf")], -100)]
+    nothing = (None,) * 3  # an offset, and the upstream gradients of all but a log-sum-exp
+    # Rows of which nothing is there have a value, -inf, and no gradient: they are ignored.
+    used = None if where is None else torch.where(where.expand(x.shape).any(dim), 0, -100)
+    return [STATISTICS_GRAD(x, used, where, *nothing, *upstream, dim, [1.0, float("inf")], -100), None]
 
 
-def _sums(x: Any, dims: list[int]) -> Any:
+def _sums(x: Any, _: Any, dims: list[int]) -> Any:
     """The sums of a logsumexp, for fake tensors."""
     away = {dim % max(x.ndim, 1) for dim in dims}
     return x.new_empty([n for i, n in enumerate(x.shape) if i not in away])
@@ -151,8 +158,9 @@ def _formula_of_linear_stats_grad(*inputs: Any) -> Any:
 
 
 SOFTMAX = Operator(
-    "softmax", ("Tensor input", "SymInt dim, bool log", "Tensor"), _softmax, lambda x, *_: torch.empty_like(x),
-    lambda given, parameters, saved, upstream, _: [SOFTMAX_VJP(*saved, *upstream, *parameters)],
+    "softmax", ("Tensor input, Tensor? where", "SymInt dim, bool log", "Tensor"), _softmax,
+    lambda x, *_: torch.empty_like(x),
+    _gradient_of_softmax,
     saved=(0,),
 )  # fmt: skip
 SOFTMAX_VJP: Operator = Operator(
@@ -161,7 +169,7 @@ SOFTMAX_VJP: Operator = Operator(
     by_formula(formulas.softmax_vjp),
 )  # fmt: skip
 LOGSUMEXP = Operator(
-    "logsumexp", ("Tensor input", "SymInt[] dims", "Tensor"), _logsumexp, _sums, _gradient_of_logsumexp
+    "logsumexp", ("Tensor input, Tensor? where", "SymInt[] dims", "Tensor"), _logsumexp, _sums, _gradient_of_logsumexp
 )  # fmt: skip
 ROW_STATISTICS = Operator(
     "row_stats",

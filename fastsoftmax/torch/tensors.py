@@ -9,7 +9,7 @@ import torch
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _NARROW = {torch.float16, torch.bfloat16, torch.float32}
-_PLAIN = {torch.Tensor, torch.nn.Parameter}
+_PLAIN = (torch.Tensor, torch.nn.Parameter)  # a set would end a graph of torch 2.4
 #: The number of modes that see each operation: those that trace, or count, or have fake tensors.
 _modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
 _stack = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)

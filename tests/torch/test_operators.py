@@ -51,10 +51,10 @@ def others():
     up, scalar = normal(4, 2), torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
     linear, plain = (features, w, b, labels, None, b, None), (-100, TERMS[1], "mean", None, None)
     stats = ([1.0, math.inf], -100)
-    yield rowwise.SOFTMAX, (x, 1, True)
+    yield rowwise.SOFTMAX, (x, x > -1, 1, True)
     yield rowwise.SOFTMAX_VJP, (x, y, 1, False)
-    yield rowwise.LOGSUMEXP, (x, [0, 1])
-    yield rowwise.LOGSUMEXP, (x, [1])
+    yield rowwise.LOGSUMEXP, (x, x > -1, [0, 1])
+    yield rowwise.LOGSUMEXP, (x, None, [1])
     yield rowwise.ROW_STATISTICS, (x, t, x > -1, normal(3, seed=3), 1, *stats, 2, 511)
     yield rowwise.STATISTICS_GRAD, (x, t, None, None, up, None, up.detach(), 1, *stats)
     yield rowwise.LINEAR_STATISTICS, (features, w, b, labels, b, *stats, 2, 511)
@@ -65,8 +65,13 @@ def others():
     yield losses.LINEAR_CROSS_ENTROPY.value, (*linear, *plain)
     yield losses.LINEAR_CROSS_ENTROPY.both, (*linear, *plain, [True, False, True])
     yield losses.LINEAR_CROSS_ENTROPY.grad, (*linear, scalar, *plain, [True, True, True])
-    yield losses.KL_DIVERGENCE.value, (x, y, x > -1, positive(4, 2), 1, 1.0, "logits", "forward", 0.0, "none")
-    yield losses.KL_DIVERGENCE.grad, (x, y, None, positive(4, 2), up, 1, 1.0, "logits", "", 0.3, "none", [True])
+    kinds = (1, 1.0, "logits")
+    yield losses.KL_DIVERGENCE.value, (x, y, None, x > -1, positive(4, 2), *kinds, "forward", 0.0, "", "none")
+    yield losses.KL_DIVERGENCE.grad, (x, y, None, None, positive(4, 2), up, *kinds, "", 0.3, "", "none", [True])
+    pair = torch.log_softmax(y, 1)[:, :2].detach().requires_grad_(), torch.tensor([[2], [0]]).expand(4, 2, 2)
+    yield losses.KL_DIVERGENCE.value, (x, *pair, None, None, *kinds, "forward", 0.0, "bucket", "mean")
+    yield losses.KL_DIVERGENCE.both, (x, *pair, None, None, *kinds, "", 0.3, "bucket", "mean", [True])
+    yield losses.KL_DIVERGENCE.grad, (x, *pair, None, positive(4, 2), up, *kinds, "", 0.3, "bucket", "none", [True])
 
 
 @pytest.mark.parametrize(("operator", "arguments"), list(others()), ids=lambda v: getattr(v, "name", ""))
@@ -82,6 +87,12 @@ def test_everything_is_compiled_without_a_break():
         b = ft.linear_cross_entropy(features, w, labels, shift=1, stats="log_prob")
         c = ft.logsumexp(x, 1).sum() + ft.softmax(x, 1).pow(2).sum() + ft.log_softmax(x, 0).exp().pow(3).sum()
         d = ft.kl_divergence(x, 2 * x, dim=1) + ft.kl_divergence(x, x + 1, dim=1, direction=0.5)
+        top = ft.row_stats(2 * x.detach(), want="top_k", dim=1, k=2).top_k
+        d = (
+            d
+            + ft.kl_divergence(x, [each.movedim(-1, 1) for each in top], dim=1, tail="bucket")
+            + ft.softmax(x, 1, where=x < 9).pow(2).sum()
+        )
         e = ft.row_stats(x, t, want=("log_sum_exp", "correct"), dim=1).log_sum_exp.sum()
         return a.loss + a.entropy.sum() + b.loss + b.log_prob.sum() + c + d + e, a.top_k.indices
 
@@ -164,13 +175,15 @@ def test_transforms_of_others():
     x, y = normal(3, 5, 4, grad=False), normal(3, 5, 4, seed=1, grad=False)
 
     def ours(x, y):
-        stats = ft.row_stats(x, want=("entropy", "log_sum_exp"))
+        stats = ft.row_stats(x, want=("entropy", "log_sum_exp", "top_k"), k=4)
         return (ft.kl_divergence(x, y, reduction="sum") + ft.softmax(x).pow(2).sum()
-                + stats.entropy.sum() + stats.log_sum_exp.sum() + ft.logsumexp(y).sum())  # fmt: skip
+                + ft.kl_divergence(x, (stats.top_k.indices[:, :1], y[:, :1]), tail="ignore", reduction="sum")
+                + stats.entropy.sum() + stats.log_sum_exp.sum() + ft.logsumexp(y, where=y > -9).sum())  # fmt: skip
 
     def theirs(x, y):
         p, q = torch.log_softmax(x, -1), torch.log_softmax(y, -1)
         return (F.kl_div(p, q, reduction="sum", log_target=True) + p.exp().pow(2).sum()
+                + (y[:, :1].exp() * (y[:, :1] - p.max(-1, keepdim=True).values)).sum()
                 - (p.exp() * p).sum() + torch.logsumexp(x, -1).sum() + torch.logsumexp(y, -1).sum())  # fmt: skip
 
     found, expected = (torch.func.vmap(torch.func.grad(f))(x, y) for f in (ours, theirs))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fastsoftmax as fs
+from fastsoftmax import reference
 from fastsoftmax.core.statistics import DIFFERENTIABLE, NAMES
 from tests.pairs import exhaustive_but
 from tests.torch.support import assert_differentiable, classes, normal, positive, torch
@@ -40,9 +41,29 @@ def test_derivatives_of_maps(name):
         assert_differentiable(lambda x, d=dim: getattr(ft, name)(x, d), x)
 
 
+@pytest.mark.parametrize("name", MAPS)
+def test_masks_of_maps(name):
+    """What is away is never looked at, NaN or not, and has no gradient."""
+    x, kept = normal(3, 4, 2), torch.tensor([True, False, True, True])
+    apart, where = torch.where(kept[:, None], x.detach(), torch.nan).requires_grad_(), kept[:, None]
+
+    def ours(x, dim):
+        return getattr(ft, name)(x, dim, where=where).clamp_min(-1e3)
+
+    for dim in (0, 1) if name == "logsumexp" else (1,):  # the other maps of nothing are NaN
+        assert_differentiable(lambda x, d=dim: ours(x, d), x)
+    found, expected = getattr(ft, name)(apart, 1, where=where), MAPS[name](x[:, kept], 1)
+    up = normal(*found.shape, seed=1, grad=False)
+    shown, upstream = (found, up) if name == "logsumexp" else (found[:, kept], up[:, kept])
+    torch.testing.assert_close(shown, expected, rtol=1e-12, atol=1e-14)
+    (grad,), (exact,) = torch.autograd.grad(found, apart, up), torch.autograd.grad(expected, x, upstream)
+    torch.testing.assert_close(grad, exact, rtol=1e-10, atol=1e-13)
+
+
 def test_logsumexp_over_several_dimensions():
     x = normal(3, 4, 2)
     assert_differentiable(lambda x: ft.logsumexp(x, (0, 2)), x)
+    assert_differentiable(lambda x: ft.logsumexp(x, (0, 2), where=x.detach() > -1), x)
     for keepdim in (False, True):
         for dim in (1, (0, 2), (2, 0, 1), (-1,)):
             torch.testing.assert_close(ft.logsumexp(x, dim, keepdim), torch.logsumexp(x, dim, keepdim))
@@ -150,6 +171,42 @@ def test_masks_of_divergences(direction):
     expected = ft.kl_divergence(student[:, where], teacher[:, where], direction=direction)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
     torch.testing.assert_close(*(torch.autograd.grad(v, student)[0] for v in (found, expected)), rtol=1e-10, atol=1e-14)
+
+
+TAILS = [("ignore", "forward"), ("renormalize", "forward"), ("renormalize", 0.3)]
+TAILS += [("bucket", d) for d in ("forward", "reverse", 0.3)]
+
+
+@pytest.mark.parametrize(("tail", "direction"), TAILS)
+@pytest.mark.parametrize("listed", [2, 5], ids=["some", "all"])
+def test_teachers_that_list_classes(tail, direction, listed):
+    """Values against the reference; derivatives by the student, the listed log-probabilities and the weights."""
+    student, s = normal(3, 5, 2), positive(3, 2, seed=2, grad=True)
+    indices = torch.rand((3, 5, 2), generator=torch.Generator().manual_seed(3)).argsort(1)[:, :listed]
+    more = {"tail": tail, "direction": direction, "temperature": 1.5}
+    log_q = torch.log_softmax(normal(3, 5, 2, seed=1, grad=False), 1)[:, :listed]
+    given = (indices.numpy(), log_q.numpy())
+    expected = reference.kl_divergence_and_grad(student.detach().numpy(), given, axis=1, **more)
+    found = ft.kl_divergence(student, (indices, log_q), dim=1, **more)
+    (grad,) = torch.autograd.grad(found, student)
+    np.testing.assert_allclose(found.item(), expected.loss, rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(grad.numpy(), expected.grad, rtol=1e-9, atol=1e-14)
+
+    def of(x, y, s):
+        return ft.kl_divergence(x, (indices, y), dim=1, sample_weight=s, reduction="sum", **more)
+
+    assert_differentiable(of, student, (log_q - 0.1).requires_grad_(), s)
+
+
+def test_what_a_teacher_lists_is_what_row_stats_finds():
+    x, student = normal(6, 9, grad=False), normal(6, 9, seed=1)
+    top = ft.row_stats(x, want="top_k", k=3).top_k
+    found = ft.kl_divergence(student, top, tail="bucket", reduction="none")
+    assert (found <= ft.kl_divergence(student, x, reduction="none")).all()  # less is known of the teacher
+    with pytest.raises(TypeError, match="teacher must be a Tensor without tail, got a pair; pass tail="):
+        ft.kl_divergence(student, top)
+    with pytest.raises(TypeError, match="teacher must be a pair"):
+        ft.kl_divergence(student, x, tail="bucket")
 
 
 @pytest.mark.parametrize("teacher_is", ["log_prob", "prob"])

@@ -113,7 +113,10 @@ PARALLEL = """
 import os, sys
 import torch, torch.distributed as dist
 import fastsoftmax.torch as ft
-from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
+try:
+    from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
+except ImportError:  # before torch 2.5
+    from torch.distributed._tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 rank = int(sys.argv[1])
 dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
 torch.manual_seed(0)
