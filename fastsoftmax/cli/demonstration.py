@@ -27,7 +27,7 @@ DISTURBED = 0.2  # cores that other processes take, from which the times are not
 NEXT = """\
 Try next
   python -m fastsoftmax train --help   your own data
-  python -m fastsoftmax bench --quick  all functions, and peers
+  python -m fastsoftmax bench --quick  beside torch and JAX
   python -c "import fastsoftmax as fs; help(fs.softmax)"
 """
 
