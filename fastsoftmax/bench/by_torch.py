@@ -1,5 +1,6 @@
 """The functions as users of PyTorch write them, eager and compiled."""
 
+import functools
 import importlib
 import math
 from typing import Any
@@ -64,6 +65,13 @@ def _calls(case: Case, sets: list[Inputs], *, compile_: bool) -> list[Call]:
         torch.compiler.reset()  # after some recompilations of one piece of code it would fall back to eager mode
         function = torch.compile(function, dynamic=False)
     return [_call(case, d, function) for d in sets]
+
+
+def ours(case: Case, sets: list[Inputs]) -> list[Call]:
+    """Our loss of tensors, whose gradient comes from autograd as torch's own does."""
+    module()
+    loss = importlib.import_module("..torch", __package__).cross_entropy
+    return [_call(case, d, functools.partial(loss, **_options(case, d))) for d in sets]
 
 
 def _call(case: Case, d: Inputs, function: Any) -> Call:

@@ -52,6 +52,7 @@ from ..results import (
     PLAIN,
     SCIPY,
     SKLEARN,
+    THROUGH_TORCH,
     TORCH,
     YARDSTICK,
 )
@@ -167,14 +168,15 @@ CONTESTANTS = {
     SKLEARN: Contestant(_sklearn, "sklearn"),
     TORCH: Contestant(by_torch.eager, "torch"),
     COMPILED: Contestant(by_torch.compiled, "torch"),
+    THROUGH_TORCH: Contestant(by_torch.ours, "torch"),
     JAX: Contestant(by_jax.calls, "jax"),
 }
 LIBRARIES = ("scikit-learn", "torch", "jax", "optax")
 SPINNING = frozenset({SKLEARN, TORCH, COMPILED, JAX})  # whose threads go on for a while after a call
 
 _BY_GROUP = {
-    SHAPES: (OURS, INTO, IN_PLACE, NUMPY, SCIPY, SKLEARN, TORCH, COMPILED, JAX),
-    DTYPES: (OURS, INTO, FLOAT32, NUMPY, SKLEARN, TORCH, COMPILED, JAX),
+    SHAPES: (OURS, INTO, IN_PLACE, NUMPY, SCIPY, SKLEARN, TORCH, COMPILED, THROUGH_TORCH, JAX),
+    DTYPES: (OURS, INTO, FLOAT32, NUMPY, SKLEARN, TORCH, COMPILED, THROUGH_TORCH, JAX),
     LAYOUTS: (OURS, CONTIGUOUS, TORCH, JAX),
     OPTIONS: (OURS, PLAIN, TORCH),
     SIZE: (OURS, INTO, TORCH, JAX),
@@ -193,6 +195,8 @@ def wanted(case: Case) -> list[str]:
         without |= {INTO, IN_PLACE}
     if case.function != LOSS_AND_GRAD or case.dtype not in {"float32", "float64"}:
         without.add(SKLEARN)
+    if case.function != LOSS_AND_GRAD:
+        without.add(THROUGH_TORCH)
     if case.group == DTYPES:
         without.add(FLOAT32 if case.dtype == "float64" else NUMPY)
     if case.elements > MOST_OF_OTHERS:
