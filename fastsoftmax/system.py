@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .api import cross_entropy, softmax
+from .core.announcement import nothing_to_say
 from .core.conversion import dtype_of, truth
 from .version import __version__
 
@@ -138,6 +139,7 @@ def _calls(dtype: np.dtype[Any]) -> Iterator[tuple[str, Callable[[], object]]]:
 def _line(done: int, total: int, name: str) -> None:
     """Progress on a terminal; nothing where it would only fill a log."""
     if sys.stderr is not None and sys.stderr.isatty():
+        nothing_to_say()
         end = "\n" if done == total else ""
         print(f"\r\x1b[Kcompiling kernels {done}/{total} {name if done < total else ''}", end=end, file=sys.stderr)
 

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from ..core.announcement import nothing_to_say
+
 Advance = Callable[[int, int, str], None]  # done, of how many, what comes next
 
 
@@ -60,6 +62,8 @@ def _bar(*, show: bool) -> Iterator[Advance]:
         return
     terminal = show and sys.stderr.isatty()  # asked here, because rich listens to FORCE_COLOR as well
     console = Console(stderr=True, force_terminal=terminal)
+    if terminal:
+        nothing_to_say()
     bar = Progress(console=console, transient=True, disable=not terminal, redirect_stdout=False, redirect_stderr=False)
     with bar:
         task = bar.add_task("", total=None)

@@ -67,6 +67,17 @@ def _unsafe(folder: Path) -> None:
     )
 
 
+def _nowhere() -> None:
+    """Say once that no folder can be written; why one is refused has been said."""
+    if enabled() and not _said:
+        text = (
+            "fastsoftmax can write no folder to keep compiled kernels in, and every process compiles its own for "
+            "seconds: name a folder that can be written in NUMBA_CACHE_DIR, or set FASTSOFTMAX_CACHE=0"
+        )
+        _said.add(text)
+        warnings.warn(text, stacklevel=2)
+
+
 def _made(folder: Path) -> bool:
     """Whether there is a folder, made with those above it where there was none."""
     try:
@@ -161,6 +172,8 @@ def keep(kind: str, about: str, fields: dict[str, Any], code: bytes) -> None:
                 os.unlink(name)
                 raise
             return
+    if folder(kind) is None:
+        _nowhere()
 
 
 def _files(where: Any) -> Iterator[Any]:

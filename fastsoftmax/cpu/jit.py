@@ -19,6 +19,7 @@ from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
 
 from ..core import store
+from ..core.announcement import announced
 from ..core.garbage import uncollected
 from ..core.interrupts import Deferred, fork_waits
 from ..core.options import Numbers
@@ -81,7 +82,8 @@ def kernel(function: Any) -> Any:
         loaded = _load(about)
         if loaded is not None:
             return Kernel(loaded[0], loaded[1])
-        compiled = cfunc(SIGNATURE, cache=False, **OPTIONS)(function)
+        with announced():
+            compiled = cfunc(SIGNATURE, cache=False, **OPTIONS)(function)
         _keep(about, compiled._library, compiled.native_name)
         return compiled
 
@@ -121,7 +123,8 @@ def _driver(function: Any, signature: Any, options: dict[str, Any]) -> Any:
         _launch_threads()
     loaded = _load(about)
     if loaded is None:
-        compiled = njit(signature, cache=False, **options)(function).overloads[signature.args]
+        with announced():
+            compiled = njit(signature, cache=False, **options)(function).overloads[signature.args]
         names = compiled.fndesc.llvm_cpython_wrapper_name, compiled.fndesc.env_name
         if not compiled.environment.consts:  # objects, which are not kept
             _keep(about, compiled.library, *names)
