@@ -87,6 +87,7 @@ def few_objects():
 @pytest.fixture
 def interpreted(monkeypatch, nothing_prepared):
     """A GPU that is none, whose kernels are the compiled ones: interpreted from their PTX."""
+    pytest.importorskip("cuda.bindings", reason="numba-cuda is not installed")
     from tests.standins.driver import Driver
 
     return Driver().install(monkeypatch)

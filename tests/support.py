@@ -11,6 +11,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from fastsoftmax import reference
@@ -334,6 +335,12 @@ def in_turn(cases, kinds, both=()):
         exhaustive_but(usual, list(product(cases, kinds))),
         ids=lambda part: part if isinstance(part, str) else names(part),
     )
+
+
+def examples(usual):
+    """That many random examples of a dear test by default, and those of the others in the exhaustive run."""
+    most = settings.default.max_examples
+    return settings(max_examples=usual if most == settings.get_profile("usual").max_examples else most)
 
 
 seeds = st.integers(0, 2**32 - 1)

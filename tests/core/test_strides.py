@@ -91,9 +91,9 @@ def test_functions_of_logits(shape, step):
         one_by_one(fs.cross_entropy_and_grad, arrays, step, [room], reduction="none")
 
 
-#: In float32, whose kernels are those of functions of logits; and in float64.
-SIZES = [(1, 20, 60), (1, 20, 5), (5, 1, 60), (0, 20, 60), (3, 0, 60)]
-OTHERS = [(40, 20, 1), (1, 1, 60), (1, 1, 1), (5, 1, 5)]
+#: Of few classes in float32, whose kernels are those of functions of logits; and of many, and in float64.
+SIZES = [(1, 20, 5), (5, 1, 5), (0, 20, 5), (3, 0, 5)]
+OTHERS = [(40, 20, 1), (1, 1, 60), (1, 1, 1), (1, 20, 60), (5, 1, 60), (0, 20, 60), (3, 0, 60)]
 LINEAR = [(*size, F32) for size in SIZES]
 
 
@@ -129,7 +129,7 @@ def test_linear_functions(rows, features, classes, dtype, step, context):
         one_by_one(fs.linear_top_k, operands, step, k=1)
 
 
-@pytest.mark.parametrize("shape", [(1, 20, 60), (1, 20, 5)])
+@pytest.mark.parametrize("shape", exhaustive_but([((1, 20, 60),)], [((1, 20, 60),), ((1, 20, 5),)]))
 def test_rows_by_indexing(shape):
     """Against the reference: a vector with an axis before it, and one row of arrays that are read backwards."""
     x, weight, target, bias, options = problem(2, (3, *shape[1:]), F64, ignored=0)
@@ -170,9 +170,7 @@ def far(tmp_path):
 
 
 @ways
-@pytest.mark.parametrize(
-    ("classes", "flipped"), exhaustive_but([(5, False), (60, True)], list(product([5, 60], [False, True])))
-)
+@pytest.mark.parametrize(("classes", "flipped"), exhaustive_but([(5, False)], list(product([5, 60], [False, True]))))
 def test_lines_farther_apart_than_32_bits_say(far, classes, flipped, context):
     x, weight, target, bias, _ = problem(3, (3, 4, classes), F64 if classes == 60 else F32, ignored=0)
     arguments = {"target": target, "bias": bias, "wrt": ALL}

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 import scipy.special
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastsoftmax as fs
@@ -25,6 +25,7 @@ from tests.support import (
     computed,
     divisor,
     dtypes,
+    examples,
     filled,
     floats,
     labels,
@@ -106,14 +107,12 @@ def test_all_shapes(backend, case, options, seed, rows, classes, dtype, scale, r
     assert_as_reference(backend, x, target, filled(options, random, x.shape), reduction)
 
 
-OTHERS = [dtype for dtype in DTYPES if dtype != np.float32]
 PLACES = list(product(LAYOUTS, DTYPES, ["mean", "sum", "none"]))
 
 
 def is_usual(layout, dtype, reduction):
-    """Every layout in float32, and gradients of each that has kernels of its own, or is copied, in another dtype."""
-    others = zip(("Fortran", "every second", "unaligned"), OTHERS, strict=True)
-    return dtype == np.float32 or (reduction != "none" and (layout, dtype) in others)
+    """Every layout in float32, and gradients of one that is copied in float64."""
+    return dtype == np.float32 or (reduction != "none" and (layout, dtype) == ("unaligned", np.float64))
 
 
 @pytest.mark.parametrize(
@@ -153,14 +152,16 @@ def assert_probabilities(backend, x, q):
         np.testing.assert_array_equal(wide.grad, narrow.grad)
 
 
-@pytest.mark.parametrize("number", exhaustive_but([1, 6], range(len(LAYOUTS))))
-def test_layouts_of_probabilities(backend, number):
+@pytest.mark.parametrize(
+    ("number", "few"), exhaustive_but([(6, True)], list(product(range(len(LAYOUTS)), [True, False])))
+)
+def test_layouts_of_probabilities(backend, number, few):
     """Every layout of each with two dtypes of the other."""
-    for dtype, classes, turn in ((DTYPES[number % 4], 10, 1), (DTYPES[(number + 2) % 4], (47, 1000)[number % 2], 4)):
-        random, kinds = np.random.default_rng(number), backend.targets(dtype)
-        x = backend.lay(list(LAYOUTS)[number], logits(number, (21, classes), dtype))
-        q = probabilities(random, x.shape, kinds[number // 2 % len(kinds)])
-        assert_probabilities(backend, x, backend.lay(list(LAYOUTS)[(number + turn) % len(LAYOUTS)], q))
+    dtype, turn = (DTYPES[number % 4], 1) if few else (DTYPES[(number + 2) % 4], 4)
+    random, kinds = np.random.default_rng(number), backend.targets(dtype)
+    x = backend.lay(list(LAYOUTS)[number], logits(number, (21, 10 if few else (47, 1000)[number % 2]), dtype))
+    q = probabilities(random, x.shape, kinds[number // 2 % len(kinds)])
+    assert_probabilities(backend, x, backend.lay(list(LAYOUTS)[(number + turn) % len(LAYOUTS)], q))
 
 
 @pytest.mark.exhaustive
@@ -173,7 +174,7 @@ def test_all_layouts_of_probabilities(backend, seed, rows, classes, dtype, layou
 
 @pytest.mark.parametrize("case", exhaustive_but([0], [0, 1, 2]))
 @pytest.mark.parametrize("soft", [False, True], ids=["indices", "probabilities"])
-@settings(max_examples=settings.default.max_examples // 2)
+@examples(6)
 @given(seeds, row_counts, st.booleans(), st.data())
 def test_upstream_gradient(backend, soft, case, seed, rows, weighted, data):
     """A number a row, some of them zero or negative; and one number for all."""
@@ -242,7 +243,7 @@ def test_integers_and_lists(dtype):
     np.testing.assert_allclose(narrow, expected.loss, rtol=1e-6)
 
 
-@pytest.mark.parametrize("classes", [10, 1000])
+@pytest.mark.parametrize("classes", exhaustive_but([10], [10, 1000]))
 def test_out(backend, classes):
     """The gradient goes where it is told to, onto the logits as well, and the loss is the same."""
     x = logits(0, (30, classes), np.float32)
@@ -288,7 +289,7 @@ def test_agrees_with_scikit_learn():
     np.testing.assert_allclose(fs.cross_entropy(x, target, sample_weight=weight), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("dtype", [np.dtype(np.float16), BFLOAT16], ids=str)
+@pytest.mark.parametrize("dtype", exhaustive_but(DTYPES[:1], DTYPES[:2]), ids=str)
 def test_half_logits_of_confident_rows(dtype):
     """1 - p keeps its digits, though p itself is 1 in half precision."""
     x = np.array([[12.0, 0.0, 0.0], [3.0, 11.0, -4.0]], dtype)

@@ -108,7 +108,7 @@ def test_as_torch_has_it():
 
 @pytest.mark.parametrize(
     ("direction", "classes"),
-    exhaustive_but([("forward", 10), ("reverse", 1000)], [(d, classes) for d in DIRECTIONS for classes in (10, 1000)]),
+    exhaustive_but([("forward", 10)], [(d, classes) for d in DIRECTIONS for classes in (10, 1000)]),
 )
 @given(seed=seeds)
 def test_it_is_never_negative_and_keeps_digits(direction, classes, seed):

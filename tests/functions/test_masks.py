@@ -59,7 +59,7 @@ def usual(cases, *others):
 @pytest.mark.parametrize(
     ("name", "kind", "shape"),
     usual(
-        [("softmax", "mask", "21x47 C"), ("log_softmax", "mask", "3x5000 C"), ("logsumexp", "classes", "900x10 C")],
+        [("softmax", "mask", "21x47 C"), ("logsumexp", "classes", "900x10 C")],
         *(("softmax", "log_softmax", "logsumexp"), ("classes", "mask"), EVERY_SHAPE),
     ),
 )
@@ -160,7 +160,7 @@ def test_options(options, shape):
     assert (grad[~there] == 0).all()
 
 
-@pytest.mark.parametrize(("kind", "shape"), usual([("both", "20x10 F"), ("both", "3x5000 C")], KINDS, EVERY_SHAPE))
+@pytest.mark.parametrize(("kind", "shape"), usual([("both", "20x10 F")], KINDS, EVERY_SHAPE))
 def test_statistics(kind, shape):
     """All statistics, of which those by order compare adjusted logits; and their gradient."""
     random, x, adjust, there = drawn(6, shape, kind)
@@ -175,8 +175,9 @@ def test_statistics(kind, shape):
     assert (grad[~there] == 0).all()
 
 
-@pytest.mark.parametrize("dtype", exhaustive_but(["float16"], ["float16", "float64"]))
-@pytest.mark.parametrize("shape", exhaustive_but(["20x17 C"], EVERY_SHAPE))
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+@pytest.mark.parametrize("shape", EVERY_SHAPE)
 def test_dtypes(shape, dtype):
     """Masks are read beside logits of any dtype."""
     random, x, adjust, there = drawn(7, shape, "mask", np.dtype(dtype))
@@ -321,7 +322,7 @@ def test_errors(options, error, text):
 
 
 @pytest.mark.parametrize("direction", exhaustive_but(["forward"], ["forward", "reverse", 0.3]))
-@pytest.mark.parametrize("teacher_is", exhaustive_but(["logits", "prob"], ["logits", "log_prob", "prob"]))
+@pytest.mark.parametrize("teacher_is", exhaustive_but(["prob"], ["logits", "log_prob", "prob"]))
 @pytest.mark.parametrize("shape", exhaustive_but(["20x10 F"], EVERY_SHAPE[:5]))
 def test_divergences(shape, teacher_is, direction):
     """Neither array is looked at where a class is masked; its gradient is 0."""

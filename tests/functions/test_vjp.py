@@ -14,7 +14,7 @@ from tests.support import (
     DTYPES,
     WIDE,
     assert_exact,
-    by_few_places,
+    by_least_places,
     check,
     class_counts,
     computed,
@@ -36,7 +36,7 @@ def terms(product, y, g):
 
 
 @both_products
-@by_few_places
+@by_least_places
 @given(seeds, row_counts, st.data())
 def test_values(backend, places, function, product, seed, rows, data):
     dtype, classes, layout, grad_layout = data.draw(places)
@@ -71,7 +71,7 @@ def test_axis(backend, function, product, axis):
 
 
 @both_products
-@by_few_places
+@by_least_places
 @given(seeds, row_counts, st.data())
 def test_out(backend, places, function, product, seed, rows, data):
     """`out` may be a new array, `y` itself, or the upstream gradient itself."""
@@ -96,7 +96,7 @@ def test_sums_to_zero(function, product, seed, rows, classes, dtype):
     assert (np.abs(product(y, g).sum(axis=1, dtype=np.float64)) <= 16 * np.finfo(dtype).eps * size).all()
 
 
-@pytest.mark.parametrize("dtype", exhaustive_but(DTYPES[1:], DTYPES), ids=str)
+@pytest.mark.parametrize("dtype", exhaustive_but(DTYPES[2:3], DTYPES), ids=str)
 def test_mixed_dtypes(backend, dtype):
     """The result has the dtype of `y`, whatever that of the upstream gradient, which is read in the computing dtype."""
     x = logits(0, (9, 60), dtype)
@@ -120,7 +120,7 @@ USUAL = [(*products, *rest) for products, *rest in pairwise(*HALVES, strength=1)
 EVERY = [(*products, *rest) for products, *rest in product_(*HALVES)]
 
 
-@pytest.mark.parametrize(("function", "product", "size", "other", "dtype"), exhaustive_but(USUAL, EVERY))
+@pytest.mark.parametrize(("function", "product", "size", "other", "dtype"), exhaustive_but(USUAL[:1], EVERY))
 def test_upstream_gradients_of_half_outputs(function, product, size, other, dtype):
     """They are not rounded to the half type, in which these would be infinite, or equal to their neighbours."""
     shape = (9, 60) if size == "many classes" else (9, 3)

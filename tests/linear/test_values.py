@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fastsoftmax.api import linear
 from fastsoftmax.cpu.linear import plan
 from tests.linear.support import ALL, OWN, TILES, assert_as_reference, contexts, feature_counts, problem, shared, ways
-from tests.support import BFLOAT16, INDEX_OPTIONS, SOFT_OPTIONS, in_turn, names, row_counts, seeds
+from tests.pairs import exhaustive_but
+from tests.support import BFLOAT16, INDEX_OPTIONS, SOFT_OPTIONS, examples, in_turn, names, row_counts, seeds
 
 F16, F32, F64 = (np.dtype(t) for t in (np.float16, np.float32, np.float64))
 #: Every way with every precision at least once, but not every combination of them: each is compiled.
@@ -22,7 +23,7 @@ reductions = st.sampled_from(["mean", "sum", "none"])
 
 
 @in_turn(INDEX_OPTIONS, KINDS, both=[INDEX_OPTIONS[0], INDEX_OPTIONS[-1]])
-@settings(max_examples=25)
+@examples(15)
 @given(seeds, row_counts, feature_counts, scales, reductions, st.data())
 def test_class_indices(backend, options, kind, seed, rows, features, scale, reduction, data):
     classes, dtype = data.draw(KINDS[kind])
@@ -31,7 +32,7 @@ def test_class_indices(backend, options, kind, seed, rows, features, scale, redu
 
 
 @in_turn(SOFT_OPTIONS, KINDS, both=[SOFT_OPTIONS[0], SOFT_OPTIONS[-1]])
-@settings(max_examples=25)
+@examples(15)
 @given(seeds, row_counts, feature_counts, scales, reductions, st.data())
 def test_probabilities(backend, options, kind, seed, rows, features, scale, reduction, data):
     classes, dtype = data.draw(KINDS[kind])
@@ -39,6 +40,7 @@ def test_probabilities(backend, options, kind, seed, rows, features, scale, redu
     assert_as_reference(*arguments, options, reduction, backend=backend)
 
 
+@pytest.mark.exhaustive
 @given(seeds, st.integers(1, 700), feature_counts, more_shapes, reductions)
 def test_dtypes(seed, rows, features, shape, reduction):
     """Half types are computed in float32, and results are in the dtypes of what they belong to."""
@@ -51,7 +53,6 @@ def test_dtypes(seed, rows, features, shape, reduction):
 
 
 @pytest.mark.parametrize("options", [INDEX_OPTIONS[0], INDEX_OPTIONS[-1]], ids=names)
-@settings(max_examples=25)
 @given(seeds, row_counts, feature_counts, st.sampled_from([60, 100]), reductions)
 def test_shared_blocks(options, seed, rows, features, classes, reduction):
     """As where weights are too many for a gradient a thread."""
@@ -103,7 +104,6 @@ def test_blocks(shape, way, soft):
             assert taken[0][1].block == min(block, shape[0])
 
 
-@settings(max_examples=30)
 @given(seeds, row_counts, shapes, st.booleans(), st.booleans())
 def test_upstream_gradient(backend, seed, rows, shape, soft, weighted):
     """A number a row, some of them zero or negative; and one number for all."""
@@ -200,14 +200,11 @@ def test_frozen_inputs(backend, classes, wrt):
         np.testing.assert_array_equal(array, old)
 
 
-@pytest.mark.parametrize(
-    ("shape", "dtype"),
-    [
-        *(((0, 7, 5), F32), ((0, 7, 60), F64), ((40, 0, 5), F32), ((40, 0, 60), F64), ((0, 0, 5), F32)),
-        *(((40, 7, 1), F32), ((1, 1, 1), F32), ((1, 1, 60), F64)),
-    ],
-    ids=str,
-)
+EDGES = [((0, 7, 5), F32), ((40, 0, 5), F32), ((0, 0, 5), F32), ((40, 7, 1), F32)]
+MORE_EDGES = [((1, 1, 1), F32), ((0, 7, 60), F64), ((40, 0, 60), F64), ((1, 1, 60), F64)]
+
+
+@pytest.mark.parametrize(("shape", "dtype"), exhaustive_but(EDGES, EDGES + MORE_EDGES), ids=str)
 def test_edges(backend, shape, dtype):
     """No rows, no features, one class: sums over nothing are zero, and the mean over nothing is NaN."""
     for soft in (False, True):

@@ -32,12 +32,13 @@ def test_gradients(form, dtype, classes):
     assert x.nbytes <= traffic["x"].loaded <= times * x.nbytes
 
 
+TRANSFORMS = [{}, {"softcap": 3.0, "temperature": 0.7}]
 SETS = [(1.0, None, None), (None, 1.0, None), (None, None, "rows"), ("rows", None, "rows")]
 
 
 @pytest.mark.parametrize("form", exhaustive_but([PART_WARP], [PART_WARP, CLUSTER, ONLINE]))
 @pytest.mark.parametrize("which", range(len(SETS)))
-@pytest.mark.parametrize("options", [{}, {"softcap": 3.0, "temperature": 0.7}], ids=["plain", "softcap, temperature"])
+@pytest.mark.parametrize("options", exhaustive_but(TRANSFORMS[1:], TRANSFORMS), ids=["plain", "softcap, temperature"])
 def test_sets_and_options(form, which, options):
     """Numbers or one a row, without a target where none is needed."""
     dtype, classes = CASES[form]

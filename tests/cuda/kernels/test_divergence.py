@@ -21,7 +21,7 @@ CASES = {
 }  # fmt: skip
 HELD = PART_WARP, WARP, BLOCK, CLUSTER
 EACH = [(form, *USUAL[i % 3]) for i, form in enumerate(CASES)]
-by_form = pytest.mark.parametrize("form", exhaustive_but([PART_WARP, BLOCK, ONLINE], CASES))
+by_form = pytest.mark.parametrize("form", exhaustive_but([PART_WARP, ONLINE], CASES))
 
 
 def drawn(dtype, classes, rows=9):
@@ -156,7 +156,7 @@ def test_layouts(lie):
     compare(rows, grad, x, y, direction="reverse")
 
 
-@pytest.mark.parametrize("classes", exhaustive_but([1, 2, 33, 129, 1023], [1, 2, 3, 33, 100, 129, 257, 1023, 2048]))
+@pytest.mark.parametrize("classes", exhaustive_but([1, 33, 129], [1, 2, 3, 33, 100, 129, 257, 1023, 2048]))
 def test_lengths(classes):
     """From one class on, whichever threads hold the ends; more rows than are worked on at a time."""
     rows = 70 if classes < 40 else 6

@@ -64,7 +64,9 @@ def test_all_statistics(form, dtype, classes):
     assert {name: traffic[name].stored for name in found} == {name: column.nbytes for name, column in found.items()}
 
 
-@by_form
+@pytest.mark.parametrize(
+    ("form", "dtype", "classes"), exhaustive_but([EACH[form] for form in (PART_WARP, ONLINE)], EACH), ids=str
+)
 def test_top_k(form, dtype, classes):
     """Of rows of every sort the largest classes; a row that is held is read once all the same."""
     x, target = drawn(dtype, classes)
