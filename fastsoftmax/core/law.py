@@ -85,6 +85,11 @@ def adjusted(z, o):
     return where(o == -INF, o, z + o)
 
 
+def remaining(z, mask):
+    """``z`` where a mask is 0, and what the mask is, -inf, where it is not: without that class, whatever z is."""
+    return where(mask == 0.0, z, mask)
+
+
 def cap_slope(x, inverse_cap):
     """The derivative of the softcap: ``1 - tanh(x / c)**2``."""
     y = tanh(x * inverse_cap)

@@ -208,6 +208,22 @@ def test_masks_that_broadcast(seed, shape, broadcast):
     np.testing.assert_allclose(grad.T, np.where(there, exact.grad, 0 * exact.grad), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("apart", ["mask", "logits"])
+def test_rows_apart(apart):
+    """Rows of a mask or of the logits with something between them."""
+    x, t = logits(3, (20, 17), FLOAT), np.zeros(20, int)
+    where = np.random.default_rng(3).random((20, 17)) < 0.7
+    where[:, 0] = True
+    exact = fs.cross_entropy_and_grad(x, t, where=where, reduction="none")
+    if apart == "mask":
+        where = np.hstack([where, ~where])[:, :17]
+    else:
+        x = np.hstack([x, x[::-1]])[:, :17]
+    got = fs.cross_entropy_and_grad(x, t, where=where, reduction="none")
+    for one, other in zip(got, exact, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("axis", exhaustive_but([[0, 2]], [[0, 2], None, [1, 2], []]), ids=str)
 def test_axes_together(axis):
     """A mask of several axes, and of none that can be merged."""

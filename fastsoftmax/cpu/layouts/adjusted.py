@@ -8,14 +8,14 @@ from .. import parameters as P
 from ..jit import inline
 from ..simd.lanes import extract
 from ..simd.laws import vector
-from ..simd.memory import get, lanes_of, load, load_n, moved, ref_like, store, store_n
+from ..simd.memory import address, get, itemsize_of, lanes_of, load, load_n, moved, ref, ref_like, store, store_n
 from ..simd.vectors import select, splat
 from ..simd.words import integer_at
 from .common import row_ref, tempered, tile_ref, transform
 from .lanes import Tile, logits, pack, slot
 
 INF = float("inf")
-_adjusted = vector["adjusted"]
+_adjusted, _remaining = vector["adjusted"], vector["remaining"]
 
 
 @inline
@@ -87,21 +87,58 @@ def logit_of(flags, o, row, t):
 
 
 @inline
-def take(flags, o, params, tile, copies, outer, start, mask_kind, mask_near):
-    """Copy a tile's logits to scratch, adjusted; a mask goes behind its `copies` of the logits there."""
-    pack(tile)
-    if flags.adjusted:
-        offset, width = ref_like(tile.buffer, integer_at(params, P.OFFSET)), lanes_of(tile.buffer)
-        room = moved(tile.buffer, 0, slot(tile, 0, copies * integer_at(params, P.TILE)))
-        if flags.mask:
-            mask = tile_ref(params, P.MASK, P.MASK_STRIDES, outer, start, mask_kind, mask_near)
-            pack(
-                Tile(
-                    mask, mask, mask, integer_at(params, P.MASK_STRIDES + 2), 0, 0, room, room, tile.k, tile.rows, room
-                )
-            )
-        for v in range((tile.rows + width - 1) // width):
-            for j in range(tile.k):
-                by = load(room, slot(tile, j, v)) if flags.mask else splat(tile.buffer, 0.0)
-                z = adjusted_class(flags, o, offset, j, logits(tile, j, v), by)
-                store(tile.buffer, slot(tile, j, v), z)
+def _lie_together(params, strides, size):
+    """Whether the rows of an operand, of elements of a `size`, follow each other without a gap."""
+    step = integer_at(params, strides + 2)
+    return step == size and integer_at(params, strides + 1) == integer_at(params, P.CLASSES) * size
+
+
+@inline
+def _copy_remaining(tile, mask, room):
+    """Copy the logits of a tile, and -inf in the place of those that a mask leaves out; both lie together."""
+    x, by, width = ref_like(tile.x, address(tile.x)), ref_like(mask, address(mask)), lanes_of(room)
+    for i in range(0, tile.rows * tile.k, width):
+        n = min(tile.rows * tile.k - i, width)
+        if n == width:
+            store(room, i, _remaining(load(x, i), load(by, i)))
+        else:
+            store_n(room, i, n, _remaining(load_n(x, i, n, 0.0), load_n(by, i, n, 0.0)))
+
+
+@inline
+def _pack(tile, x, step, buffer):
+    """Copy what lies as the logits of a tile do, but at `x`, to its place in scratch."""
+    pack(Tile(x, x, x, step, 0, 0, buffer, buffer, tile.k, tile.rows, tile.exp))
+
+
+@inline
+def _adjust_tile(flags, o, params, tile, mask, masked):
+    """Adjust the logits of a tile, where `masked` by what is in the place of each in `mask` as well."""
+    offset = ref_like(tile.buffer, integer_at(params, P.OFFSET))
+    for v in range((tile.rows + lanes_of(tile.buffer) - 1) // lanes_of(tile.buffer)):
+        for j in range(tile.k):
+            by = load(mask, slot(tile, j, v)) if masked else splat(tile.buffer, 0.0)
+            store(tile.buffer, slot(tile, j, v), adjusted_class(flags, o, offset, j, logits(tile, j, v), by))
+
+
+@inline
+def take(flags, o, params, tile, copies, outer, start, kind, mask_kind, mask_near):
+    """Copy a tile's logits to scratch, adjusted; a mask has room behind its `copies` of the logits there."""
+    if not flags.mask:
+        pack(tile)
+        if flags.adjusted:
+            _adjust_tile(flags, o, params, tile, tile.buffer, False)
+        return
+    mask = tile_ref(params, P.MASK, P.MASK_STRIDES, outer, start, mask_kind, mask_near)
+    room = moved(tile.buffer, 0, slot(tile, 0, copies * integer_at(params, P.TILE)))
+    if _lie_together(params, P.X_STRIDES, itemsize_of(tile.x)) and _lie_together(params, P.MASK_STRIDES, 1):
+        # The bytes of a mask are not transposed, which is 16 loads for a vector: the logits are, without its classes.
+        _copy_remaining(tile, mask, room)
+        size = itemsize_of(room)
+        _pack(tile, ref(address(room), tile.k * size, kind, False), size, tile.buffer)
+        if flags.offset or flags.temper:
+            _adjust_tile(flags, o, params, tile, tile.buffer, False)
+    else:
+        pack(tile)
+        _pack(tile, mask, integer_at(params, P.MASK_STRIDES + 2), room)
+        _adjust_tile(flags, o, params, tile, room, True)

@@ -13,6 +13,7 @@ from ..simd.laws import vector
 from ..simd.memory import get, lanes_of, moved, prefetch, prefetch_to_write, ref, store
 from ..simd.squares import line_maxima
 from .common import transform
+from .constants import BLOCK
 from .rows import RUN, no_sums, plus, plus_vector, taken_maxima
 
 _shift = vector["shift"]
@@ -41,9 +42,11 @@ def lines_at(address, kind):
 
 
 @inline
-def _ask(way, row, ahead, j):
-    """Ask for the logits of a later row, and for the lines that this one's gradient comes to."""
+def _ask(flags, way, row, ahead, j):
+    """Ask for the logits of a later row, for a mask's next bytes, and for the lines that this gradient comes to."""
     prefetch(ahead, j)
+    if flags.mask:
+        prefetch(row.mask, j + BLOCK)
     if way.kept:
         prefetch_to_write(row.out, j)
 
@@ -61,12 +64,12 @@ def row_sums(flags, way, o, row, base):
     for begin in range(0, row.k, RUN * width):
         j, stop, part = begin, min(begin + RUN * width, row.k), no_sums(row)
         while j + width <= stop:
-            _ask(way, row, ahead, j)
+            _ask(flags, way, row, ahead, j)
             part = plus_vector(flags, way, o, row, part, j, width, base, True, after == 0)
             after = after + width
             j += width
         if j < stop:
-            _ask(way, row, ahead, j)
+            _ask(flags, way, row, ahead, j)
             part = plus_vector(flags, way, o, row, part, j, stop - j, base, False, after == 0)
         sums = plus(sums, part)
     return sums

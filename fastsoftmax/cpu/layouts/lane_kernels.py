@@ -47,7 +47,7 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
                 rows,
                 exp,
             )
-            take(flags, o, params, tile, 1, outer, start, mask_kind, mask_near)
+            take(flags, o, params, tile, 1, outer, start, kind, mask_kind, mask_near)
             index = outer * integer_at(params, P.INNER) + start
             for v in range((rows + lanes_of(buffer) - 1) // lanes_of(buffer)):
                 total += hsum(_vector_loss(flags, way, o, params, tile, v, index + v * lanes_of(buffer)))
@@ -147,7 +147,7 @@ def softmax(flags, way, variant, x_kind, _y_kind, x_contiguous, _y_contiguous, o
             out = tile_ref(params, P.OUT, P.OUT_STRIDES, outer, start, x_kind, out_contiguous)
             steps = integer_at(params, P.X_STRIDES + 2), integer_at(params, P.OUT_STRIDES + 2)
             tile = Tile(x, x, out, steps[0], 0, steps[1], buffer, buffer, integer_at(params, P.CLASSES), rows, exp)
-            take(flags, o, params, tile, 1, outer, start, mask_kind, mask_near)
+            take(flags, o, params, tile, 1, outer, start, kind, mask_kind, mask_near)
             for v in range((rows + lanes_of(x) - 1) // lanes_of(x)):
                 if variant == LOGSUMEXP:
                     index = outer * integer_at(params, P.INNER) + start + v * lanes_of(x)

@@ -26,6 +26,7 @@ from .registers import folded, load_classes, load_classes_where, mapped, store_c
 INF = float("inf")
 _shift, _normaliser, _rest = vector["shift"], vector["normaliser"], vector["rest"]
 _log_of_sum, _log_sum_exp = vector["log_of_sum"], vector["log_sum_exp"]
+_remaining = vector["remaining"]
 
 # What every class of a vector of rows is worked on with: flags, options, class weights, exp's constants; the rows'
 # targets, what is subtracted before exp, and what `derivative` wants.
@@ -127,8 +128,7 @@ def _copy_where(source, mask, target, n):
     width, j = lanes_of(source), 0
     while j < n:
         live = min(width, n - j)
-        by = load_n(mask, j, live, 0.0)
-        store_n(target, j, live, select(by == 0.0, load_n(source, j, live, 0.0), by))
+        store_n(target, j, live, _remaining(load_n(source, j, live, 0.0), load_n(mask, j, live, 0.0)))
         j += live
 
 

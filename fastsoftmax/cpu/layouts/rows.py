@@ -20,6 +20,7 @@ from .constants import BLOCK
 from .order import block_maxima, first_largest
 
 INF = float("inf")
+LINE = 64  # elements of a mask in a cache line
 RUN = 16  # vectors that are summed plainly before their sum is added to the block's
 
 # The row being worked on: references to logits as they came, and where they are read for their exponentials (a copy, if
@@ -153,6 +154,9 @@ def _whole_sums(flags, way, o, row, j, stop, base, ahead):
     while j < stop:
         # Short runs first: an error of half an ulp a vector adds up over a block.
         end, part = min(j + RUN * width, stop), no_sums(row)
+        if flags.mask:
+            for i in range(j, end, LINE):
+                prefetch(row.mask, i + BLOCK)  # of this row, or of the next: rows of a mask lie together as a rule
         while j < end:
             prefetch(ahead, j)
             part = plus_vector(flags, way, o, row, part, j, width, base, True, nowhere)

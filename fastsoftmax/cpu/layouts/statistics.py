@@ -240,7 +240,7 @@ def lanes(flags, way, c, x_kind, _y_kind, x_contiguous, _y_contiguous, _out_cont
             x = tile_ref(params, P.X, P.X_STRIDES, outer, start, x_kind, x_contiguous)
             step, k = integer_at(params, P.X_STRIDES + 2), integer_at(params, P.CLASSES)
             tile = Tile(x, x, x, step, 0, 0, buffer, buffer, k, height, exp)
-            take(flags, o, params, tile, 1, outer, start, mask_kind, mask_near)
+            take(flags, o, params, tile, 1, outer, start, kind, mask_kind, mask_near)
             for v in range((height + lanes_of(x) - 1) // lanes_of(x)):
                 index = outer * integer_at(params, P.INNER) + start + v * lanes_of(x)
                 n = min(height - v * lanes_of(x), lanes_of(x))
