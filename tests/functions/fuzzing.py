@@ -330,7 +330,8 @@ def main(examples, number, wide):
     for function, kinds in FUNCTIONS.items():
         # Options that are right are kernels to compile: by default only of a loss with its gradient, without weights.
         alone = not wide and function in (fs.cross_entropy, fs.linear_cross_entropy)
-        names = [name for name, kind in kinds.items() if not (alone and kind == "option")]
+        in_formulas = () if wide or function is fs.cross_entropy_and_grad else {term.option for term in TERMS}
+        names = [name for name, kind in kinds.items() if not (alone and kind == "option") and name not in in_formulas]
         for name, make in itertools.product(names, THINGS):
             left_out = {"out"} if wide or kinds[name] != "option" else {"out", "class_weight", "sample_weight"}
             others = {o: right(kind) for o, kind in kinds.items() if kind != "option" and o not in left_out}
