@@ -17,6 +17,7 @@ except ImportError as error:
     ) from error
 
 from .losses import cross_entropy, linear_cross_entropy
-from .rows import log_softmax, logsumexp, row_stats, softmax
+from .rows import log_softmax, logsumexp, softmax
+from .statistics import row_stats
 
 __all__ = ["cross_entropy", "linear_cross_entropy", "log_softmax", "logsumexp", "row_stats", "softmax"]

@@ -1,5 +1,7 @@
 """Calls of the library from what XLA has compiled: buffers as arrays, axes of vmap, and derivatives."""
 
+import ctypes
+import mmap
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +19,11 @@ except ImportError:  # experimental: it may go as it came
     _buffer_callback = None
 
 Struct: Any = jax.ShapeDtypeStruct
+#: An entry of what is kept for the backward pass that says yes by its structure, as None says no: neither is an array.
+YES: tuple[()] = ()
+#: XLA's new memory comes in pages of 4 KB, which the system clears one by one: half the time of 1024x32000.
+HUGE: int | None = getattr(mmap, "MADV_HUGEPAGE", None)
+LARGE = 1 << 22  # bytes from which on NumPy asks for large pages, too
 
 
 class Call(NamedTuple):
@@ -35,7 +42,7 @@ class Call(NamedTuple):
                 "fastsoftmax.jax computes on the CPU, got buffers on a GPU; put the arrays on jax.devices('cpu')[0], "
                 "or call fastsoftmax's functions of logits outside of jit and grad, which take JAX's arrays on a GPU"
             )
-        self.fill([np.asarray(out) for out in outs], [None if b is None else np.asarray(b) for b in buffers])
+        self.fill([in_large_pages(np.asarray(out)) for out in outs], [maybe(np.asarray, b) for b in buffers])
 
     def fill(self, outs: Sequence[Any], arrays: Sequence[Any]) -> None:
         """Fill arrays with the results."""
@@ -59,7 +66,7 @@ class Returning(NamedTuple):
 
     def __call__(self, *arrays: Any) -> list[Any]:
         """The results."""
-        given = [None if a is None else np.asarray(a) for a in arrays]
+        given = [maybe(np.asarray, a) for a in arrays]
         pairs = zip(given, self.call.read, strict=True)
         batch = np.broadcast_shapes(*(a.shape[: a.ndim - rank] for a, rank in pairs if a is not None))
         outs = [np.empty(batch + result.shape, result.dtype) for result in self.results]
@@ -77,6 +84,25 @@ def call(kernel: Any, constants: Any, results: Sequence[Any], *arrays: Any, roww
         returning = Returning(made, tuple(results))
         found = jax.pure_callback(returning, list(results), *arrays, vmap_method="expand_dims")
     return list(found)
+
+
+def in_large_pages(out: Any) -> Any:
+    """An array, which the system may give large pages where it has none yet: Linux does, others need not be asked."""
+    if HUGE is not None and out.nbytes >= LARGE:
+        begin = -out.ctypes.data % mmap.PAGESIZE  # what is left of the first page
+        at, size = ctypes.c_void_p(out.ctypes.data + begin), ctypes.c_size_t(out.nbytes - begin)
+        ctypes.CDLL(None).madvise(at, size, HUGE)  # advice: whether it is taken shows in the time alone
+    return out
+
+
+def maybe(function: Callable[[Any], Any], value: Any) -> Any:
+    """A function of a value; of None, None."""
+    return None if value is None else function(value)
+
+
+def fitted(where: Any, x: Any) -> Any:
+    """A mask with as many axes as what it masks: vmap's come before them."""
+    return None if where is None else where.reshape((1,) * (x.ndim - where.ndim) + where.shape)
 
 
 def indices(target: Any) -> Any:

@@ -6,10 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .calls import by_formula, call, dense, differentiable, like
-
-#: An entry of what is kept for the backward pass that says yes by its structure, as None says no: neither is an array.
-YES: tuple[()] = ()
+from .calls import YES, by_formula, call, dense, differentiable, like
 
 
 class Function(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .calls import computed
+from .calls import computed, row_shape
 
 
 def transformed(x: Any, o: Any) -> Any:
@@ -21,44 +21,63 @@ def times(a: Any, x: Any) -> Any:
     return a * jnp.where(a == 0, 0.0, x)
 
 
-def cross_entropy(constants: Any, x: Any, target: Any, class_weight: Any, sample_weight: Any) -> Any:
+def adjusted(x: Any, where: Any, class_offset: Any, used: Any, axis: int, o: Any) -> tuple[Any, Any]:
+    """Logits as they are used, with their classes last, and which classes are there; rows that are not are zeros."""
+    x, row = jnp.moveaxis(x.astype(computed(x)), axis, -1), used[..., None]
+    seen = row if where is None else row & jnp.moveaxis(where, axis, -1)
+    z = transformed(jnp.where(seen, x, 0.0), o)
+    z = z if class_offset is None else z + class_offset.astype(z.dtype)
+    z = jnp.where(row, jnp.where(seen, z, -jnp.inf), 0.0)
+    return z, jnp.ones_like(z) if where is None and class_offset is None else (z > -jnp.inf).astype(z.dtype)
+
+
+def cross_entropy(
+    constants: Any, x: Any, target: Any, class_weight: Any, sample_weight: Any, where: Any, class_offset: Any
+) -> Any:
     """The loss, reduced."""
     axis, o = constants
-    x = jnp.moveaxis(x.astype(computed(x)), axis, -1)
-    hard, classes = not jnp.issubdtype(target.dtype, jnp.floating), x.shape[-1]
-    used = target != o.ignore_index if hard else jnp.ones(x.shape[:-1], bool)
-    z = transformed(jnp.where(used[..., None], x, 0.0), o)
-    log_p = jax.nn.log_softmax(z, -1)
-    w = jnp.ones(classes, x.dtype) if class_weight is None else class_weight.astype(x.dtype)
+    rows, classes = row_shape(x, axis), x.shape[axis]
+    hard = not jnp.issubdtype(target.dtype, jnp.floating)
+    used = target != o.ignore_index if hard else jnp.ones(rows, bool)
+    z, there = adjusted(x, where, class_offset, used, axis, o)
+    log_p, share = jax.nn.log_softmax(z, -1), o.label_smoothing / classes * there
+    w = jnp.ones(classes, z.dtype) if class_weight is None else class_weight.astype(z.dtype)
     if hard:
         t = jnp.where(used, target, 0)
         log_q, row_weight = jnp.take_along_axis(log_p, t[..., None], -1)[..., 0], w[t]
         rest = -jnp.expm1(log_q)  # 1 - p_t
         term = o.poly_epsilon * rest - log_q
         if o.focal_gamma:
-            term *= jnp.maximum(rest, jnp.finfo(x.dtype).tiny) ** o.focal_gamma
+            term *= jnp.maximum(rest, jnp.finfo(z.dtype).tiny) ** o.focal_gamma
         loss = (1.0 - o.label_smoothing) * row_weight * term
         if o.label_smoothing:
-            loss -= o.label_smoothing / classes * times(w, log_p).sum(-1)
+            loss -= times(share * w, log_p).sum(-1)
     else:
-        q = jnp.moveaxis(target.astype(x.dtype), axis, -1)
-        row_weight = jnp.ones(x.shape[:-1], x.dtype)
-        loss = -times(w * ((1.0 - o.label_smoothing) * q + o.label_smoothing / classes), log_p).sum(-1)
+        q = jnp.moveaxis(target.astype(z.dtype), axis, -1)
+        row_weight = jnp.ones(rows, z.dtype)
+        loss = -times(w * ((1.0 - o.label_smoothing) * q + share), log_p).sum(-1)
     if o.z_loss:
         loss += o.z_loss * row_weight * jax.nn.logsumexp(z, -1) ** 2
     loss, row_weight = (jnp.where(used, v, 0.0) for v in (loss, row_weight))
+    return reduced(loss, row_weight, sample_weight, o.reduction)
+
+
+def reduced(loss: Any, row_weight: Any, sample_weight: Any, reduction: str) -> Any:
+    """The rows' losses, their sum, or that divided by the rows' weights."""
     if sample_weight is not None:
-        loss, row_weight = (v * sample_weight.astype(x.dtype) for v in (loss, row_weight))
-    if o.reduction == "none":
+        loss, row_weight = (v * sample_weight.astype(v.dtype) for v in (loss, row_weight))
+    if reduction == "none":
         return loss
-    return loss.sum() / row_weight.sum() if o.reduction == "mean" else loss.sum()
+    return loss.sum() / row_weight.sum() if reduction == "mean" else loss.sum()
 
 
-def linear_cross_entropy(constants: Any, x: Any, weight: Any, bias: Any, *rest: Any) -> Any:
+def linear_cross_entropy(
+    constants: Any, x: Any, weight: Any, bias: Any, target: Any, class_weight: Any, sample_weight: Any, offset: Any
+) -> Any:
     """The loss of the logits ``x Wᵀ + b``, all of them at once."""
-    dtype = computed(x, weight)
+    dtype, by = computed(x, weight), (class_weight, sample_weight, None, offset)
     z = jnp.matmul(x.astype(dtype), weight.astype(dtype).T, precision="highest")
-    return cross_entropy((-1, *constants), z if bias is None else z + bias.astype(dtype), *rest)
+    return cross_entropy((-1, *constants), z if bias is None else z + bias.astype(dtype), target, *by)
 
 
 def softmax_vjp(constants: Any, y: Any, grad: Any) -> Any:
@@ -71,12 +90,11 @@ def softmax_vjp(constants: Any, y: Any, grad: Any) -> Any:
     return (y * (grad - (grad * y).sum(axis, keepdims=True))).astype(dtype)
 
 
-def row_stats(constants: Any, x: Any, target: Any) -> Any:
-    """Log-probability (zeros without a target), entropy and log-sum-exp."""
+def row_stats(constants: Any, x: Any, target: Any, where: Any, class_offset: Any) -> Any:
+    """Log-probability (of the first class without a target), entropy and log-sum-exp."""
     axis, o = constants
-    x = jnp.moveaxis(x.astype(computed(x)), axis, -1)
-    used = jnp.ones(x.shape[:-1], bool) if target is None else target != o.ignore_index
-    z = transformed(jnp.where(used[..., None], x, 0.0), o)
+    used = jnp.ones(row_shape(x, axis), bool) if target is None else target != o.ignore_index
+    z, _ = adjusted(x, where, class_offset, used, axis, o)
     log_p = jax.nn.log_softmax(z, -1)
     p, t = jnp.exp(log_p), jnp.zeros(used.shape, int) if target is None else jnp.where(used, target, 0)
     log_prob = jnp.take_along_axis(log_p, t[..., None], -1)[..., 0]
@@ -84,8 +102,18 @@ def row_stats(constants: Any, x: Any, target: Any) -> Any:
     return [jnp.where(used, value, 0.0) for value in found]
 
 
-def row_stats_vjp(constants: Any, x: Any, target: Any, *upstreams: Any) -> Any:
-    """The gradient of the three, by upstream gradients of some."""
-    found, pull = jax.vjp(lambda array: row_stats(constants, array, target), x)
+def row_stats_vjp(constants: Any, x: Any, target: Any, where: Any, class_offset: Any, *upstreams: Any) -> Any:
+    """The gradient of the three by logits, for upstream gradients of some."""
+    return by_some(lambda z: row_stats(constants, z, target, where, class_offset), upstreams, x)
+
+
+def row_stats_by_offset(constants: Any, x: Any, target: Any, where: Any, class_offset: Any, *upstreams: Any) -> Any:
+    """The same by an offset of the classes."""
+    return by_some(lambda offset: row_stats(constants, x, target, where, offset), upstreams, class_offset)
+
+
+def by_some(function: Any, upstreams: Any, array: Any) -> Any:
+    """The gradient of some results of a function: None where there is no upstream gradient."""
+    found, pull = jax.vjp(function, array)
     ups = [jnp.zeros_like(y) if up is None else up.astype(y.dtype) for y, up in zip(found, upstreams, strict=True)]
     return pull(ups)[0]

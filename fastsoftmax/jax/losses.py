@@ -10,17 +10,17 @@ from ..core.options import options as checked
 from ..cpu import check
 from ..cpu.linear import check as check_linear
 from . import formulas
-from .calls import Struct, computed, empty, floating, from_end, indices, row_shape
+from .calls import Struct, computed, empty, fitted, floating, from_end, indices, maybe, row_shape
 from .derivatives import Function, Loss
 
 LINEAR = ("x", "weight", "bias")
 
 
-def _logits(constants: Any, loss: Any, grads: Any, up: Any, x: Any, target: Any, *weights: Any) -> None:
+def _logits(constants: Any, loss: Any, grads: Any, up: Any, x: Any, target: Any, *others: Any) -> None:
     axis, o = constants
     out = grads[0] if grads else None
-    target, (class_weight, sample_weight) = indices(target), weights
-    used = {**o._asdict(), "axis": axis, "class_weight": class_weight, "sample_weight": sample_weight}
+    target, more = indices(target), zip(("class_weight", "sample_weight", "where", "class_offset"), others, strict=True)
+    used = {**o._asdict(), "axis": axis, **dict(more)}
     if out is None:
         loss[...] = api.cross_entropy(x, target, **used)
         return
@@ -31,8 +31,9 @@ def _logits(constants: Any, loss: Any, grads: Any, up: Any, x: Any, target: Any,
 
 def _features(constants: Any, loss: Any, grads: Any, up: Any, *arrays: Any) -> None:
     (o,) = constants
-    x, weight, bias, target, class_weight, sample_weight = arrays
-    used = {**o._asdict(), "class_weight": class_weight, "sample_weight": sample_weight}
+    x, weight, bias, target, *others = arrays
+    more = zip(("class_weight", "sample_weight", "class_offset"), others, strict=True)
+    used = {**o._asdict(), **dict(more)}
     out = {name: grad for name, grad in zip(LINEAR, grads, strict=False) if grad is not None}
     if not out:
         loss[...] = linear.linear_cross_entropy(x, weight, target, bias, **used)
@@ -53,13 +54,13 @@ def _rows_of_features(constants: Any, x: Any, weight: Any, *_: Any) -> Struct:
 
 
 def _apart(constants: Any, *given: Any) -> bool:
-    """Whether rows share nothing, neither a mean nor weights of classes."""
-    return constants[-1].reduction == "none" and given[2] is None
+    """Whether rows share nothing, neither a mean nor numbers of classes."""
+    return constants[-1].reduction == "none" and given[2] is None and given[5] is None
 
 
-CROSS_ENTROPY = Loss(Function(_logits, _rows, formulas.cross_entropy, 1, 4, _apart))
+CROSS_ENTROPY = Loss(Function(_logits, _rows, formulas.cross_entropy, 1, 6, _apart))
 LINEAR_CROSS_ENTROPY = Loss(
-    Function(_features, _rows_of_features, formulas.linear_cross_entropy, 3, 6, lambda *_: False)
+    Function(_features, _rows_of_features, formulas.linear_cross_entropy, 3, 7, lambda *_: False)
 )
 
 
@@ -77,6 +78,8 @@ def cross_entropy(
     poly_epsilon: float = 0.0,
     temperature: float = 1.0,
     softcap: float | None = None,
+    where: Any = None,
+    class_offset: Any = None,
     reduction: str = "mean",
 ) -> Any:
     """`fastsoftmax.cross_entropy` of JAX's arrays.
@@ -97,6 +100,10 @@ def cross_entropy(
         Rows with this class index have loss 0 and gradient 0.
     label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction
         As for `fastsoftmax.cross_entropy`, which has the formula; constants, not tracers.
+    where : array_like of bool, optional
+        The classes that are there: a mask that broadcasts to `logits`.
+    class_offset : array_like, shape (K,), optional
+        What is added to the logits after softcap and temperature; -inf leaves a class out.
 
     Returns
     -------
@@ -113,8 +120,8 @@ def cross_entropy(
     -----
     Where a gradient is wanted, "mean" and "sum" compute it with the loss in one pass.  "none" (and float16, whose
     small gradients need a scaler's factor) computes it in the backward pass, with the upstream gradient folded in.
-    Under `jax.vmap` a mean is a call for each; rows of "none" without `class_weight` are one call.  There are reverse
-    derivatives of any order, and no forward ones (`jax.jvp`).
+    Under `jax.vmap` a mean is a call for each, and so is "none" with a number for each class; other rows of "none" are
+    one call.  There are reverse derivatives of any order, and no forward ones (`jax.jvp`).
 
     Examples
     --------
@@ -126,11 +133,11 @@ def cross_entropy(
      [ 0.0237 -0.0237]]
     """
     o = checked(ignore_index, label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction)
-    x, target = floating(logits), jnp.asarray(target)
-    weights = tuple(None if w is None else floating(w) for w in (class_weight, sample_weight))
-    axis = from_end(axis, x, "logits")
-    check.cross_entropy(empty(x), empty(target), axis, empty(weights[0]), empty(weights[1]), o)
-    return CROSS_ENTROPY.value((axis, o), x, target, *weights)
+    x, target, where = floating(logits), jnp.asarray(target), maybe(jnp.asarray, where)
+    by_class, by_row, offset = (maybe(floating, w) for w in (class_weight, sample_weight, class_offset))
+    axis, adjust = from_end(axis, x, "logits"), (empty(where), empty(offset))
+    check.cross_entropy(empty(x), empty(target), axis, empty(by_class), empty(by_row), o, adjust=adjust)
+    return CROSS_ENTROPY.value((axis, o), x, target, by_class, by_row, fitted(where, x), offset)
 
 
 def linear_cross_entropy(
@@ -148,6 +155,7 @@ def linear_cross_entropy(
     poly_epsilon: float = 0.0,
     temperature: float = 1.0,
     softcap: float | None = None,
+    class_offset: Any = None,
     reduction: str = "mean",
 ) -> Any:
     """`fastsoftmax.linear_cross_entropy` of JAX's arrays: of logits ``x Wᵀ + b`` that are never there all at once.
@@ -170,6 +178,8 @@ def linear_cross_entropy(
         Rows with this class index have loss 0 and gradient 0.
     label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction
         As for `fastsoftmax.cross_entropy`, which has the formula; constants, not tracers.
+    class_offset : array_like, shape (K,), optional
+        What is added to the logits after softcap and temperature; -inf leaves a class out.
 
     Returns
     -------
@@ -196,8 +206,9 @@ def linear_cross_entropy(
     """
     o = checked(ignore_index, label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap, reduction)
     x, weight, target = floating(x), floating(weight), jnp.asarray(target)
-    bias, *weights = (None if w is None else floating(w) for w in (bias, class_weight, sample_weight))
+    bias, *others = (maybe(floating, w) for w in (bias, class_weight, sample_weight, class_offset))
+    by_class, by_row, offset = map(empty, others)
     check_linear.loss(
-        *(empty(x), empty(weight), empty(target), empty(bias), empty(weights[0]), empty(weights[1])), options=o
+        *(empty(x), empty(weight), empty(target), empty(bias), by_class, by_row), options=o, class_offset=offset
     )
-    return LINEAR_CROSS_ENTROPY.value((o,), x, weight, bias, target, *weights)
+    return LINEAR_CROSS_ENTROPY.value((o,), x, weight, bias, target, *others)

@@ -1,7 +1,9 @@
 """What XLA hands to the library and takes from it: memory, axes of vmap, threads; and what JAX composes with it."""
 
+import mmap
 import re
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,7 +35,7 @@ def test_nothing_is_copied(monkeypatch, dtype):
     """The kernel reads JAX's own array, and writes what JAX returns."""
     seen = []
 
-    def spy(x, axis, out):
+    def spy(x, axis, *, where, out):
         seen.append((x.__array_interface__["data"][0], out.__array_interface__["data"][0]))
         out[...] = 0
 
@@ -41,6 +43,20 @@ def test_nothing_is_copied(monkeypatch, dtype):
     x = jnp.ones((64, 10), dtype)
     y = jax.jit(fj.softmax)(x)
     assert seen == [(x.unsafe_buffer_pointer(), y.unsafe_buffer_pointer())]
+
+
+def test_new_memory_in_large_pages(monkeypatch):
+    """What is written anew is asked for in large pages, from the first whole page on; small results are not."""
+    asked = []
+    libc = SimpleNamespace(madvise=lambda at, size, advice: asked.append((at.value, size.value, advice)))
+    monkeypatch.setattr(calls, "ctypes", SimpleNamespace(**{**vars(calls.ctypes), "CDLL": lambda _: libc}))
+    monkeypatch.setattr(calls, "HUGE", 14)
+    y = jax.jit(fj.softmax)(jnp.zeros((1024, 1100)))
+    fj.softmax(jnp.zeros((64, 10)))
+    ((at, size, advice),) = asked
+    begin = y.unsafe_buffer_pointer()
+    assert (at % mmap.PAGESIZE, at + size, advice) == (0, begin + y.nbytes, 14)
+    assert begin <= at < begin + mmap.PAGESIZE
 
 
 def test_a_loss_with_its_gradient_is_one_call():
