@@ -1,8 +1,12 @@
 """The library's functions for JAX: arrays and tracers in, differentiable, under jit, vmap and grad.
 
 XLA calls the kernels on its own buffers: nothing is copied on the CPU, and what is read is never written to.  First
-gradients by logits and features come from the kernels; those by probabilities and weights, and second derivatives, from
-plain JAX.  Arrays on a GPU are refused so far.
+gradients by logits and features come from the kernels; those by probabilities, weights and offsets, and second
+derivatives, from plain JAX.
+
+On a GPU the CUDA kernels run on XLA's buffers and stream: *this has not run on a GPU yet*, only on a stand-in for one.
+There losses and sums are copied once more, `linear_cross_entropy` is refused, class numbers of statistics need JAX's
+64-bit dtypes, and a label out of range makes its row NaN instead of an error.
 
 >>> import jax, jax.numpy as jnp, fastsoftmax.jax as fj
 >>> print(jax.jit(jax.grad(fj.cross_entropy))(jnp.zeros((1, 2)), jnp.array([0])))

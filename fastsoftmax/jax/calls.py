@@ -3,6 +3,7 @@
 import ctypes
 import mmap
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from ..core.devices import on_cuda
 from ..core.rules import axis_of
+from ..cuda.arrays.lent import Lent
 
 try:
     from jax.experimental.buffer_callback import buffer_callback as _buffer_callback
@@ -38,24 +40,26 @@ class Call(NamedTuple):
     def __call__(self, ctx: Any, outs: Sequence[Any], *buffers: Any) -> None:
         """Fill buffers with the results."""
         if on_cuda(outs[0]):
-            raise NotImplementedError(
-                "fastsoftmax.jax computes on the CPU, got buffers on a GPU; put the arrays on jax.devices('cpu')[0], "
-                "or call fastsoftmax's functions of logits outside of jit and grad, which take JAX's arrays on a GPU"
-            )
-        self.fill([in_large_pages(np.asarray(out)) for out in outs], [maybe(np.asarray, b) for b in buffers])
+            lent = partial(Lent.of, stream=int(ctx.stream))
+            self.fill(list(map(lent, outs)), [maybe(lent, b) for b in buffers])
+        else:
+            self.fill([in_large_pages(np.asarray(out)) for out in outs], [maybe(np.asarray, b) for b in buffers])
 
     def fill(self, outs: Sequence[Any], arrays: Sequence[Any]) -> None:
         """Fill arrays with the results."""
         batch = outs[0].shape[: outs[0].ndim - self.written]
-        if batch:
-            pairs = zip(arrays, self.read, strict=True)
-            arrays = [a if a is None else np.broadcast_to(a, batch + a.shape[a.ndim - rank :]) for a, rank in pairs]
-        if not batch or self.rowwise:
-            self.kernel(self.constants, outs, *arrays)
+        together, spread = not batch or self.rowwise, list(arrays)
+        for i, (array, rank) in enumerate(zip(arrays, self.read, strict=True)):
+            if batch and array is not None:
+                spread[i] = broadcast(array, batch + array.shape[array.ndim - rank :])
+                # On a GPU kernels read no numbers of rows that are broadcast.
+                together = together and (isinstance(array, np.ndarray) or spread[i].shape == array.shape)
+        if together:
+            self.kernel(self.constants, outs, *spread)
             return
-        for i in np.ndindex(batch):
-            one = [a if a is None else a[(*i, ...)] for a in arrays]
-            self.kernel(self.constants, [out[(*i, ...)] for out in outs], *one)
+        for place in np.ndindex(batch):
+            one = [None if a is None else a[(*place, ...)] for a in spread]
+            self.kernel(self.constants, [out[(*place, ...)] for out in outs], *one)
 
 
 class Returning(NamedTuple):
@@ -95,6 +99,11 @@ def in_large_pages(out: Any) -> Any:
     return out
 
 
+def broadcast(array: Any, shape: tuple[int, ...]) -> Any:
+    """An array with axes of vmap that it may not have."""
+    return np.broadcast_to(array, shape) if isinstance(array, np.ndarray) else array.broadcast(shape)
+
+
 def maybe(function: Callable[[Any], Any], value: Any) -> Any:
     """A function of a value; of None, None."""
     return None if value is None else function(value)
@@ -106,8 +115,9 @@ def fitted(where: Any, x: Any) -> Any:
 
 
 def indices(target: Any) -> Any:
-    """Class indices of NumPy's in int64, of which calls are prepared: JAX's are int32; probabilities as they are."""
-    return target if target is None or target.dtype.kind not in "iu" else target.astype(np.int64, copy=False)
+    """Class indices of NumPy's in int64, of which calls are prepared: JAX's are int32; all others as they are."""
+    whole = isinstance(target, np.ndarray) and target.dtype.kind in "iu"
+    return target.astype(np.int64, copy=False) if whole else target
 
 
 def from_end(axis: Any, x: Any, name: str) -> int:

@@ -9,6 +9,7 @@ from ..api import linear
 from ..core.options import options as checked
 from ..cpu import check
 from ..cpu.linear import check as check_linear
+from ..cuda.arrays.lent import Lent
 from . import formulas
 from .calls import Struct, computed, empty, fitted, floating, from_end, indices, maybe, row_shape
 from .derivatives import Function, Loss
@@ -19,6 +20,11 @@ LINEAR = ("x", "weight", "bias")
 def _logits(constants: Any, loss: Any, grads: Any, up: Any, x: Any, target: Any, *others: Any) -> None:
     axis, o = constants
     out = grads[0] if grads else None
+    if isinstance(up, Lent) and not up.shape:
+        raise NotImplementedError(
+            "on a GPU no kernel reads the upstream gradient of a mean or a sum, which is wanted for float16 and where "
+            "there are gradients by weights, offsets or probabilities; take reduction='none' and JAX's mean of that"
+        )
     target, more = indices(target), zip(("class_weight", "sample_weight", "where", "class_offset"), others, strict=True)
     used = {**o._asdict(), "axis": axis, **dict(more)}
     if out is None:
@@ -32,6 +38,11 @@ def _logits(constants: Any, loss: Any, grads: Any, up: Any, x: Any, target: Any,
 def _features(constants: Any, loss: Any, grads: Any, up: Any, *arrays: Any) -> None:
     (o,) = constants
     x, weight, bias, target, *others = arrays
+    if isinstance(x, Lent):
+        raise NotImplementedError(
+            "linear_cross_entropy computes on the CPU alone in JAX, got features on a GPU, where it leaves products to "
+            "PyTorch and CuPy; pass cross_entropy the logits x @ weight.T + bias, or put all on jax.devices('cpu')[0]"
+        )
     more = zip(("class_weight", "sample_weight", "class_offset"), others, strict=True)
     used = {**o._asdict(), **dict(more)}
     out = {name: grad for name, grad in zip(LINEAR, grads, strict=False) if grad is not None}

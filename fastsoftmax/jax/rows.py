@@ -149,8 +149,6 @@ def _lse_forward(axis: int, x: Any, where: Any) -> tuple[Any, Any]:
 
 def _lse_backward(axis: int, kept: Any, upstream: Any) -> tuple[Any, None]:
     x, where = kept
-    if x.shape[axis] == 0:
-        return x, None
     # Rows of which nothing is there have a value, -inf, and no gradient: they are ignored.
     used = maybe(lambda mask: jnp.where(jnp.broadcast_to(mask, x.shape).any(axis), 0, -100), where)
     up, constants = upstream.astype(computed(x)), (axis, Options(reduction="none"))

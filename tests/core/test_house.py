@@ -50,6 +50,7 @@ LATE = {
     ("cli.bench", "bench.report.page"),  # needs Matplotlib
     ("cli.train", "regression.estimator"),
     ("cuda.arrays.array", "cuda.toolkit.compiler"),
+    ("cuda.arrays.lent", "cuda.toolkit.compiler"),
     ("cuda.arrays.library", "cuda.toolkit.compiler"),
     ("system", "core.rules"),
     ("system", "core.store"),

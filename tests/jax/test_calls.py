@@ -116,19 +116,6 @@ def test_axes_of_vmap():
         assert shapes == seen
 
 
-def test_buffers_on_a_gpu():
-    """Refused so far, with what to do instead."""
-
-    class Buffer:
-        @staticmethod
-        def __dlpack_device__():
-            return 2, 0
-
-    call = calls.Call(rows._map_kernel, (-1, False), 2, (2,), True)
-    with pytest.raises(NotImplementedError, match=r"put the arrays on jax.devices\('cpu'\)\[0\]"):
-        call(None, [Buffer()], Buffer())
-
-
 def test_threads():
     """Compiled once, called from many threads at a time: the bits of one."""
     x = jnp.asarray(logits(0, (300, 100), np.dtype(np.float32), 1.0))

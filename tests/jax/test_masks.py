@@ -74,6 +74,9 @@ def test_vmap_of_masks():
     found = jax.vmap(lambda x: fj.cross_entropy(x, target, class_offset=OFFSET, reduction="none"))(x)
     right = reference.cross_entropy(x, np.tile(target, (3, 1)), class_offset=OFFSET, reduction="none")
     np.testing.assert_allclose(found, right, rtol=1e-12)
+    grads = jax.vmap(jax.grad(lambda x: fj.row_stats(x, want="entropy", class_offset=OFFSET).entropy.sum()))(x)
+    right = reference.row_stats_vjp(x, entropy=1.0, class_offset=OFFSET)
+    np.testing.assert_allclose(grads, right, rtol=1e-9, atol=1e-14)
     found = jax.vmap(lambda x, o: fj.row_stats(x, want="entropy", class_offset=o).entropy)(x, np.tile(OFFSET, (3, 1)))
     np.testing.assert_allclose(found, reference.row_stats(x, want="entropy", class_offset=OFFSET).entropy, rtol=1e-10)
 

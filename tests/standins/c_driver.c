@@ -154,6 +154,10 @@ int cuMemcpyDtoHAsync(void *to, u64 address, size_t size, void *stream) {
     return memcpy(to, (void *)address, size), noted("copied %#llx %zu stream %p\n", address, size, stream);
 }
 
+int cuMemcpyDtoDAsync(u64 to, u64 address, size_t size, void *stream) {
+    return memcpy((void *)to, (void *)address, size), noted("moved %#llx %zu stream %p\n", to, size, stream);
+}
+
 /* Streams and events. */
 
 static intptr_t events = 3000;

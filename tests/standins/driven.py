@@ -134,12 +134,16 @@ def memory(driver):
     address = int(held.handle)
     compiler.clear(1, STREAM, address, 64)
     assert compiler.read(1, STREAM, address + 60, 4) == b"\0\0\0\0"
+    (ctypes.c_char * 4).from_address(address)[:] = b"here"
+    compiler.copy(1, STREAM, address + 56, address, 4)
+    assert bytes((ctypes.c_char * 4).from_address(address + 56)) == b"here"
     del held
     assert driver.took() == [
         f"allocated 64 device 1 stream {_hex(STREAM)}",
         f"cleared {address:#x} 64 stream {_hex(STREAM)}",
         f"copied {address + 60:#x} 4 stream {_hex(STREAM)}",
         f"waited stream {_hex(STREAM)}",
+        f"moved {address + 56:#x} 4 stream {_hex(STREAM)}",
         f"freed {address:#x} stream {_hex(STREAM)}",
     ]
 

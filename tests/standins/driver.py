@@ -170,7 +170,7 @@ class Driver:
         monkeypatch.setattr(borrowed, "_captured", [])
         monkeypatch.setattr(compiler, "Launches", Launches)
         monkeypatch.setattr(compiler, "put", put)
-        for name in ("facts", "load", "launch", "device_of", "reserve", "allocate", "clear", "read"):
+        for name in ("facts", "load", "launch", "device_of", "reserve", "allocate", "clear", "copy", "read"):
             monkeypatch.setattr(compiler, name, getattr(self, name), raising=False)
         for name in ("wait", "mark", "passed"):
             monkeypatch.setattr(compiler, name, getattr(self, name))
@@ -294,6 +294,20 @@ class Driver:
         if buffer.written is not None:
             buffer.written[place] = 255
         self.calls.append(("clear", number, stream, pointer, size))
+
+    def copy(self, number, stream, to, pointer, size):
+        into, of = self.buffer(to), self.buffer(pointer)
+        for address, buffer in ((to, into), (pointer, of)):
+            self.argument(address, number)
+            if address + size > buffer.end:
+                raise DriverError(f"{size} bytes at {address:#x} reach out of {buffer}")
+        self.order.step(stream, [of.name], [into.name])
+        begin, place = pointer - of.address, slice(to - into.address, to - into.address + size)
+        assert of.written is None or of.written[begin : begin + size].all(), "a copy of what nothing was written to"
+        into.data[place] = of.data[begin : begin + size]
+        if into.written is not None:
+            into.written[place] = 255
+        self.calls.append(("copy", number, stream, to, size))
 
     def read(self, number, stream, pointer, size):
         buffer = self.buffer(pointer)

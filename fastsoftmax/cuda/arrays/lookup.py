@@ -8,12 +8,13 @@ from ...core.devices import library_of, on_cuda
 from .cupy import Cupy
 from .exchange import Exchanged, Jax
 from .interface import Interface, Numba
+from .lent import Lending, Lent
 from .library import Argument, Library
 from .torch import Derived, Torch
 
 _NOTHING = None, 0, None  # the key of an argument that was left out, its address, and the owner of its memory
 
-_TORCH, _DERIVED, _CUPY, _NUMBA, _JAX = Torch(), Derived(), Cupy(), Numba(), Jax()
+_TORCH, _DERIVED, _CUPY, _NUMBA, _JAX, _LENDING = Torch(), Derived(), Cupy(), Numba(), Jax(), Lending()
 _INTERFACE, _DLPACK, _MAIN_MEMORY = Interface(), Exchanged(), Library()
 by_type = memo.shared()
 
@@ -44,8 +45,8 @@ def _by_class(kind: type) -> Library | None:
     tensor, ndarray = getattr(torch, "Tensor", None), getattr(sys.modules.get("cupy"), "ndarray", None)
     if torch is not None and tensor is not None and issubclass(kind, tensor):
         return _TORCH if kind in (tensor, torch.nn.Parameter) else _DERIVED
-    if kind is ndarray:
-        return _CUPY
+    if kind is ndarray or kind is Lent:
+        return _CUPY if kind is ndarray else _LENDING
     return _NUMBA if library_of(kind) == "numba" and hasattr(kind, "device_ctypes_pointer") else None
 
 

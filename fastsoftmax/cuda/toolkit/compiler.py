@@ -22,6 +22,7 @@ from .driver import Launches as Launches
 from .driver import Missing as Missing
 from .driver import allocate as allocate
 from .driver import clear as clear
+from .driver import copy as copy
 from .driver import current_device as current_device
 from .driver import device_of as device_of
 from .driver import facts as facts

@@ -193,6 +193,12 @@ def clear(number: int, stream: int, pointer: int, size: int) -> None:
         _value_of(driver.cuMemsetD8Async(pointer, 0, size, stream))
 
 
+def copy(number: int, stream: int, to: int, pointer: int, size: int) -> None:
+    """Copy memory of a GPU to another place there, in the order of a stream."""
+    with _current(number):
+        _value_of(driver.cuMemcpyDtoDAsync(to, pointer, size, stream))
+
+
 def read(number: int, stream: int, pointer: int, size: int) -> bytes:
     """Bytes of a GPU's memory once a stream has come this far: the only function here that waits."""
     values = bytearray(size)
