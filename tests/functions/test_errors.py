@@ -165,7 +165,7 @@ def test_axes_of_maps(backend, function):
     axis(ValueError, "each once", (0, -2))
     axis(TypeError, "axis must be an integer, got 'a'", "a")
     axis(TypeError, "axis must be an integer, got [0]", [0])
-    if backend.gpu or function is not fs.logsumexp:  # which is -inf of nothing
+    if function is not fs.logsumexp:  # which is -inf of nothing
         axis(ValueError, "at least one element along the axes", (0, 1), np.zeros((2, 0)))
         axis(ValueError, "x must have at least one class along axis -1, got shape (2, 0)", -1, np.zeros((2, 0)))
     axis(ValueError, "axis does not exist for x with 0 dimensions", -2, np.array(3.0))
