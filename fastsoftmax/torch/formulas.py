@@ -124,7 +124,8 @@ def _gathered(log_p: Any, log_q: Any, listed: Any, tail: str) -> tuple[Any, Any]
 
 def _divergence(a: Any, b: Any, log_a: Any, log_b: Any) -> Any:
     """``sum a log(a/b) - a + b``."""
-    return (times(a, torch.where(log_a == log_b, 0.0, log_a - log_b)) - a + b).sum(-1)
+    none = (log_a == log_b) & (log_a == -math.inf)  # equal numbers have a difference, with a derivative
+    return (times(a, torch.where(none, 0.0, log_a - log_b)) - a + b).sum(-1)
 
 
 def adjusted(

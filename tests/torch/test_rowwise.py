@@ -162,6 +162,13 @@ def test_derivatives_of_divergences(direction, reduction):
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse", 0.3])
+def test_derivatives_where_some_probabilities_are_equal(direction):
+    """The difference of equal logarithms has a derivative."""
+    pair = [torch.tensor([z], dtype=torch.float64, requires_grad=True) for z in ([0.0, 1.0, 2.0], [0.0, 2.0, 1.0])]
+    assert_differentiable(lambda x, y: ft.kl_divergence(x, y, direction=direction), *pair)
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", 0.3])
 def test_masks_of_divergences(direction):
     """Classes that are away have no part in values or derivatives."""
     student, teacher = normal(3, 5), normal(3, 5, seed=1)
