@@ -20,8 +20,17 @@ except ImportError as error:
         f"fastsoftmax.jax needs jax 0.7 or newer ({error}); install it with: pip install 'jax>=0.7'"
     ) from error
 
+from .divergence import kl_divergence
 from .losses import cross_entropy, linear_cross_entropy
 from .rows import log_softmax, logsumexp, softmax
 from .statistics import row_stats
 
-__all__ = ["cross_entropy", "linear_cross_entropy", "log_softmax", "logsumexp", "row_stats", "softmax"]
+__all__ = [
+    "cross_entropy",
+    "kl_divergence",
+    "linear_cross_entropy",
+    "log_softmax",
+    "logsumexp",
+    "row_stats",
+    "softmax",
+]

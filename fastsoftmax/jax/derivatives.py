@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..cuda.arrays.lent import Lent
 from .calls import YES, by_formula, call, dense, differentiable, like
 
 
@@ -53,7 +54,13 @@ class Loss:
 
     def kernel_of_grad(self, constants: Any, outs: Any, *given: Any) -> None:
         """Gradients."""
-        self._of.run(constants[0], None, _spread(constants[1], outs), given[-1], *given[:-1])
+        *arrays, up = given
+        if isinstance(up, Lent) and not up.shape:
+            raise NotImplementedError(
+                "on a GPU no kernel reads the upstream gradient of a mean or a sum, which is wanted for float16, and "
+                "where other arrays have gradients, too; take reduction='none' and JAX's mean of that"
+            )
+        self._of.run(constants[0], None, _spread(constants[1], outs), up, *arrays)
 
     # What JAX traces.
 

@@ -117,3 +117,58 @@ def by_some(function: Any, upstreams: Any, array: Any) -> Any:
     found, pull = jax.vjp(function, array)
     ups = [jnp.zeros_like(y) if up is None else up.astype(y.dtype) for y, up in zip(found, upstreams, strict=True)]
     return pull(ups)[0]
+
+
+def kl_divergence(constants: Any, student: Any, teacher: Any, listed: Any, where: Any, sample_weight: Any) -> Any:
+    """The divergence, reduced."""
+    axis, teacher_is, direction, tail, o = constants
+    x, y = (jnp.moveaxis(v.astype(computed(student)), axis, -1) for v in (student, teacher))
+    if where is not None:
+        there = jnp.moveaxis(where, axis, -1)
+        x = jnp.where(there, x, -jnp.inf)
+        y = jnp.where(there, y, 0.0 if teacher_is == "prob" else -jnp.inf)
+    log_p = jax.nn.log_softmax(x / o.temperature, -1)
+    if listed is not None:
+        log_p, log_q = _gathered(log_p, y, jnp.moveaxis(listed, axis, -1), tail)
+    elif teacher_is == "logits":
+        log_q = jax.nn.log_softmax(y / o.temperature, -1)
+    else:
+        log_q = _log(y) if teacher_is == "prob" else y
+    p, q = jnp.exp(log_p), y if teacher_is == "prob" else jnp.exp(log_q)
+    if direction == "forward":
+        value = _divergence(q, p, log_q, log_p)
+    elif direction == "reverse":
+        value = _divergence(p, q, log_p, log_q)
+    else:
+        m = direction * q + (1.0 - direction) * p
+        log_m = _log(m)
+        value = direction * _divergence(q, m, log_q, log_m) + (1.0 - direction) * _divergence(p, m, log_p, log_m)
+    if tail == "ignore":
+        value += q.sum(-1) - 1.0
+    return reduced(value, jnp.ones_like(value), sample_weight, o.reduction)
+
+
+def _log(a: Any) -> Any:
+    """The logarithm; of 0 -inf, and in derivatives nothing."""
+    return jnp.where(a == 0, -jnp.inf, jnp.log(jnp.where(a == 0, 1.0, a)))
+
+
+def _gathered(log_p: Any, log_q: Any, listed: Any, tail: str) -> tuple[Any, Any]:
+    """The student's and the teacher's log-probabilities of the listed classes, and of all others together."""
+    if tail == "renormalize":
+        log_q = jax.nn.log_softmax(log_q, -1)
+    found = jnp.take_along_axis(log_p, listed, -1)
+    if listed.shape[-1] == log_p.shape[-1]:
+        return found, log_q
+    away = jnp.put_along_axis(log_p, listed, -jnp.inf, -1, inplace=False)
+    others = jax.nn.logsumexp(away, -1, keepdims=True)
+    left = 1.0 - jnp.exp(log_q).sum(-1, keepdims=True)
+    rest = _log(jnp.maximum(left, 0.0) if tail == "bucket" else jnp.zeros_like(left))
+    return jnp.concatenate([found, others], -1), jnp.concatenate([log_q, rest], -1)
+
+
+def _divergence(a: Any, b: Any, log_a: Any, log_b: Any) -> Any:
+    """``sum a log(a/b) - a + b``."""
+    none = (log_a == log_b) & (log_a == -jnp.inf)  # equal numbers have a difference, with a derivative
+    ratio = jnp.where(none, 0.0, jnp.where(none, 0.0, log_a) - jnp.where(none, 0.0, log_b))
+    return (times(a, ratio) - a + b).sum(-1)

@@ -20,11 +20,6 @@ LINEAR = ("x", "weight", "bias")
 def _logits(constants: Any, loss: Any, grads: Any, up: Any, x: Any, target: Any, *others: Any) -> None:
     axis, o = constants
     out = grads[0] if grads else None
-    if isinstance(up, Lent) and not up.shape:
-        raise NotImplementedError(
-            "on a GPU no kernel reads the upstream gradient of a mean or a sum, which is wanted for float16 and where "
-            "there are gradients by weights, offsets or probabilities; take reduction='none' and JAX's mean of that"
-        )
     target, more = indices(target), zip(("class_weight", "sample_weight", "where", "class_offset"), others, strict=True)
     used = {**o._asdict(), "axis": axis, **dict(more)}
     if out is None:

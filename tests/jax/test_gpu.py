@@ -20,7 +20,7 @@ fj = pytest.importorskip("fastsoftmax.jax")
 
 from fastsoftmax.core.options import Options  # noqa: E402  # behind what says whether JAX is there
 from fastsoftmax.core.statistics import BITS  # noqa: E402
-from fastsoftmax.jax import calls, losses, rows, statistics  # noqa: E402
+from fastsoftmax.jax import calls, divergence, losses, rows, statistics  # noqa: E402
 
 STREAM = 7
 NONE, MEAN = Options(reduction="none"), Options()
@@ -124,6 +124,21 @@ def test_statistics(xla):
         near(got, getattr(exact, name))
     with pytest.raises(TypeError, match="jax_enable_x64"):
         xla.run(statistics._stats_kernel, (-1, NONE, BITS["argmax"], 0), [((4,), np.int32)], x, None, None, None)
+
+
+def test_divergences(xla):
+    """Of a teacher of all classes, and of one that lists some."""
+    x, y = drawn(4, 7), drawn(4, 7, seed=1)
+    constants = (-1, "logits", "reverse", None, NONE), (True,)
+    results = [((4,), np.float32), (x.shape, np.float32)]
+    loss, grad = xla.run(divergence.KL_DIVERGENCE.kernel_of_both, constants, results, x, y, None, None, None)
+    exact = reference.kl_divergence_and_grad(x, y, direction="reverse", reduction="none")
+    near(loss, exact.loss)
+    near(grad, exact.grad)
+    listed, log_q = np.tile(np.int32([3, 0]), (4, 1)), np.log(np.full((4, 2), 0.25, np.float32))
+    constants = -1, "logits", "forward", "bucket", MEAN
+    found = xla.run(divergence.KL_DIVERGENCE.kernel, constants, [((), np.float32)], x, log_q, listed, None, None)
+    near(found[0], reference.kl_divergence(x, (listed, log_q), tail="bucket"))
 
 
 def test_vmap(xla):
