@@ -33,6 +33,22 @@ def pytest_configure(config):
     settings.load_profile("exhaustive" if config.option.markexpr == "exhaustive" else "usual")
 
 
+def pytest_addoption(parser):
+    """One part of the test files, where all of them take too long."""
+    parser.addoption("--part", default="1/1", metavar="K/N", help="run the K-th of N parts of the files")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out the files of other parts; whole files, as the tests of one share kernels."""
+    part, parts = map(int, config.option.part.split("/"))
+    files = sorted({str(item.path) for item in items})
+    mine = set(files[part - 1 :: parts])
+    others = [item for item in items if str(item.path) not in mine]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if str(item.path) in mine]
+
+
 @pytest.fixture(scope="session")
 def digits_files(tmp_path_factory):
     """A folder with scikit-learn's digits in each format that the command line reads."""
