@@ -23,7 +23,6 @@ from .warmup import compile_kernels
 GOOD = 0.95  # held-out accuracy that softmax regression reaches on the digits
 SECONDS = 0.8  # for each line of the table
 WIDTH = 60  # columns: half a screen
-DISTURBED = 0.2  # cores that other processes take, from which the times are not to be trusted
 NEXT = """\
 Try next
   python -m fastsoftmax train --help   your own data
@@ -71,7 +70,7 @@ def _measure(advance: Advance) -> list[Result]:
 def text(facts: dict[str, str], seconds: float, report: Report, measured: list[Result], others: float) -> str:
     """All results for people: the verdict, the tables, what to try next, and the machine."""
     parts = [_verdict(report, measured), digits.text(report), table.demonstration(measured), NEXT.rstrip()]
-    if others > DISTURBED:
+    if others > table.DISTURBED:
         warning = (
             f"Other processes took {others:.1f} of {os.cpu_count()} cores meanwhile: the times are not to be trusted."
         )
@@ -98,12 +97,12 @@ def _verdict(report: Report, measured: list[Result]) -> str:
 
 def machine_text(facts: dict[str, str]) -> str:
     """The machine and the versions, as text."""
-    width = max(map(len, facts)) + 4
+    width = max(map(len, facts))
     lines = [
         textwrap.fill(
-            f"  {name:<{width - 4}}  {fact}",
+            f"  {name:<{width}}  {fact}",
             WIDTH,
-            subsequent_indent=" " * width,
+            subsequent_indent=" " * (width + 4),
             break_on_hyphens=False,
             break_long_words=False,
         )

@@ -89,5 +89,6 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-    lock, unlock = fork_waits.acquire, fork_waits.release
-    os.register_at_fork(before=lock, after_in_parent=unlock, after_in_child=unlock)
+    os.register_at_fork(
+        before=fork_waits.acquire, after_in_parent=fork_waits.release, after_in_child=fork_waits.release
+    )

@@ -51,12 +51,16 @@ def _holds_safely(folder: Path) -> bool:
     return _safe(status) or bool(status.st_mode & stat.S_ISVTX and status.st_uid == 0)
 
 
-def _refuse(folder: Path, why: str) -> None:
-    """Say once why there is no cache in a folder."""
-    text = f"fastsoftmax keeps no compiled kernels in {folder}, and every process compiles its own: {why}"
+def _warn(text: str) -> None:
+    """Say something once."""
     if text not in _said:
         _said.add(text)
-        warnings.warn(text, stacklevel=2)
+        warnings.warn(text, stacklevel=3)
+
+
+def _refuse(folder: Path, why: str) -> None:
+    """Say why there is no cache in a folder."""
+    _warn(f"fastsoftmax keeps no compiled kernels in {folder}, and every process compiles its own: {why}")
 
 
 def _unsafe(folder: Path) -> None:
@@ -68,14 +72,12 @@ def _unsafe(folder: Path) -> None:
 
 
 def _nowhere() -> None:
-    """Say once that no folder can be written; why one is refused has been said."""
+    """Say that no folder can be written, unless it has been said why one is refused."""
     if enabled() and not _said:
-        text = (
+        _warn(
             "fastsoftmax can write no folder to keep compiled kernels in, and every process compiles its own for "
             "seconds: name a folder that can be written in NUMBA_CACHE_DIR, or set FASTSOFTMAX_CACHE=0"
         )
-        _said.add(text)
-        warnings.warn(text, stacklevel=2)
 
 
 def _made(folder: Path) -> bool:

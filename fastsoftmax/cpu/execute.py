@@ -192,7 +192,7 @@ def recipe_for(
     way = way._replace(mask=masked is not None and _nearness(layout, classes, masked, 1))
     constants = flags, way, variant, storage_of(dtype), storage_of(y_dtype or dtype), *contiguous
     compiled = table.address(kernel, layout, *constants)
-    parts = parts_of(kernel, p, constants, Parts((), outer * inner, classes, out is not None))
+    parts = parts_of(kernel, constants, p, outer * inner, classes, writes=out is not None)
     strides, height = [step for place in places for step in place or (0, 0, 0)], p.tile * width if lanes else 1
     fields = Shape(outer * -(-inner // height), inner, classes, p.chunk, p.tile, p.scratch, *strides)
     return Recipe(compiled, p.chunks, p.parallel, p.scratch, height, pack_shape(*fields), masked or (0, 0, 0), parts)

@@ -38,11 +38,13 @@ class Parts(NamedTuple):
         return at_once * (STATE_HEAD + STATE * -(-self.classes // BLOCK))
 
 
-def parts_of(kernel: str, plan: Plan, constants: tuple[Any, ...], rows: Parts) -> Parts | None:
-    """The rows of a kernel, if they may be cut; otherwise None."""
+def parts_of(
+    kernel: str, constants: tuple[Any, ...], plan: Plan, rows: int, classes: int, *, writes: bool
+) -> Parts | None:
+    """The rows of a kernel of some constants, if they may be cut; otherwise None."""
     long = plan.layout == ROWS and plan.chunk == 1 and plan.parallel
     cut = long and kernel in ("cross_entropy", "softmax", "vjp")
-    return rows._replace(kernel=(f"{kernel} in parts", *constants)) if cut else None
+    return Parts((f"{kernel} in parts", *constants), rows, classes, writes) if cut else None
 
 
 def launch_parts(parts: Parts, at_once: int, space: Any, states: int, threads: int) -> None:

@@ -35,7 +35,7 @@ class HessianCall:
         flags, single = flags._replace(rest=True, residual=hessian.residual), like.dtype != x.dtype
         work = RowWork("hessian", single, flags, problem.label)
         self.launches = launches_of(work, x, problem.soft, outs[0], problem.device, outs[1])
-        self.dtype = like.dtype if single else None
+        self.dtype = like.dtype
         self.size, number = SIZES[computed(x.dtype)], np.dtype(computed(x.dtype)).type
         self.numbers = tuple(map(number, (*numbers_of(o, x.shape[-1]), hessian.curvature, hessian.least)))
         self.label, self.weighted, self.factors = problem.label, problem.weighted, problem.loss_factor
@@ -113,8 +113,7 @@ def _prepare(
     problem = checked(Arguments(logits, target, class_weight, sample_weight, None, None), axis, options, wanted)
     x, like, written = problem.of.x, problem.like, (arrays[-1], each[-1])
     if first is None:
-        dtype = like.dtype if like.dtype != x.dtype else None
-        written = tuple(logits.library.empty_like(logits.value, stream, dtype) for _ in range(2))
+        written = tuple(logits.library.empty_like(logits.value, stream, like.dtype) for _ in range(2))
         new = [check.output(argument(array, stream), (axis % len(like.shape),), like) for array in written]
         to = new[0], new[1]
     else:

@@ -1,6 +1,5 @@
 """A line for whoever waits for the compiler."""
 
-import sys
 import time
 
 import pytest
@@ -52,5 +51,8 @@ def test_kernels_are_announced(monkeypatch):
 
     begun = time.perf_counter()
     jit.kernel(nothing)
-    assert 0.0 < announcement._State.spent <= time.perf_counter() - begun
-    assert "numba" in sys.modules
+    spent = announcement._State.spent
+    assert 0.0 < spent <= time.perf_counter() - begun
+    monkeypatch.setattr(jit, "_load", lambda about: (0, None, ""))
+    jit.kernel(nothing)
+    assert announcement._State.spent == spent

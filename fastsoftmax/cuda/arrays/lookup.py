@@ -45,8 +45,9 @@ def _by_class(kind: type) -> Library | None:
     tensor, ndarray = getattr(torch, "Tensor", None), getattr(sys.modules.get("cupy"), "ndarray", None)
     if torch is not None and tensor is not None and issubclass(kind, tensor):
         return _TORCH if kind in (tensor, torch.nn.Parameter) else _DERIVED
-    if kind is ndarray or kind is Lent:
-        return _CUPY if kind is ndarray else _LENDING
+    exact: dict[Any, Library] = {ndarray: _CUPY, Lent: _LENDING}
+    if kind in exact:
+        return exact[kind]
     return _NUMBA if library_of(kind) == "numba" and hasattr(kind, "device_ctypes_pointer") else None
 
 
