@@ -5,7 +5,7 @@ parts are *reduced* to the states of their blocks, rows are *scored* by the stat
 are *emitted*.  Scratch, and room for states, belong to a row here, not to a thread.
 """
 
-from ...core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, LOGSUMEXP, MASK_OF
+from ...core.dtypes import FLOAT64, LOG_SOFTMAX, LOGSUMEXP
 from .. import jit
 from .. import parameters as P
 from ..simd.elementary import exp_constants
@@ -13,7 +13,7 @@ from ..simd.memory import get, put, ref
 from ..simd.words import fence, integer_at, put_float, quotient
 from .common import class_of, read_options, row_ref
 from .constants import BLOCK, PART, REDUCE, SCORE, STATE, STATE_HEAD
-from .row_kernels import emit_map, finished, row_at, scored
+from .row_kernels import emit_map, finished, kinds_of, row_at, scored
 from .row_results import emit_row, fill
 from .rows import INF, State, joined, no_blocks, reduce_block
 from .vjp import block_sum, emit_product
@@ -73,9 +73,8 @@ def _reduced(flags, way, o, row, states):
 
 def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """Loss, and the gradient if ``flags.grad``."""
-    kind, gathered, mask_near = COMPUTED[x_kind], way.gathered, way.mask
-    kept_kind, mask_kind = None if way.direct else kind, MASK_OF[kind] if flags.mask else None
-    read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
+    kind, kept_kind, mask_kind, read_kind, read_contiguous = kinds_of(flags, way, x_kind, x_contiguous)
+    gathered, mask_near = way.gathered, way.mask
 
     def kernel(params, chunk, slot):
         phase, number, begin, end = _located(params, chunk)
@@ -116,9 +115,8 @@ def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguo
 
 def softmax(flags, way, variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """softmax, log_softmax or logsumexp (`variant`)."""
-    kind, gathered, mask_near = COMPUTED[x_kind], way.gathered, way.mask
-    kept_kind, mask_kind = None if way.direct else kind, MASK_OF[kind] if flags.mask else None
-    read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
+    kind, kept_kind, mask_kind, read_kind, read_contiguous = kinds_of(flags, way, x_kind, x_contiguous)
+    gathered, mask_near = way.gathered, way.mask
     flags = flags._replace(rest=variant == LOG_SOFTMAX)
 
     def kernel(params, chunk, slot):

@@ -33,6 +33,18 @@ def scratch(params, slot):
     return base, base + (blocks * 8 + 63) // 64 * 64
 
 
+def kinds_of(flags, way, x_kind, x_contiguous):
+    """Constants that a Row is made with.
+
+    The kinds of what is computed, of exponentials that are kept (None: the output has them), of a mask (None: there is
+    none), and of what is read, and whether that is contiguous.
+    """
+    kind = COMPUTED[x_kind]
+    kept_kind, mask_kind = None if way.direct else kind, MASK_OF[kind] if flags.mask else None
+    read_kind, read_contiguous = (kind, True) if way.gathered else (x_kind, x_contiguous)
+    return kind, kept_kind, mask_kind, read_kind, read_contiguous
+
+
 @jit.inline
 def row_at(
     params, i, slot, exp, t, kind, kept_kind, read_kind, read_contiguous, gathered,
@@ -55,9 +67,8 @@ def row_at(
 
 def cross_entropy(flags, way, _variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """Loss, and the gradient if ``flags.grad``, of each row of a chunk; the chunk's losses are summed in row order."""
-    kind, gathered, mask_near = COMPUTED[x_kind], way.gathered, way.mask
-    kept_kind, mask_kind = None if way.direct else kind, MASK_OF[kind] if flags.mask else None
-    read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
+    kind, kept_kind, mask_kind, read_kind, read_contiguous = kinds_of(flags, way, x_kind, x_contiguous)
+    gathered, mask_near = way.gathered, way.mask
 
     def kernel(params, chunk, slot):
         first, last = bounds(params, chunk)
@@ -157,9 +168,8 @@ def _row_upstream(flags, way, o, params, row, i):
 
 def softmax(flags, way, variant, x_kind, y_kind, x_contiguous, y_contiguous, out_contiguous):
     """softmax, log_softmax or logsumexp (`variant`) of each row of a chunk."""
-    kind, gathered, mask_near = COMPUTED[x_kind], way.gathered, way.mask
-    kept_kind, mask_kind = None if way.direct else kind, MASK_OF[kind] if flags.mask else None
-    read_kind, read_contiguous = (kind, True) if gathered else (x_kind, x_contiguous)
+    kind, kept_kind, mask_kind, read_kind, read_contiguous = kinds_of(flags, way, x_kind, x_contiguous)
+    gathered, mask_near = way.gathered, way.mask
     flags = flags._replace(rest=variant == LOG_SOFTMAX)
 
     def kernel(params, chunk, slot):
