@@ -1,7 +1,9 @@
 """Settings of hypothesis for machines on which a first call compiles for seconds, and fixtures of several modules."""
 
 import gc
+import os
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +13,9 @@ from scipy.sparse import csr_array
 
 from fastsoftmax.core import memo
 from tests.backends import Cpu, Gpu
+
+# Kernels of the tests lie in the clone: there are hundreds that no user wants.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".kernels"))
 
 settings.register_profile(
     "usual",

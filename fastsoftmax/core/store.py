@@ -5,8 +5,10 @@ that nobody but this user and root may write, and ours are made with mode 0700. 
 that follows: what the kernel is for, in words, and the kernel.  One that was damaged, cut off, renamed or made for
 something else counts as missing, is compiled anew and replaced.  Nothing is unpickled.
 
-``NUMBA_CACHE_DIR`` says where they lie, or else they lie with the package (the CPU's) or in ``~/.cache/fastsoftmax``
-(``$XDG_CACHE_HOME`` is heeded).  To clear the cache, remove the folder; ``FASTSOFTMAX_CACHE=0`` switches it off.
+``NUMBA_CACHE_DIR`` says where they lie, or else they lie in ``fastsoftmax`` in the user's folder for caches:
+``~/.cache`` (``$XDG_CACHE_HOME`` is heeded), ``~/Library/Caches`` on macOS.  Each version has its own folder there.
+Whoever keeps a kernel removes those that nobody has used for 90 days, and the least recently used above 256 MB: some
+6000 are kept.  To clear the cache, remove the folder; ``FASTSOFTMAX_CACHE=0`` switches it off.
 """
 
 import contextlib
@@ -16,6 +18,7 @@ import os
 import stat
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,8 +29,12 @@ from ..version import __version__
 OFF = {"", "0", "false", "no", "off"}
 CPU, CUDA = "cpu", "cuda"  # kinds of kernels, each with a folder of its own
 MARK = 64  # hexadecimal digits of a hash
+USERS = {"win32": "AppData/Local", "darwin": "Library/Caches"}  # folders for caches in a home; others have .cache
+DAY = 24 * 3600
+UNUSED, ROOM = 90 * DAY, 256 << 20  # seconds without a use, and bytes in all, above which kernels are removed
 
 _said: set[str] = set()
+_tidied: set[Path] = set()
 
 
 def enabled() -> bool:
@@ -85,16 +92,16 @@ def _made(folder: Path) -> bool:
     try:
         if not os.path.isdir(folder.parent):
             _made(folder.parent)
-        folder.mkdir(mode=0o755 if folder.name == "__pycache__" else 0o700, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
     except OSError:
         return os.path.isdir(folder)
     return True
 
 
-def _candidates(kind: str) -> Iterator[tuple[Path, bool]]:
-    """Folders for kernels of a kind, the first choice first, and whether to say so where one cannot be trusted."""
+def _root() -> tuple[Path, str] | None:
+    """The folder of the folders of kernels, and how their names begin; None if kernels are kept nowhere."""
     if not enabled():
-        return
+        return None
     if given := os.environ.get("NUMBA_CACHE_DIR"):
         folder = Path(given)
         if not folder.is_absolute():
@@ -102,33 +109,35 @@ def _candidates(kind: str) -> Iterator[tuple[Path, bool]]:
         elif not _holds_safely(folder):
             _unsafe(folder)
         else:
-            yield folder / f"fastsoftmax-{kind}", True
-        return
-    package = Path(__file__).parent.parent
-    if kind == CPU and os.path.isdir(package):
-        yield package / "__pycache__" / "kernels", False
+            return folder, "fastsoftmax-"
+        return None
     user = Path(os.environ.get("XDG_CACHE_HOME") or ".")
     if not user.is_absolute():
         try:
-            user = Path.home() / ".cache"
+            user = Path.home() / USERS.get(sys.platform, ".cache")
         except RuntimeError:  # no home
-            return
-    yield user / "fastsoftmax" / kind, True
+            return None
+    return (user / "fastsoftmax", "") if user.is_absolute() else None
 
 
-def folders(kind: str) -> Iterator[Path]:
-    """Folders that kernels of a kind may be read from: none below the current directory, none that others may write."""
-    for folder, aloud in _candidates(kind):
-        if folder.is_absolute() and _made(folder):
-            if _safe(folder.stat()):
-                yield folder
-            elif aloud:
-                _unsafe(folder)
+def _place(kind: str) -> Path | None:
+    """The folder that kernels of a kind may be read from: not below the current directory, and nobody else's."""
+    root = _root()
+    if root is None:
+        return None
+    folder = root[0] / f"{root[1]}{__version__}-{kind}"
+    if not _made(folder):
+        return None
+    if not _safe(folder.stat()):
+        _unsafe(folder)
+        return None
+    return folder
 
 
 def folder(kind: str) -> Path | None:
     """The folder of kernels of a kind; None if they are not kept."""
-    return next((found for found in folders(kind) if os.access(found, os.W_OK)), None)
+    place = _place(kind)
+    return place if place and os.access(place, os.W_OK) else None
 
 
 def _file(about: str) -> str:
@@ -152,20 +161,26 @@ def _unpacked(about: str, content: bytes) -> tuple[dict[str, Any], bytes] | None
 
 def load(kind: str, about: str) -> tuple[dict[str, Any], bytes] | None:
     """The fields and the code of a kernel; None if there is none.  `about` is all that makes it another than others."""
-    for place in folders(kind):
-        with contextlib.suppress(OSError), (place / _file(about)).open("rb") as file:
-            found = _unpacked(about, file.read()) if _safe(os.fstat(file.fileno())) else None
-            if found is not None:
-                return found
+    place = _place(kind)
+    if place is None:
+        return None
+    with contextlib.suppress(OSError), (place / _file(about)).open("rb") as file:
+        status = os.fstat(file.fileno())
+        found = _unpacked(about, file.read()) if _safe(status) else None
+        if found and time.time() - status.st_mtime > DAY:
+            with contextlib.suppress(OSError):
+                os.utime(file.name)  # it is in use, which _tidy looks at; not each time, as that is a write
+        return found
     return None
 
 
 def keep(kind: str, about: str, fields: dict[str, Any], code: bytes) -> None:
     """Write a kernel: all of it or nothing, whoever else writes there; nothing where that cannot be done."""
     content = _packed(about, fields, code)
-    for place in folders(kind):
+    place = _place(kind)
+    if place is not None:
         with contextlib.suppress(OSError):
-            number, name = tempfile.mkstemp(dir=place)
+            number, name = tempfile.mkstemp(dir=place, suffix=".kernel")
             try:
                 with os.fdopen(number, "wb") as file:
                     file.write(content)
@@ -173,9 +188,37 @@ def keep(kind: str, about: str, fields: dict[str, Any], code: bytes) -> None:
             except OSError:
                 os.unlink(name)
                 raise
+            _tidy()
             return
     if folder(kind) is None:
         _nowhere()
+
+
+def _kernels(place: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """The files of kernels in a folder, and those that somebody began to write."""
+    for file in place.glob("*.kernel"):
+        with contextlib.suppress(OSError):
+            yield file, file.lstat()
+
+
+def _tidy() -> None:
+    """Remove kernels that nobody has used for long, and the least recently used ones where all take too much room."""
+    root = _root()
+    if root is None or root[0] in _tidied:  # once a process: thousands of files are looked at
+        return
+    _tidied.add(root[0])
+    files = []
+    for place in root[0].glob(f"{root[1]}*"):
+        with contextlib.suppress(OSError):
+            if _safe(place.lstat()):  # a link is not
+                files += [(status.st_mtime, status.st_size, file) for file, status in _kernels(place)]
+    oldest, taken = time.time() - UNUSED, 0
+    for used, size, file in sorted(files, reverse=True):
+        taken += size
+        if used < oldest or taken > ROOM:
+            with contextlib.suppress(OSError):
+                file.unlink()
+                file.parent.rmdir()  # of a version that is gone: one that holds files stays
 
 
 def _files(where: Any) -> Iterator[Any]:

@@ -2,12 +2,14 @@
 
 import os
 import stat
+import sys
+import time
 import warnings
-from pathlib import Path
 
 import pytest
 
 from fastsoftmax.core import store
+from fastsoftmax.version import __version__
 
 FOREIGN = 65534
 ABOUT = "a kernel \N{GREEK SMALL LETTER MU}\n"
@@ -23,6 +25,7 @@ def clean(monkeypatch, tmp_path):
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
     monkeypatch.setattr(store, "_said", set())
+    monkeypatch.setattr(store, "_tidied", set())
     monkeypatch.chdir(tmp_path)
 
 
@@ -153,37 +156,78 @@ def test_sticky_folder_of_all_users(given):
         assert kept()
 
 
-@needs_owners
-def test_folder_of_the_package_that_is_refused_is_passed_over(monkeypatch, tmp_path):
-    """In silence, as long as there is the user's."""
-    package = tmp_path / "package"
-    package.mkdir()
-    monkeypatch.setattr(store, "__file__", str(package / "core" / "store.py"))
-    first = store.folder(store.CPU)
-    assert first == package / "__pycache__" / "kernels"
-    first.chmod(0o777)
-    assert kept(store.CPU)
-    assert store.folder(store.CPU) == tmp_path / "home" / ".cache" / "fastsoftmax" / "cpu"
-    assert not list(first.iterdir())
+@pytest.mark.parametrize(
+    ("platform", "inner"), [("linux", ".cache"), ("darwin", "Library/Caches"), ("win32", "AppData/Local")]
+)
+def test_the_users_folder_for_caches(platform, inner, monkeypatch, tmp_path):
+    """Never the package's own: what lies there stays behind when it is uninstalled, and can be imported."""
+    monkeypatch.setattr(sys, "platform", platform)
+    for kind in (store.CPU, store.CUDA):
+        assert store.folder(kind) == tmp_path / "home" / inner / "fastsoftmax" / f"{__version__}-{kind}"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert store.folder(store.CPU) == tmp_path / "xdg" / "fastsoftmax" / f"{__version__}-cpu"
 
 
-def test_folder_of_the_package_that_can_only_be_read(monkeypatch, tmp_path):
-    """Kernels that were compiled at installation are found; others go to the user's folder."""
-    package = tmp_path / "package"
-    package.mkdir()
-    monkeypatch.setattr(store, "__file__", str(package / "core" / "store.py"))
-    assert kept(store.CPU)
-    real = store.tempfile.mkstemp
+def test_a_folder_that_can_only_be_read(given, monkeypatch):
+    """As one that was filled when an image was made: what lies there is found, and that no more is kept is said."""
+    assert kept()
 
-    def mkstemp(dir):
-        if package in Path(dir).parents:
-            raise PermissionError
-        return real(dir=dir)
+    def mkstemp(dir, suffix):
+        raise PermissionError
 
     monkeypatch.setattr(store.tempfile, "mkstemp", mkstemp)
-    store.keep(store.CPU, "another", FIELDS, CODE)
-    assert store.load(store.CPU, ABOUT) == store.load(store.CPU, "another") == (FIELDS, CODE)
-    assert len(list((tmp_path / "home" / ".cache" / "fastsoftmax" / "cpu").iterdir())) == 1
+    monkeypatch.setattr(store.os, "access", lambda path, mode: False)
+    with pytest.warns(UserWarning, match="can write no folder"):
+        store.keep(store.CUDA, "another", FIELDS, CODE)
+    assert store.load(store.CUDA, ABOUT) == (FIELDS, CODE)
+    assert store.load(store.CUDA, "another") is None
+
+
+def aged(file, days):
+    """A file that was used last some days ago."""
+    os.utime(file, times=(time.time() - days * store.DAY,) * 2)
+    return file
+
+
+def test_what_nobody_uses_is_removed(given, tmp_path):
+    """Kernels of any version; nothing else, and nothing that is only linked to."""
+    old = [store._file(str(number)) for number in range(3)]
+    for folder in ("fastsoftmax-0.0.1-cpu", "other", f"fastsoftmax-{__version__}-cuda"):
+        (given / folder).mkdir(0o700, parents=True)
+        for name in (*old, "notes.txt"):
+            (given / folder / name).write_bytes(b"")
+            aged(given / folder / name, 91)
+    (given / "fastsoftmax-0.0.1-cpu" / "notes.txt").unlink()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    linked = elsewhere / old[0]
+    linked.write_bytes(b"")
+    aged(linked, 91)
+    (given / "fastsoftmax-linked").symlink_to(elsewhere, target_is_directory=True)
+    young = aged(given / f"fastsoftmax-{__version__}-cuda" / old[0], 89)
+    assert kept()
+    left = {path.relative_to(given).as_posix() for path in given.rglob("*") if path.is_file()}
+    mine = f"fastsoftmax-{__version__}-cuda"
+    assert left == {f"{mine}/{store._file(ABOUT)}", f"{mine}/{young.name}", f"{mine}/notes.txt"} | {
+        f"other/{name}" for name in (*old, "notes.txt")
+    }
+    assert not (given / "fastsoftmax-0.0.1-cpu").exists()
+    assert linked.exists()
+
+
+def test_the_least_recently_used_go_first_where_room_is_short(given, monkeypatch):
+    for number in range(4):
+        store.keep(store.CUDA, str(number), FIELDS, CODE)
+    folder = store.folder(store.CUDA)
+    size = len(store._packed(ABOUT, FIELDS, CODE))
+    for number, days in enumerate((3, 5, 2, 4)):
+        aged(folder / store._file(str(number)), days)
+    assert store.load(store.CUDA, "1") == (FIELDS, CODE)  # which is a use
+    monkeypatch.setattr(store, "ROOM", 3 * size)
+    monkeypatch.setattr(store, "_tidied", set())
+    assert kept()
+    left = [store.load(store.CUDA, str(number)) is not None for number in range(4)]
+    assert left == [False, True, True, False]
 
 
 @pytest.mark.parametrize("value", ["cache", "./cache", "~/.cache", "../cache"])
@@ -193,7 +237,7 @@ def test_nothing_is_kept_below_the_current_directory(name, value, monkeypatch, t
     if name == "NUMBA_CACHE_DIR":
         assert "NUMBA_CACHE_DIR must be an absolute path" in refused(monkeypatch)
     elif name == "XDG_CACHE_HOME":  # as its specification says, a path that is not absolute is to be ignored
-        assert store.folder(store.CUDA) == tmp_path / "home" / ".cache" / "fastsoftmax" / "cuda"
+        assert store.folder(store.CUDA).is_relative_to(tmp_path / "home")
     elif os.name != "nt":
         with pytest.warns(UserWarning, match="can write no folder to keep compiled kernels in, and every process"):
             assert not kept()

@@ -86,19 +86,23 @@ def test_second_process_compiles_nothing(filled):
     assert files(filled) == first
 
 
-def test_switched_off(copy):
-    printed = run(CALL + FOLDER, copy, FASTSOFTMAX_CACHE="0", NUMBA_CACHE_DIR=None)
+@pytest.fixture
+def at_home(tmp_path):
+    """Variables with which kernels go where users have them, in a home of its own."""
+    return {"NUMBA_CACHE_DIR": None, **dict.fromkeys(HOMES, str(tmp_path / "home"))}
+
+
+def test_switched_off(copy, at_home):
+    printed = run(CALL + FOLDER, copy, FASTSOFTMAX_CACHE="0", **at_home)
     assert printed == ANSWER + "none (kernels are compiled by every process)\n"
     assert not files(copy)
 
 
 @pytest.mark.exhaustive
 def test_folders_that_cannot_be_written(copy, tmp_path):
-    """A read-only installation and no home; in the way are files, as permissions do not stop everybody."""
+    """No home; in the way is a file, as permissions do not stop everybody."""
     nowhere = tmp_path / "file"
     nowhere.touch()
-    for folder in (copy / "fastsoftmax", copy / "fastsoftmax" / "cpu"):
-        (folder / "__pycache__").touch()
     homes = dict.fromkeys(HOMES, str(nowhere / "home"))
     shown = "import warnings; warnings.simplefilter('always')\n"
     shown += "warnings.showwarning = lambda text, *_, **__: print(str(text).partition(', and')[0])\n"
@@ -109,22 +113,15 @@ def test_folders_that_cannot_be_written(copy, tmp_path):
     assert nowhere.is_file()
 
 
-@pytest.mark.exhaustive
-def test_home_takes_what_the_installation_does_not(copy, tmp_path):
-    (copy / "fastsoftmax" / "__pycache__").touch()
-    home = tmp_path / "home"
-    environment = dict.fromkeys(HOMES, str(home))
-    assert run(CALL + HITS, copy, NUMBA_CACHE_DIR=None, **environment) == ANSWER + "0\n"
-    assert files(home)
-    assert run(CALL + HITS, copy, NUMBA_CACHE_DIR=None, **environment) == ANSWER + "1\n"
-
-
-def test_edited_source_never_meets_a_stale_kernel(copy):
+def test_edited_source_never_meets_a_stale_kernel(copy, at_home):
+    """And nothing is written beside the sources: it would stay behind when the package is uninstalled."""
     call = "import fastsoftmax as fs; print(f'{fs.logsumexp([0.0] * 10):.4f}')" + HITS
-    assert run(call, copy, NUMBA_CACHE_DIR=None) == "2.3026\n0\n"
-    assert run(call, copy, NUMBA_CACHE_DIR=None) == "2.3026\n1\n"
+    assert run(call, copy, **at_home) == "2.3026\n0\n"
+    assert run(call, copy, **at_home) == "2.3026\n1\n"
     edit(copy / "fastsoftmax" / "core" / "law.py", "return m + log(s)", "return m - log(s)")
-    assert run(call, copy, NUMBA_CACHE_DIR=None) == "-2.3026\n0\n"
+    assert run(call, copy, **at_home) == "-2.3026\n0\n"
+    assert files(copy / "home")
+    assert not files(copy / "fastsoftmax")
 
 
 @pytest.mark.exhaustive
@@ -163,7 +160,7 @@ def test_damaged_files(damage, filled, tmp_path):
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("form", ["modules", "archive"])
-def test_package_without_sources(form, copy, tmp_path):
+def test_package_without_sources(form, copy, tmp_path, at_home):
     """Stripped images and zipped applications: kernels are compiled, kept and found as ever."""
     package = copy / "fastsoftmax"
     if form == "modules":
@@ -174,12 +171,11 @@ def test_package_without_sources(form, copy, tmp_path):
     else:
         where = Path(shutil.make_archive(str(copy / "zipped"), "zip", copy, "fastsoftmax"))
         shutil.rmtree(package)
-    environment = {"NUMBA_CACHE_DIR": None, "PYTHONPATH": str(where), **dict.fromkeys(HOMES, str(tmp_path / "home"))}
+    environment = {**at_home, "PYTHONPATH": str(where)}
     code = f"import fastsoftmax; assert {str(where)!r} in fastsoftmax.__file__; {CALL}{HITS}"
     assert run(code, tmp_path, **environment) == ANSWER + "0\n"
     assert run(code, tmp_path, **environment) == ANSWER + "1\n"
-    if form == "archive":
-        assert files(tmp_path / "home")
+    assert files(tmp_path / "home")
 
 
 def test_compiler_that_is_switched_off():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import fastsoftmax as fs
 from fastsoftmax.core import store
 from fastsoftmax.core.dtypes import FLOAT32
 from fastsoftmax.cuda.kernels import recipes
@@ -24,7 +25,7 @@ MADE = compiler.Compiled("kernel", "// text \N{GREEK SMALL LETTER MU}", b"\x7f\0
 def where(tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     monkeypatch.delenv("FASTSOFTMAX_CACHE", raising=False)
-    return tmp_path / "fastsoftmax-cuda"
+    return tmp_path / f"fastsoftmax-{fs.__version__}-cuda"
 
 
 class Compiler:
@@ -142,14 +143,3 @@ def test_it_can_be_switched_off(where, monkeypatch):
     assert cache.load_or_compile("a", Compiler()) == MADE
     assert not where.exists()
     assert store.folder(store.CUDA) is None
-
-
-def test_without_numbas_folder_it_lies_among_the_users(monkeypatch, tmp_path):
-    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
-    monkeypatch.delenv("FASTSOFTMAX_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert store.folder(store.CUDA) == tmp_path / "xdg/fastsoftmax/cuda"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    assert store.folder(store.CUDA) == tmp_path / ".cache/fastsoftmax/cuda"
