@@ -52,6 +52,10 @@ FAULTS = [
     Fault("core/store.py", "hexdigest().encode() != mark:", "hexdigest() == mark:", "core/test_store.py"),
     Fault("core/store.py", "(stat.S_IWGRP | stat.S_IWOTH)", "stat.S_IWOTH", "core/test_store.py"),
     Fault("core/store.py", 'fields.pop("about") == about else', 'fields.pop("about") else', "core/test_store.py"),
+    Fault("core/store.py", "used < oldest or", "", "core/test_store.py"),
+    Fault("core/store.py", "or taken > ROOM", "", "core/test_store.py"),
+    Fault("core/store.py", "if _safe(place.lstat()):", "if place.exists():", "core/test_store.py"),
+    Fault("core/store.py", "os.utime(file.name)", "pass", "core/test_store.py"),
     Fault("cpu/jit.py", "store.digest(*COMPILED)", "store.digest(*COMPILED[1:])", "cpu/test_cache.py -k source"),
     Fault("cuda/toolkit/cache.py", "store.digest(*COMPILED), ", "", "cuda/host/test_cache.py"),
     # Plans.
