@@ -1,6 +1,7 @@
 """Files that the documents name or link to exist."""
 
 import re
+from importlib import metadata
 
 import pytest
 
@@ -28,3 +29,16 @@ def test_named_files_exist(document):
 def test_links_lead_to_files(document):
     links = LINK.findall(document.read_text("utf-8"))
     assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_links_of_the_text_that_a_package_index_shows():
+    """They are the README's, with whole addresses."""
+    try:
+        about = metadata.metadata("fastsoftmax").json
+    except metadata.PackageNotFoundError:
+        pytest.skip("fastsoftmax is not installed")
+    source = about["project_url"][0].removeprefix("Source, ")
+    links = re.findall(r"\]\(([^)#\s]+)", about["description"])
+    own = [link.partition("/main/")[2] for link in links if link.startswith(source)]
+    assert own == LINK.findall(README.read_text("utf-8"))
+    assert all(link.startswith("https://") for link in links)
