@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -16,6 +17,11 @@ def rows(classes: Array) -> int:
 def zeros(classes: Array, features: int) -> Array:
     """θ of a model that knows nothing."""
     return np.zeros((rows(classes), features + 1))
+
+
+def dense(model: Any) -> Array:
+    """The coefficients of a model, which may have been made sparse."""
+    return model.coef_.toarray() if scipy.sparse.issparse(model.coef_) else np.asarray(model.coef_)
 
 
 def attributes(theta: Array, dtype: Any) -> dict[str, Array]:
@@ -34,7 +40,7 @@ def theta_of(model: Any, classes: Array, features: int) -> Array:
     """θ of the coefficients that a model has, which may have been set by hand."""
     if missing := [name for name in ("coef_", "intercept_") if not hasattr(model, name)]:
         raise ValueError(f"a model to go on from must have {' and '.join(missing)}; set them beside classes_, or fit")
-    coef, intercept, shape = np.asarray(model.coef_), np.asarray(model.intercept_), (rows(classes), features)
+    coef, intercept, shape = dense(model), np.asarray(model.intercept_), (rows(classes), features)
     if coef.shape != shape or intercept.shape != shape[:1]:
         raise ValueError(
             f"a model to go on from must have coef_ of shape {shape} and intercept_ of shape {shape[:1]} for these "
@@ -61,7 +67,8 @@ def start(model: Any, classes: Array, features: int) -> Array:
 
 def layers(model: Any) -> tuple[Array, Array]:
     """Weight (K, d) and bias (K,) of the linear functions: of two classes the first has the logit 0."""
+    coef, intercept = dense(model), np.asarray(model.intercept_)
     if len(model.classes_) > 2:
-        return model.coef_, model.intercept_
-    weight, bias = (np.concatenate([np.zeros_like(a), a]) for a in (model.coef_, model.intercept_))
+        return coef, intercept
+    weight, bias = (np.concatenate([np.zeros_like(a), a]) for a in (coef, intercept))
     return weight, bias

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..api import linear, softmax
 from . import coefficients, convergence, parameters, sgd, solvers
 from .objective import Data, Loss
 from .online import State, learn
@@ -18,6 +17,7 @@ try:
     from sklearn.utils import check_random_state
 
     from . import inputs, training_rows
+    from .prediction import Predicting
 except ImportError as error:
     raise ImportError(
         f"SoftmaxRegression needs scikit-learn 1.6 or newer ({error}); install it with: pip install scikit-learn rich"
@@ -29,11 +29,11 @@ Array = NDArray[Any]
 
 FITTED = (
     *("classes_", "coef_", "intercept_", "n_iter_", "loss_curve_", "validation_loss_curve_"),
-    *("n_features_in_", "feature_names_in_", "_online"),
+    *("n_features_in_", "feature_names_in_", "temperature_", "_online"),
 )
 
 
-class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class SoftmaxRegression(Predicting, CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     r"""Multinomial logistic regression, trained without ever holding the logits.
 
     With weights s of the rows (``sample_weight`` times ``class_weight``) it minimises what
@@ -101,6 +101,8 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         d.
     feature_names_in_ : ndarray, shape (d,)
         The columns of X, where they have names.
+    temperature_ : float
+        The number that `predict_proba` divides logits by, after `fit_temperature`.
 
     Notes
     -----
@@ -224,32 +226,6 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         self._adopt(fitted)
         return self
 
-    def decision_function(self, X: Any) -> Array:
-        """The logits, (n, K); for two classes that of the second, (n,)."""
-        x = inputs.features(self, X)
-        with np.errstate(all="ignore"):
-            logits = np.asarray(x @ self.coef_.T)
-            logits += self.intercept_.astype(logits.dtype, copy=False)
-        return logits[:, 0] if len(self.classes_) == 2 else logits
-
-    def predict(self, X: Any) -> Array:
-        """The most probable labels, (n,), without the logits of all rows."""
-        x = inputs.features(self, X)
-        labels: Array = self.classes_[linear.linear_predict(x, *coefficients.layers(self))]
-        return labels
-
-    def predict_proba(self, X: Any) -> Array:
-        """Probabilities of the classes, (n, K)."""
-        x = inputs.features(self, X)
-        return linear.linear_predict_proba(x, *coefficients.layers(self))
-
-    def predict_log_proba(self, X: Any) -> Array:
-        """Logarithms of the probabilities, (n, K), also of those too small to be told from 0."""
-        logits = self.decision_function(X)
-        if logits.ndim == 1:
-            logits = np.stack([np.zeros_like(logits), logits], axis=1)
-        return softmax.log_softmax(logits, out=logits)
-
     def _fitted(self, X: Any, y: Any, sample_weight: Any) -> tuple[dict[str, Any], str]:
         """The attributes of a fit, and what is to be warned of."""
         x, y, columns = inputs.examples(self, X, y)
@@ -288,7 +264,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         loss = parameters.loss(self, known, state.weight + data.total(), x.dtype)
         random = check_random_state(self.random_state)
         theta, value, state = learn(data, loss, theta, state, parameters.schedule(self), random)
-        fitted |= {"classes_": known, "_online": state} | coefficients.attributes(theta, x.dtype)
+        fitted |= {"classes_": known, "_online": state, "temperature_": None} | coefficients.attributes(theta, x.dtype)
         fitted["loss_curve_"] = [] if first else getattr(self, "loss_curve_", [])
         fitted["n_iter_"] = 1 if first else getattr(self, "n_iter_", 0) + 1
         return fitted, value

@@ -35,9 +35,14 @@ def examples(
     return x, y, {name: vars(scratch)[name] for name in names if name in vars(scratch)}
 
 
+def fitted(model: Any) -> None:
+    """Refuse a model that has not been fitted."""
+    check_is_fitted(model, ["classes_", "coef_", "intercept_"])
+
+
 def features(model: Any, X: Any) -> Any:
     """X for a fitted model to predict from."""
-    check_is_fitted(model, ["classes_", "coef_", "intercept_"])
+    fitted(model)
     in_main_memory("SoftmaxRegression", _COPY, X=X)
     return validate_data(model, sound(X, "X"), reset=False, accept_sparse=("csr", "csc"), dtype=_dtype(X))
 
