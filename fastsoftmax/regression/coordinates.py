@@ -240,7 +240,7 @@ class Coordinates:
             return moments_of(self.data)
         rows, whole = self._rows
         sampled = moments_of(rows)
-        return sampled if whole else refined(sampled, len(rows.labels), self.data)
+        return sampled if whole else refined(sampled, len(rows.target), self.data)
 
     @cached_property
     def _sample(self) -> Sample:

@@ -79,6 +79,9 @@ class SoftmaxRegression(Predicting, CallbackSupportMixin, ClassifierMixin, BaseE
         coefficients.  The other solvers take no notice.
     validation_fraction : float in (0, 1), default 0.1
         How many rows early stopping holds out, stratified by class.
+    classes : array_like, shape (K,), optional
+        All labels that there are, also those of no row; by default the labels in y.  Of probabilities it names the
+        columns, by default 0, 1, 2, ...
     verbose : int, default 0
         1 shows loss and gradient on standard error: a progress bar on a terminal (with rich), and lines for iterations
         1, 2, 4, 8, ... and the last elsewhere.
@@ -137,6 +140,7 @@ class SoftmaxRegression(Predicting, CallbackSupportMixin, ClassifierMixin, BaseE
         random_state: Any = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
+        classes: ArrayLike | None = None,
         verbose: int = 0,
     ) -> None:
         self.C = C
@@ -153,6 +157,7 @@ class SoftmaxRegression(Predicting, CallbackSupportMixin, ClassifierMixin, BaseE
         self.random_state = random_state
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
+        self.classes = classes
         self.verbose = verbose
 
     def __sklearn_tags__(self) -> Any:
@@ -169,8 +174,9 @@ class SoftmaxRegression(Predicting, CallbackSupportMixin, ClassifierMixin, BaseE
         ----------
         X : {array_like, CSR, CSC}, shape (n, d)
             Features.
-        y : array_like, shape (n,)
-            Labels, of two classes or more.
+        y : array_like, shape (n,) or (n, K)
+            Labels, of two classes or more; or probabilities of the classes, of a floating dtype, which add up to 1 in
+            each row: soft labels, votes, or what another model says.
         sample_weight : array_like, shape (n,), optional
             Weights >= 0 of the rows.
 
@@ -198,10 +204,11 @@ class SoftmaxRegression(Predicting, CallbackSupportMixin, ClassifierMixin, BaseE
         ----------
         X : {array_like, CSR, CSC}, shape (n, d)
             Features.
-        y : array_like, shape (n,)
-            Labels.
+        y : array_like, shape (n,) or (n, K)
+            Labels or probabilities, as for `fit`.
         classes : array_like, shape (K,), optional
-            All labels that there will be.  Needed at the first call.
+            All labels that there will be.  Needed at the first call, unless y holds probabilities, or the model has
+            been made with them.
         sample_weight : array_like, shape (n,), optional
             Weights >= 0 of the rows, in units of those of earlier calls.
 
@@ -229,11 +236,9 @@ class SoftmaxRegression(Predicting, CallbackSupportMixin, ClassifierMixin, BaseE
     def _fitted(self, X: Any, y: Any, sample_weight: Any) -> tuple[dict[str, Any], str]:
         """The attributes of a fit, and what is to be warned of."""
         x, y, columns = inputs.examples(self, X, y)
-        classes, labels = np.unique(y, return_inverse=True)
-        if len(classes) < 2:
-            raise ValueError(f"y must hold at least two classes to tell apart, got one class: {classes[0]!r}")
+        classes, target = inputs.coded(y, self.classes)
         start = coefficients.start(self, classes, x.shape[1])
-        data = training_rows.weighted(x, labels, classes, sample_weight, self.class_weight)
+        data = training_rows.weighted(x, target, classes, sample_weight, self.class_weight)
         training_rows.none_left(data, sample_weight, self.class_weight)
         loss = parameters.loss(self, classes, data.total(), x.dtype)
         known = columns | {"classes_": classes}
@@ -248,19 +253,19 @@ class SoftmaxRegression(Predicting, CallbackSupportMixin, ClassifierMixin, BaseE
             solution, validation = self._solve(data, loss, classes, start, report)
             fitted = known | coefficients.attributes(solution.theta, x.dtype) | validation
             fitted["loss_curve_"], fitted["n_iter_"] = solution.losses, len(solution.losses)
-            fitted["_online"] = State(rows=len(labels), weight=data.total())
+            fitted["_online"] = State(rows=len(target), weight=data.total())
             callbacks.end(fitted)
         return fitted, "" if callbacks.stopped else convergence.trouble(self, solution, x.dtype)
 
     def _learned(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> tuple[dict[str, Any], float]:
         """The attributes after a call of `partial_fit`, and the mean loss of its rows."""
         first = not hasattr(self, "classes_")
-        known = inputs.online_classes(self, classes, first=first)
         x, y, fitted = inputs.examples(self, X, y, reset=first, by_rows=True)
-        labels, d = inputs.indices(y, known), x.shape[1]
+        known, target = inputs.coded_online(self, y, classes, first=first)
+        d = x.shape[1]
         theta = coefficients.zeros(known, d) if first else coefficients.theta_of(self, known, d)
         state = State() if first else getattr(self, "_online", State())
-        data = training_rows.weighted(x, labels, known, sample_weight, self.class_weight)
+        data = training_rows.weighted(x, target, known, sample_weight, self.class_weight)
         loss = parameters.loss(self, known, state.weight + data.total(), x.dtype)
         random = check_random_state(self.random_state)
         theta, value, state = learn(data, loss, theta, state, parameters.schedule(self), random)

@@ -13,6 +13,8 @@ from ..core.devices import in_main_memory
 
 Array = NDArray[Any]
 
+APART = 1e-3  # from 1, that sums of probabilities may be, as those of float16 are
+
 _COPY = "pass a copy of {0} in main memory"
 
 
@@ -24,15 +26,39 @@ def _dtype(X: Any) -> Any:
 def examples(
     model: Any, X: Any, y: Any, *, reset: bool = True, by_rows: bool = False
 ) -> tuple[Any, Array, dict[str, Any]]:
-    """X, y, and the attributes that scikit-learn keeps of them."""
+    """X, y of labels (n,) or of probabilities (n, K), and the attributes that scikit-learn keeps of them."""
     in_main_memory("SoftmaxRegression", _COPY, X=X, y=y)
     X = sound(X, "X")
     sparse = ("csr",) if by_rows or model.solver == "sgd" else ("csr", "csc")
     scratch = copy.copy(model)  # it sets them at once, whatever is refused later
-    x, y = validate_data(scratch, X, y, reset=reset, accept_sparse=sparse, dtype=_dtype(X))
-    check_classification_targets(y)
+    soft = _holds_probabilities(y)
+    x, y = validate_data(scratch, X, y, reset=reset, accept_sparse=sparse, dtype=_dtype(X), multi_output=soft)
+    if soft:
+        _check_probabilities(y)
+    else:
+        check_classification_targets(y)
     names = ("n_features_in_", "feature_names_in_")
     return x, y, {name: vars(scratch)[name] for name in names if name in vars(scratch)}
+
+
+def _holds_probabilities(y: Any) -> bool:
+    """Whether y has columns of floats."""
+    try:
+        array = np.asarray(y)
+    except ValueError:  # rows of different lengths, which scikit-learn refuses
+        return False
+    return array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind == "f"
+
+
+def _check_probabilities(y: Array) -> None:
+    apart = np.abs(y.sum(axis=1, dtype=np.float64) - 1) > APART
+    for wrong, what in ((y.min(axis=1) < 0, "at least 0"), (apart, "that add up to 1")):
+        if wrong.any():
+            at = int(wrong.argmax())
+            raise ValueError(
+                f"y of shape {y.shape} must hold probabilities {what} in each row, got {y[at].tolist()} in row {at}; "
+                "divide rows by their sums, or pass labels of shape (n,)"
+            )
 
 
 def fitted(model: Any) -> None:
@@ -47,19 +73,48 @@ def features(model: Any, X: Any) -> Any:
     return validate_data(model, sound(X, "X"), reset=False, accept_sparse=("csr", "csc"), dtype=_dtype(X))
 
 
-def online_classes(model: Any, classes: ArrayLike | None, *, first: bool) -> Array:
-    """The labels that `partial_fit` is to tell apart."""
-    if classes is None:
-        if first:
+def _known(y: Array, classes: ArrayLike) -> tuple[Array, Array]:
+    """Labels in ascending order, and where they are among the classes given, as among the columns of y."""
+    given = np.asarray(classes)
+    known, order = np.unique(given, return_index=True)
+    if y.ndim == 2 and not len(known) == given.size == y.shape[1]:
+        raise ValueError(f"classes must hold another label for each of y's {y.shape[1]} columns, got {given.tolist()}")
+    if len(known) < 2:
+        raise ValueError(f"classes must hold at least two labels, got {known.tolist()}")
+    return known, order
+
+
+def _coded(y: Array, known: Array, order: Array) -> Array:
+    """Positions of labels, (n,), or probabilities in the order of the labels, (n, K)."""
+    if y.ndim == 1:
+        return indices(y, known)
+    return y if (np.diff(order) > 0).all() else y[:, order]
+
+
+def coded(y: Array, classes: ArrayLike | None) -> tuple[Array, Array]:
+    """The labels in ascending order, and y as positions among them or as their probabilities."""
+    if classes is None and y.ndim == 1:
+        known, positions = np.unique(y, return_inverse=True)
+        if len(known) < 2:
+            raise ValueError(f"y must hold at least two classes to tell apart, got one class: {known[0]!r}")
+        return known, positions
+    known, order = _known(y, np.arange(y.shape[1]) if classes is None else classes)
+    return known, _coded(y, known, order)
+
+
+def coded_online(model: Any, y: Array, classes: ArrayLike | None, *, first: bool) -> tuple[Array, Array]:
+    """The same for `partial_fit`, whose classes are those of its first call."""
+    given = model.classes if classes is None else classes
+    if given is None and not first:
+        given = model.classes_
+    if given is None:
+        if y.ndim == 1:
             raise ValueError("classes must be passed on the first call to partial_fit: all labels there will be")
-        known: Array = model.classes_
-        return known
-    labels = np.unique(np.asarray(classes))
-    if not first and not np.array_equal(labels, model.classes_):
-        raise ValueError(f"classes must be those of the first call, {model.classes_.tolist()}, got {labels.tolist()}")
-    if len(labels) < 2:
-        raise ValueError(f"classes must hold at least two labels, got {labels.tolist()}")
-    return labels
+        given = np.arange(y.shape[1])
+    known, order = _known(y, given)
+    if not first and not np.array_equal(known, model.classes_):
+        raise ValueError(f"classes must be those of the first call, {model.classes_.tolist()}, got {known.tolist()}")
+    return known, _coded(y, known, order)
 
 
 def indices(y: Array, classes: Array) -> Array:

@@ -48,7 +48,7 @@ class Moments(NamedTuple):
 
 def moments_of(data: Data) -> Moments:
     """The moments of all rows that have a weight, in a pass or two by blocks."""
-    weight = np.ones(len(data.labels)) if data.weight is None else data.weight
+    weight = np.ones(len(data.target)) if data.weight is None else data.weight
     if not weight.any():
         d = data.x.shape[1]
         return Moments(np.zeros(d), np.zeros(d), 0.0)
@@ -178,7 +178,7 @@ def _of_sparse(x: Any, share: Array) -> tuple[Array, Array]:
 def _means(data: Data, shift: Array | None) -> Array:
     """Means of dense features, in one pass in their dtype: of their differences from a shift, if there is one."""
     dtype, step = data.x.dtype, _step(data.x)
-    weight = np.ones(len(data.labels), dtype) if data.weight is None else data.weight.astype(dtype)
+    weight = np.ones(len(data.target), dtype) if data.weight is None else data.weight.astype(dtype)
     total = np.zeros(data.x.shape[1])
     for start in range(0, len(data.x), step):
         rows = data.x[start : start + step]
@@ -201,7 +201,7 @@ def refined(sampled: Moments, count: int, data: Data) -> Moments:
     Means become those of all rows: a sample's are wrong by a part of the deviation that costs some iterations.  Where
     they differ by more than chance, or the sample sees no variation, few rows vary, and the deviation is that of one.
     """
-    n, shift = len(data.labels), sampled.mean.astype(data.x.dtype)
+    n, shift = len(data.target), sampled.mean.astype(data.x.dtype)
     still = np.flatnonzero(sampled.deviation == 0)
     far = (np.abs(sampled.mean) > 100 * sampled.deviation) & (sampled.deviation > 0)  # what rounding could hide
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):

@@ -59,7 +59,7 @@ class Stepper:
 
     def curvature(self, batch: Data, scale: float) -> float:
         """The largest second derivative that the batch's loss can have."""
-        share = np.full(len(batch.labels), 1.0) if batch.weight is None else batch.weight / batch.weight.mean()
+        share = np.full(len(batch.target), 1.0) if batch.weight is None else batch.weight / batch.weight.mean()
         share = share * (scale / len(share))
         v = np.random.default_rng(0).standard_normal((1, self.theta.shape[1]))
         largest = 0.0
@@ -91,7 +91,7 @@ def batches(data: Data, size: int, random: np.random.RandomState, rows: Array | 
 
     In a batch rows ascend, as a file is read.  Data that is one batch is not copied.
     """
-    count = len(data.labels) if rows is None else len(rows)
+    count = len(data.target) if rows is None else len(rows)
     if rows is None and count <= size:
         yield data
         return

@@ -20,18 +20,18 @@ class Data(NamedTuple):
     """The data that a model is fitted to."""
 
     x: Any  # (n, d): ndarray, memmap, CSR or CSC
-    labels: Array  # (n,) int64, 0 .. K-1
+    target: Array  # (n,) int64, 0 .. K-1; or (n, K), the classes' probabilities
     weight: Array | None  # (n,) float64, in units of `unit`; None: all 1
     unit: float = 1.0  # a power of two that leaves weights near 1, as float32 has no others
 
     def rows(self, index: Any) -> "Data":
         """Some of the rows, copied."""
         weight = None if self.weight is None else self.weight[index]
-        return Data(self.x[index], self.labels[index], weight, self.unit)
+        return Data(self.x[index], self.target[index], weight, self.unit)
 
     def total(self) -> float:
         """The sum of the weights."""
-        return self.unit * float(len(self.labels) if self.weight is None else self.weight.sum())
+        return self.unit * float(len(self.target) if self.weight is None else self.weight.sum())
 
 
 class Loss(NamedTuple):
@@ -74,7 +74,7 @@ class Loss(NamedTuple):
         loss, _, grad_weight, grad_bias = linear.linear_cross_entropy_and_grad(
             data.x,
             weight,
-            data.labels,
+            data.target,
             bias,
             sample_weight=data.weight,
             label_smoothing=self.label_smoothing,

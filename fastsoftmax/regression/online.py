@@ -31,7 +31,7 @@ def learn(
     Without a rate in the schedule, the curvature of each batch gives one; `random` shuffles more rows than one batch.
     """
     weight = state.weight + data.total()
-    rows = state.rows + len(data.labels)
+    rows = state.rows + len(data.target)
     moments = moments_of(data)
     if state.moments is not None:
         moments = state.moments.merge(moments)
@@ -42,8 +42,8 @@ def learn(
             continue
         scale = batch_scale(batch, weight / rows / data.unit)
         rate = schedule.rate or 1 / (stepper.curvature(batch, scale) or 1.0)
-        total += stepper.step(batch, rate, scale)[0] * len(batch.labels)
-    value, reach = total / len(data.labels), stepper.reach()
+        total += stepper.step(batch, rate, scale)[0] * len(batch.target)
+    value, reach = total / len(data.target), stepper.reach()
     if not (np.isfinite(value) and reach <= ABSURD):
         raise Diverged(schedule, f"the mean loss of these rows was {value:g}, and logits reach {reach:g} now")
     return stepper.theta, value, State(rows, moments, stepper.velocity, weight)

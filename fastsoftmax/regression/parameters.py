@@ -36,6 +36,8 @@ def check(model: Any) -> None:
     if not isinstance(model.solver, str) or model.solver not in SOLVERS:
         raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {model.solver!r}")
     _class_weight(model.class_weight)
+    if model.classes is not None and np.ndim(model.classes) != 1:
+        raise ValueError(f"classes must be one-dimensional, or None, got shape {np.shape(model.classes)}")
 
 
 def penalty(c: float, weight: float) -> float:

@@ -17,6 +17,7 @@ Array = NDArray[Any]
 class Predicting:
     """A fitted model with `classes_`, `coef_` and `intercept_`."""
 
+    classes: Any
     classes_: Array
     coef_: Any
     intercept_: Array
@@ -58,8 +59,8 @@ class Predicting:
         ----------
         X : {array_like, CSR, CSC}, shape (n, d)
             Features.
-        y : array_like, shape (n,)
-            Labels, out of ``classes_``.
+        y : array_like, shape (n,) or (n, K)
+            Labels, out of ``classes_``, or probabilities, as for `fit`.
         sample_weight : array_like, shape (n,), optional
             Weights >= 0 of the rows.
 
@@ -91,7 +92,8 @@ class Predicting:
         """
         inputs.fitted(self)
         x, y, _ = inputs.examples(self, X, y, reset=False)
-        data = training_rows.weighted(x, inputs.indices(y, self.classes_), self.classes_, sample_weight, None)
+        _, target = inputs.coded(y, self.classes_ if self.classes is None or y.ndim == 1 else self.classes)
+        data = training_rows.weighted(x, target, self.classes_, sample_weight, None)
         with np.errstate(all="ignore"):
             found = temperature.best(data, self.classes_, coefficients.theta_of(self, self.classes_, x.shape[1]))
         if found.trouble:

@@ -29,7 +29,7 @@ class Descent:
         self, data: Data, loss: Loss, theta: Array, schedule: Schedule, held_out: Array | None, random: Any
     ) -> None:
         self.data, self.schedule, self.random, self.held_out = data, schedule, random, held_out
-        rows = np.arange(len(data.labels))
+        rows = np.arange(len(data.target))
         self.rows = rows if held_out is None else np.delete(rows, held_out)
         self.whole = held_out is None and len(rows) <= schedule.batch_size
         self.mean_weight = 1.0 if data.weight is None else float(data.weight[self.rows].mean())
@@ -59,7 +59,7 @@ class Descent:
             if not batch.total():
                 continue
             value, grad = self.stepper.step(batch, self.rate, scale)
-            total += value * len(batch.labels)
+            total += value * len(batch.target)
             largest = self.stepper.standard.largest(grad)
         value = total / len(self.rows)
         if not (np.isfinite(value) and np.isfinite(self.stepper.theta).all()):

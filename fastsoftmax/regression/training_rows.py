@@ -18,7 +18,13 @@ Array = NDArray[Any]
 def weighted(x: Any, labels: Array, classes: Array, sample_weight: Any, class_weight: Any) -> Data:
     """Rows with `sample_weight` times the weights of their classes, None for weights that are all 1."""
     weight = None if sample_weight is None else _of_samples(sample_weight, x)
-    labels = labels.astype(np.int64, copy=False)
+    if labels.ndim == 1:
+        labels = labels.astype(np.int64, copy=False)
+    elif class_weight is not None:
+        raise ValueError(
+            "class_weight needs labels, but y holds probabilities, with which a row has no one class; pass "
+            "sample_weight=y @ weights instead"
+        )
     if class_weight is not None:
         of_class = _of_classes(class_weight, labels, classes, weight)
         weight = of_class[labels] if weight is None else weight * of_class[labels]
@@ -66,7 +72,8 @@ def none_left(data: Data, sample_weight: Any, class_weight: Any) -> None:
 
 def held_out(data: Data, classes: Array, fraction: float, random: Any) -> Array:
     """Positions of rows that early stopping does not learn from, stratified by class."""
-    n, counts = len(data.labels), np.bincount(data.labels, minlength=len(classes))
+    labels = data.target if data.target.ndim == 1 else data.target.argmax(axis=1)
+    n, counts = len(labels), np.bincount(labels, minlength=len(classes))
     least = int(counts.argmin())
     if counts[least] < 2:
         raise ValueError(
@@ -80,7 +87,7 @@ def held_out(data: Data, classes: Array, fraction: float, random: Any) -> Array:
             f"{len(classes)} classes, got {fraction:g}, which is {count}; set it to {_between(len(classes), n):g}, or "
             "early_stopping=False"
         )
-    learnt, held = train_test_split(np.arange(n), test_size=count, stratify=data.labels, random_state=random)
+    learnt, held = train_test_split(np.arange(n), test_size=count, stratify=labels, random_state=random)
     for name, rows in (("hold out", held), ("learn from", learnt)):
         if data.weight is not None and not data.weight[rows].any():
             raise ValueError(
