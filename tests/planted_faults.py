@@ -148,6 +148,12 @@ FAULTS = [
     # Host code of the CPU.
     Fault("cpu/prepared.py", "*_extent(second), *_extent(out)),", "*_extent(second), 0, 0),",
           "cpu/test_prepared.py -k backwards"),
+    Fault("cpu/prepared.py", ".sum()) / divisor)", ".sum()))", "cpu/test_prepared.py -k threads_share"),
+    Fault("cpu/prepared.py", "small.held if x.size <= HELD else small.call", "small.call",
+          "cpu/test_threads.py -k hold_the_interpreter"),
+    Fault("cpu/layouts/small.py", "return True, divisor", "return True, 1.0", "cpu/test_prepared.py -k threads_share"),
+    Fault("cpu/threads/launch.py", "len(others) or (", "(", "cpu/test_threads.py -k leave_cores"),
+    Fault("cpu/threads/launch.py", "ended < RECENT", "ended < 0", "cpu/test_threads.py -k leave_cores"),
     Fault("cpu/prepared.py", "*(results.mean, results.loss", "*(False, results.loss",
           "cpu/test_prepared.py -k losses and plain"),
     Fault("cpu/run.py", "any(out is not None and overlap(out, labels) for out in outs):", "False:",

@@ -27,7 +27,10 @@ SOFT = "soft_targets"
 LAUNCH = "launch"  # host time of calls on a GPU: `cuda_cases`
 LINEAR, LINEAR_PASS = "linear", "linear_cross_entropy_and_grad"  # from features, whose number is the option: "d=2048"
 HOGS = {"one-hog": 1, "two-hogs": 2}  # how many other processes keep a core busy
-BUSY_TORCH = "torch"
+BUSY_TORCH, BUSY_SKLEARN, BUSY_BLAS = "torch", "scikit-learn", "BLAS"
+AT_ONCE, DASK = {"two-threads-call": 2, "four-threads-call": 4}, "dask"
+IN_PYTHON = {"sixteen-threads-compute": 16}  # how many other threads compute in Python
+EMPTY, RESTED = "empty_launch", "rested"  # two chunks of nothing, on which all threads are asked to work
 IMPORT, FIRST_WARM, FIRST_EMPTY = "import", "first_call_cached", "first_call"
 
 ITEMSIZE = SIZES
@@ -66,7 +69,7 @@ class Case(NamedTuple):
 
         Nor are there any of a linear pass, which need not have logits, and of what is held against a loss.
         """
-        if self.group in {START, LAUNCH, LINEAR, ANSWERS}:
+        if self.group in {START, LAUNCH, LINEAR, ANSWERS} or self.function == EMPTY:
             return 0
         size = ITEMSIZE[self.dtype]
         arrays = 1 + (self.function in WRITERS) + (self.option == SOFT)
@@ -169,6 +172,12 @@ _BUSY = {
     "one-hog": "a process of another session keeps a core busy",
     "two-hogs": "two of them do",
     BUSY_TORCH: "torch has worked just before, and its threads spin",
+    BUSY_SKLEARN: "scikit-learn has, by OpenMP",
+    BUSY_BLAS: "NumPy has multiplied matrices, and the threads of BLAS spin",
+    "two-threads-call": "two Python threads call at once",
+    "four-threads-call": "four of them do",
+    DASK: "tasks of a Dask worker call, as many as there are cores",
+    "sixteen-threads-compute": "sixteen other threads want Python's interpreter",
 }
 
 
@@ -176,6 +185,10 @@ def _busy() -> Iterator[Case]:
     """Calls beside others, of a third of a thread's time that pays for a launch up to some milliseconds."""
     for shape, (option, reason) in itertools.product(((8192, 10), (65536, 3), _FEW, _MANY), _BUSY.items()):
         yield _case(BUSY, SOFTMAX, shape, reason, option=option)
+    for option, count in IN_PYTHON.items():
+        yield _case(BUSY, SOFTMAX, (64, 10), f"{count} other threads want Python's interpreter", option=option)
+    yield _case(BUSY, EMPTY, (2, 1), "what a launch costs, its threads awake", option="quiet")
+    yield _case(BUSY, EMPTY, (2, 1), "the same, its threads asleep", option=RESTED)
 
 
 _STARTS = {

@@ -8,7 +8,7 @@ This module is imported with the package, before Numba, so that the fork is seen
 import os
 import sys
 
-#: Whether launches in parallel have threads of their own, in `cpu.workers`; elsewhere they use Numba's.
+#: Whether launches in parallel have threads of their own, in `cpu.threads.workers`; elsewhere they use Numba's.
 OWN = sys.platform != "win32" and sys.maxsize > 1 << 32
 
 _lost = False

@@ -110,9 +110,9 @@ class Driver:
         return (self._entry or self.entry())(*arguments)
 
 
-def driver(function: Any, signature: Any, *, parallel: bool = False) -> Driver:
-    """A function of integers for Python to call."""
-    return Driver(function, signature, {"parallel": parallel, "nogil": True, **OPTIONS})
+def driver(function: Any, signature: Any, *, parallel: bool = False, releases: bool = True) -> Driver:
+    """A function of integers for Python to call, which `releases` the interpreter meanwhile."""
+    return Driver(function, signature, {"parallel": parallel, "nogil": releases, **OPTIONS})
 
 
 def _driver(function: Any, signature: Any, options: dict[str, Any]) -> Any:

@@ -29,7 +29,7 @@ def same(a: Array, b: Array) -> bool:
     return address(a) == address(b) and (a.strides, a.shape, a.dtype) == (b.strides, b.shape, b.dtype)
 
 
-def _new(like: Array, dtype: np.dtype[Any]) -> Array:
+def new(like: Array, dtype: np.dtype[Any]) -> Array:
     """An array in the shape and memory order of another; large ones begin a cache line.
 
     NumPy's begin 16 bytes after one, where the C library has a header: every store of a vector would touch two lines.
@@ -46,7 +46,7 @@ def destination(x: check.Rows, out: Array | None, in_place: list[Array], others:
     An operand of `in_place` may be `out` itself, element by element.
     """
     if out is None:
-        return _new(x.array, x.dtype)
+        return new(x.array, x.dtype)
     disturbed = any(overlap(out, a) and not same(out, a) for a in in_place) or any(overlap(out, a) for a in others)
     return np.empty_like(out, subok=False) if disturbed else out
 

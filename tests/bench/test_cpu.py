@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import threading
 
 import numba
 import numpy as np
@@ -359,12 +360,16 @@ def test_starts_that_fail(monkeypatch):
 posix = pytest.mark.skipif(sys.platform == "win32", reason="there are no sessions on this system")
 
 
-@pytest.mark.parametrize("option", ["quiet", pytest.param("two-hogs", marks=posix), "torch"])
+BESIDE = ["quiet", pytest.param("two-hogs", marks=posix), "torch", "scikit-learn", "BLAS", "dask", "two-threads-call"]
+PACKAGES = {"torch": "torch", "scikit-learn": "sklearn", "dask": "distributed"}
+
+
+@pytest.mark.parametrize("option", [*BESIDE, "sixteen-threads-compute"])
 def test_busy(option, monkeypatch):
-    """Both numbers of threads are timed beside as many processes as are said, in sessions of their own."""
-    if option == "torch":
-        pytest.importorskip("torch")
-    started, hogs = [], busy.hogs
+    """Both numbers of threads are timed beside as many processes, or threads, as are said; processes in sessions."""
+    if option in PACKAGES:
+        pytest.importorskip(PACKAGES[option])
+    started, hogs, computing, beside = [], busy.hogs, busy._computing, []
 
     @contextlib.contextmanager
     def seen(count):
@@ -374,16 +379,43 @@ def test_busy(option, monkeypatch):
             started.extend(processes)
             yield processes
 
+    @contextlib.contextmanager
+    def noted(count):
+        before = threading.active_count()
+        with computing(count):
+            beside.append(threading.active_count() - before)
+            yield
+
     monkeypatch.setattr(busy, "hogs", seen)
+    monkeypatch.setattr(busy, "_computing", noted)
     monkeypatch.setattr(busy, "TURN", 0.001)
     case = BY_NAME[f"busy/softmax/65536x10/float32/{option}"]._replace(shape=(64, 10))
     run = run_of()
     suite.add(run, [case], suite.Settings(seconds=0.0))
     assert len(started) == cases.HOGS.get(option, 0)
+    assert sum(beside) == cases.IN_PYTHON.get(option, 0)
     assert all(p.returncode == -signal.SIGKILL for p in started)
     assert run.results[0].skipped == {}
     assert set(run.results[0].timings) == {INTO, busy.ALONE}
     assert all(0 < t.least <= t.median and t.repetitions >= 5 for t in run.results[0].timings.values())
+
+
+@pytest.mark.parametrize("option", ["quiet", "rested"])
+def test_empty_launches(option, monkeypatch):
+    monkeypatch.setattr(busy, "TURN", 0.001)
+    monkeypatch.setattr(busy, "REST", 1e-4)
+    run = run_of()
+    suite.add(run, [BY_NAME[f"busy/empty_launch/2x1/float32/{option}"]], suite.Settings(seconds=0.0))
+    assert set(run.results[0].timings) == {INTO, busy.ALONE}
+    assert run.results[0].case.nbytes == 0
+
+
+def test_busy_says_who_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    run = run_of()
+    suite.add(run, [BY_NAME["busy/softmax/8192x10/float32/dask"]], suite.Settings(seconds=0.0))
+    assert run.results[0].timings == {}
+    assert run.results[0].skipped == {"dask": "distributed is not installed"}
 
 
 @posix

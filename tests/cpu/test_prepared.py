@@ -270,11 +270,69 @@ def test_what_is_remembered_is_bounded(monkeypatch):
         assert len(backend._prepared) <= 5
 
 
-def test_large_calls_are_planned_as_before():
-    x = np.zeros((70000, 2), np.float32)
-    fs.softmax(x)
+#: Of one chunk a thread, of some chunks, of many partial losses; in registers, rows and blocks.
+SHARED = [((2, 40000), "C"), ((20000, 5), "C"), ((300, 400), "C"), ((70000, 10), "C"), ((300, 600), "F")]
+
+
+@pytest.mark.parametrize(("shape", "order"), exhaustive_but([SHARED[0], SHARED[3]], SHARED))
+def test_calls_that_threads_share(shape, order, monkeypatch):
+    """What is prepared is all that comes before the launch: nothing is checked again by Python."""
+    x, labels = operands(*shape)
+    x = np.array(x, order=order)
+    calls = [
+        *(lambda f=f, out=out: f(x, out=out) for f in (fs.softmax, fs.log_softmax) for out in (None, np.empty_like(x))),
+        *(lambda out=out: fs.cross_entropy_and_grad(x, labels, out=out) for out in (None, np.empty_like(x))),
+        lambda: fs.logsumexp(x),
+        lambda: fs.softmax_vjp(x, x),
+        *(lambda r=r: fs.cross_entropy(x, labels, reduction=r) for r in ("mean", "sum", "none")),
+    ]
+    expected = [copied(unprepared(call)) for call in calls]
+    for call in calls:
+        call()
+    with monkeypatch.context() as patch:
+        for name in ("_rows", "_loss"):
+            patch.setattr(backend, name, None)
+        for call, wanted in zip(calls, expected, strict=True):
+            equal(call(), wanted)
+
+
+def copied(found):
+    """What a later call does not write to."""
+    return type(found)(*map(copied, found)) if isinstance(found, tuple) else found.copy()
+
+
+def test_shared_calls_look_at_every_label():
+    x, labels = operands(70000, 3)
+    out = np.full_like(x, 7)
+    expected = prepared(fs.cross_entropy_and_grad, x, labels, out=out).grad.copy()
+    labels[69999] = 3
+    out[...] = 7
+    with pytest.raises(ValueError, match=r"got 3 at row 69999;"):
+        fs.cross_entropy_and_grad(x, labels, out=out)
+    assert (out == 7).all()
+    labels[...] = -100
+    with np.errstate(all="raise"):
+        assert np.isnan(fs.cross_entropy(x, labels))
+    target = out.reshape(-1)[-140000:].view(np.int64)  # the gradient overwrites what rows are yet to read
+    labels = operands(70000, 3)[1]
+    target[...] = labels
+    equal(fs.cross_entropy_and_grad(x, target, out=out).grad, unprepared(fs.cross_entropy_and_grad, x, labels).grad)
+    assert expected.shape == out.shape
+
+
+def test_shared_losses_that_single_numbers_cannot_hold():
+    """They are infinite, and NumPy has nothing to say of it."""
+    x = np.full((70000, 2), 3e38, np.float32) * np.array([1, -1], np.float32)
+    with np.errstate(all="raise"):
+        for _ in range(2):
+            assert fs.cross_entropy(x, np.ones(70000, np.int64), reduction="sum") == np.inf
+
+
+def test_many_labels_are_checked_by_threads():
+    """A launch of its own, as where weights are summed."""
+    x = np.zeros((1 << 17, 2), np.float32)
+    fs.cross_entropy(x, np.zeros(1 << 17, np.int64))
     assert list(backend._prepared.values()) == [None]
-    assert (fs.softmax(x) == 0.5).all()
 
 
 @pytest.mark.parametrize("dtype", ["int32", "uint8", ">i4"])

@@ -1,6 +1,8 @@
 """Threads: results that do not depend on them, and every way to bring them together that must not end a process."""
 
 import os
+import threading
+import time
 from itertools import product
 
 import numpy as np
@@ -362,6 +364,57 @@ def test_errors_leave_the_lock_free(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         launch.launch(0, 0, 0, 2)
     assert not launch._launching.locked()
+
+
+def test_launches_leave_cores_to_others(monkeypatch):
+    """To those under way, each of which has one at least, and to a Python thread that will launch again in a moment."""
+    seen = []
+    monkeypatch.setattr(launch, "_parallel", lambda *about: seen.append(about[-1]))
+    monkeypatch.setattr(launch, "_serial", lambda *_: seen.append(1))
+    monkeypatch.setattr(launch, "_under_way", under_way := [])
+    me, long_ago = threading.get_ident(), 0
+
+    def launched(threads, last):
+        monkeypatch.setattr(launch, "_last", last)
+        launch.launch(0, 0, 0, threads)
+        assert launch._last[0] == (me if threads > 1 else last[0])
+        return seen.pop()
+
+    for now in (time.monotonic_ns(), long_ago):
+        assert launched(2, (me, now)) == 2
+        assert launched(1, (me + 1, now)) == 1
+    monkeypatch.setattr(launch, "RECENT", int(HANG * 1e9))
+    assert [launched(n, (me + 1, time.monotonic_ns())) for n in (2, 3)] == [1, 2]
+    monkeypatch.setattr(launch, "RECENT", 0)
+    assert launched(2, (me + 1, time.monotonic_ns())) == 2
+    under_way += [None, None]
+    assert [launched(n, (me, long_ago)) for n in (2, 3, 4)] == [1, 1, 2]
+    assert under_way == [None, None]
+
+
+@pytest.mark.parametrize(("rows", "gives"), [(64, False), (6000, True)])
+def test_small_calls_hold_the_interpreter(rows, gives):
+    """Whoever gives it away waits 5 ms for each thread that computes in Python: more than the call takes."""
+    code = f"""
+import time
+x, out = np.ones(({rows}, 10), np.float32), np.ones(({rows}, 10), np.float32)
+for _ in range(2): fs.softmax(x, out=out)
+count, stop = 0, []
+def counting():
+    global count
+    while not stop:
+        count += 1
+        time.sleep(0)  # gives way
+sys.setswitchinterval(1000)
+(another := threading.Thread(target=counting)).start()
+before = count
+for _ in range(20000):
+    fs.softmax(x, out=out)
+    if count != before: break
+print(count != before)
+stop.append(True)
+"""
+    assert run(BEGIN + code) == f"{gives}\n"
 
 
 def test_bad_labels_leave_the_threads_usable():

@@ -22,6 +22,7 @@ from .. import by_torch
 from ..cases import (
     AXIS_0,
     BUSY,
+    BUSY_SKLEARN,
     BUSY_TORCH,
     DERIVED,
     DTYPES,
@@ -182,6 +183,8 @@ _BY_GROUP = {
     SIZE: (OURS, INTO, TORCH, JAX),
     THREADS: (OURS, INTO, TORCH, JAX),
 }
+#: Who works beside a case, and is not timed.
+_WORKING = {BUSY_TORCH: (TORCH,), BUSY_SKLEARN: (SKLEARN,)}
 
 
 def wanted(case: Case) -> list[str]:
@@ -189,7 +192,7 @@ def wanted(case: Case) -> list[str]:
     if case.function in DERIVED:
         return derived.names(case)
     if case.group == BUSY:
-        return [INTO, TORCH] if case.option == BUSY_TORCH else [INTO]  # torch works, but is not timed
+        return [INTO, *_WORKING.get(case.option, ())]
     without = set()
     if case.function not in WRITERS:
         without |= {INTO, IN_PLACE}

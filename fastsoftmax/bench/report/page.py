@@ -35,7 +35,7 @@ HEADINGS = {
     ANSWERS: ("Answers", "Statistics of rows, gradient and Hessian, and divergences; what is held against a loss."),
     SIZE: ("Size", "Loss and gradient, from few logits to very many, and from two classes to a million."),
     THREADS: ("Threads", "Loss and gradient in one thread and in all."),
-    BUSY: ("Busy", "Softmax with out= beside processes, or threads of torch, that keep cores busy."),
+    BUSY: ("Busy", "Softmax with out= beside others that keep cores, or the interpreter, busy."),
     START: ("Start", "What a process pays once, in milliseconds: the import, and first calls."),
 }
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from ..cases import BUSY, DERIVED, FUNCTIONS, GROUPS, OPTIONS, ROWS, START, THREADS, Case
+from ..cases import BUSY, DERIVED, EMPTY, FUNCTIONS, GROUPS, OPTIONS, ROWS, START, THREADS, Case
 from ..results import CONTIGUOUS, FLOAT32, IN_PLACE, INTO, NUMPY, OURS, PLAIN, SCIPY, YARDSTICK, Result, Run
 
 WIDTH = 120
@@ -45,6 +45,8 @@ def _title(case: Case) -> str:
     rows, classes = case.shape
     unusual = [case.option or "plain"] * (case.group in {OPTIONS, BUSY}) + [case.layout] * (case.layout != ROWS)
     unusual += [case.dtype] * (case.dtype != "float32")
+    if case.function == EMPTY:
+        return " ".join(["empty launch", *unusual])
     if case.group == THREADS:
         unusual.append(f"{case.threads or 'all'} thread{'s' * (case.threads != 1)}")
     return " ".join([f"{rows}x{classes}", *unusual])

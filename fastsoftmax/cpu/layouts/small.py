@@ -1,6 +1,7 @@
 """A small call in one piece of compiled code: labels checked, parameters filled in, the kernel run, the loss divided.
 
-Each call has a block of parameters of its own, so that threads never meet.
+Of a larger call, which threads share, it is all that comes before the launch.  Each call has a block of parameters of
+its own, so that threads never meet.
 """
 
 import math
@@ -18,6 +19,7 @@ from .labels import count_valid
 #: The fields before the parameters: how to find addresses, what to run, and how far operands reach from theirs.
 KERNEL, CHUNKS, SCRATCH, ADDRESS_AT, SECOND, ROWS, MEAN, SINGLE, SHARES_X, SHARES_SECOND = range(10)
 X_EXTENT, SECOND_EXTENT, OUT_EXTENT, HEAD = 10, 12, 14, 16
+ALIGN = 8  # words between partial losses and scratch, so that it can begin a cache line
 
 
 @jit.inline
@@ -56,16 +58,9 @@ def _address(block, array):
     return integer_at(array + integer_at(block, ADDRESS_AT), 0) if array != 0 else 0
 
 
-def _call(block, x, second, out, result):
-    """(whether the call was done, its loss), for a block and the places of array objects."""
-    x, second, out = _address(block, x), _address(block, second), _address(block, out)
-    weight = _weight(block, second)
-    if weight < 0.0 or not _undisturbed(block, x, second, out):
-        return False, 0.0
-    chunks = integer_at(block, CHUNKS)
-    size = FIELDS + chunks + 8
-    space = np.empty(size + integer_at(block, SCRATCH) // 8, np.int64)
-    params = space.ctypes.data
+@jit.inline
+def _fill(block, params, size, x, second, out, result, divisor):
+    """Fill in the parameters of a call, which partial losses follow, and scratch after `size` words."""
     for field in range(FIELDS):
         put_integer(params, field, integer_at(block, HEAD + field))
     put_integer(params, P.X, x)
@@ -75,9 +70,29 @@ def _call(block, x, second, out, result):
     put_integer(params, P.RESULT, _address(block, result))
     put_integer(params, P.PARTIAL, params + FIELDS * 8)
     put_integer(params, P.SCRATCH, (params + size * 8) // 64 * 64)
+    put_float(params, P.SCALE, float_at(params, P.SCALE) / divisor)
+
+
+def _call(block, x, second, out, result, given):
+    """(whether the call was done, its loss), for a block and the places of array objects.
+
+    Where the address of room for parameters and scratch is `given`, they are filled in and no more: (whether the call
+    may be launched, what its loss is to be divided by).
+    """
+    x, second, out = _address(block, x), _address(block, second), _address(block, out)
+    weight = _weight(block, second)
+    if weight < 0.0 or not _undisturbed(block, x, second, out):
+        return False, 0.0
+    chunks = integer_at(block, CHUNKS)
+    size = FIELDS + chunks + ALIGN
     divisor = weight if integer_at(block, MEAN) != 0 else 1.0
     divisor = divisor if divisor != 0.0 else math.nan  # as in torch, with smoothing too
-    put_float(params, P.SCALE, float_at(params, P.SCALE) / divisor)
+    if given != 0:
+        _fill(block, given, size, x, second, out, result, divisor)
+        return True, divisor
+    space = np.empty(size + integer_at(block, SCRATCH) // 8, np.int64)
+    params = space.ctypes.data
+    _fill(block, params, size, x, second, out, result, divisor)
     for chunk in range(chunks):
         call_kernel(integer_at(block, KERNEL), params, chunk, 0)
     losses = space.view(np.float64)  # and so it is not freed before
@@ -89,4 +104,8 @@ def _call(block, x, second, out, result):
     return True, float(np.float32(loss)) if integer_at(block, SINGLE) != 0 else loss
 
 
-call = jit.driver(_call, types.Tuple((types.boolean, types.float64))(*[types.int64] * 5))
+_SIGNATURE = types.Tuple((types.boolean, types.float64))(*[types.int64] * 6)
+call = jit.driver(_call, _SIGNATURE)
+#: The same for what takes microseconds: whoever gives the interpreter away waits 5 ms for each thread that computes in
+#: Python, until it is back.
+held = jit.driver(_call, _SIGNATURE, releases=False)
