@@ -96,7 +96,7 @@ def _blas_works() -> Call:
     return functools.partial(np.matmul, factor, factor, out=np.empty_like(factor))
 
 
-BEFORE = {
+BEFORE: dict[str, Callable[[], Call]] = {
     BUSY_TORCH: _torch_works,
     BUSY_SKLEARN: _sklearn_works,
     BUSY_BLAS: _blas_works,
