@@ -67,7 +67,8 @@ class Gpu(Backend):
 
         def back(result):
             if isinstance(result, tuple):
-                return type(result)(*map(back, result))
+                made = map(back, result)
+                return tuple(made) if type(result) is tuple else type(result)(*made)
             if result is None or id(result) in moved:
                 return result and moved[id(result)][0]
             assert self.kind is None or type(result) is self.kind

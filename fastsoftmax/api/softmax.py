@@ -5,7 +5,6 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from ..core.conversion import truth
-from ..core.devices import in_main_memory
 from ..core.dtypes import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from .backends import backend
 
@@ -137,9 +136,8 @@ def logsumexp(
         The elements that are there, as a mask that broadcasts to `x`: others are not looked at, as if they were -inf.
     b : array_like, optional
         Factors of the exponentials, of any sign, that broadcast to `x`: the logarithm is of ``|sum_j b_j exp(x_j)|``.
-        With them, and with `return_sign`, this is `scipy.special.logsumexp`, for arrays in main memory.  On a GPU the
-        logarithms of the positive and of the negative terms are those of ``x + log(abs(b))``, ``where=b > 0`` and
-        ``where=b < 0``.
+        With them, and with `return_sign`, this is `scipy.special.logsumexp`.  On a GPU they are an array there, in the
+        dtype of `x`, or in float32 beside a half type.
     keepdims : bool, default False
         Keep the axes that were summed over, with length 1.
     return_sign : bool, default False
@@ -154,8 +152,7 @@ def logsumexp(
     Raises
     ------
     TypeError, ValueError
-        If an argument has an unsuitable dtype, shape or value, or lies on a GPU beside `b` or `return_sign`; the
-        message says which.
+        If an argument has an unsuitable dtype, shape or value; the message says which.
 
     Notes
     -----
@@ -175,9 +172,7 @@ def logsumexp(
     keep = keepdims is not False and truth("keepdims", keepdims)
     if b is None and return_sign is False:
         return backend(x, where).rows(x, None, axis, None, "softmax", LOGSUMEXP, keep, where)
-    mend = "there, take the logsumexp of x + log(abs(b)) where=b > 0, and that where=b < 0 if b has both signs"
-    in_main_memory("logsumexp with b or return_sign", mend, x=x, b=b, where=where)
-    return backend().signed_logsumexp(x, axis, b, keep, truth("return_sign", return_sign), where)
+    return backend(x, b, where).signed_logsumexp(x, axis, b, keep, truth("return_sign", return_sign), where)
 
 
 def softmax_vjp(y: ArrayLike, grad: ArrayLike, axis: int = -1, *, out: Array | None = None) -> Array:

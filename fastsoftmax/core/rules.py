@@ -55,6 +55,12 @@ def mask(got: tuple[int, ...], dtype: Any, shape: tuple[int, ...]) -> None:
         raise ValueError(f"where must broadcast to the shape of the logits, {shape}, got {got}")
 
 
+def factors(got: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """Refuse factors of exponentials that do not broadcast to the shape of the logits."""
+    if not broadcasts(got, shape):
+        raise ValueError(f"b must broadcast to the shape of x, {shape}, got {got}")
+
+
 def class_offset(got: tuple[int, ...], classes: int) -> None:
     """Refuse a `class_offset=` that does not have a number for each class."""
     if got != (classes,):

@@ -190,14 +190,15 @@ def signed_logsumexp(x: ArrayLike, axis: Any, b: Any, keepdims: bool, return_sig
     problem = check.over_axes(array, axes_given, None, empty=True, where=where)
     work, axes = computing_dtype(problem.dtype), problem.axes
     factors = None if b is None else numbers("b", b).astype(work)
-    if factors is not None and not rules.broadcasts(factors.shape, array.shape):
-        raise ValueError(f"b must broadcast to the shape of x, {array.shape}, got {factors.shape}")
+    if factors is not None:
+        rules.factors(factors.shape, array.shape)
     if any(array.shape[axis] == 0 for axis in axes):  # of which SciPy before 1.15 has no maximum
         nothing = np.zeros(array.shape, problem.dtype).sum(axis=axes, keepdims=keepdims)
         return (nothing - np.inf, nothing) if return_sign else nothing - np.inf
     wide = array.astype(work, copy=False)
     if problem.mask is not None:
         wide = np.where(problem.mask, wide, work.type(-np.inf))
+        factors = None if factors is None else np.where(problem.mask, factors, work.type(0))
     if not axes:  # each element is alone
         wide, axes = wide[..., None], (array.ndim,)
         factors = None if factors is None else np.broadcast_to(factors, array.shape)[..., None]

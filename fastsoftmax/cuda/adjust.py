@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from ..core import rules
+from ..core.dtypes import SIZES
 from ..core.options import Flags
 from ..core.strides import Operand, axes_last, joined
 from .arrays.library import Argument, Description
@@ -28,7 +29,7 @@ NOTHING = Adjust()
 
 
 def mask_of(where: Argument, like: Description, axes: tuple[int, ...]) -> Operand:
-    """A mask as an operand for results along some axes of logits, which are merged as theirs are."""
+    """A mask as an operand for results along some axes of logits."""
     about, shape = where.description, like.shape
     rules.mask(about.shape, about.dtype, shape)
     if where.address == 0 and 0 not in shape:
@@ -36,15 +37,21 @@ def mask_of(where: Argument, like: Description, axes: tuple[int, ...]) -> Operan
             f"where must have memory on a GPU, got the address 0 with shape {about.shape}; pass an array whose memory "
             "was not given back"
         )
-    missing = len(shape) - len(about.shape)
+    return broadcast("where", where, like, axes)
+
+
+def broadcast(name: str, argument: Argument, like: Description, axes: tuple[int, ...]) -> Operand:
+    """An operand in the shape of logits, for results along some of their axes, which are merged as theirs are."""
+    about, shape = argument.description, like.shape
+    dtype, missing = about.dtype if about.dtype in SIZES else "bool", len(shape) - len(about.shape)
     steps = [0 if n == 1 else step for n, step in zip(about.shape, about.strides, strict=True)]
     strides = (*(0,) * missing, *steps)
     order, rest = axes_last(axes, like.strides), len(shape) - len(axes)
     shape, strides = (tuple(of[a] for a in order) for of in (shape, strides))
-    merged = joined(shape, strides, rest) if axes else (1, 1)
+    merged = joined(shape, strides, rest) if axes else (1, SIZES.get(about.dtype, 1))
     if merged is None:
         raise ValueError(
-            f"where must lie as x does along the axes {axes} on a GPU, where nothing is copied, got shape "
-            f"{about.shape} with strides {about.strides}; pass a contiguous mask in the shape of x, {like.shape}"
+            f"{name} must lie as x does along the axes {axes} on a GPU, where nothing is copied, got shape "
+            f"{about.shape} with strides {about.strides}; pass a contiguous array in the shape of x, {like.shape}"
         )
-    return Operand((*shape[:rest], merged[0]), (*strides[:rest], merged[1]), "bool", where.address)
+    return Operand((*shape[:rest], merged[0]), (*strides[:rest], merged[1]), dtype, argument.address)

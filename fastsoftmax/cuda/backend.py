@@ -82,6 +82,41 @@ def _prepare_map(
     return calls.keep(key, Prepared(call, shape, about.dtype, factory, reach, waits, exports)), written
 
 
+def signed_logsumexp(x: Any, axis: Any, b: Any, keepdims: bool, return_sign: bool, where: Any = None) -> Any:
+    """The logarithm of a sum of exponentials with factors; of its size, and its sign, if that is wanted."""
+    kind = by_type.get(type(x)) or library(x)
+    look, stream, x_at, b_at, _, owners = kind.call_key(x, b, None) or call_key(kind, x, b, None)
+    each_key, (mask_at,), each_owners = keys((where,), stream)
+    key = kind, look, axis, type(axis), "weighted", keepdims, return_sign, each_key
+    prepared = find(key, x_at, b_at, 0) or _prepare_signed(key, (x, b, where), axis, keepdims, return_sign, stream)
+    call, arrays = prepared.call, (x, b, where)
+    owners = *(owners or arrays)[:2], *each_owners
+    borrowed = order(kind, stream, call.device, arrays, owners) if prepared.waits else None
+    found = tuple(kind.empty(x, prepared.shape, prepared.dtype, stream) for _ in range(1 + return_sign))
+    call(x_at, b_at, kind.address(found[1]) if return_sign else 0, kind.address(found[0]), stream, mask_at)
+    if borrowed:
+        keep(call.device, stream, borrowed)
+    found = tuple(map(kind.exported, found)) if prepared.exports else found
+    return found if return_sign else found[0]
+
+
+def _prepare_signed(
+    key: Any, arrays: tuple[Any, ...], axis: Any, keepdims: bool, return_sign: bool, stream: int
+) -> Prepared:
+    """A prepared call of the same."""
+    x, b, where = arguments(arrays, stream, required=(0,))
+    axis = rules.alone(axis, len(x.description.shape))
+    problem, axes = derived.signed_sum(x, b, axis if axis is None or isinstance(axis, tuple) else (axis,), where)
+    about, shape = x.description, problem.x.shape[:-1]
+    if keepdims:
+        axes = tuple(a % len(about.shape) for a in axes)
+        shape = tuple(1 if a in axes else n for a, n in enumerate(about.shape))
+    call = MapCall(problem, "weighted", (b is not None, return_sign), numbers=True)
+    waits, exports = may_wait(x.library, (x, b, where)), not x.library.mutable
+    prepared: Prepared = calls.keep(key, Prepared(call, shape, about.dtype, None, (0, 0, 0, 0), waits, exports))
+    return prepared
+
+
 def loss(
     logits: Any,
     target: Any,

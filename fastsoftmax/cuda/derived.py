@@ -1,4 +1,4 @@
-"""Checked problems of what comes from rows besides a loss: statistics, their gradients, Hessians, divergences."""
+"""Checked problems of what comes from rows besides a loss: statistics, gradients, Hessians, divergences, sums."""
 
 from typing import Any, NamedTuple
 
@@ -9,17 +9,20 @@ from ..core.hessian import Hessian, hessian_of, written_dtype
 from ..core.options import Options, in_precision
 from ..core.statistics import DIFFERENTIABLE
 from ..core.strides import Operand
-from .adjust import NOTHING, Adjust
+from .adjust import NOTHING, Adjust, broadcast
 from .arrays.library import Argument, Description
 from .check import (
     Arguments,
     Loss,
+    Map,
     adjustment,
     cross_entropy,
     dense,
     destination,
     factors,
     flat,
+    over_axes,
+    readable,
     rows_of,
     target_of,
     together,
@@ -93,6 +96,19 @@ def derivative(
         upstream(argument, problem.x.shape[:-1], "none", computed(problem.x.dtype), name)
     read = {"logits": (problem.x, True)} | ({} if target is None else {"target": (flat(target), False)})
     return problem._replace(out=destination(out, like, (axis,), read))
+
+
+def signed_sum(
+    x: Argument, b: Argument | None, axis: tuple[Any, ...] | None, where: Argument | None
+) -> tuple[Map, tuple[int, ...]]:
+    """A problem of the logarithm of a sum of exponentials with factors, and the numbers of its axes."""
+    together({"x": x, "b": b, "where": where})
+    problem, axes = over_axes(x, axis, None, where, empty=True)
+    if b is None:
+        return problem, axes
+    about = readable("b", b, readable_beside(x.description.dtype))
+    rules.factors(about.shape, x.description.shape)
+    return problem._replace(y=broadcast("b", b, x.description, axes)), axes
 
 
 class GradHess(NamedTuple):

@@ -84,7 +84,7 @@ def burden_of(kernel: str, flags: Flags = Flags(), *, wide: bool = False) -> Bur
     counts; a softcap needs the logits and what became of them, as adjustments do.  Divergences hold two rows, of which
     much is computed.
     """
-    product, two = kernel == "vjp", kernel == "divergence"
+    product, two = kernel in ("vjp", "weighted"), kernel == "divergence"
     second = product or two or flags.soft or flags.smooth or flags.upstream or kernel == "statistics"
     registers = (2 if second else 1) * (2 if flags.cap or flags.adjusted else 1)
     several = wide and (product or two or flags.soft)
@@ -119,8 +119,9 @@ def vectors(layouts: tuple[Layout, ...], classes: int) -> tuple[int, int]:
 
 
 def _side_by_side(layouts: tuple[Layout, ...]) -> bool:
-    """Whether rows are closer together in memory than classes, in every operand."""
-    return all(0 < abs(a.inner or a.outer) < abs(a.step) for a in layouts)
+    """Whether rows are closer together in memory than classes, in every operand but later ones that are broadcast."""
+    ways = [(abs(a.inner or a.outer), abs(a.step)) for a in layouts]
+    return all(0 < row < step for row, step in (ways[0], *(way for way in ways[1:] if all(way))))
 
 
 def _resident(items: int, itemsize: int, burden: Burden, *, held: bool, clusters: bool) -> int:

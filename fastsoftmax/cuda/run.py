@@ -37,7 +37,7 @@ SCALE = len(Integers._fields)  # the number of the parameter that gradients are 
 class MapCall:
     """softmax, log_softmax, logsumexp and products for operands that look alike."""
 
-    def __init__(self, problem: Map, kernel: str, variant: int, *, numbers: bool) -> None:
+    def __init__(self, problem: Map, kernel: str, variant: Any, *, numbers: bool) -> None:
         self.device, self.numbers, dtype = problem.device, numbers, problem.x.dtype
         adjust, operands = problem.adjust, (problem.x, problem.y, problem.out)
         work, self.adjusted = RowWork(kernel, variant, adjust.of(Flags())), adjust.given
@@ -57,13 +57,17 @@ class MapCall:
         return self.prepared.keep(stream, compiler.Launches(stream, kernels, 5 * len(kernels)))
 
     def __call__(self, x: int, y: int, out: int, result: int, stream: int, mask: int = 0) -> None:
-        """Put the call on a stream, with the addresses of its operands (0: none) and of a number a row."""
+        """Put the call on a stream, with the addresses of its operands (0: none) and of a number a row.
+
+        Beside such numbers `out` is where the signs of the sums go.
+        """
         places: tuple[int, ...] = x, y, out, result, mask
         if not self.one:
             places = ()
             for _, _, (x_begin, y_begin, out_begin, begin), row, _ in self.launches:
                 numbers = result + row * self.size if result else 0
-                places += x + x_begin, y + y_begin, out + out_begin, numbers, mask + begin
+                to = out + (row * self.size if self.numbers and out else out_begin)
+                places += x + x_begin, y + y_begin, to, numbers, mask + begin
         with self.lock:
             compiler.put(self.device, self.prepared.get(stream) or self._prepare(stream), places)
 

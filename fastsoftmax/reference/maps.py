@@ -46,15 +46,21 @@ def transformed(
 
 
 def logsumexp(
-    x: ArrayLike, axis: Axis = -1, *, where: Any = None, keepdims: bool = False, dtype: DTypeLike = np.float64
-) -> Any:
-    """``log(sum_j exp(x_j))``; infinite where the maximum is."""
-    z = adjusted(converted(x, dtype), where)
+    x: ArrayLike, axis: Axis = -1, *, where: Any = None, b: Any = None, keepdims: bool = False,
+    return_sign: bool = False, dtype: DTypeLike = np.float64,
+) -> Any:  # fmt: skip
+    """``log(sum_j b_j exp(x_j))``, or that of the sum's size, and its sign; a class is not looked at where b is 0."""
+    z, there = converted(x, dtype), True if where is None else where
+    w = np.where(there, converted(1.0 if b is None else b, dtype), 0.0) * np.ones_like(z)
+    z = np.where(w == 0.0, -np.inf, z)
     m = z.max(axis=axis, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
-        total = np.exp(np.where(z == m, 0.0, z - m)).sum(axis=axis, keepdims=True)
-        result = m + np.log(total)
-    return result if keepdims else np.squeeze(result, axis)[()]
+        d = np.where(z == np.inf, z, z - np.where(m == -np.inf, 0.0, m))
+        total = (w * np.exp(d)).sum(axis=axis, keepdims=True)
+        value, sign = m + np.log(np.abs(total) if return_sign else total), np.sign(total)
+    if not keepdims:
+        value, sign = np.squeeze(value, axis)[()], np.squeeze(sign, axis)[()]
+    return (value, sign) if return_sign else value
 
 
 def log_softmax(x: ArrayLike, axis: Axis = -1, *, where: Any = None, dtype: DTypeLike = np.float64) -> Array:

@@ -120,6 +120,20 @@ class NumpyDriver(Driver):
             of = reference.log_softmax if recipe.variant == LOG_SOFTMAX else reference.softmax
             self.rows(p, "out", dtype, write=True)[...] = of(x, where=where)
 
+    def run_weighted(self, recipe, arguments, grid):
+        p, _, dtype, real = self.unpacked(recipe, arguments)
+        given, signed = recipe.variant
+        assert ((p.y != 0) <= given, p.out != 0) == (True, signed)
+        value = sign = np.full(p.rows, -np.inf)
+        if p.classes:
+            x, where = self.rows(p, "x", dtype).astype(WIDE), self.adjusting(recipe, p, real)["where"]
+            b = self.rows(p, "y", DTYPES[recipe.y_kind]).astype(WIDE) if given else None
+            value, sign = reference.logsumexp(x, where=where, b=b, return_sign=True)
+        value, sign = (np.ravel(of) for of in (value, sign if p.classes else np.zeros(p.rows)))
+        self.floats(p.result, p.rows, dtype, write=True)[:] = value if signed else np.where(sign < 0, np.nan, value)
+        if signed:
+            self.floats(p.out, p.rows, dtype, write=True)[:] = sign
+
     def run_vjp(self, recipe, arguments, grid):
         p, _, dtype, _ = self.unpacked(recipe, arguments)
         of = reference.log_softmax_vjp if recipe.variant == LOG_SOFTMAX else reference.softmax_vjp

@@ -1,4 +1,4 @@
-"""Two rows that threads hold together, a student's and its teacher's: loaded, without classes that are masked."""
+"""Two rows that threads hold together, as a student's and its teacher's: loaded, without classes that are masked."""
 
 from functools import lru_cache
 
@@ -14,6 +14,7 @@ i32, u32, i64 = types.int32, types.uint32, types.int64
 @lru_cache(maxsize=64)
 def _make_leave_out(kind, y_kind, vector, flags, teacher):
     """``leave_out(p, mask, words, at, y_at, j)``: the classes from `j` on that a mask leaves out, out of both rows."""
+    second = teacher is not None
     remove, remove_y, masked = make_remove(kind), make_remove(y_kind, zero=teacher == PROB), flags.mask
 
     @device
@@ -22,19 +23,24 @@ def _make_leave_out(kind, y_kind, vector, flags, teacher):
             for k in range(vector):
                 if load_byte(mask + i64(i32(j + i32(k))) * p.mask_step) == u32(0):
                     remove(words, at, k)
-                    remove_y(words, y_at, k)
+                    if second:
+                        remove_y(words, y_at, k)
 
     return leave_out
 
 
 @lru_cache(maxsize=64)
 def make_fill(shape, flags, teacher):
-    """(fill, fill_spare) of all that a thread holds of both rows, and how many words that takes."""
+    """(fill, fill_spare) of all that a thread holds of both rows, and how many words that takes.
+
+    Without a second row (a `teacher` of None) that is the first one alone.
+    """
     kinds = (shape.kind, shape.vector), (shape.y_kind, shape.vector), (shape.kind, 1), (shape.y_kind, 1)
     (load, load_y, load_one, load_one_y), one = (make_load(*k) for k in kinds), words_of(shape.kind, 1)
-    words_x, count, items, threads = shape.words, shape.words + shape.y_words, shape.items, shape.threads
+    words_x, items, threads, second = shape.words, shape.items, shape.threads, teacher is not None
+    count = words_x + (shape.y_words if second else 0)
     spare, peeled, step = items * count, shape.peeled, threads * shape.vector
-    held = spare + (one + words_of(shape.y_kind, 1) if peeled else 0)
+    held = spare + (one + (words_of(shape.y_kind, 1) if second else 0) if peeled else 0)
     leave_out, leave_out_spare = (
         _make_leave_out(shape.kind, shape.y_kind, n, flags, teacher) for n in (shape.vector, 1)
     )
@@ -44,7 +50,8 @@ def make_fill(shape, flags, teacher):
     def fill_spare(p, o, part, words):
         if peeled and part.spare:
             load_one(words, spare, part.spare_x)
-            load_one_y(words, spare + one, part.spare_y)
+            if second:
+                load_one_y(words, spare + one, part.spare_y)
             leave_out_spare(p, part.mask, words, spare, spare + one, part.spare_j)
 
     @device
@@ -53,7 +60,8 @@ def make_fill(shape, flags, teacher):
         for i in range(items):
             if i32(i * threads) < part.left:
                 load(words, i * count, part.x + i * part.x_way)
-                load_y(words, i * count + words_x, part.y + i * part.y_way)
+                if second:
+                    load_y(words, i * count + words_x, part.y + i * part.y_way)
         wait_for_loads(words, words)
         for i in range(items):
             if i32(i * threads) < part.left:

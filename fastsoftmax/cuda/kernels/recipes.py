@@ -7,7 +7,7 @@ from ...core.dtypes import COMPUTED, FLOAT64, LOG_SOFTMAX, LOGSUMEXP
 from ...core.options import Flags, Numbers
 from ..plan import BLOCK, CLUSTER, PART_WARP, WARP, Plan
 from ..toolkit import cache, compiler
-from . import derivative, divergence, held_rows, hessian, listed, statistics, streamed_rows, sums, vjp
+from . import derivative, divergence, held_rows, hessian, listed, statistics, streamed_rows, sums, vjp, weighted
 from .entry import make_kernel
 from .parameters import (
     Counting,
@@ -43,8 +43,8 @@ class Recipe(NamedTuple):
     name: str
     kind: int  # storage of logits, results and gradients
     y_kind: int = 0  # storage of the second operand
-    #: The number of a map, the columns of statistics, the teacher and direction of a divergence, or whether gradient
-    #: and Hessian are float32 where logits are something else.
+    #: The number of a map, the columns of statistics, the teacher and direction of a divergence, whether gradient and
+    #: Hessian are float32 where logits are something else, or whether there are factors and a sign ("weighted").
     variant: Any = 0
     flags: Flags = NOTHING
     held: bool = False  # rows are kept in registers
@@ -90,26 +90,29 @@ def _make_work(recipe: Recipe) -> Any:
         of_hessian = partial(hessian.make_hessian, single=recipe.variant)
         make_row = derivative.make_derivative if recipe.name == "derivatives" else of_hessian
         return make_row(shape, recipe.flags, recipe.label, group, blocks, held=recipe.held, staged=staged)
-    if recipe.name in ("divergence", "listed"):
-        return _make_divergence(recipe, shape)
+    if recipe.name in ("divergence", "listed", "weighted"):
+        return _make_pair(recipe, shape)
     if recipe.name == "softmax":
         return rows.make_softmax(shape, recipe.variant, recipe.flags, *threads)
     make_product = vjp.make_held if recipe.held else vjp.make_streamed
     return make_product(shape, recipe.variant == LOG_SOFTMAX, *threads)
 
 
-def _make_divergence(recipe: Recipe, shape: Shape) -> Any:
-    """The work on a row of a divergence from a teacher of all classes, or of some."""
+def _make_pair(recipe: Recipe, shape: Shape) -> Any:
+    """The work on a row and its teacher, of all classes or of some, or its factors."""
     if recipe.name == "listed":
         return listed.make_listed(shape, recipe.flags, recipe.variant, recipe.label, recipe.group)
     group, blocks, held, staged = recipe.group, recipe.cluster, recipe.held, recipe.staged
+    if recipe.name == "weighted":
+        return weighted.make_weighted(shape, recipe.variant, recipe.flags, group, blocks, held=held)
     return divergence.make_divergence(shape, recipe.flags, recipe.variant, group, blocks, held=held, staged=staged)
 
 
 def _make_row_kernel(recipe: Recipe) -> Any:
     """The kernel of a recipe as a Python function."""
     kind, losses = COMPUTED[recipe.kind], recipe.name in LOSSES
-    stored = kind if losses else (recipe.kind if recipe.name == "softmax" and recipe.variant == LOGSUMEXP else None)
+    numbers = recipe.name == "weighted" or (recipe.name == "softmax" and recipe.variant == LOGSUMEXP)
+    stored = kind if losses else (recipe.kind if numbers else None)
     work, (threads, group, blocks) = _make_work(recipe), (recipe.threads, recipe.group, recipe.cluster)
     return make_kernel(work, kind, threads, group, blocks, losses=losses, stored=stored)
 

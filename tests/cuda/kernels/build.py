@@ -46,7 +46,7 @@ FORMS = {
 }
 ORDER = (PART_WARP, WARP, BLOCK, CLUSTER, STAGED, SHARED, ONLINE)  # as rows grow
 HELD, KEPT = ORDER[:4], (STAGED, SHARED)
-TWO = "vjp", "divergence"  # read two rows alike
+TWO = "vjp", "divergence", "weighted"  # read two rows alike
 GRADIENT, SOFT = Flags(hard=True, grad=True), Flags(soft=True, grad=True)
 HESSIAN = GRADIENT._replace(rest=True)
 DERIVATIVES = GRADIENT._replace(upstream=True, rest=True, entropy=True)
@@ -90,6 +90,7 @@ WORK = {
     "divergence, mixed": ("divergence", (LOGITS, MIXED), Flags(grad=True, temper=True, factors=True)),
     "divergence, prob": ("divergence", (PROB, REVERSE), Flags(grad=True)),
     "divergence, log_prob": ("divergence", (LOG_PROB, FORWARD), Flags()),
+    "factors": ("weighted", (True, True), Flags()),
 }
 
 
@@ -175,6 +176,9 @@ SHORT = [
     Case("masked, softmax", FLOAT32, PART_WARP),
     Case("masked, statistics", FLOAT32, BLOCK, peeled=True),
     Case("masked, derivatives", FLOAT64, BLOCK),
+    Case("factors", FLOAT32, WARP, peeled=True),
+    Case("factors", BFLOAT16, CLUSTER),
+    Case("factors", FLOAT64, ONLINE),
 ]
 
 
@@ -204,7 +208,7 @@ def layouts(case, classes):
     name, variant, flags = WORK[case.work]
     size = ITEMSIZE[case.kind]
     sizes = [size] * (2 if name == "vjp" else 1)
-    if flags.soft or name == "divergence":
+    if flags.soft or name in ("divergence", "weighted"):
         sizes.append(ITEMSIZE[COMPUTED[case.kind]] if case.wide else size)
     if flags.grad or name == "vjp" or (name == "softmax" and variant != LOGSUMEXP):
         sizes += [4 if variant else size] * 2 if name == "hessian" else [size]
@@ -240,7 +244,7 @@ def form_of(made):
 def is_wide(case):
     """Whether soft targets or a teacher are twice as wide as logits."""
     name, _, flags = WORK[case.work]
-    return case.wide and (flags.soft or name == "divergence") and case.kind != COMPUTED[case.kind]
+    return case.wide and (flags.soft or name in ("divergence", "weighted")) and case.kind != COMPUTED[case.kind]
 
 
 def built(case, capability):

@@ -25,7 +25,7 @@ class Result:
     """What a launch made."""
 
     plan: Plan
-    out: np.ndarray | None
+    out: np.ndarray | None  # of "weighted" the signs
     rows: np.ndarray | None  # a number a row
     total: float  # the sum of the partial sums
     bad: int
@@ -142,7 +142,8 @@ def run(name, x, *, y=None, target=None, variant=0, flags=None, numbers=None, li
     n, k = x.shape
     work, lie, placed = computed(x.dtype), lie or Lie(), Placed()
     flags, numbers = adjusted(flags or Flags(), where, class_offset), numbers or Numbers()
-    needs_out = flags.grad or (name != "cross_entropy" and variant < 2)
+    weighted = name == "weighted"
+    needs_out = flags.grad or (name not in ("cross_entropy", "weighted") and variant < 2)
     addresses, layouts = {"x": 0, "y": 0, "out": 0}, {"x": None, "y": None, "out": None}
     inside = "y" if in_place == "y" else "x"
     addresses["x"], layouts["x"], get = placed.rows(x, "x", lie, written=in_place and inside == "x")
@@ -157,10 +158,13 @@ def run(name, x, *, y=None, target=None, variant=0, flags=None, numbers=None, li
     burden = burden_of(name, flags, wide=y is not None and y.dtype != x.dtype)
     made = plan(n, k, tuple(a for a in layouts.values() if a is not None), facts, burden)
     made = made._replace(**(change or {}))
-    stored = x.dtype if name == "softmax" else work
+    stored = x.dtype if weighted or name == "softmax" else work
+    signs = np.full(n, 7, stored)
     rows, partial = np.full(n, 7, stored), np.full(made.grid, 7.0)
     bad = np.zeros(1, np.int64)
     memory = placed.memory
+    if weighted and variant[1]:
+        addresses["out"] = memory.add(signs, "signs")
     integers = Integers(
         **addresses,
         target=placed.vector(target, np.int64 if label == 8 else np.int32, "target"),
@@ -190,7 +194,7 @@ def run(name, x, *, y=None, target=None, variant=0, flags=None, numbers=None, li
         ptx.program(text), memory, made.grid, made.threads, (*integers, *extra, *map(work.type, numbers)),
         made.shared, made.cluster, rough=rough,
     )  # fmt: skip
-    out = get() if needs_out else None
+    out = signs if weighted else get() if needs_out else None
     return Result(made, out, rows if wants_rows else None, float(partial.sum()), int(bad[0]), launched.traffic)
 
 

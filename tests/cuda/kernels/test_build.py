@@ -80,6 +80,8 @@ def assert_wide(made):
     again, operands = 2 if writes and case.form == ONLINE else 1, 2 if name in TWO else 1
     if name == "statistics" and variant.top_k >= 0 and case.form not in HELD:  # by a loop that looks for them
         again = 2
+    if name == "weighted":
+        operands += case.wide
     if name == "divergence":
         again = 1 if case.form != ONLINE else 2 if not writes or variant == (LOGITS, FORWARD) else 3
         operands += case.wide  # of which the second takes two accesses a vector
@@ -92,7 +94,7 @@ def assert_wide(made):
     results = (0 if variant else 2) if name == "hessian" else 1  # of single precision: half of an access
     least = 1 if name == "divergence" else results * plan.items  # whose vectors are written in a loop
     assert least * (writes and whole) <= code.count(rf"STG\.E{WIDE}") <= results * plan.items * (writes and whole)
-    kept = plan.items * operands if case.form in KEPT and name != "statistics" else 0
+    kept = plan.items * operands if case.form in KEPT and name not in ("statistics", "weighted") else 0
     kept *= 2 if flags.adjusted and ITEMSIZE[case.kind] == 2 else 1  # in the computing dtype
     assert code.count(rf"STS{WIDE}") == kept
     assert code.count(rf"LDS{WIDE}") >= (kept if writes else 0)
