@@ -16,7 +16,8 @@ from .addresses import HEADER, address, in_struct
 from .check import Arguments, Array, Loss, Map, last
 from .execute import Job, Operands, Recipe, recipe_of
 from .layouts import small
-from .parameters import FIELDS, pack_block
+from .parameters import ALL_FIELDS, FIELDS, pack_block
+from .parts import launch_parts
 from .plan import PARALLEL_LABELS
 from .run import loss_job, map_job, new, ordered
 from .threads import launch
@@ -73,18 +74,18 @@ class LaunchedCall(PreparedCall):
 
     def __init__(self, block: Array, results: Results, entry: Any, recipe: Recipe) -> None:
         super().__init__(block, results, entry)
-        self.recipe, self.words = recipe, FIELDS + recipe.chunks + small.ALIGN
+        self.recipe, self.words = recipe, ALL_FIELDS + recipe.chunks + small.ALIGN
 
     def __call__(self, x: Array, second: Array | None, out: Array | None) -> tuple[Any, Array | None] | None:
         """As that of a small call."""
-        recipe = self.recipe
+        recipe, parts = self.recipe, self.recipe.parts
         threads = launch.threads_for() if recipe.parallel else 1
-        if recipe.parts is not None and recipe.parts.at_once(threads):
-            return None
+        cut = 0 if parts is None else parts.at_once(threads)
         if out is None and self.shape is not None:
             out = new(x, x.dtype)
         result = None if self.result is None else np.empty(*self.result)
-        space: Any = np.empty(self.words + recipe.scratch * threads // 8, np.int64)
+        words = self.words + recipe.scratch * (cut or threads) // 8
+        space: Any = np.empty(words + (parts.room(cut) if parts is not None else 0), np.int64)
         begin = address(space)
         ready, divisor = self.entry(
             *(self.place, id(x), 0 if second is None else id(second), 0 if out is None else id(out)),
@@ -92,7 +93,10 @@ class LaunchedCall(PreparedCall):
         )
         if not ready:
             return None
-        launch.launch(recipe.kernel, begin, recipe.chunks, threads)
+        if parts is not None and cut:
+            launch_parts(parts, cut, space, begin + words * 8, threads)
+        else:
+            launch.launch(recipe.kernel, begin, recipe.chunks, threads)
         if result is not None:
             return result[()], out
         return None if self.loss is None else self._loss(space, divisor), out
@@ -100,7 +104,7 @@ class LaunchedCall(PreparedCall):
     @np.errstate(all="ignore")  # as for the first call
     def _loss(self, space: Any, divisor: float) -> Any:
         """The loss of partial losses, added up as those of the first call."""
-        return self.loss(float(space[FIELDS : FIELDS + self.recipe.chunks].view(np.float64).sum()) / divisor)
+        return self.loss(float(space[ALL_FIELDS : ALL_FIELDS + self.recipe.chunks].view(np.float64).sum()) / divisor)
 
 
 def _extent(array: Array | None) -> tuple[int, int]:

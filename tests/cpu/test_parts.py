@@ -5,7 +5,7 @@ import pytest
 
 import fastsoftmax as fs
 from fastsoftmax import reference
-from fastsoftmax.cpu import execute, parts
+from fastsoftmax.cpu import execute, parts, prepared
 from fastsoftmax.cpu.layouts.constants import BLOCK, PART
 from fastsoftmax.cpu.threads import launch
 from tests.pairs import exhaustive_but
@@ -37,7 +37,8 @@ def threads(monkeypatch):
         monkeypatch.setattr(launch, "threads_for", lambda: n)
 
     number.cuts = []
-    monkeypatch.setattr(execute, "launch_parts", counted)
+    for module in (execute, prepared):  # of first calls, and of later ones
+        monkeypatch.setattr(module, "launch_parts", counted)
     monkeypatch.setattr(parts, "LAUNCHES", 0)
     monkeypatch.setattr(parts, "RELOADED", 1000)
     return number

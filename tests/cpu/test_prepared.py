@@ -270,11 +270,18 @@ def test_what_is_remembered_is_bounded(monkeypatch):
         assert len(backend._prepared) <= 5
 
 
-#: Of one chunk a thread, of some chunks, of many partial losses; in registers, rows and blocks.
-SHARED = [((2, 40000), "C"), ((20000, 5), "C"), ((300, 400), "C"), ((70000, 10), "C"), ((300, 600), "F")]
+#: Of one chunk a thread, in parts, of some chunks, of many partial losses; in registers, rows and blocks.
+SHARED = [
+    ((2, 40000), "C"),
+    ((1, 140000), "C"),
+    ((20000, 5), "C"),
+    ((300, 400), "C"),
+    ((70000, 10), "C"),
+    ((300, 600), "F"),
+]
 
 
-@pytest.mark.parametrize(("shape", "order"), exhaustive_but([SHARED[0], SHARED[3]], SHARED))
+@pytest.mark.parametrize(("shape", "order"), exhaustive_but([SHARED[0], SHARED[1], SHARED[4]], SHARED))
 def test_calls_that_threads_share(shape, order, monkeypatch):
     """What is prepared is all that comes before the launch: nothing is checked again by Python."""
     x, labels = operands(*shape)

@@ -11,7 +11,7 @@ from numba import types
 
 from .. import jit
 from .. import parameters as P
-from ..parameters import FIELDS
+from ..parameters import ALL_FIELDS, FIELDS
 from ..simd.words import float_at, integer_at, put_float, put_integer
 from ..threads.chunks import call as call_kernel
 from .labels import count_valid
@@ -68,7 +68,7 @@ def _fill(block, params, size, x, second, out, result, divisor):
         put_integer(params, integer_at(block, SECOND), second)
     put_integer(params, P.OUT, out)
     put_integer(params, P.RESULT, _address(block, result))
-    put_integer(params, P.PARTIAL, params + FIELDS * 8)
+    put_integer(params, P.PARTIAL, params + ALL_FIELDS * 8)
     put_integer(params, P.SCRATCH, (params + size * 8) // 64 * 64)
     put_float(params, P.SCALE, float_at(params, P.SCALE) / divisor)
 
@@ -84,7 +84,7 @@ def _call(block, x, second, out, result, given):
     if weight < 0.0 or not _undisturbed(block, x, second, out):
         return False, 0.0
     chunks = integer_at(block, CHUNKS)
-    size = FIELDS + chunks + ALIGN
+    size = ALL_FIELDS + chunks + ALIGN
     divisor = weight if integer_at(block, MEAN) != 0 else 1.0
     divisor = divisor if divisor != 0.0 else math.nan  # as in torch, with smoothing too
     if given != 0:
@@ -96,9 +96,9 @@ def _call(block, x, second, out, result, given):
     for chunk in range(chunks):
         call_kernel(integer_at(block, KERNEL), params, chunk, 0)
     losses = space.view(np.float64)  # and so it is not freed before
-    total = losses[FIELDS]
+    total = losses[ALL_FIELDS]
     for chunk in range(1, chunks):
-        total += losses[FIELDS + chunk]
+        total += losses[ALL_FIELDS + chunk]
     loss = total / divisor
     # Rounded here, so that NumPy has nothing to say of losses that float32 cannot hold.
     return True, float(np.float32(loss)) if integer_at(block, SINGLE) != 0 else loss
