@@ -22,6 +22,7 @@ QUACK_FUSED = "QuACK, return_dx"  # losses and gradients of the rows in one kern
 COPY, UPDATE, SUM = "copy past the caches, GB/s", "update in place, GB/s", "sum, GB/s"
 EXP, EXP64 = "exp on one core, 1e9/s", "exp on one core, float64, 1e9/s"
 ONE_THREAD = ", one thread"
+ZEROED = "zeroing of new arrays by the system, GB/s"  # which whoever allocates a result pays, and nobody with `out=`
 GPU_COPY = "copy on the GPU, GB/s"
 #: The names of floors.
 COPY_FLOOR, UPDATE_FLOOR, SUM_FLOOR, EXP_FLOOR = "copy past the caches", "update in place", "sum", "exponentials"

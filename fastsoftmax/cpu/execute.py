@@ -20,7 +20,7 @@ from .addresses import address
 from .layouts.constants import BLOCKS, IN_REGISTERS, LANES
 from .parameters import ALL_FIELDS, FIELDS, Shape, pack_block, pack_further, pack_shape, unpack_float
 from .parts import Parts, launch_parts, parts_of
-from .plan import CHUNK, PARALLEL, Plan, Way, plan, rows_in_lanes, rows_in_registers
+from .plan import CHUNK, PARALLEL, Plan, Way, plan, rows_in_lanes, rows_in_registers, run_of
 from .threads import launch
 
 Array = Any  # of NumPy
@@ -87,8 +87,9 @@ class Recipe(NamedTuple):
     scratch: int  # bytes a thread
     height: int  # rows in a tile
     shape: bytes  # the fields of the shape
-    mask: tuple[int, int, int] = (0, 0, 0)  # the strides of a mask
+    mask: tuple[int, int, int] | None = None  # the strides of a mask
     parts: Parts | None = None  # how rows may be cut
+    run: int = 1  # chunks that a thread takes at a time
 
 
 def execute(job: Job, data: Operands) -> float:
@@ -124,13 +125,13 @@ def _launch(job: Job, data: Operands, recipe: Recipe) -> float:
     pack_further(
         *(space, FIELDS * 8, address(data.columns), address(data.places), address(data.truths), data.rows_in_all()),
         *(0 if data.places is None else len(data.places), address(data.third), address(data.hessian)),
-        *(address(data.mask), *recipe.mask),
+        *(address(data.mask), *(recipe.mask or (0, 0, 0))),
         *(job.curvature, job.least, job.beta),
     )
     if parts is not None and cut:
         launch_parts(parts, cut, space, begin + (size + scratch) * 8, threads)
     else:
-        launch.launch(recipe.kernel, begin, recipe.chunks, threads)
+        launch.launch(recipe.kernel, begin, recipe.chunks, threads, recipe.run)
     if job.kernel not in ("cross_entropy", "divergence", "listed"):
         return 0.0
     if recipe.chunks == 1:
@@ -166,7 +167,6 @@ def recipe_for(
     mask: Strides | None = None,
 ) -> Recipe | None:
     """The recipe for operands of some shapes and strides; None where the kernels cannot take them as they are."""
-    work = computing_dtype(dtype)
     written = ITEMSIZE[variant] if kernel == "hessian" else dtype.itemsize
     sizes = (dtype.itemsize, y_dtype.itemsize if y_dtype is not None else 0, written)
     if shape[-1] == 1:  # the step from class to class may be anything
@@ -179,7 +179,7 @@ def recipe_for(
         return None
     (outer, inner), near = nearest_two(levels)
     steps = [(*two, s[-1]) for two, s in zip(near, operands, strict=True)]
-    classes, width = shape[-1], 64 // work.itemsize
+    classes, width = shape[-1], 64 // computing_dtype(dtype).itemsize
     # A contiguous row of the same dtype that is not the logits'.
     apart = out is not None and not in_place and out[-1] == written == dtype.itemsize
     p, way, lanes = _cut(kernel, flags, variant, dtype, (outer, inner, classes), x, apart, streamed)
@@ -195,7 +195,8 @@ def recipe_for(
     parts = parts_of(kernel, constants, p, outer * inner, classes, writes=out is not None)
     strides, height = [step for place in places for step in place or (0, 0, 0)], p.tile * width if lanes else 1
     fields = Shape(outer * -(-inner // height), inner, classes, p.chunk, p.tile, p.scratch, *strides)
-    return Recipe(compiled, p.chunks, p.parallel, p.scratch, height, pack_shape(*fields), masked or (0, 0, 0), parts)
+    run = 1 if out is None or streamed else run_of(p.chunks, math.prod(shape) * written)
+    return Recipe(*(compiled, p.chunks, p.parallel, p.scratch, height, pack_shape(*fields)), masked, parts, run)
 
 
 def _cut(

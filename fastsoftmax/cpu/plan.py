@@ -57,6 +57,14 @@ KEPT_BYTES = 1 << 19  # longest row of exponentials that is kept: half of a seco
 # Long rows of outputs that no cache would hold are written past them, but for new arrays: the operating system has just
 # zeroed their pages, and some of that is still in a cache (10.7 instead of 12.1 ms for 8192x4096).
 STREAM_BYTES = 1 << 25
+# The system makes such arrays of large pages, and each is zeroed by whoever comes first; a thread that comes meanwhile
+# zeroes one as well, in vain (`docs/measured.md`). So a thread takes all the chunks that lie in one.
+LARGE_PAGE = 1 << 21
+
+
+def run_of(chunks: int, size: int) -> int:
+    """The neighbouring chunks that a thread takes at a time, of as many as fill a new array of so many bytes."""
+    return max(1, chunks * LARGE_PAGE // size) if size >= STREAM_BYTES else 1
 
 
 def rows_in_lanes(classes: int, strides: tuple[int, ...], itemsize: int) -> bool:

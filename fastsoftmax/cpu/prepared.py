@@ -96,7 +96,7 @@ class LaunchedCall(PreparedCall):
         if parts is not None and cut:
             launch_parts(parts, cut, space, begin + words * 8, threads)
         else:
-            launch.launch(recipe.kernel, begin, recipe.chunks, threads)
+            launch.launch(recipe.kernel, begin, recipe.chunks, threads, recipe.run)
         if result is not None:
             return result[()], out
         return None if self.loss is None else self._loss(space, divisor), out

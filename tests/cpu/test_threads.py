@@ -48,9 +48,9 @@ def digest(x, *reductions):
 RECORD = """
 from fastsoftmax.cpu.threads import launch
 launched, parallel = [], launch._parallel
-def recorded(kernel, params, chunks, threads):
+def recorded(kernel, params, chunks, threads, run):
     launched.append(threads)
-    parallel(kernel, params, chunks, threads)
+    parallel(kernel, params, chunks, threads, run)
 launch._parallel = recorded
 """
 
@@ -366,10 +366,34 @@ def test_errors_leave_the_lock_free(monkeypatch):
     assert not launch._launching.locked()
 
 
+def test_new_arrays_are_taken_by_large_pages(monkeypatch):
+    """In a call that is prepared and in one that is not; the bits are those of `out=`, whose chunks are single."""
+    x, seen, parallel = np.random.default_rng(3).standard_normal((8192, 1024), np.float32), [], launch._parallel
+    labels = np.arange(len(x)) % x.shape[1]
+
+    def recorded(*about):
+        seen.append(about[-1])
+        parallel(*about)
+
+    monkeypatch.setattr(launch, "_parallel", recorded)
+    for threads, run in ((2, 16), (32, 2)):  # 2 MB of 33; and each thread has four at least
+        monkeypatch.setattr(launch, "threads_for", lambda threads=threads: threads)
+        monkeypatch.setattr(launch, "_last", (threading.get_ident(), 0))
+        for _ in range(2):
+            loss, grad = fs.cross_entropy_and_grad(x, labels)
+            assert seen.pop() == run
+            loss_, grad_ = fs.cross_entropy_and_grad(x, labels, out=np.empty_like(x))
+            assert seen.pop() == 1
+            assert loss == loss_
+            assert (grad.view(np.int32) == grad_.view(np.int32)).all()
+    fs.softmax(x[:4096])
+    assert seen.pop() == 1  # half as large: it may lie where an earlier array was
+
+
 def test_launches_leave_cores_to_others(monkeypatch):
     """To those under way, each of which has one at least, and to a Python thread that will launch again in a moment."""
     seen = []
-    monkeypatch.setattr(launch, "_parallel", lambda *about: seen.append(about[-1]))
+    monkeypatch.setattr(launch, "_parallel", lambda *about: seen.append(about[3]))
     monkeypatch.setattr(launch, "_serial", lambda *_: seen.append(1))
     monkeypatch.setattr(launch, "_under_way", under_way := [])
     me, long_ago = threading.get_ident(), 0

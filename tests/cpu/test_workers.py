@@ -43,11 +43,11 @@ def pool(monkeypatch):
     return made
 
 
-def launched(threads, chunks=MANY, waiting=0):
+def launched(threads, chunks=MANY, waiting=0, run=1):
     """The parameters of a launch, and after it how often each chunk was run and in which slot."""
     params = np.zeros(FIRST + 2 * chunks, np.int64)
     params[SLOT_OF] = waiting
-    workers.launch(note.address, params.ctypes.data, chunks, threads)
+    workers.launch(note.address, params.ctypes.data, chunks, threads, run)
     return params, params[FIRST::2], params[FIRST + 1 :: 2]
 
 
@@ -68,6 +68,16 @@ def test_every_chunk_once(pool, threads):
         earlier.append(params)
     assert pool.started == min(threads, 4)
     assert all((params == -7).all() for params in earlier)
+
+
+@pytest.mark.parametrize("run", [2, 5, MANY + 1])
+def test_neighbours_are_of_one_thread(pool, run):
+    """Every chunk once, `run` of them by the same thread, whether or not the last ones are as many."""
+    for turn in range(200):
+        _, times, slots = launched(4, turn % (MANY + 1), run=run)
+        assert (times == 1).all()
+        for first in range(0, len(slots), run):
+            assert len(set(slots[first : first + run])) == 1
 
 
 def test_slow_chunks_are_waited_for(pool):

@@ -29,9 +29,9 @@ from tests.linear.support import ALL, problem, ways
 from fastsoftmax.api import linear
 from fastsoftmax.cpu.threads import launch
 launched, parallel = [], launch._parallel
-def recorded(kernel, params, chunks, threads):
+def recorded(kernel, params, chunks, threads, run):
     launched.append(threads)
-    parallel(kernel, params, chunks, threads)
+    parallel(kernel, params, chunks, threads, run)
 launch._parallel = recorded
 
 def digest(*results):

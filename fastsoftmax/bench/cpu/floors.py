@@ -5,6 +5,7 @@ an update in place, a sum where nothing is written.  One that the caches hold ca
 """
 
 import functools
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,17 @@ def exponentials(dtype: str = "float32") -> float:
     return len(x) * ceilings.REPEATS / timing.least
 
 
+def zeroed(threads: int, size: int = MOST) -> float:
+    """Bytes a second of a new array that the system zeroes for so many threads, each of which touches a part of it."""
+
+    def touched() -> None:
+        pages = np.empty(size, np.uint8)[::4096]
+        list(pool.map(lambda part: part.fill(1), np.array_split(pages, threads)))
+
+    with ThreadPoolExecutor(threads) as pool:
+        return size / measure({"touched": touched}, seconds=0.2, least=3)["touched"].median
+
+
 def measured(threads: int, seconds: float) -> dict[str, float]:
     """The ceilings: gigabytes a second of all threads and of one, and exponentials of one core."""
     speeds: dict[str, float] = {}
@@ -105,6 +117,7 @@ def measured(threads: int, seconds: float) -> dict[str, float]:
         speeds |= {keys[name] + suffix: _FACTOR[name] / value / 1e9 for name, value in pace.items()}
     if threads == 1:
         speeds |= {key: speeds[key + results.ONE_THREAD] for key in keys.values()}
+    speeds[results.ZEROED] = zeroed(threads) / 1e9
     speeds[results.EXP] = exponentials() / 1e9
     speeds[results.EXP64] = exponentials("float64") / 1e9
     return speeds

@@ -21,15 +21,15 @@ def call(_typing, address, params, chunk, slot):
 
 
 @intrinsic
-def _take(_typing, params):
-    """The number of the next chunk, counting atomically in field 0 (NEXT_CHUNK) of the parameters."""
+def _take(_typing, params, count):
+    """The number of the next of `count` chunks, counting atomically in field 0 (NEXT_CHUNK) of the parameters."""
 
     def emit(_context, builder, _sig, args):
         word = ir.IntType(64)
         counter = builder.inttoptr(args[0], word.as_pointer())
-        return builder.atomic_rmw("add", counter, word(1), "seq_cst")
+        return builder.atomic_rmw("add", counter, args[1], "seq_cst")
 
-    return types.int64(types.int64), emit
+    return types.int64(types.int64, types.int64), emit
 
 
 @inline
@@ -40,9 +40,10 @@ def all_of(kernel, params, chunks):
 
 
 @inline
-def share_of(kernel, params, chunks, slot):
-    """Run a kernel for chunks off the shared counter until none is left, with a thread's own slot of scratch."""
-    chunk = _take(params)
-    while chunk < chunks:
-        call(kernel, params, chunk, slot)
-        chunk = _take(params)
+def share_of(kernel, params, chunks, run, slot):
+    """Run a kernel for chunks off the shared counter, `run` at a time, with a thread's own slot of scratch."""
+    first = _take(params, run)
+    while first < chunks:
+        for chunk in range(first, min(first + run, chunks)):
+            call(kernel, params, chunk, slot)
+        first = _take(params, run)

@@ -25,20 +25,20 @@ def _serial(kernel, params, chunks):
     all_of(kernel, params, chunks)
 
 
-def _shared(kernel, params, chunks, threads):
+def _shared(kernel, params, chunks, threads, run):
     for slot in prange(threads):
-        share_of(kernel, params, chunks, slot)
+        share_of(kernel, params, chunks, run, slot)
 
 
 _serial = jit.driver(_serial, types.void(types.int64, types.int64, types.int64))
 
 
 #: Compiled (or loaded) when it is first needed: that takes seconds, and starts Numba's threads.
-_numbas = jit.driver(_shared, types.void(types.int64, types.int64, types.int64, types.int64), parallel=True)
+_numbas = jit.driver(_shared, types.void(*[types.int64] * 5), parallel=True)
 
 
-def _parallel(kernel, params, chunks, threads):
-    (workers.launch if OWN else _numbas)(kernel, params, chunks, threads)
+def _parallel(kernel, params, chunks, threads, run):
+    (workers.launch if OWN else _numbas)(kernel, params, chunks, threads, run)
 
 
 # One parallel launch at a time: Numba's workqueue layer aborts the process when two threads enter it, and elsewhere a
@@ -50,6 +50,7 @@ _launching = threading.Lock()
 # that call at once took 1.25 times as long as with one thread each, for the help of one in the other's way.
 _under_way: list[None] = []
 _last = 0, 0
+RUNS = 4  # of chunks for each thread, at least: who is last keeps the others waiting for one
 RECENT = 30_000  # nanoseconds: a call of softmax is in Python for 6 of its microseconds, one of a loss for 15
 
 
@@ -81,8 +82,11 @@ def threads_for():
     return threads
 
 
-def launch(kernel, params, chunks, threads):
-    """Run `kernel` for every chunk with at most `threads` threads; it and its parameters are addresses."""
+def launch(kernel, params, chunks, threads, run=1):
+    """Run `kernel` for every chunk with at most `threads` threads; it and its parameters are addresses.
+
+    A thread takes `run` neighbouring chunks at a time, or fewer, so that each thread has `RUNS` of them.
+    """
     global _last
     if threads == 1:
         _serial(kernel, params, chunks)
@@ -92,17 +96,17 @@ def launch(kernel, params, chunks, threads):
     threads -= len(others) or (last != me and time.monotonic_ns() - ended < RECENT)
     others.append(None)
     try:
-        _run(kernel, params, chunks, threads)
+        _run(kernel, params, chunks, threads, run)
     finally:
         others.pop()
         _last = me, time.monotonic_ns()
 
 
-def _run(kernel, params, chunks, threads):
+def _run(kernel, params, chunks, threads, run):
     """Run a launch in so many threads, if no other has them, else in this one."""
     if threads > 1 and _launching.acquire(blocking=False):
         try:
-            _parallel(kernel, params, chunks, threads)
+            _parallel(kernel, params, chunks, threads, max(1, min(run, chunks // (RUNS * threads))))
         finally:
             _launching.release()
     else:

@@ -58,7 +58,7 @@ ALONE, RARE = 8, 100_000_000
 LINE = 128
 GATE, JOB, DONE, WAITING, STOLEN, ALONE_UNTIL, PROCESS, SLOTS = (k * LINE for k in range(8))
 LAST_LOSS = ALONE_UNTIL + 8
-KERNEL, PARAMS, CHUNKS, THREADS, PROCESSOR = range(5)  # words of the job
+KERNEL, PARAMS, CHUNKS, THREADS, RUN, PROCESSOR = range(6)  # words of the job
 # Of a thread: whether it sleeps, and how much processor time it had; what it waits with; and a mask of processors.
 ASLEEP, TIME, MUTEX, CONDITION, MASK, SLOT = 0, 64, LINE, 2 * LINE, 3 * LINE, 3 * LINE + CPUS // 8
 
@@ -115,7 +115,8 @@ def _help(pool, number):
     me, job = _slot(pool, number), pool + JOB
     begun, worked = _now(me), nanoseconds(THREAD_CLOCK, me + TIME)
     _wake(pool, number)
-    share_of(integer_at(job, KERNEL), integer_at(job, PARAMS), integer_at(job, CHUNKS), number)
+    about = integer_at(job, KERNEL), integer_at(job, PARAMS), integer_at(job, CHUNKS), integer_at(job, RUN)
+    share_of(*about, number)
     if load(pool + WAITING) != 0:  # the launching thread sleeps: is it this one's fault, or a long chunk's?
         add(pool + STOLEN, _now(me) - begun - (nanoseconds(THREAD_CLOCK, me + TIME) - worked))
     add(pool + DONE, 1)
@@ -189,13 +190,13 @@ def _wait(pool, passed):
     return min(_now(me) - begun, load(pool + STOLEN))
 
 
-def _launch(pool, kernel, params, chunks, threads):
+def _launch(pool, kernel, params, chunks, threads, run):
     """Run a kernel for every chunk, in this thread and in up to ``threads - 1`` others."""
     me, job = _slot(pool, 0), pool + JOB
     if _now(me) < integer_at(pool, ALONE_UNTIL // 8):
         all_of(kernel, params, chunks)
         return
-    for field, value in ((KERNEL, kernel), (PARAMS, params), (CHUNKS, chunks), (THREADS, threads)):
+    for field, value in ((KERNEL, kernel), (PARAMS, params), (CHUNKS, chunks), (THREADS, threads), (RUN, run)):
         put_integer(job, field, value)
     if LINUX:
         put_integer(job, PROCESSOR, cpu())
@@ -203,7 +204,7 @@ def _launch(pool, kernel, params, chunks, threads):
     store(pool + STOLEN, 0)
     store(pool + GATE, ((load(pool + GATE) >> NUMBER) + 1) << NUMBER)
     woken = _wake(pool, 0)
-    share_of(kernel, params, chunks, 0)
+    share_of(kernel, params, chunks, run, 0)
     passed = set_bits(pool + GATE, CLOSED) & (CLOSED - 1)
     lost = USELESS if woken != 0 else 0
     if passed != 0:
@@ -220,7 +221,7 @@ class Workers:
 
     def __init__(self):
         word, self.started, self.most = types.int64, 1, numba.config.NUMBA_NUM_THREADS  # the launching thread counts
-        self.launch = jit.driver(_launch, types.void(word, word, word, word, word)).entry()
+        self.launch = jit.driver(_launch, types.void(word, word, word, word, word, word)).entry()
         self.work = jit.driver(_work, types.void(word, word)).entry()
         self.room = np.zeros(SLOTS + (self.most + 1) * SLOT, np.uint8)
         self.address = -(-self.room.ctypes.data // LINE) * LINE
@@ -259,11 +260,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def launch(kernel, params, chunks, threads):
-    """Run a kernel for every chunk with at most `threads` threads; one launch at a time."""
+def launch(kernel, params, chunks, threads, run=1):
+    """Run a kernel for every chunk, `run` at a time, with at most `threads` threads; one launch at a time."""
     global _pool
     if _pool is None:
         _pool = Workers()
     if threads > _pool.started:
         _pool.start(threads)
-    _pool.launch(_pool.address, kernel, params, chunks, min(threads, _pool.started))
+    _pool.launch(_pool.address, kernel, params, chunks, min(threads, _pool.started), run)
