@@ -43,7 +43,8 @@ def kl_divergence(
     teacher : array_like, shape (..., K), or a pair (indices, log_prob) of shapes (..., k)
         What `teacher_is` says, read in the dtype that is computed in.  A pair, which needs a `tail`, lists k classes
         of each row, each once and in any order, and their log-probabilities at the temperature: such as the teacher's
-        most probable ones, which `row_stats` finds (``top_k``).
+        most probable ones, which `row_stats` finds (``top_k``; it puts them last, and rows of index -1, which it
+        ignored, are to be left out).
     axis : int, default -1
         The axis of the classes in both.
     temperature : float > 0, default 1
@@ -62,7 +63,8 @@ def kl_divergence(
         The classes that are there: a mask that broadcasts to `student`.  Others are not looked at in either, as if they
         had the logit -inf, or the probability 0; both arrays are copied without them, but on a GPU.  Not for a pair.
     sample_weight : array_like, shape (...), optional
-        Weights >= 0 that multiply the rows' divergences; a mean divides by their sum.
+        Weights >= 0 that multiply the rows' divergences; a mean divides by their sum.  0 times infinity is NaN, as in
+        torch: rows of an infinite divergence are to be left out.
     reduction : {"mean", "sum", "none"}, default "mean"
         "mean" divides by the number of rows (torch's "batchmean" for one axis of rows).
 

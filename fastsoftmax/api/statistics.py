@@ -112,7 +112,7 @@ def row_stats(
     RowStats
         A NamedTuple of arrays of shape (...), or scalars, in the order above; None for what is not wanted.  Real
         numbers are float32 for half precision, else in the dtype of the logits (float64 for integers); indices are
-        int64.  "top_k" is a `TopK` of arrays of shape (..., k).
+        int64.  "top_k" is a `TopK` of arrays of shape (..., k), whatever `axis` is.
 
     Raises
     ------

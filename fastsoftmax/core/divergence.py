@@ -85,9 +85,11 @@ def listed_shape(got: tuple[int, ...], log_prob: tuple[int, ...], student: tuple
     """Refuse a pair that does not list some classes of each row of the student's; `axis` counts from the front."""
     rest = student[:axis], student[axis + 1 :]
     if len(got) != len(student) or (got[:axis], got[axis + 1 :]) != rest or not 1 <= got[axis] <= student[axis]:
+        last = axis < len(student) - 1 and len(got) == len(student) and got[:-1] == rest[0] + rest[1]
+        mend = f"; row_stats puts them last: pass np.moveaxis(indices, -1, {axis}), and log_prob likewise" * last
         raise ValueError(
             f"indices must have the shape of student, {student}, but for 1 to {student[axis]} listed classes along "
-            f"axis {axis}, got {got}"
+            f"axis {axis}, got {got}{mend}"
         )
     if log_prob != got:
         raise ValueError(f"log_prob must have the shape of indices, {got}, got {log_prob}")

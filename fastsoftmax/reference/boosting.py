@@ -36,20 +36,24 @@ def cross_entropy_grad_hess(
     w = np.ones(x.shape[-1], dtype) if class_weight is None else converted(class_weight, dtype)
     rows = np.ones(x.shape[:-1], dtype) if sample_weight is None else converted(sample_weight, dtype)
     p, but_p = _probabilities(x / temperature)
-    share = label_smoothing / x.shape[-1]
-    if np.ndim(target) == x.ndim:
-        total, bend = (w * ((1 - label_smoothing) * q + share)).sum(-1, keepdims=True), 0.0
-    else:
-        p_t, u = (p * q).sum(-1, keepdims=True), (but_p * q).sum(-1, keepdims=True)
-        slope, bend = _focal(p_t, u, focal_gamma)
-        keep = (1 - label_smoothing) * (w * q).sum(-1, keepdims=True)
-        total, bend = keep * slope + share * w.sum(), keep * bend * np.where(q == 1, but_p, p) ** 2
+    total, bend = _curvature(p, but_p, q, w, label_smoothing, None if np.ndim(target) == x.ndim else focal_gamma)
     factor = {"upper": 2, "lightgbm": x.shape[-1] / max(x.shape[-1] - 1, 1)}.get(hessian, 1)
     hess = (factor * total * p * but_p + bend) * rows[..., None] / temperature**2
     if hessian == "residual":
         hess = np.abs(np.moveaxis(grad, axis, -1)) / temperature
     hess = np.where(q.any(-1, keepdims=True) | (np.ndim(target) == x.ndim), hess, 0.0)
     return GradHess(grad, np.moveaxis(np.where(hess < min_hessian, min_hessian, hess), -1, axis))
+
+
+def _curvature(p: Array, but_p: Array, q: Array, w: Array, smoothing: float, gamma: float | None) -> tuple[Any, Any]:
+    """What ``p (1 - p)`` is multiplied by, and what is added; without a `gamma` of probabilities `q`."""
+    share = smoothing / p.shape[-1]
+    if gamma is None:
+        return (w * ((1 - smoothing) * q + share)).sum(-1, keepdims=True), 0.0
+    p_t, u = (p * q).sum(-1, keepdims=True), (but_p * q).sum(-1, keepdims=True)
+    slope, bend = _focal(p_t, u, gamma)
+    keep = (1 - smoothing) * (w * q).sum(-1, keepdims=True)
+    return keep * slope + share * w.sum(), keep * bend * np.where(q == 1, but_p, p) ** 2
 
 
 def _distribution(target: ArrayLike, x: Array, axis: int, ignore_index: int) -> Array:

@@ -37,14 +37,15 @@ def cross_entropy_and_grad(
     """Cross-entropy and its gradient; the parameters are those of `fastsoftmax.cross_entropy_and_grad`."""
     with np.errstate(all="ignore"):
         x, z, slope, there = transformed(logits, axis, softcap, temperature, where, class_offset, dtype)
-    w = np.ones(x.shape[-1], dtype) if class_weight is None else converted(class_weight, dtype)
-    rows = np.ones(x.shape[:-1], dtype) if sample_weight is None else converted(sample_weight, dtype)
-    with np.errstate(all="ignore"):
+        w = np.ones(x.shape[-1], dtype) if class_weight is None else converted(class_weight, dtype)
+        rows = np.ones(x.shape[:-1], dtype) if sample_weight is None else converted(sample_weight, dtype)
         if np.ndim(target) == x.ndim - 1:
             used = np.asarray(target) != ignore_index
             t = np.where(used, target, 0).astype(np.int64)[..., None]
-            row_weight = w[t][..., 0]
-            loss, grad = _of_indices(z, t, w, w * there, label_smoothing, focal_gamma, poly_epsilon)
+            (loss, grad), row_weight = (
+                _of_indices(z, t, w, w * there, label_smoothing, focal_gamma, poly_epsilon),
+                w[t][..., 0],
+            )
         else:
             used, row_weight = np.ones(x.shape[:-1], dtype=bool), np.ones(x.shape[:-1], dtype)
             q = np.moveaxis(converted(target, dtype), axis, -1)
@@ -52,13 +53,18 @@ def cross_entropy_and_grad(
         lse = logsumexp(z, keepdims=True, dtype=dtype)
         loss = loss + z_loss * row_weight * lse[..., 0] ** 2
         grad = (grad + 2 * z_loss * row_weight[..., None] * lse * softmax(z, dtype=dtype)) * slope
-        count = (row_weight * rows)[used].sum()
-        divisor = (count or np.nan) if reduction == "mean" else 1.0  # the mean of nothing is NaN
-        scale = np.broadcast_to(converted(grad_output, dtype), rows.shape) * rows / divisor
-        loss = np.where(used, loss * rows, 0.0)
-        grad = np.where(used[..., None], grad * scale[..., None], 0.0)
-        total = loss[()] if reduction == "none" else loss.sum() / divisor
+        total, grad = _reduced(loss, grad, used, row_weight, rows, reduction, converted(grad_output, dtype))
     return LossAndGrad(total, np.moveaxis(grad, -1, axis))
+
+
+def _reduced(
+    loss: Array, grad: Array, used: Array, row_weight: Array, rows: Array, reduction: str, up: Array
+) -> tuple[Any, Array]:
+    """The loss of all rows and its gradient, by weights of the rows that count, and an upstream gradient."""
+    divisor = ((row_weight * rows)[used].sum() or np.nan) if reduction == "mean" else 1.0  # the mean of nothing is NaN
+    scale = np.broadcast_to(up, rows.shape) * rows / divisor
+    loss, grad = np.where(used, loss * rows, 0.0), np.where(used[..., None], grad * scale[..., None], 0.0)
+    return loss[()] if reduction == "none" else loss.sum() / divisor, grad
 
 
 def _of_indices(

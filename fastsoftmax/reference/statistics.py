@@ -1,9 +1,10 @@
 """Statistics of rows, and the gradient of three of them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..api.statistics import RowStats, TopK
 from .maps import Array, logsumexp, transformed
@@ -45,28 +46,32 @@ def row_stats(
     x, z, _, _ = transformed(logits, axis, softcap, temperature, where, class_offset, dtype)
     if where is not None or class_offset is not None:
         x = z
-    log_p, rows = _log_probs(z), x.shape[:-1]
+    rows = x.shape[:-1]
     used = np.full(rows, True) if target is None else np.asarray(target) != ignore_index
     t = np.where(used, 0 if target is None else target, 0).astype(np.int64)[..., None]
-    x_t = np.take_along_axis(x, t, -1)
-    others = np.where(np.arange(x.shape[-1]) == t, -np.inf, z)
+    log_p, found = _found(x, z, t)
     largest = np.argsort(np.where(np.isnan(x), -np.inf, -x), axis=-1, kind="stable")[..., :k]
-    found = {
-        "log_prob": np.take_along_axis(log_p, t, -1)[..., 0],
-        "entropy": _entropy(log_p),
-        "log_sum_exp": logsumexp(z, dtype=dtype),
-        "argmax": x.argmax(axis=-1),
-        "max_prob": np.exp(log_p.max(axis=-1)),
-        "correct": x.argmax(axis=-1) == t[..., 0],
-        "rank": (x > x_t).sum(axis=-1),
-        "margin": np.take_along_axis(z, t, -1)[..., 0] - others.max(axis=-1),
-    }
     ignored = {"argmax": -1, "rank": -1, "correct": False}
     found = {name: np.where(used, value, ignored.get(name, 0.0)) for name, value in found.items()}
     best = np.where(used[..., None], np.take_along_axis(log_p, largest, -1), 0.0)
     asked = {want} if isinstance(want, str) else set(want)
     top = TopK(np.where(used[..., None], largest, -1), best) if "top_k" in asked else None
     return RowStats(**{name: value[()] for name, value in found.items() if name in asked}, top_k=top)
+
+
+def _found(x: Array, z: Array, t: NDArray[np.int64]) -> tuple[Array, dict[str, Any]]:
+    """(log-probabilities, the statistics of all rows by name) of logits as they are ordered, and as they are used."""
+    log_p, others = _log_probs(z), np.where(np.arange(x.shape[-1]) == t, -np.inf, z)
+    return log_p, {
+        "log_prob": np.take_along_axis(log_p, t, -1)[..., 0],
+        "entropy": _entropy(log_p),
+        "log_sum_exp": logsumexp(z, dtype=z.dtype),
+        "argmax": x.argmax(axis=-1),
+        "max_prob": np.exp(log_p.max(axis=-1)),
+        "correct": x.argmax(axis=-1) == t[..., 0],
+        "rank": (x > np.take_along_axis(x, t, -1)).sum(axis=-1),
+        "margin": np.take_along_axis(z, t, -1)[..., 0] - others.max(axis=-1),
+    }
 
 
 @np.errstate(all="ignore")

@@ -285,3 +285,12 @@ def test_examples_of_modules_run(module):
     assert found.failed == 0
     if module in {"api.cross_entropy", "api.linear", "api.softmax", "system"}:
         assert found.attempted >= len([name for name in FUNCTIONS if name in vars(loaded)])
+
+
+def test_the_reference_is_short():
+    """A specification is read: 20 lines a function at most, without signature and docstring."""
+    for file in (PACKAGE / "reference").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                lines = node.end_lineno - (node.body[0].end_lineno if len(node.body) > 1 else node.body[0].lineno - 1)
+                assert lines <= 20, f"{file.name}: {node.name} has {lines}"

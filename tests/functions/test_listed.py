@@ -10,6 +10,7 @@ from fastsoftmax import reference
 from fastsoftmax.api.statistics import TopK
 from fastsoftmax.core.divergence import TAILS, Listed
 from fastsoftmax.cpu import derived
+from tests.backends import raises
 from tests.pairs import exhaustive_but
 from tests.support import LAYOUTS, assert_exact, both, by_least_places, logits, row_counts, seeds, steepness
 
@@ -228,7 +229,11 @@ PAIR = [[0, 1], [2, 0]], [[-1.0, -2.0], [-0.5, -3.0]]
         (ValueError, "along axis 1, got (3, 2)", {"teacher": (np.zeros((3, 2), int),) * 2}),
         (ValueError, "log_prob must have the shape of indices, (2, 2), got (2, 1)", {"teacher": (PAIR[0], [[0], [0]])}),
         (TypeError, "indices must have an integer dtype, got float64", {"teacher": (PAIR[1], PAIR[1])}),
-        (ValueError, "in [0, 3), got -1 in row (1,)", {"teacher": ([[0, 1], [2, -1]], PAIR[1])}),
+        (
+            ValueError,
+            "in [0, 3), got -1 in row (1,); row_stats gives -1 for rows that it ignores: leave them out",
+            {"teacher": ([[0, 1], [2, -1]], PAIR[1])},
+        ),
         (ValueError, "in [0, 3), got 3 in row (0,)", {"teacher": ([[0, 3], [2, 1]], PAIR[1])}),
         (ValueError, "each class once in a row, got 2 twice in row (1,)", {"teacher": ([[0, 1], [2, 2]], PAIR[1])}),
     ],
@@ -239,3 +244,17 @@ def test_errors(error, text, options):
         with pytest.raises(error) as caught:
             function(np.zeros((2, 3)), **options)
         assert text in str(caught.value)
+
+
+def test_classes_that_row_stats_puts_last(backend):
+    """Along another axis they are to be moved there, as the error says."""
+    x, y = logits(1, (4, 7, 5), np.float32), logits(2, (4, 7, 5), np.float32)
+    top = backend.call(fs.row_stats, y, want="top_k", k=3, axis=1).top_k
+    text = (
+        "along axis 1, got (4, 5, 3); row_stats puts them last: pass np.moveaxis(indices, -1, 1), and log_prob likewise"
+    )
+    raises(ValueError, text, fs.kl_divergence, x, tuple(top), tail="bucket", axis=1, backend=backend)
+    moved = tuple(np.ascontiguousarray(np.moveaxis(part, -1, 1)) for part in top)
+    exact = reference.kl_divergence(x, moved, tail="bucket", axis=1)
+    if not backend.gpu:  # where the classes lie last
+        np.testing.assert_allclose(fs.kl_divergence(x, moved, tail="bucket", axis=1), exact, rtol=1e-5)
