@@ -162,6 +162,8 @@ def grad_hess(
         like = array_of("logits", logits)
         output(first, like, wanted, "out[0]")
         output(second, like, wanted, "out[1]")
+        if np.shares_memory(first, second):
+            raise ValueError("out must be two arrays that share no memory, got some that do; pass one for each result")
         to = last(first, axis), last(second, axis)
     return GradHess(problem, hessian_of(*hessian, problem.options, problem.x.array.shape[-1]), wanted, to)
 

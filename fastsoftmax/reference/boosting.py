@@ -46,7 +46,7 @@ def cross_entropy_grad_hess(
 
 
 def _curvature(p: Array, but_p: Array, q: Array, w: Array, smoothing: float, gamma: float | None) -> tuple[Any, Any]:
-    """What ``p (1 - p)`` is multiplied by, and what is added; without a `gamma` of probabilities `q`."""
+    """The factor of ``p (1 - p)``, and what is added to it; without a `gamma` of probabilities `q`."""
     share = smoothing / p.shape[-1]
     if gamma is None:
         return (w * ((1 - smoothing) * q + share)).sum(-1, keepdims=True), 0.0

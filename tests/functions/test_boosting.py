@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import fastsoftmax as fs
 from fastsoftmax import reference
+from tests.backends import raises
 from tests.pairs import exhaustive_but
 from tests.support import (
     LAYOUTS,
@@ -207,3 +208,12 @@ def test_errors(error, text, options):
     with pytest.raises(error) as caught:
         fs.cross_entropy_grad_hess(np.zeros((2, 3)), **options)
     assert text in str(caught.value)
+
+
+def test_results_lie_apart():
+    """Of the same memory one result would be the other; planes of one array share none."""
+    x, t, out = np.zeros((3, 2)), [0, 1, 0], np.empty((3, 2, 2))
+    raises(ValueError, "out must be two arrays that share no memory", fs.cross_entropy_grad_hess, x, t,
+           out=(out[..., 0], out[:, ::-1, 0]))  # fmt: skip
+    fs.cross_entropy_grad_hess(x, t, out=(out[..., 0], out[..., 1]))
+    np.testing.assert_array_equal(out, np.stack(reference.cross_entropy_grad_hess(x, t), axis=-1))
