@@ -125,7 +125,7 @@ def _distinct(places: Array, classes: int) -> None:
     bad = (places < 0) | (places >= classes)
     if bad.any():
         at = tuple(map(int, np.argwhere(bad)[0]))
-        ignored = "; row_stats gives -1 for rows that it ignores: leave them out, or its target" * (places[at] == -1)
+        ignored = "; row_stats gives -1 for rows that it ignores: leave them out, or its target" * int(places[at] == -1)
         raise ValueError(f"indices must hold classes in [0, {classes}), got {places[at]} in row {at[:-1]}{ignored}")
     ordered = np.sort(places, axis=-1)
     twice = ordered[..., 1:] == ordered[..., :-1]
