@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.linear import cases, check, contestants
 from benchmarks.linear.cases import FIT, MEMORY
-from benchmarks.linear.contestants import OURS, PRODUCTS, TIGHTER
+from benchmarks.linear.contestants import OURS, PRODUCTS, THROUGH_TORCH, TIGHTER
 from fastsoftmax.bench import machine, timing
 
 TOY = os.environ.get("FASTSOFTMAX_TOY", "0") != "0"
@@ -31,7 +31,7 @@ def prepared(case):
     """The data of a case, its calls, why others are missing, and what one that is not ours finds."""
     data = cases.data(case)
     calls, missing = contestants.calls_on(case, data)
-    others = [name for name in calls if name not in (OURS, TIGHTER, PRODUCTS)]
+    others = [name for name in calls if name not in (OURS, THROUGH_TORCH, TIGHTER, PRODUCTS)]
     return data, calls, missing, calls[others[0]]() if others and case.operation != MEMORY else None
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -23,6 +23,7 @@ TIGHTER = (
     f"{OURS}, tol=1e-5"  # a tenth of the default, for where that stops at a larger objective than scikit-learn does
 )
 CHUNKED, EAGER, PRODUCTS = "torch, chunked", "torch, eager", "bare products"
+THROUGH_TORCH = results.THROUGH_TORCH
 
 FEW_ITERATIONS = 3  # of a fit whose memory is measured: all that it holds is held by then
 MAX_ITER = 1000  # of the fits that are timed: enough for everybody to stop for having converged
@@ -60,23 +61,38 @@ def _numpy_loss(d: Data) -> Call:
     return call
 
 
-def _torch_loss(d: Data, *, chunked: bool) -> Call:
+def _chunked(x: Any, weight: Any, target: Any, bias: Any) -> Any:
+    """The loss by torch, which computes some of the logits at a time."""
     torch = module("torch")
-    functional = torch.nn.functional
-    if chunked and not hasattr(functional, "linear_cross_entropy"):
+    function = getattr(torch.nn.functional, "linear_cross_entropy", None)
+    if function is None:
         raise Missing(f"torch {torch.__version__} has no linear_cross_entropy")
+    return function(x, weight, target, linear_bias=bias, options=torch.nn.LinearCrossEntropyOptions())
+
+
+def _eager(x: Any, weight: Any, target: Any, bias: Any) -> Any:
+    """The loss as torch's users write it."""
+    functional = module("torch").nn.functional
+    return functional.cross_entropy(functional.linear(x, weight, bias), target)
+
+
+def _through_torch(x: Any, weight: Any, target: Any, bias: Any) -> Any:
+    """Our loss of tensors."""
+    return module("fastsoftmax.torch").linear_cross_entropy(x, weight, target, bias)
+
+
+def _torch_loss(d: Data, loss: Callable[..., Any]) -> Call:
+    """A loss of tensors and its backward pass."""
+    torch = module("torch")
     x, target = torch.from_numpy(d.x), torch.from_numpy(d.target)
     weight, bias = (torch.from_numpy(a).requires_grad_() for a in (d.weight, d.bias))
-    options = torch.nn.LinearCrossEntropyOptions() if chunked else None
+    loss(x[:1], weight, target[:1], bias)  # which says what is missing
 
     def call() -> object:
         weight.grad = bias.grad = None
-        if chunked:
-            loss = functional.linear_cross_entropy(x, weight, target, linear_bias=bias, options=options)
-        else:
-            loss = functional.cross_entropy(functional.linear(x, weight, bias), target)
-        loss.backward()
-        return loss.item(), weight.grad.numpy(), bias.grad.numpy()
+        found = loss(x, weight, target, bias)
+        found.backward()
+        return found.item(), weight.grad.numpy(), bias.grad.numpy()
 
     return call
 
@@ -146,8 +162,9 @@ CONTESTANTS = (
     Contestant(OURS, LOSS, _ours_loss),
     Contestant(SKLEARN, LOSS, _sklearn_loss),
     Contestant(SKLEARN_1, LOSS, lambda d: _sklearn_loss(d, 1), most_logits=1e8),
-    Contestant(CHUNKED, LOSS, lambda d: _torch_loss(d, chunked=True), dense_only=True),
-    Contestant(EAGER, LOSS, lambda d: _torch_loss(d, chunked=False), dense_only=True),
+    Contestant(THROUGH_TORCH, LOSS, lambda d: _torch_loss(d, _through_torch), dense_only=True),
+    Contestant(CHUNKED, LOSS, lambda d: _torch_loss(d, _chunked), dense_only=True),
+    Contestant(EAGER, LOSS, lambda d: _torch_loss(d, _eager), dense_only=True),
     Contestant(NUMPY, LOSS, _numpy_loss, most_logits=1e8),
     Contestant(PRODUCTS, LOSS, lambda d: _products(d, gradient=True)),
     Contestant(OURS, PREDICT, lambda d: lambda: linear.linear_predict(d.x, d.weight, d.bias)),

@@ -12,7 +12,7 @@ from fastsoftmax.bench.timing import Call
 
 from . import cases, check, contestants
 from .cases import FIT, LOSS, MEMORY, PREDICT, Case
-from .contestants import CHUNKED, EAGER, NUMPY, OURS, PRODUCTS, SKLEARN, SKLEARN_1, TIGHTER
+from .contestants import CHUNKED, EAGER, NUMPY, OURS, PRODUCTS, SKLEARN, SKLEARN_1, THROUGH_TORCH, TIGHTER
 
 READ, PEAK = "read", "peak"
 READ_BYTES, PEAK_SIZE = 1 << 28, 2048
@@ -20,7 +20,7 @@ LEAST = 1  # repetition after the first of those that take seconds, so that they
 
 #: The peers of each operation that is timed, in the order of the columns.
 PEERS = {
-    LOSS: (SKLEARN, SKLEARN_1, CHUNKED, EAGER, NUMPY, PRODUCTS),
+    LOSS: (SKLEARN, SKLEARN_1, CHUNKED, EAGER, THROUGH_TORCH, NUMPY, PRODUCTS),
     PREDICT: (SKLEARN, EAGER, NUMPY, PRODUCTS),
     FIT: (TIGHTER, SKLEARN),
 }
@@ -97,7 +97,7 @@ def timed(case: Case, date: str, seconds: float, floors: dict[str, Call]) -> Res
     with timing.watched() as others:
         times = timing.measure(calls, seconds=seconds, least=LEAST, pause=timing.PAUSE)
     names = [name for name in results if name != PRODUCTS]
-    expected = next((results[name] for name in names if name not in {OURS, TIGHTER}), None)
+    expected = next((results[name] for name in names if name not in {OURS, THROUGH_TORCH, TIGHTER}), None)
     for name in names:
         if wrong := check.disagreement(case, data, results[name], expected):
             absent[name] = wrong

@@ -67,10 +67,13 @@ def _calls(case: Case, sets: list[Inputs], *, compile_: bool) -> list[Call]:
     return [_call(case, d, function) for d in sets]
 
 
-def ours(case: Case, sets: list[Inputs]) -> list[Call]:
+def ours(case: Case, sets: list[Inputs], *, compile_: bool = False) -> list[Call]:
     """Our loss of tensors, whose gradient comes from autograd as torch's own does."""
-    module()
+    torch = module()
     loss = importlib.import_module("..torch", __package__).cross_entropy
+    if compile_:
+        torch.compiler.reset()
+        loss = torch.compile(loss, dynamic=False, fullgraph=True)
     return [_call(case, d, functools.partial(loss, **_options(case, d))) for d in sets]
 
 

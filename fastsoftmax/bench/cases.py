@@ -14,10 +14,10 @@ DERIVED = (ROW_STATS, GRAD_HESS, DIVERGENCE)
 LOSSES = frozenset({LOSS_AND_GRAD, LOSS})
 WRITERS = frozenset({LOSS_AND_GRAD, SOFTMAX, LOG_SOFTMAX})  # of as many numbers as they read
 
-SHAPES, DTYPES, LAYOUTS, OPTIONS, ANSWERS, SIZE, THREADS, BUSY, START = (
-    "shapes", "dtypes", "layouts", "options", "answers", "size", "threads", "busy", "start",
+SHAPES, DTYPES, LAYOUTS, OPTIONS, ANSWERS, AUTOGRAD, SIZE, THREADS, BUSY, START = (
+    "shapes", "dtypes", "layouts", "options", "answers", "autograd", "size", "threads", "busy", "start",
 )  # fmt: skip
-GROUPS = (SHAPES, DTYPES, LAYOUTS, OPTIONS, ANSWERS, SIZE, THREADS, BUSY, START)
+GROUPS = (SHAPES, DTYPES, LAYOUTS, OPTIONS, ANSWERS, AUTOGRAD, SIZE, THREADS, BUSY, START)
 
 ROWS = "rows"  # the layout of a C-contiguous array with the classes last
 AXIS_0, APART, SECOND, FORTRAN, UNALIGNED = "axis=0", "rows-apart", "every-second-class", "Fortran", "unaligned"
@@ -156,6 +156,13 @@ def _derived() -> Iterator[Case]:
         yield Case(ANSWERS, DIVERGENCE, shape, reason=_ANSWERS[DIVERGENCE])
 
 
+def _through_autograd() -> Iterator[Case]:
+    """Loss and backward pass of tensors."""
+    yield _case(AUTOGRAD, LOSS_AND_GRAD, (64, 10), "what a call through autograd costs before it computes")
+    for dtype, shape in itertools.product(("float32", "bfloat16"), (_FEW, _MANY, (2048, 32000))):
+        yield _case(AUTOGRAD, LOSS_AND_GRAD, shape, "as models are trained: the loss, and its backward pass", dtype)
+
+
 def _grown() -> Iterator[Case]:
     """More logits, more classes, more threads."""
     for logits in _LOGITS:
@@ -200,6 +207,7 @@ CASES = (
     *(_case(SHAPES, function, shape, _SHAPES[shape]) for function in FUNCTIONS for shape in _SHAPES),
     *_varied(),
     *_derived(),
+    *_through_autograd(),
     *_grown(),
     *_busy(),
     *(Case(START, function, (64, 10), reason=reason) for function, reason in _STARTS.items()),

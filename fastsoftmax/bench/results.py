@@ -10,7 +10,8 @@ FORMAT = 1  # of the JSON
 OURS, INTO, IN_PLACE = "fastsoftmax", "fastsoftmax, out=", "fastsoftmax, in place"
 #: Ours on what a case is held against: another layout, dtype or option.
 CONTIGUOUS, FLOAT32, PLAIN = "fastsoftmax, contiguous", "fastsoftmax, float32", "fastsoftmax, plain"
-THROUGH_TORCH = "fastsoftmax.torch"  # ours as autograd has it: tensors in, and the gradient by its backward pass
+#: Ours as autograd has it: tensors in, and the gradient by its backward pass.
+THROUGH_TORCH, THROUGH_COMPILED = "fastsoftmax.torch", "fastsoftmax.torch, compiled"
 #: Ours of a loss: forward of the same logits, or with the gradient of as many bytes as a case writes.
 YARDSTICK = "fastsoftmax, a loss"
 NUMPY, SCIPY, SKLEARN = "NumPy", "SciPy", "scikit-learn"

@@ -94,6 +94,7 @@ def cross_entropy(
     )
     terms = _terms(label_smoothing, z_loss, focal_gamma, poly_epsilon, temperature, softcap)
     axis = (0 if input.ndim == 1 else 1) if dim is None else dim
+    axis = -1 if axis == input.ndim - 1 else axis  # the usual one, for which small calls are prepared
     loss = losses.CROSS_ENTROPY(
         *(input, target, weight, where, class_offset, sample_weight),
         *(axis, ignore_index, terms, reduction, check_targets),

@@ -71,6 +71,7 @@ CHECKED = [
     *(f"layouts/{LOSS_AND_GRAD}/65536x10/float32/{layout}" for layout in ("axis=0", "every-second-class", "unaligned")),
     *(f"options/{LOSS_AND_GRAD}/65536x10/float32/{option}" for option in ("class_weight", "ignore_index")),
     *(f"options/{LOSS_AND_GRAD}/65536x10/float32/{option}" for option in ("label_smoothing", "soft_targets")),
+    *(f"autograd/{LOSS_AND_GRAD}/4096x1008/{dtype}" for dtype in ("float32", "bfloat16")),
 ]
 
 
@@ -79,7 +80,8 @@ def test_contestants_are_right(name):
     case = small(name)
     d = inputs.inputs(case)
     for contestant in contestants.wanted(case):
-        if contestant in {results.COMPILED, results.PLAIN}:  # one is tested alone, the other has options of its own
+        # The compiled ones are tested alone, the other has options of its own.
+        if contestant in {results.COMPILED, results.THROUGH_COMPILED, results.PLAIN}:
             continue
         if package := contestants.CONTESTANTS[contestant].package:
             pytest.importorskip(package)
@@ -104,15 +106,16 @@ def assert_right(case, d, result):
 
 
 @pytest.mark.exhaustive  # half a minute of PyTorch's compiler
-def test_compiled_torch_is_right():
+@pytest.mark.parametrize("name", [results.COMPILED, results.THROUGH_COMPILED])
+def test_compiled_torch_is_right(name):
     pytest.importorskip("torch")
-    case = small("shapes/cross_entropy_and_grad/64x10/float32")
+    case = small("autograd/cross_entropy_and_grad/64x10/float32")
     d = inputs.inputs(case)
-    calls, skipped = contestants.prepared(case, [d], [results.COMPILED])
+    calls, skipped = contestants.prepared(case, [d], [name])
     if skipped:
-        assert "compiler" in skipped[results.COMPILED].lower()  # of C++, which torch needs
-        pytest.skip(skipped[results.COMPILED])
-    assert_right(case, d, calls[results.COMPILED]())
+        assert "compiler" in skipped[name].lower()  # of C++, which torch needs
+        pytest.skip(skipped[name])
+    assert_right(case, d, calls[name]())
 
 
 @pytest.mark.parametrize("name", ["shapes/cross_entropy_and_grad/64x10/float32", "shapes/softmax/64x10/float32"])

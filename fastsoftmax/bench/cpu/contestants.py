@@ -20,6 +20,7 @@ import threadpoolctl
 from ...api import cross_entropy, softmax
 from .. import by_torch
 from ..cases import (
+    AUTOGRAD,
     AXIS_0,
     BUSY,
     BUSY_SKLEARN,
@@ -53,6 +54,7 @@ from ..results import (
     PLAIN,
     SCIPY,
     SKLEARN,
+    THROUGH_COMPILED,
     THROUGH_TORCH,
     TORCH,
     YARDSTICK,
@@ -170,14 +172,16 @@ CONTESTANTS = {
     TORCH: Contestant(by_torch.eager, "torch"),
     COMPILED: Contestant(by_torch.compiled, "torch"),
     THROUGH_TORCH: Contestant(by_torch.ours, "torch"),
+    THROUGH_COMPILED: Contestant(functools.partial(by_torch.ours, compile_=True), "torch"),
     JAX: Contestant(by_jax.calls, "jax"),
 }
 LIBRARIES = ("scikit-learn", "torch", "jax", "optax")
 SPINNING = frozenset({SKLEARN, TORCH, COMPILED, JAX})  # whose threads go on for a while after a call
 
 _BY_GROUP = {
-    SHAPES: (OURS, INTO, IN_PLACE, NUMPY, SCIPY, SKLEARN, TORCH, COMPILED, THROUGH_TORCH, JAX),
-    DTYPES: (OURS, INTO, FLOAT32, NUMPY, SKLEARN, TORCH, COMPILED, THROUGH_TORCH, JAX),
+    SHAPES: (OURS, INTO, IN_PLACE, NUMPY, SCIPY, SKLEARN, TORCH, COMPILED, JAX),
+    DTYPES: (OURS, INTO, FLOAT32, NUMPY, SKLEARN, TORCH, COMPILED, JAX),
+    AUTOGRAD: (OURS, THROUGH_TORCH, TORCH, THROUGH_COMPILED, COMPILED),
     LAYOUTS: (OURS, CONTIGUOUS, TORCH, JAX),
     OPTIONS: (OURS, PLAIN, TORCH),
     SIZE: (OURS, INTO, TORCH, JAX),
@@ -198,8 +202,6 @@ def wanted(case: Case) -> list[str]:
         without |= {INTO, IN_PLACE}
     if case.function != LOSS_AND_GRAD or case.dtype not in {"float32", "float64"}:
         without.add(SKLEARN)
-    if case.function != LOSS_AND_GRAD:
-        without.add(THROUGH_TORCH)
     if case.group == DTYPES:
         without.add(FLOAT32 if case.dtype == "float64" else NUMPY)
     if case.elements > MOST_OF_OTHERS:

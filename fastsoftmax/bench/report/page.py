@@ -10,6 +10,7 @@ from importlib import resources
 
 from ..cases import (
     ANSWERS,
+    AUTOGRAD,
     BUSY,
     DTYPES,
     FUNCTIONS,
@@ -33,6 +34,7 @@ HEADINGS = {
     LAYOUTS: ("Layouts", "Loss and gradient of arrays whose classes do not lie one after the other."),
     OPTIONS: ("Options", "Loss and gradient with one option of the loss on."),
     ANSWERS: ("Answers", "Statistics of rows, gradient and Hessian, and divergences; what is held against a loss."),
+    AUTOGRAD: ("Autograd", "Loss and backward pass of torch's tensors; fastsoftmax by itself takes arrays."),
     SIZE: ("Size", "Loss and gradient, from few logits to very many, and from two classes to a million."),
     THREADS: ("Threads", "Loss and gradient in one thread and in all."),
     BUSY: ("Busy", "Softmax with out= beside others that keep cores, or the interpreter, busy."),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from ..cases import BUSY, DERIVED, EMPTY, FUNCTIONS, GROUPS, OPTIONS, ROWS, START, THREADS, Case
+from ..cases import AUTOGRAD, BUSY, DERIVED, EMPTY, FUNCTIONS, GROUPS, OPTIONS, ROWS, START, THREADS, Case
 from ..results import CONTIGUOUS, FLOAT32, IN_PLACE, INTO, NUMPY, OURS, PLAIN, SCIPY, YARDSTICK, Result, Run
 
 WIDTH = 120
@@ -13,6 +13,7 @@ HEADINGS = {
     "layouts": "Layouts; x ours: times the contiguous array",
     "options": "Options; x ours: times the plain loss",
     "answers": "Answers; x ours: a loss alone, or the gradient of twice the rows",
+    "autograd": "Loss and backward pass of torch's tensors; fastsoftmax alone: of arrays",
     "size": "Sizes; ns: nanoseconds a logit",
     "threads": "Threads",
     "busy": "Beside others that work, with out=, in all threads and in one",
@@ -122,7 +123,7 @@ def _group(run: Run, group: str) -> list[str]:
     lines = ["", HEADINGS[group]]
     if group == START:
         return lines + _by_contestant(some, lambda case: case.function, 1.0)
-    if group == BUSY:
+    if group in {AUTOGRAD, BUSY}:
         return lines + _by_contestant(some, _title, 1e3)
     for function in (*FUNCTIONS, *DERIVED):
         if cases := [result for result in some if result.case.function == function]:
