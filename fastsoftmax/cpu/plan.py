@@ -53,7 +53,9 @@ TALL = (
     32  # the same where two arrays go by: longer pieces of each class (11.2 ms, 15.5 with 8, for a Hessian of 1e6x10)
 )
 TILE_BYTES = 1 << 18  # scratch of a tile of rows in lanes: a quarter of a second-level cache
-KEPT_BYTES = 1 << 19  # longest row of exponentials that is kept: half of a second-level cache
+# Longest row of exponentials that is kept: all vocabularies of language models.  Longer ones would gain as well, but
+# this is scratch of every thread; a second exponential takes 1.5 times as long (AVX2), 1.1 if it cost half as much.
+KEPT_BYTES = 1 << 20
 # Long rows of outputs that no cache would hold are written past them, but for new arrays: the operating system has just
 # zeroed their pages, and some of that is still in a cache (10.7 instead of 12.1 ms for 8192x4096).
 STREAM_BYTES = 1 << 25

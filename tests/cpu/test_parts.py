@@ -12,7 +12,7 @@ from tests.pairs import exhaustive_but
 from tests.support import DTYPES, check, logits
 
 CLASSES = 4 * PART + BLOCK + 37  # whole parts, a whole block and a part of one
-KEPT, RECOMPUTED = CLASSES, 2 * CLASSES  # of float32: exponentials of more than 512 KB are computed twice
+KEPT, RECOMPUTED = CLASSES, 4 * CLASSES  # of float32: exponentials of more than a megabyte are computed twice
 OPTIONS = {
     "plain": {},
     "weights": {"class_weight": True, "sample_weight": True, "label_smoothing": 0.1, "z_loss": 1e-3},
