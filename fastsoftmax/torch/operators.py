@@ -40,7 +40,7 @@ class Operator:
         self._gradient, self._saved, self._constant = gradient, saved, constant
         said = f"({schema[0]}, {schema[1]}) -> {schema[2]}"
         self.op = torch.library.custom_op(f"fastsoftmax::{name}", kernel, mutates_args=(), schema=said)
-        self.op.register_fake(fake)
+        self.op.register_fake(_of_one_device(fake, self.count))
         self.op.register_autograd(self._backward, setup_context=self._setup)
         if hasattr(self.op, "register_vmap"):  # torch 2.5
             self.op.register_vmap(self._one_by_one)
@@ -112,16 +112,36 @@ class Operator:
 
     def _one_by_one(self, info: Any, in_dims: Any, *inputs: Any) -> Any:
         """The rule for a vectorising transform: a loop."""
-        given, rest = inputs[: self.count], inputs[self.count :]
-        dims = in_dims[: self.count]
+        given, rest, size = inputs[: self.count], inputs[self.count :], info.batch_size
+
+        def at(i: int, t: Any, d: Any) -> Any:
+            if d is None:
+                return t
+            return t.select(d, i) if size else t.sum(d).to(t.dtype)  # of nothing: zeros, for the results' shapes
+
         found = [
-            self._seen(*(t if d is None else t.select(d, i) for t, d in zip(given, dims, strict=True)), *rest)
-            for i in range(info.batch_size)
+            self._seen(*(at(i, t, d) for t, d in zip(given, in_dims[: self.count], strict=True)), *rest)
+            for i in range(size or 1)
         ]
         if isinstance(found[0], torch.Tensor):
-            return torch.stack(found), 0
-        stacked = tuple(torch.stack(each) for each in zip(*found, strict=True))
+            return torch.stack(found)[:size], 0
+        stacked = tuple(torch.stack(each)[:size] for each in zip(*found, strict=True))
         return stacked, (0,) * len(stacked)
+
+
+def _of_one_device(fake: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """An operator for fake tensors, which refuses a meta tensor beside real ones: no kernel looks at either."""
+
+    def checked(*inputs: Any) -> Any:
+        first = inputs[0].device
+        for t in inputs[1:count]:
+            if t is not None and t.device != first:
+                raise ValueError(
+                    f"all tensors must be on one device, got {first} and {t.device}; pass tensor.to({str(first)!r})"
+                )
+        return fake(*inputs)
+
+    return checked
 
 
 def _function(name: str, methods: dict[str, Any]) -> Callable[..., Any]:

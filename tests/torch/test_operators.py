@@ -150,6 +150,33 @@ def test_meta_and_fake_tensors():
     assert (loss.shape, loss.dtype) == ((5,), torch.float32)
 
 
+def test_meta_tensors_beside_real_ones():
+    """Without a check the result is memory that nobody has written to."""
+    x, t, w = normal(5, 4, grad=False), classes(5, most=4), normal(4, 4, grad=False)
+    for call in (
+        lambda: ft.cross_entropy(x, t.to("meta")),
+        lambda: ft.cross_entropy(x.to("meta"), t),
+        lambda: ft.cross_entropy(x.clone().requires_grad_(), t.to("meta"), reduction="none"),
+        lambda: ft.linear_cross_entropy(x, w, t.to("meta")),
+        lambda: ft.row_stats(x, t.to("meta"), want="log_prob"),
+    ):
+        with pytest.raises(ValueError, match=r"one device, got (cpu and meta|meta and cpu); pass tensor.to"):
+            call()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_vmap_over_nothing(reduction):
+    """As torch's own: no results, of the right shape and dtype, and a gradient."""
+    x, t = torch.zeros(5, 0, 4, dtype=torch.bfloat16), classes(0, 5, most=4)
+    found, expected = (
+        torch.func.vmap(lambda x, t, f=f: f(x, t, reduction=reduction), in_dims=(1, 0))(x, t)
+        for f in (ft.cross_entropy, lambda x, *rest, **more: F.cross_entropy(x.float(), *rest, **more))
+    )
+    assert (found.shape, found.dtype) == (expected.shape, torch.float32)
+    grad = torch.func.grad(lambda x: torch.func.vmap(ft.cross_entropy, in_dims=(1, 0))(x, t).sum())(x)
+    assert (grad.shape, grad.dtype) == (x.shape, x.dtype)
+
+
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_transforms(reduction):
     """torch.func.grad, vmap, and the two together in both orders, inside and outside of compiled code."""
