@@ -395,7 +395,7 @@ def test_launches_leave_cores_to_others(monkeypatch):
     seen = []
     monkeypatch.setattr(launch, "_parallel", lambda *about: seen.append(about[3]))
     monkeypatch.setattr(launch, "_serial", lambda *_: seen.append(1))
-    monkeypatch.setattr(launch, "_under_way", under_way := [])
+    monkeypatch.setattr(launch, "_under_way", under_way := {})
     me, long_ago = threading.get_ident(), 0
 
     def launched(threads, last):
@@ -411,9 +411,12 @@ def test_launches_leave_cores_to_others(monkeypatch):
     assert [launched(n, (me + 1, time.monotonic_ns())) for n in (2, 3)] == [1, 2]
     monkeypatch.setattr(launch, "RECENT", 0)
     assert launched(2, (me + 1, time.monotonic_ns())) == 2
-    under_way += [None, None]
+    under_way |= {me + 1: True, me + 2: True}
     assert [launched(n, (me, long_ago)) for n in (2, 3, 4)] == [1, 1, 2]
-    assert under_way == [None, None]
+    assert set(under_way) == {me + 1, me + 2}
+    under_way[me] = True  # of a launch that was interrupted before it could take this back
+    launch.launch(0, 0, 0, 2)
+    assert set(under_way) == {me + 1, me + 2}
 
 
 @pytest.mark.parametrize(("rows", "gives"), [(64, False), (6000, True)])

@@ -45,10 +45,11 @@ def _parallel(kernel, params, chunks, threads, run):
 # second launch would only compete for the same cores. Whoever finds the lock taken runs the serial driver instead.
 _launching = threading.Lock()
 
-# One entry for each launch under way that wanted threads, and which Python thread ended one last, and when.  A thread
-# that computes alone has a core as well, which a launch leaves to it, and to one that is about to: two Python threads
-# that call at once took 1.25 times as long as with one thread each, for the help of one in the other's way.
-_under_way: list[None] = []
+# The Python threads whose launches want threads and are under way (as keys, of which Ctrl-C leaves none behind), and
+# which thread ended one last, and when.  A thread that computes alone has a core as well, which a launch leaves to it,
+# and to one that is about to: two Python threads that call at once took 1.25 times as long as with one thread each, for
+# the help of one in the other's way.
+_under_way: dict[int, bool] = {}
 _last = 0, 0
 RUNS = 4  # of chunks for each thread, at least: who is last keeps the others waiting for one
 RECENT = 30_000  # nanoseconds: a call of softmax is in Python for 6 of its microseconds, one of a loss for 15
@@ -57,7 +58,7 @@ RECENT = 30_000  # nanoseconds: a call of softmax is in Python for 6 of its micr
 def _after_fork():
     """A lock that another thread of the parent held would never be released in the child, nor its launch end."""
     global _launching, _under_way
-    _launching, _under_way = threading.Lock(), []
+    _launching, _under_way = threading.Lock(), {}
 
 
 if hasattr(os, "register_at_fork"):
@@ -91,14 +92,14 @@ def launch(kernel, params, chunks, threads, run=1):
     if threads == 1:
         _serial(kernel, params, chunks)
         return
-    others, me = _under_way, threading.get_ident()  # a child that is forked meanwhile has another list
+    others, me = _under_way, threading.get_ident()  # a child that is forked meanwhile has another table
     last, ended = _last
     threads -= len(others) or (last != me and time.monotonic_ns() - ended < RECENT)
-    others.append(None)
+    others[me] = True
     try:
         _run(kernel, params, chunks, threads, run)
     finally:
-        others.pop()
+        others.pop(me, None)
         _last = me, time.monotonic_ns()
 
 
