@@ -1,6 +1,6 @@
 """The constants of the CPU's plans, each held against its neighbours: ``python -m benchmarks.constants [NAME ...]``.
 
-They were chosen on a few machines.  On any other this says in a minute whether one of them should be another number
+They were chosen on a few machines.  On any other this says in two minutes whether one of them should be another number
 there: the same call is timed in turn with a constant as it is, with another value, and as it is once more, which shows
 how far the machine itself scatters.  Whether the results have the same bits is seen, too: only such constants could
 differ from machine to machine.  Constants that kernels are compiled for are not among them.  Prints Markdown.

@@ -196,7 +196,7 @@ def recipe_for(
     strides, height = [step for place in places for step in place or (0, 0, 0)], p.tile * width if lanes else 1
     fields = Shape(outer * -(-inner // height), inner, classes, p.chunk, p.tile, p.scratch, *strides)
     run = 1 if out is None or streamed else run_of(p.chunks, math.prod(shape) * written)
-    return Recipe(*(compiled, p.chunks, p.parallel, p.scratch, height, pack_shape(*fields)), masked, parts, run)
+    return Recipe(compiled, p.chunks, p.parallel, p.scratch, height, pack_shape(*fields), masked, parts, run)
 
 
 def _cut(

@@ -42,10 +42,8 @@ def cross_entropy_and_grad(
         if np.ndim(target) == x.ndim - 1:
             used = np.asarray(target) != ignore_index
             t = np.where(used, target, 0).astype(np.int64)[..., None]
-            (loss, grad), row_weight = (
-                _of_indices(z, t, w, w * there, label_smoothing, focal_gamma, poly_epsilon),
-                w[t][..., 0],
-            )
+            row_weight = w[t][..., 0]
+            loss, grad = _of_indices(z, t, w, w * there, label_smoothing, focal_gamma, poly_epsilon)
         else:
             used, row_weight = np.ones(x.shape[:-1], dtype=bool), np.ones(x.shape[:-1], dtype)
             q = np.moveaxis(converted(target, dtype), axis, -1)

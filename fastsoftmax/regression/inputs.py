@@ -73,9 +73,9 @@ def features(model: Any, X: Any) -> Any:
     return validate_data(model, sound(X, "X"), reset=False, accept_sparse=("csr", "csc"), dtype=_dtype(X))
 
 
-def _known(y: Array, classes: ArrayLike) -> tuple[Array, Array]:
-    """Labels in ascending order, and where they are among the classes given, as among the columns of y."""
-    given = np.asarray(classes)
+def _known(y: Array, classes: ArrayLike | None) -> tuple[Array, Array]:
+    """Labels in ascending order, and where they are among the classes given, as among the columns of y (by default)."""
+    given = np.arange(y.shape[1]) if classes is None else np.asarray(classes)
     known, order = np.unique(given, return_index=True)
     if y.ndim == 2 and not len(known) == given.size == y.shape[1]:
         raise ValueError(f"classes must hold another label for each of y's {y.shape[1]} columns, got {given.tolist()}")
@@ -98,7 +98,7 @@ def coded(y: Array, classes: ArrayLike | None) -> tuple[Array, Array]:
         if len(known) < 2:
             raise ValueError(f"y must hold at least two classes to tell apart, got one class: {known[0]!r}")
         return known, positions
-    known, order = _known(y, np.arange(y.shape[1]) if classes is None else classes)
+    known, order = _known(y, classes)
     return known, _coded(y, known, order)
 
 
@@ -107,10 +107,8 @@ def coded_online(model: Any, y: Array, classes: ArrayLike | None, *, first: bool
     given = model.classes if classes is None else classes
     if given is None and not first:
         given = model.classes_
-    if given is None:
-        if y.ndim == 1:
-            raise ValueError("classes must be passed on the first call to partial_fit: all labels there will be")
-        given = np.arange(y.shape[1])
+    if given is None and y.ndim == 1:
+        raise ValueError("classes must be passed on the first call to partial_fit: all labels there will be")
     known, order = _known(y, given)
     if not first and not np.array_equal(known, model.classes_):
         raise ValueError(f"classes must be those of the first call, {model.classes_.tolist()}, got {known.tolist()}")
